@@ -1,0 +1,35 @@
+"""Rigid transforms on torch tensors. Matrices are [..., 4, 4], points [..., N, 3] in metres."""
+
+import torch
+from torch import Tensor
+
+
+def invert_rigid(matrix: Tensor) -> Tensor:
+    """Inverse of rigid transforms [..., 4, 4] by transposing the rotation."""
+    rotation = matrix[..., :3, :3].transpose(-1, -2)
+    translation = -(rotation @ matrix[..., :3, 3:])
+    upper = torch.cat([rotation, translation], dim=-1)
+    return torch.cat([upper, matrix[..., 3:, :]], dim=-2)
+
+
+def transform_points(destination_from_source: Tensor, points: Tensor) -> Tensor:
+    """Move points [..., N, 3] by transforms [..., 4, 4]; the points' dtype is kept.
+
+    The matrix is applied in its own precision, so float64 poses far from the origin lose nothing before the
+    result is rounded.
+    """
+    moved = points.to(destination_from_source.dtype)
+    rotation = destination_from_source[..., :3, :3]
+    moved = moved @ rotation.transpose(-1, -2) + destination_from_source[..., None, :3, 3]
+    return moved.to(points.dtype)
+
+
+def rotate_planar(destination_from_source: Tensor, vectors: Tensor) -> Tensor:
+    """Rotate free vectors in the ground plane, such as velocities [..., N, 2], by transforms [..., 4, 4]."""
+    rotation = destination_from_source[..., :2, :2].to(vectors.dtype)
+    return vectors @ rotation.transpose(-1, -2)
+
+
+def heading_change(destination_from_source: Tensor) -> Tensor:
+    """Angle [...] by which a transform [..., 4, 4] turns headings about the vertical axis, radians."""
+    return torch.atan2(destination_from_source[..., 1, 0], destination_from_source[..., 0, 0])

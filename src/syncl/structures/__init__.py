@@ -1,0 +1,12 @@
+"""The values that travel between rooms: frozen dataclasses of tensors with declared shapes and units.
+
+Letters: B batch (independent streams), C cameras, M objects (padded), Q queries, L decoder layers, T frames,
+D channels, K classes.
+"""
+
+from syncl.structures.annotations import Annotations, Clip
+from syncl.structures.frame import CameraRig, Frame
+from syncl.structures.objects import Objects
+from syncl.structures.queries import Predictions, Queries
+
+__all__ = ["Annotations", "CameraRig", "Clip", "Frame", "Objects", "Predictions", "Queries"]

@@ -1,0 +1,68 @@
+"""What a tracker sees at one moment: images, calibration, pose and time."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from syncl.structures.tensors import TensorStructure
+
+
+@dataclass(frozen=True)
+class CameraRig(TensorStructure):
+    """Calibration of C cameras for B streams, valid for images of the size the network sees.
+
+    Attributes:
+        names: C camera names, in the order of every camera dimension.
+        image_from_camera: [B, C, 3, 3] float64 pixel intrinsics, after resizing and cropping.
+        camera_from_vehicle: [B, C, 4, 4] float64. Where images and pose have different times (nuScenes), the
+            vehicle's own motion between them is included: vehicle means the vehicle at the frame's time.
+    """
+
+    names: tuple[str, ...]
+    image_from_camera: Tensor
+    camera_from_vehicle: Tensor
+
+    @property
+    def image_from_vehicle(self) -> Tensor:
+        """[B, C, 4, 4] float64 pixel projections: (u d, v d, d, 1) = M (x, y, z, 1) with depth d in metres."""
+        intrinsics = torch.zeros_like(self.camera_from_vehicle)
+        intrinsics[..., :3, :3] = self.image_from_camera
+        intrinsics[..., 3, 3] = 1
+        return intrinsics @ self.camera_from_vehicle
+
+
+@dataclass(frozen=True)
+class Frame(TensorStructure):
+    """One synchronised set of images for each of B independent streams.
+
+    Attributes:
+        images: [B, C, 3, H, W] uint8, RGB.
+        rig: calibration for these images.
+        camera_valid: [B, C] bool; False where a camera delivered nothing (its image is then black).
+        content_size: [B, C, 2] int64 (height, width): the part of each image that is not padding, from the
+            top left corner.
+        global_from_vehicle: [B, 4, 4] float64 ego pose at the frame's time.
+        timestamp_s: [B] float64 seconds.
+        scenes: B names; a change of name ends all tracks of that stream.
+        samples: B sample tokens, under which results are reported.
+    """
+
+    images: Tensor
+    rig: CameraRig
+    camera_valid: Tensor
+    content_size: Tensor
+    global_from_vehicle: Tensor
+    timestamp_s: Tensor
+    scenes: tuple[str, ...]
+    samples: tuple[str, ...]
+
+    @property
+    def batch_size(self) -> int:
+        """Number of streams B."""
+        return self.images.shape[0]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) of the images in pixels."""
+        return self.images.shape[-2], self.images.shape[-1]

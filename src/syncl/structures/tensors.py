@@ -1,0 +1,40 @@
+"""Moving and combining frozen dataclasses of tensors."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+
+class TensorStructure:
+    """Base of the frozen dataclasses of tensors: moves all tensor fields at once, nested structures too."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """A copy with `function` applied to every tensor, in nested structures and tuples too."""
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        changed = {field.name: _map_value(getattr(self, field.name), function) for field in fields}
+        return dataclasses.replace(self, **changed)  # type: ignore[type-var]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """A copy whose tensors are on `device`."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def detach(self) -> Self:
+        """A copy whose tensors carry no gradient history."""
+        return self.map(lambda tensor: tensor.detach())
+
+    def pin_memory(self) -> Self:
+        """A copy in page-locked memory (called by torch's data loader)."""
+        return self.map(lambda tensor: tensor.pin_memory())
+
+
+def _map_value(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, TensorStructure):
+        return value.map(function)
+    if isinstance(value, tuple):
+        return tuple(_map_value(item, function) for item in value)
+    return value
