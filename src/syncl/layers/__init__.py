@@ -1,0 +1,1 @@
+"""Building blocks shared by detectors and trackers: attention, decoder layers, encodings, sampling."""

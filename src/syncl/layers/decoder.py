@@ -1,0 +1,90 @@
+"""The decoder layer that all detectors share, and how parallel decoder groups pass through it.
+
+SynCL's parallel decoders (section 3.1 of the paper's method) are groups of one batched call: the rows of the
+standard and of the cross-attention decoder lie one behind the other in the query dimension, [B, G Q, D], go
+through the same weights, and only the standard rows pass self-attention.
+"""
+
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from syncl.layers.attention import Attention
+
+Group = Literal["standard", "cross_only"]
+Groups = tuple[Group, ...]
+STANDARD: Groups = ("standard",)
+PARALLEL: Groups = ("standard", "cross_only")
+
+
+def repeat_groups(tensor: Tensor, groups: Groups) -> Tensor:
+    """Lay copies of [B, Q, ...] behind each other, one a group: [B, G Q, ...]."""
+    return tensor if len(groups) == 1 else torch.cat([tensor] * len(groups), dim=1)
+
+
+def split_groups(tensor: Tensor, groups: Groups, dim: int = 1) -> tuple[Tensor, ...]:
+    """The group parts of a tensor whose dimension `dim` is G Q."""
+    return tensor.chunk(len(groups), dim=dim)
+
+
+class CrossAttention(Protocol):
+    """What a detector puts between its queries and its image features."""
+
+    def __call__(self, x: Tensor, positions: Tensor) -> Tensor:
+        """The update [B, G Q, D] to add to `x` [B, G Q, D], `positions` being the positional part."""
+        ...
+
+
+class FeedForward(nn.Module):
+    """Linear, ReLU, Linear with dropout after both; the residual is the caller's."""
+
+    def __init__(self, dim: int, hidden: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.expand = nn.Linear(dim, hidden)
+        self.contract = nn.Linear(hidden, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] to [..., D]."""
+        return self.dropout(self.contract(self.dropout(torch.relu(self.expand(x)))))
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, cross-attention, feed-forward, each followed by addition and LayerNorm (post-norm).
+
+    The cross-attention itself is handed in at each call, because what it attends to differs between detectors.
+    """
+
+    def __init__(self, dim: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.self_attention = Attention(dim, heads, dropout)
+        self.feed_forward = FeedForward(dim, hidden, dropout)
+        self.self_norm = nn.LayerNorm(dim)
+        self.cross_norm = nn.LayerNorm(dim)
+        self.feed_forward_norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, x: Tensor, positions: Tensor, valid: Tensor | None, groups: Groups, cross: CrossAttention
+    ) -> Tensor:
+        """One layer.
+
+        Args:
+            x: [B, G Q, D] query states, group behind group.
+            positions: [B, G Q, D] positional part, added to queries and keys of self-attention, not to values.
+            valid: [B, Q] bool, False = padding no query may look at; None if there is none.
+            groups: which decoders the rows belong to. Rows of `cross_only` skip self-attention but keep its
+                LayerNorm, so the layers behind see inputs of the scale they know.
+            cross: the cross-attention update.
+        """
+        parts = []
+        for group, part, position in zip(groups, split_groups(x, groups), split_groups(positions, groups)):
+            if group == "standard":
+                placed = part + position
+                part = part + self.dropout(self.self_attention(placed, placed, part, valid))
+            parts.append(self.self_norm(part))
+        x = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        x = self.cross_norm(x + cross(x, positions))
+        out: Tensor = self.feed_forward_norm(x + self.feed_forward(x))
+        return out

@@ -1,0 +1,35 @@
+"""Small numeric helpers shared by detectors, trackers and losses."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+REFERENCE_EPS = 1e-5
+
+
+def inverse_sigmoid(value: Tensor, eps: float = REFERENCE_EPS) -> Tensor:
+    """Logit of values clamped to [0, 1], numerator and denominator kept above `eps` (mmdet's form).
+
+    Values outside [0, 1] saturate at about +-11.5, which trained weights rely on for reference points that
+    left the range.
+    """
+    value = value.clamp(0, 1)
+    return torch.log(value.clamp(min=eps) / (1 - value).clamp(min=eps))
+
+
+def prior_bias(probability: float) -> float:
+    """Bias of a sigmoid classifier that starts out predicting `probability`."""
+    return -math.log((1 - probability) / probability)
+
+
+def mlp(*dims: int, norm: bool = False) -> nn.Sequential:
+    """Linear layers with ReLU between them (LayerNorm before each ReLU on request), none after the last."""
+    layers: list[nn.Module] = []
+    for position, (source, target) in enumerate(zip(dims[:-1], dims[1:])):
+        layers.append(nn.Linear(source, target))
+        if position < len(dims) - 2:
+            if norm:
+                layers.append(nn.LayerNorm(target))
+            layers.append(nn.ReLU())
+    return nn.Sequential(*layers)

@@ -1,0 +1,48 @@
+"""Sinusoidal encodings of points, times and grids, as the PETR family defines them."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def sinusoid(value: Tensor, channels: int, temperature: float = 10000.0) -> Tensor:
+    """Encode scalars [...] as [..., channels]: sin and cos interleaved, argument 2 pi value / frequency."""
+    frequency = _frequencies(channels, temperature, value)
+    angle = value[..., None] * (2 * math.pi) / frequency
+    return torch.stack([angle[..., 0::2].sin(), angle[..., 1::2].cos()], dim=-1).flatten(-2)
+
+
+def encode_points(points: Tensor, channels: int = 128) -> Tensor:
+    """Encode normalised points [..., 3] as [..., 3 channels], in the order y, x, z (PETR's `pos2posemb3d`)."""
+    x, y, z = points.unbind(-1)
+    return torch.cat([sinusoid(y, channels), sinusoid(x, channels), sinusoid(z, channels)], dim=-1)
+
+
+def encode_grid(valid: Tensor, channels: int = 128, eps: float = 1e-6) -> Tensor:
+    """PETR's 3D sine encoding of camera, row and column (`SinePositionalEncoding3D`, normalised).
+
+    Unlike `sinusoid` it is not interleaved: per axis all sines come first, then all cosines. A coordinate is
+    the count of valid cells up to and including the cell, over the count at the axis' end, times 2 pi.
+
+    Args:
+        valid: [B, C, H, W] bool, False = padding.
+        channels: channels an axis.
+        eps: added to the end count.
+
+    Returns:
+        [B, C, H, W, 3 channels] float32, axes in the order camera, row, column.
+    """
+    counted = valid.float()
+    encoded = []
+    for axis in (1, 2, 3):
+        count = counted.cumsum(axis)
+        end = count.narrow(axis, count.shape[axis] - 1, 1)
+        angle = (count / (end + eps) * (2 * math.pi))[..., None] / _frequencies(channels, 10000.0, count)
+        encoded.append(torch.cat([angle[..., 0::2].sin(), angle[..., 1::2].cos()], dim=-1))
+    return torch.cat(encoded, dim=-1)
+
+
+def _frequencies(channels: int, temperature: float, like: Tensor) -> Tensor:
+    index = torch.arange(channels, dtype=like.dtype, device=like.device)
+    return temperature ** (2 * torch.div(index, 2, rounding_mode="floor") / channels)
