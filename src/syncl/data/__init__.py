@@ -1,0 +1,1 @@
+"""Datasets: nuScenes tables, the synthetic world, recordings of any rig."""

@@ -1,0 +1,1 @@
+"""nuScenes, read straight from its official tables."""

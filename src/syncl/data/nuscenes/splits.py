@@ -1,0 +1,104 @@
+"""The official nuScenes splits, and custom ones from a `splits.json` beside the tables."""
+
+from functools import cache
+from pathlib import Path
+
+from syncl.errors import SynclError
+
+# Scene numbers as inclusive ranges.
+_RANGES = {
+    "val": (
+        "3,12-18,35-36,38-39,92-110,221,268-278,329-332,344-346,519-524,552-565,625-627,629-630,632-638,"
+        "770-771,775,777-778,780-784,794-800,802,904-917,919-931,962-963,966-969,971-972,1059-1073"
+    ),
+    "test": (
+        "77-91,111-119,140,142-148,265-266,279-282,307-314,333-343,481-498,547-551,601-604,606-624,827-831,"
+        "833-842,844-846,932-933,935-943,1026-1043"
+    ),
+    "mini_train": "61,553,655,757,796,1077,1094,1100",
+    "mini_val": "103,916",
+    "train_detect": (
+        "1-2,41-76,161-168,170-176,190-196,199-200,202-204,206-214,254-264,283-306,315-318,321,323-324,347-375,"
+        "382,420-439,457-459,461-465,467-469,471-472,474-480,566,568,570-578,580,582-583,665-679,681,683-689,"
+        "739-741,744,746-747,749-752,757-765,767-769,868-873,875-878,880,882-903,945,947,949,952-953,955-961,"
+        "975-984,988-991,1011-1025,1074-1102,1104-1105"
+    ),
+    "train_track": (
+        "4-11,19-34,120-135,138-139,149-152,154-155,157-160,177-185,187-188,218-220,222,224-253,328,376-381,"
+        "383-386,388-403,405-408,410-419,440-456,499-502,504-515,517-518,525-539,541-546,584-600,639-664,"
+        "695-698,700-701,703-719,726-728,730-731,733-738,786-787,789-792,803-806,808-813,815-817,819-822,"
+        "847-856,858,860-866,992,994-1010,1044-1058,1106-1110"
+    ),
+}
+
+_SUFFIX_OF_SPLIT = {
+    "train": "trainval",
+    "val": "trainval",
+    "train_detect": "trainval",
+    "train_track": "trainval",
+    "mini_train": "mini",
+    "mini_val": "mini",
+    "test": "test",
+}
+
+OFFICIAL_SPLITS = tuple(_SUFFIX_OF_SPLIT)
+"""Names of the predefined splits."""
+
+
+@cache
+def official_scenes(split: str) -> tuple[str, ...]:
+    """Scene names ("scene-0003") of a predefined split in ascending order; `split` is one of `OFFICIAL_SPLITS`."""
+    if split == "train":
+        return tuple(sorted(official_scenes("train_detect") + official_scenes("train_track")))
+    names: list[str] = []
+    for part in _RANGES[split].split(","):
+        first, _, last = part.partition("-")
+        names += [f"scene-{number:04d}" for number in range(int(first), int(last or first) + 1)]
+    return tuple(names)
+
+
+def split_scenes(split: str, version: str, dataroot: Path) -> tuple[str, ...]:
+    """Scene names of a split, predefined or custom.
+
+    Names that are not predefined are looked up in `dataroot/version/splits.json`, an object from split name
+    to a list of scene names (the official devkit's form).
+
+    Args:
+        split: "train", "val", "test", "mini_train", "mini_val", "train_detect", "train_track" or a custom name.
+        version: name of the table folder, such as "v1.0-trainval"; predefined splits fix how it must end.
+        dataroot: folder that holds the version folder.
+
+    Raises:
+        SynclError: if the split does not belong to this version, is unknown, or its `splits.json` is damaged.
+    """
+    if split in _SUFFIX_OF_SPLIT:
+        suffix = _SUFFIX_OF_SPLIT[split]
+        if not version.endswith(suffix):
+            raise SynclError(
+                f"split {split!r} belongs to versions that end in {suffix!r}, not to {version!r}: "
+                f"choose --version v1.0-{suffix} or another split"
+            )
+        return official_scenes(split)
+    return _custom_scenes(split, Path(dataroot) / version / "splits.json")
+
+
+def _custom_scenes(split: str, file: Path) -> tuple[str, ...]:
+    import orjson
+
+    if not file.is_file():
+        raise SynclError(
+            f"split {split!r} is none of {', '.join(OFFICIAL_SPLITS)}, and {file}, where custom splits are defined, "
+            "does not exist"
+        )
+    try:
+        content = orjson.loads(file.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise SynclError(f"{file}: not valid JSON ({error}); mend or remove it") from error
+    if not isinstance(content, dict):
+        raise SynclError(f"{file}: must hold an object from split name to a list of scene names")
+    if split not in content:
+        raise SynclError(f"{file}: no split {split!r}; it defines {', '.join(sorted(content)) or 'none'}")
+    scenes = content[split]
+    if not isinstance(scenes, list) or not all(isinstance(scene, str) for scene in scenes):
+        raise SynclError(f"{file}: split {split!r} must be a list of scene names")
+    return tuple(scenes)
