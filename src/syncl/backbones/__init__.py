@@ -1,0 +1,17 @@
+"""Image backbones and feature pyramids: images in, feature maps out. They know nothing of detectors."""
+
+from syncl.backbones.contract import Backbone, Neck, NormPolicy
+from syncl.backbones.fpn import CpFpn, CpFpnConfig, Fpn, FpnConfig
+from syncl.backbones.resnet import ResNet, ResNetConfig
+
+__all__ = [
+    "Backbone",
+    "CpFpn",
+    "CpFpnConfig",
+    "Fpn",
+    "FpnConfig",
+    "Neck",
+    "NormPolicy",
+    "ResNet",
+    "ResNetConfig",
+]
