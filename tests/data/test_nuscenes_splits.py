@@ -49,5 +49,5 @@ def test_custom_split(tmp_path: Path):
         split_scenes("other", "v1.0-mini", tmp_path)
     with pytest.raises(SynclError, match="split 'bad' must be a list of scene names"):
         split_scenes("bad", "v1.0-mini", tmp_path)
-    with pytest.raises(SynclError, match="does not exist"):
+    with pytest.raises(SynclError, match="to define it"):
         split_scenes("mine", "v1.0-trainval", tmp_path)

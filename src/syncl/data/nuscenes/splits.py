@@ -47,7 +47,7 @@ OFFICIAL_SPLITS = tuple(_SUFFIX_OF_SPLIT)
 
 @cache
 def official_scenes(split: str) -> tuple[str, ...]:
-    """Scene names ("scene-0003") of a predefined split in ascending order; `split` is one of `OFFICIAL_SPLITS`."""
+    """Scene names ("scene-0003") of a predefined split (one of `OFFICIAL_SPLITS`), ascending."""
     if split == "train":
         return tuple(sorted(official_scenes("train_detect") + official_scenes("train_track")))
     names: list[str] = []
@@ -64,7 +64,7 @@ def split_scenes(split: str, version: str, dataroot: Path) -> tuple[str, ...]:
     to a list of scene names (the official devkit's form).
 
     Args:
-        split: "train", "val", "test", "mini_train", "mini_val", "train_detect", "train_track" or a custom name.
+        split: one of `OFFICIAL_SPLITS` or a custom name.
         version: name of the table folder, such as "v1.0-trainval"; predefined splits fix how it must end.
         dataroot: folder that holds the version folder.
 
@@ -87,8 +87,7 @@ def _custom_scenes(split: str, file: Path) -> tuple[str, ...]:
 
     if not file.is_file():
         raise SynclError(
-            f"split {split!r} is none of {', '.join(OFFICIAL_SPLITS)}, and {file}, where custom splits are defined, "
-            "does not exist"
+            f"split {split!r} is none of {', '.join(OFFICIAL_SPLITS)}, and there is no {file} to define it"
         )
     try:
         content = orjson.loads(file.read_bytes())
