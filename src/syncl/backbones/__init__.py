@@ -3,6 +3,7 @@
 from syncl.backbones.contract import Backbone, Neck, NormPolicy
 from syncl.backbones.fpn import CpFpn, CpFpnConfig, Fpn, FpnConfig
 from syncl.backbones.resnet import ResNet, ResNetConfig
+from syncl.backbones.vovnet import VoVNet, VoVNetConfig
 
 __all__ = [
     "Backbone",
@@ -14,4 +15,6 @@ __all__ = [
     "NormPolicy",
     "ResNet",
     "ResNetConfig",
+    "VoVNet",
+    "VoVNetConfig",
 ]

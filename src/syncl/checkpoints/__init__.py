@@ -1,0 +1,1 @@
+"""Checkpoints: our own format, and one adapter for each published format."""
