@@ -5,13 +5,18 @@ from syncl.backbones.fpn import CpFpn, CpFpnConfig, Fpn, FpnConfig
 from syncl.backbones.resnet import ResNet, ResNetConfig
 from syncl.backbones.vovnet import VoVNet, VoVNetConfig
 
+BackboneConfig = ResNetConfig | VoVNetConfig
+NeckConfig = FpnConfig | CpFpnConfig
+
 __all__ = [
     "Backbone",
+    "BackboneConfig",
     "CpFpn",
     "CpFpnConfig",
     "Fpn",
     "FpnConfig",
     "Neck",
+    "NeckConfig",
     "NormPolicy",
     "ResNet",
     "ResNetConfig",

@@ -1,0 +1,19 @@
+"""Query detectors: camera images and queries in, boxes after every decoder layer out. One file each."""
+
+from syncl.detectors.base import Detector, Features
+from syncl.detectors.detr3d import Detr3dConfig
+from syncl.detectors.image_encoder import ImageEncoderConfig
+from syncl.detectors.petr import PetrConfig
+from syncl.detectors.proposals import ProposalConfig
+
+DetectorConfig = Detr3dConfig | PetrConfig
+
+__all__ = [
+    "Detector",
+    "DetectorConfig",
+    "Detr3dConfig",
+    "Features",
+    "ImageEncoderConfig",
+    "PetrConfig",
+    "ProposalConfig",
+]

@@ -1,0 +1,128 @@
+"""The contract between detectors and trackers.
+
+A detector turns a frame into features, offers object queries, and decodes any queries (object queries followed
+by track queries) against the features. It keeps nothing between frames and knows nothing of identities.
+
+Letters: B batch, C cameras, Q queries, L decoder layers, D channels, K classes.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from syncl.detectors.proposals import Proposals
+from syncl.errors import SynclError
+from syncl.layers.decoder import STANDARD, Groups
+from syncl.structures import Frame, Predictions, Queries
+from syncl.structures.tensors import TensorStructure
+
+PointRange = tuple[float, float, float, float, float, float]
+NUSCENES_RANGE: PointRange = (-51.2, -51.2, -5.0, 51.2, 51.2, 3.0)
+
+
+@dataclass(frozen=True)
+class Features(TensorStructure):
+    """What decoding needs of a frame. Each detector adds its own fields.
+
+    Attributes:
+        image_from_vehicle: [B, C, 4, 4] float64 pixel projections.
+        camera_valid: [B, C] bool.
+        image_size: (H, W) of the images in pixels, padding included.
+        proposals: image-level proposals where the detector has the auxiliary head, else None.
+    """
+
+    image_from_vehicle: Tensor
+    camera_valid: Tensor
+    image_size: tuple[int, int]
+    proposals: Proposals | None
+
+
+class ReferenceRange(nn.Module):
+    """Maps points between metres and the unit cube of a detector's range."""
+
+    low: Tensor
+    span: Tensor
+
+    def __init__(self, point_range: PointRange) -> None:
+        super().__init__()
+        low, high = torch.tensor(point_range[:3]), torch.tensor(point_range[3:])
+        if not bool((high > low).all()):
+            raise SynclError(f"point_range {point_range}: every maximum must exceed its minimum")
+        self.register_buffer("low", low, persistent=False)
+        self.register_buffer("span", high - low, persistent=False)
+
+    def normalise(self, points: Tensor) -> Tensor:
+        """Metres [..., 3] to unit coordinates; points outside the range leave [0, 1]."""
+        return (points - self.low) / self.span
+
+    def to_metres(self, unit: Tensor) -> Tensor:
+        """Unit coordinates [..., 3] to metres."""
+        return unit * self.span + self.low
+
+
+class Detector(nn.Module, ABC):
+    """Base of all detectors.
+
+    Attributes:
+        classes: K class names in logit order.
+        dim: channels D of queries.
+        point_range: the range reference points live in.
+        query_count: number of object queries.
+    """
+
+    classes: tuple[str, ...]
+    dim: int
+    query_count: int
+    point_range: ReferenceRange
+
+    @abstractmethod
+    def encode(self, frame: Frame) -> Features:
+        """Features of a frame: all that looks at images happens here, once a frame.
+
+        Raises:
+            SynclError: if the calibration holds nan or cannot be inverted, naming the camera.
+        """
+
+    @abstractmethod
+    def initial_queries(self, features: Features) -> Queries:
+        """The object queries for a frame (its features matter only where queries are lifted from them)."""
+
+    @abstractmethod
+    def decode(
+        self, queries: Queries, features: Features, groups: Groups = STANDARD
+    ) -> tuple[Predictions, ...]:
+        """Decode queries; one `Predictions` for each group named, all from one batched pass.
+
+        Args:
+            queries: [B, Q, ...], object queries first.
+            features: of the same B frames.
+            groups: `standard` rows pass self-attention, `cross_only` rows do not; both start from the same
+                queries and share all weights (method, section 3.1).
+        """
+
+    @abstractmethod
+    def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:
+        """Positional part [B, N, D] of track queries that moved to `references` [B, N, 3] (metres).
+
+        Detectors whose positions are a function of the reference recompute them; others keep `positions`.
+        """
+
+
+def check_calibration(frame: Frame) -> Tensor:
+    """The frame's `image_from_vehicle`, after making sure that it can be used.
+
+    Raises:
+        SynclError: if an entry is not finite or a projection is singular, naming camera and sample.
+    """
+    projections = frame.rig.image_from_vehicle
+    determinants = torch.linalg.det(projections)
+    sound = torch.isfinite(projections).all(-1).all(-1) & (determinants.abs() > 1e-9)
+    if not bool(sound.all()):
+        stream, camera = (~sound).nonzero()[0].tolist()
+        raise SynclError(
+            f"sample {frame.samples[stream]}, camera {frame.rig.names[camera]}: the calibration is not usable "
+            f"(nan, infinite or singular): {projections[stream, camera].tolist()}"
+        )
+    return projections

@@ -1,0 +1,233 @@
+"""DETR3D: 3D object detection from multi-view images via 3D-to-2D queries (Wang et al., CoRL 2021).
+
+Each query's reference point is projected into every camera; features sampled there, weighted by the query,
+are its cross-attention. Every decoder layer predicts a box relative to its reference point and hands a refined
+reference to the next layer.
+
+Letters: B batch, C cameras, Q queries, L decoder layers, D channels.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from syncl.detectors.base import (
+    NUSCENES_RANGE,
+    Detector,
+    Features,
+    PointRange,
+    ReferenceRange,
+    check_calibration,
+)
+from syncl.detectors.image_encoder import ImageEncoderConfig
+from syncl.detectors.proposals import ProposalConfig, build_proposal_head
+from syncl.errors import SynclError
+from syncl.geometry.boxes import CODE_SIZE
+from syncl.layers.decoder import STANDARD, DecoderLayer, Groups, repeat_groups, split_groups
+from syncl.layers.numerics import inverse_sigmoid, mlp, prior_bias
+from syncl.layers.sampling import sample_features
+from syncl.structures import Frame, Predictions, Queries
+
+
+@dataclass(frozen=True)
+class Detr3dConfig:
+    """Sizes of a DETR3D. The defaults are the published R101 configuration's.
+
+    Attributes:
+        image: backbone and neck; all neck levels are sampled.
+        classes: class names in logit order.
+        queries: number of object queries.
+        dim: query and feature channels.
+        heads: self-attention heads.
+        layers: decoder layers.
+        hidden: hidden channels of the feed-forward networks.
+        dropout: in attention and feed-forward.
+        cameras: cameras of the rig the weights are for (each has attention weights of its own).
+        point_range: range of reference points, metres, vehicle frame (x, y, z minima, then maxima).
+        proposals: auxiliary image head that starts some of the object queries; None as published.
+    """
+
+    image: ImageEncoderConfig
+    classes: tuple[str, ...]
+    queries: int = 900
+    dim: int = 256
+    heads: int = 8
+    layers: int = 6
+    hidden: int = 512
+    dropout: float = 0.1
+    cameras: int = 6
+    point_range: PointRange = NUSCENES_RANGE
+    proposals: ProposalConfig | None = None
+
+    def build(self) -> "Detr3d":
+        """Build the module."""
+        return Detr3d(self)
+
+
+@dataclass(frozen=True)
+class Detr3dFeatures(Features):
+    """Feature levels [B, C, D, H_l, W_l] to sample from."""
+
+    levels: tuple[Tensor, ...]
+
+
+class Detr3dCrossAttention(nn.Module):
+    """Weighted sum of the features at a reference point's projections (DETR3D, equation 5).
+
+    Weights are independent sigmoids for each camera and level, not a softmax.
+    """
+
+    def __init__(self, dim: int, cameras: int, levels: int, dropout: float) -> None:
+        super().__init__()
+        self.cameras = cameras
+        self.levels = levels
+        self.attention_weights = nn.Linear(dim, cameras * levels)
+        self.output_projection = nn.Linear(dim, dim)
+        self.position_encoder = nn.Sequential(
+            nn.Linear(3, dim),
+            nn.LayerNorm(dim),
+            nn.ReLU(),
+            nn.Linear(dim, dim),
+            nn.LayerNorm(dim),
+            nn.ReLU(),
+        )
+        self.dropout = nn.Dropout(dropout)
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+        nn.init.xavier_uniform_(self.output_projection.weight)
+        nn.init.zeros_(self.output_projection.bias)
+
+    def forward(
+        self, x: Tensor, positions: Tensor, unit_references: Tensor, samples: Tensor, visible: Tensor
+    ) -> Tensor:
+        """The update to add to the query states.
+
+        Args:
+            x: [B, Q, D].
+            positions: [B, Q, D].
+            unit_references: [B, Q, 3] in [0, 1].
+            samples: [B, C, Q, L, D] features at the projections.
+            visible: [B, C, Q] which projections count.
+        """
+        weights = self.attention_weights(x + positions).unflatten(-1, (self.cameras, self.levels)).sigmoid()
+        weights = weights * visible.transpose(1, 2)[..., None]
+        attended = torch.einsum("bqcl,bcqld->bqd", weights, samples)
+        update = self.dropout(self.output_projection(attended))
+        out: Tensor = update + self.position_encoder(inverse_sigmoid(unit_references))
+        return out
+
+
+class Detr3d(Detector):
+    """See the module's docstring. State-dict layout: ours; `checkpoints` maps the published one."""
+
+    def __init__(self, config: Detr3dConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.classes = config.classes
+        self.dim = config.dim
+        self.query_count = config.queries
+        self.point_range = ReferenceRange(config.point_range)
+        self.image_encoder = config.image.build()
+        dim, levels = config.dim, len(self.image_encoder.strides)
+        self.query_embedding = nn.Embedding(config.queries, 2 * dim)
+        self.reference_points = nn.Linear(dim, 3)
+        self.layers = nn.ModuleList(
+            DecoderLayer(dim, config.heads, config.hidden, config.dropout) for _ in range(config.layers)
+        )
+        self.cross_attentions = nn.ModuleList(
+            Detr3dCrossAttention(dim, config.cameras, levels, config.dropout) for _ in range(config.layers)
+        )
+        self.class_branches = nn.ModuleList(
+            mlp(dim, dim, dim, len(config.classes), norm=True) for _ in range(config.layers)
+        )
+        self.box_branches = nn.ModuleList(mlp(dim, dim, dim, CODE_SIZE) for _ in range(config.layers))
+        self.proposal_head = build_proposal_head(
+            config.proposals, config.queries, dim, len(config.classes), self.image_encoder.strides
+        )
+        self._initialise()
+
+    def _initialise(self) -> None:
+        nn.init.xavier_uniform_(self.reference_points.weight)
+        nn.init.zeros_(self.reference_points.bias)
+        for branch in self.class_branches:
+            nn.init.constant_(branch[-1].bias, prior_bias(0.01))  # type: ignore[index, arg-type]
+
+    def encode(self, frame: Frame) -> Detr3dFeatures:
+        """Feature levels of all cameras, and proposals where configured."""
+        if frame.images.shape[1] != self.config.cameras:
+            raise SynclError(
+                f"this DETR3D has attention weights for {self.config.cameras} cameras, the frame has "
+                f"{frame.images.shape[1]} ({', '.join(frame.rig.names)}); mask missing ones in camera_valid "
+                "or train a recipe with detector.cameras set to the rig's"
+            )
+        projections = check_calibration(frame)
+        levels = self.image_encoder(frame)
+        proposals = None
+        if self.proposal_head is not None:
+            proposals = self.proposal_head(
+                levels[self.proposal_head.config.level],
+                projections,
+                frame.rig.image_from_camera,
+                frame.camera_valid,
+                frame.image_size[0],
+            )
+        return Detr3dFeatures(projections, frame.camera_valid, frame.image_size, proposals, levels)
+
+    def initial_queries(self, features: Features) -> Queries:
+        """Learned queries; the first ones start from proposals where configured."""
+        streams = features.camera_valid.shape[0]
+        positions, embeddings = self.query_embedding.weight.split(self.dim, dim=1)
+        references = self.point_range.to_metres(self.reference_points(positions).sigmoid())
+        positions, embeddings, references = (
+            x.expand(streams, -1, -1) for x in (positions, embeddings, references)
+        )
+        proposals = features.proposals
+        if proposals is not None and self.proposal_head is not None:
+            count = proposals.references.shape[1]
+            lifted = self.proposal_head.positions(self.point_range.normalise(proposals.references))
+            positions = torch.cat([positions[:, :count] + lifted, positions[:, count:]], dim=1)
+            embeddings = torch.cat(
+                [embeddings[:, :count] + proposals.embeddings, embeddings[:, count:]], dim=1
+            )
+            references = torch.cat([proposals.references, references[:, count:]], dim=1)
+        valid = torch.ones(embeddings.shape[:2], dtype=torch.bool, device=embeddings.device)
+        return Queries(embeddings, positions, references, valid, self.query_count)
+
+    def decode(
+        self, queries: Queries, features: Features, groups: Groups = STANDARD
+    ) -> tuple[Predictions, ...]:
+        """Decode with iterative refinement of reference points, which are detached between layers."""
+        if not isinstance(features, Detr3dFeatures):
+            raise TypeError(f"Detr3d.decode takes Detr3dFeatures, got {type(features).__name__}")
+        x = repeat_groups(queries.embeddings, groups)
+        positions = repeat_groups(queries.positions, groups)
+        unit = repeat_groups(self.point_range.normalise(queries.references), groups)
+        valid = queries.valid if queries.count > queries.object_count else None
+        outputs: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        for layer, cross, classify, regress in zip(
+            self.layers, self.cross_attentions, self.class_branches, self.box_branches
+        ):
+            reference = self.point_range.to_metres(unit)
+            samples, inside = sample_features(
+                features.levels, reference, features.image_from_vehicle, features.image_size
+            )
+            visible = inside & features.camera_valid[..., None]
+            x = layer(
+                x,
+                positions,
+                valid,
+                groups,
+                lambda x, p, cross=cross, u=unit, s=samples, v=visible: cross(x, p, u, s, v),
+            )
+            delta = regress(x)
+            refined = (delta[..., :3] + inverse_sigmoid(unit)).sigmoid()
+            code = torch.cat([self.point_range.to_metres(refined), delta[..., 3:]], dim=-1)
+            outputs.append((classify(x), code, x, reference))
+            unit = refined.detach()
+        stacked = [split_groups(torch.stack(part), groups, dim=2) for part in zip(*outputs)]
+        return tuple(Predictions(*parts, queries.valid, queries.object_count) for parts in zip(*stacked))
+
+    def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:  # noqa: ARG002
+        """DETR3D's positions are learned, not a function of the reference: they stay."""
+        return positions

@@ -1,0 +1,244 @@
+"""PETR: position embedding transformation for multi-view 3D object detection (Liu et al., ECCV 2022).
+
+Image features of all cameras become one sequence of tokens whose positional part encodes the 3D points along
+each token's viewing ray; queries attend to all of them. References stay fixed through the layers.
+
+Letters: B batch, C cameras, S tokens, Q queries, L decoder layers, D channels, Z depth bins.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from syncl.detectors.base import (
+    NUSCENES_RANGE,
+    Detector,
+    Features,
+    PointRange,
+    ReferenceRange,
+    check_calibration,
+)
+from syncl.detectors.image_encoder import ImageEncoderConfig
+from syncl.detectors.proposals import ProposalConfig, build_proposal_head
+from syncl.geometry.boxes import CODE_SIZE
+from syncl.layers.attention import Attention
+from syncl.layers.decoder import STANDARD, DecoderLayer, Groups, repeat_groups, split_groups
+from syncl.layers.frustum import depth_bins, frustum_coordinates
+from syncl.layers.numerics import inverse_sigmoid, mlp, prior_bias
+from syncl.layers.positional import encode_grid, encode_points
+from syncl.structures import Frame, Predictions, Queries
+
+
+@dataclass(frozen=True)
+class PetrConfig:
+    """Sizes of a PETR. The defaults are the published V2-99 configuration's.
+
+    Attributes:
+        image: backbone and neck; only the finest neck level is attended.
+        classes: class names in logit order.
+        queries: number of object queries.
+        dim: query and feature channels.
+        heads: attention heads.
+        layers: decoder layers.
+        hidden: hidden channels of the feed-forward networks.
+        dropout: in attention and feed-forward.
+        depth_count: depth bins Z a viewing ray.
+        depth_start_m: first depth.
+        position_range: range that position coordinates are normalised with, metres.
+        point_range: range of reference points, metres, vehicle frame.
+        shared_branches: one class and one box branch for all layers (as published) or one each a layer.
+        proposals: auxiliary image head that starts some of the object queries; None as published.
+    """
+
+    image: ImageEncoderConfig
+    classes: tuple[str, ...]
+    queries: int = 900
+    dim: int = 256
+    heads: int = 8
+    layers: int = 6
+    hidden: int = 2048
+    dropout: float = 0.1
+    depth_count: int = 64
+    depth_start_m: float = 1.0
+    position_range: PointRange = (-61.2, -61.2, -10.0, 61.2, 61.2, 10.0)
+    point_range: PointRange = NUSCENES_RANGE
+    shared_branches: bool = True
+    proposals: ProposalConfig | None = None
+
+    def build(self) -> "Petr":
+        """Build the module."""
+        return Petr(self)
+
+
+@dataclass(frozen=True)
+class PetrFeatures(Features):
+    """Keys and values [B, S, D] in the order camera, row, column; `token_valid` [B, S] False = ignored."""
+
+    keys: Tensor
+    values: Tensor
+    token_valid: Tensor
+
+
+class Petr(Detector):
+    """See the module's docstring. State-dict layout: ours; `checkpoints` maps the published one."""
+
+    def __init__(self, config: PetrConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.classes = config.classes
+        self.dim = config.dim
+        self.query_count = config.queries
+        self.point_range = ReferenceRange(config.point_range)
+        self.image_encoder = config.image.build()
+        dim = config.dim
+        self.input_projection = nn.Linear(dim, dim)
+        self.position_encoder = mlp(3 * config.depth_count, 4 * dim, dim)
+        self.grid_encoder = mlp(3 * (dim // 2), 4 * dim, dim)
+        self.query_position = mlp(3 * (dim // 2), dim, dim)
+        self.reference_points = nn.Embedding(config.queries, 3)
+        self.layers = nn.ModuleList(
+            DecoderLayer(dim, config.heads, config.hidden, config.dropout) for _ in range(config.layers)
+        )
+        self.cross_attentions = nn.ModuleList(
+            Attention(dim, config.heads, config.dropout) for _ in range(config.layers)
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.output_norm = nn.LayerNorm(dim)
+        branches = 1 if config.shared_branches else config.layers
+        self.class_branches = nn.ModuleList(
+            mlp(dim, dim, dim, len(config.classes), norm=True) for _ in range(branches)
+        )
+        self.box_branches = nn.ModuleList(mlp(dim, dim, dim, CODE_SIZE) for _ in range(branches))
+        self.proposal_head = build_proposal_head(
+            config.proposals, config.queries, dim, len(config.classes), self.image_encoder.strides
+        )
+        self._initialise()
+
+    def _initialise(self) -> None:
+        nn.init.uniform_(self.reference_points.weight, 0, 1)
+        for layer in self.layers:
+            for parameter in layer.parameters():
+                if parameter.dim() > 1:
+                    nn.init.xavier_uniform_(parameter)
+        for branch in self.class_branches:
+            nn.init.constant_(branch[-1].bias, prior_bias(0.01))  # type: ignore[index, arg-type]
+
+    def encode(self, frame: Frame) -> PetrFeatures:
+        """Tokens of all cameras with their 3D positions, and proposals where configured."""
+        projections = check_calibration(frame)
+        levels = self.image_encoder(frame)
+        features = levels[0]
+        rows, columns = features.shape[-2:]
+        cell_valid = self._valid_cells(frame, (rows, columns))
+        values = self.input_projection(features.permute(0, 1, 3, 4, 2))
+        coordinates = frustum_coordinates(
+            projections,
+            frame.image_size,
+            (rows, columns),
+            depth_bins(
+                self.config.depth_count, self.config.depth_start_m, float(self.config.position_range[3])
+            ),
+            self.config.position_range,
+        )
+        grid = encode_grid(cell_valid, self.dim // 2)
+        positions = self.position_encoder(coordinates) + self.grid_encoder(grid)
+        proposals = None
+        if self.proposal_head is not None:
+            proposals = self.proposal_head(
+                levels[self.proposal_head.config.level],
+                projections,
+                frame.rig.image_from_camera,
+                frame.camera_valid,
+                frame.image_size[0],
+            )
+        attended = cell_valid & frame.camera_valid[..., None, None]
+        # A stream without any camera attends its black images rather than nothing (which would be nan).
+        attended = attended | ~frame.camera_valid.any(1)[:, None, None, None]
+        return PetrFeatures(
+            projections,
+            frame.camera_valid,
+            frame.image_size,
+            proposals,
+            keys=(values + positions).flatten(1, 3),
+            values=values.flatten(1, 3),
+            token_valid=attended.flatten(1),
+        )
+
+    def _valid_cells(self, frame: Frame, grid_size: tuple[int, int]) -> Tensor:
+        """[B, C, H, W] cells that are not padding: the pixel mask, resized to the nearest pixel."""
+        height, width = frame.image_size
+        rows = torch.arange(height, device=frame.content_size.device)
+        columns = torch.arange(width, device=frame.content_size.device)
+        inside_rows = rows < frame.content_size[..., :1]
+        inside_columns = columns < frame.content_size[..., 1:]
+        inside = inside_rows[..., :, None] & inside_columns[..., None, :]
+        resized = functional.interpolate(inside.float(), size=grid_size)
+        return resized > 0.5
+
+    def initial_queries(self, features: Features) -> Queries:
+        """Learned reference points, the first ones replaced by proposals where configured."""
+        streams = features.camera_valid.shape[0]
+        unit = self.reference_points.weight.expand(streams, -1, -1)
+        embeddings = unit.new_zeros(streams, self.query_count, self.dim)
+        positions = self._positions(unit)
+        proposals = features.proposals
+        if proposals is not None and self.proposal_head is not None:
+            count = proposals.references.shape[1]
+            lifted = self.point_range.normalise(proposals.references)
+            unit = torch.cat([lifted, unit[:, count:]], dim=1)
+            positions = self._positions(unit)
+            embeddings = torch.cat([proposals.embeddings, embeddings[:, count:]], dim=1)
+            positions = torch.cat(
+                [positions[:, :count] + self.proposal_head.positions(lifted), positions[:, count:]], dim=1
+            )
+        valid = torch.ones(embeddings.shape[:2], dtype=torch.bool, device=embeddings.device)
+        return Queries(embeddings, positions, self.point_range.to_metres(unit), valid, self.query_count)
+
+    def decode(
+        self, queries: Queries, features: Features, groups: Groups = STANDARD
+    ) -> tuple[Predictions, ...]:
+        """Decode all layers against the tokens; every layer predicts from the same reference points."""
+        if not isinstance(features, PetrFeatures):
+            raise TypeError(f"Petr.decode takes PetrFeatures, got {type(features).__name__}")
+        x = repeat_groups(queries.embeddings, groups)
+        positions = repeat_groups(queries.positions, groups)
+        valid = queries.valid if queries.count > queries.object_count else None
+        states = []
+        for layer, attention in zip(self.layers, self.cross_attentions):
+            keys, values = attention.project(features.keys, features.values)
+            x = layer(
+                x,
+                positions,
+                valid,
+                groups,
+                lambda x, p, a=attention, k=keys, v=values: self.dropout(
+                    a.attend(x + p, k, v, features.token_valid)
+                ),
+            )
+            states.append(self.output_norm(x))
+        unit = inverse_sigmoid(self.point_range.normalise(queries.references))
+        outputs = []
+        for index, state in enumerate(states):
+            branch = 0 if self.config.shared_branches else index
+            delta = self.box_branches[branch](state)
+            centre = (delta[..., :3] + repeat_groups(unit, groups)).sigmoid()
+            code = torch.cat([self.point_range.to_metres(centre), delta[..., 3:]], dim=-1)
+            outputs.append((self.class_branches[branch](state), code, state))
+        logits, codes, embeddings = (
+            split_groups(torch.stack(part), groups, dim=2) for part in zip(*outputs)
+        )
+        references = queries.references.expand(len(states), -1, -1, -1)
+        return tuple(
+            Predictions(*parts, references, queries.valid, queries.object_count)
+            for parts in zip(logits, codes, embeddings)
+        )
+
+    def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:  # noqa: ARG002
+        """Positions are an embedding of the reference point (metres), so moved tracks get new ones."""
+        return self._positions(self.point_range.normalise(references))
+
+    def _positions(self, unit_references: Tensor) -> Tensor:
+        out: Tensor = self.query_position(encode_points(unit_references, self.dim // 2))
+        return out

@@ -1,0 +1,9 @@
+"""Trackers: how queries live from frame to frame. They own propagation and life cycle, never losses."""
+
+from syncl.trackers.base import Tracker, TrackState
+from syncl.trackers.mutr3d import Mutr3dConfig
+from syncl.trackers.single_frame import SingleFrameConfig
+
+TrackerConfig = Mutr3dConfig | SingleFrameConfig
+
+__all__ = ["Mutr3dConfig", "SingleFrameConfig", "TrackState", "Tracker", "TrackerConfig"]

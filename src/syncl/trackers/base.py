@@ -1,0 +1,181 @@
+"""The contract of trackers and the state that lasts between frames.
+
+    state = tracker.initial_state(streams)
+    for frame in stream:
+        objects, state = tracker.step(frame, state)
+
+`step` is made of parts that training uses too: `enter` moves the state to a frame, `queries` joins object and
+track queries, and a tracker's own rules turn predictions into the next state.
+
+Letters: B streams, N track slots, D channels, S memory slots.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from syncl.detectors.base import Detector, Features
+from syncl.errors import SynclError
+from syncl.geometry.transforms import invert_rigid, transform_points
+from syncl.structures import Frame, Objects, Predictions, Queries
+from syncl.structures.tensors import TensorStructure
+
+
+@dataclass(frozen=True)
+class TrackState(TensorStructure):
+    """Everything that lasts between frames of B streams. A value: it can be saved, restored and moved.
+
+    Attributes:
+        embeddings: [B, N, D] content of the track queries.
+        positions: [B, N, D] positional part.
+        references: [B, N, 3] metres, vehicle frame of the last frame.
+        velocities: [B, N, 2] m/s, vehicle frame of the last frame.
+        identities: [B, N] int64; in training the annotation's identity, -1 = a query without an object.
+        misses: [B, N] int64 frames with a low score, for the life cycle.
+        alive: [B, N] bool; False = empty slot.
+        memory: [B, N, S, D] past embeddings, newest last (S = 0 without a memory bank).
+        memory_valid: [B, N, S] bool.
+        save_countdown: [B, N] int64 frames until the memory takes the next embedding.
+        next_identity: [B] int64 the identity the next birth gets.
+        global_from_vehicle: [B, 4, 4] float64 pose of the last frame.
+        timestamp_s: [B] float64 time of the last frame.
+        scenes: B scene names of the last frame; "" before the first.
+    """
+
+    embeddings: Tensor
+    positions: Tensor
+    references: Tensor
+    velocities: Tensor
+    identities: Tensor
+    misses: Tensor
+    alive: Tensor
+    memory: Tensor
+    memory_valid: Tensor
+    save_countdown: Tensor
+    next_identity: Tensor
+    global_from_vehicle: Tensor
+    timestamp_s: Tensor
+    scenes: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of track slots N."""
+        return self.identities.shape[1]
+
+    def as_queries(self) -> Queries:
+        """The track queries."""
+        return Queries(self.embeddings, self.positions, self.references, self.alive, object_count=0)
+
+
+class Tracker(nn.Module, ABC):
+    """Base of all trackers.
+
+    Attributes:
+        detector: the detector whose queries it carries.
+        memory_slots: S of the state's memory.
+    """
+
+    detector: Detector
+    memory_slots: int = 0
+
+    def initial_state(self, streams: int = 1) -> TrackState:
+        """The state of `streams` streams that have seen nothing, on the tracker's device."""
+        parameter = next(self.parameters())
+        dim = self.detector.dim
+
+        def zeros(*shape: int, dtype: torch.dtype = parameter.dtype) -> Tensor:
+            return torch.zeros(streams, *shape, dtype=dtype, device=parameter.device)
+
+        pose = torch.eye(4, dtype=torch.float64, device=parameter.device).expand(streams, 4, 4)
+        return TrackState(
+            embeddings=zeros(0, dim),
+            positions=zeros(0, dim),
+            references=zeros(0, 3),
+            velocities=zeros(0, 2),
+            identities=zeros(0, dtype=torch.int64),
+            misses=zeros(0, dtype=torch.int64),
+            alive=zeros(0, dtype=torch.bool),
+            memory=zeros(0, self.memory_slots, dim),
+            memory_valid=zeros(0, self.memory_slots, dtype=torch.bool),
+            save_countdown=zeros(0, dtype=torch.int64),
+            next_identity=zeros(dtype=torch.int64),
+            global_from_vehicle=pose,
+            timestamp_s=zeros(dtype=torch.float64),
+            scenes=("",) * streams,
+        )
+
+    def enter(self, state: TrackState, frame: Frame) -> TrackState:
+        """Move the state to a frame: constant velocity, then the change of the vehicle's own frame.
+
+        Streams whose scene changed start anew: their tracks end and identities count from 0.
+
+        Raises:
+            SynclError: if a frame of the same scene is not later than the one before, naming both times.
+        """
+        same = torch.tensor(
+            [old == new for old, new in zip(state.scenes, frame.scenes)], device=frame.timestamp_s.device
+        )
+        elapsed_s = (frame.timestamp_s - state.timestamp_s) * same
+        for stream, (is_same, elapsed) in enumerate(zip(same.tolist(), elapsed_s.tolist())):
+            if is_same and elapsed <= 0:
+                raise SynclError(
+                    f"sample {frame.samples[stream]} of scene {frame.scenes[stream]} is not later than the frame "
+                    f"before it ({elapsed:+.3f} s): frames must come in time order; start a new scene otherwise"
+                )
+        moved = state.references
+        step = state.velocities * elapsed_s.to(moved.dtype)[:, None, None]
+        moved = torch.cat([moved[..., :2] + step, moved[..., 2:]], dim=-1)
+        now_from_before = invert_rigid(frame.global_from_vehicle) @ state.global_from_vehicle
+        references = transform_points(now_from_before, moved)
+        return replace(
+            state,
+            references=references,
+            positions=self.detector.track_positions(state.positions, references),
+            alive=state.alive & same[:, None],
+            next_identity=state.next_identity * same,
+            global_from_vehicle=frame.global_from_vehicle,
+            timestamp_s=frame.timestamp_s,
+            scenes=frame.scenes,
+        )
+
+    def queries(self, state: TrackState, features: Features) -> Queries:
+        """Object queries followed by the state's track queries."""
+        return self.detector.initial_queries(features).with_tracks(state.as_queries())
+
+    @torch.no_grad()
+    def step(self, frame: Frame, state: TrackState) -> tuple[Objects, TrackState]:
+        """Track one frame.
+
+        Args:
+            frame: B streams at one moment each, on the tracker's device.
+            state: of the same streams, from `initial_state` or the step before.
+
+        Returns:
+            The objects reported in this frame and the state after it.
+        """
+        state = self.enter(state, frame)
+        features = self.detector.encode(frame)
+        queries = self.queries(state, features)
+        (predictions,) = self.detector.decode(queries, features)
+        return self.conclude(state, queries, predictions)
+
+    @abstractmethod
+    def conclude(
+        self, state: TrackState, queries: Queries, predictions: Predictions
+    ) -> tuple[Objects, TrackState]:
+        """Turn predictions into reported objects and the next state by the life cycle's rules."""
+
+    @abstractmethod
+    def carry_supervised(
+        self, state: TrackState, queries: Queries, predictions: Predictions, identities: Tensor
+    ) -> TrackState:
+        """The next state in training, where supervision knows which query holds which object.
+
+        Args:
+            state: the state `queries` was made from.
+            queries: of the frame.
+            predictions: of the standard decoder.
+            identities: [B, Q] int64 annotation identity every query is tied to, -1 = none.
+        """

@@ -1,0 +1,193 @@
+"""MUTR3D: multi-camera tracking via 3D-to-2D queries (Zhang et al., CVPR workshops 2022), on any detector.
+
+Confident queries become track queries: their reference points move with the predicted velocity and the
+vehicle's own motion, their contents pass the memory bank and the query interaction module.
+
+Letters: B streams, Q queries, N track slots, D channels, S memory slots.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from syncl.detectors.base import Detector
+from syncl.geometry.boxes import decode_boxes
+from syncl.structures import Objects, Predictions, Queries
+from syncl.trackers.base import Tracker, TrackState
+from syncl.trackers.memory_bank import MemoryBank
+from syncl.trackers.query_interaction import QueryInteraction
+
+
+@dataclass(frozen=True)
+class Mutr3dConfig:
+    """Life cycle and sizes; the defaults are the published configuration's.
+
+    Attributes:
+        birth_score: a query at or above it becomes a track; a track at or above it has not been missed.
+        keep_score: a track below it counts a miss; between the two the count holds.
+        output_score: tracks at or above it are reported.
+        miss_tolerance: misses after which a track ends.
+        max_tracks: most tracks carried on; the highest scores stay.
+        max_objects: most objects reported a frame.
+        output_range_m: objects whose centre lies beyond +-this in x or y are not reported.
+        memory_slots: slots of the memory bank; 0 leaves it out.
+        heads: attention heads of memory bank and query interaction.
+        hidden: hidden channels of both.
+        drop_probability: training: chance that a track is forgotten, so that its object is born again.
+        false_positive_ratio: training: chance, a track, that a query without object is carried on as well.
+    """
+
+    birth_score: float = 0.4
+    keep_score: float = 0.35
+    output_score: float = 0.35
+    miss_tolerance: int = 5
+    max_tracks: int = 300
+    max_objects: int = 100
+    output_range_m: float = 61.2
+    memory_slots: int = 4
+    heads: int = 8
+    hidden: int = 256
+    drop_probability: float = 0.1
+    false_positive_ratio: float = 0.3
+
+    def build(self, detector: Detector) -> "Mutr3d":
+        """Build the module around a detector."""
+        return Mutr3d(detector, self)
+
+
+class Mutr3d(Tracker):
+    """See the module's docstring."""
+
+    def __init__(self, detector: Detector, config: Mutr3dConfig) -> None:
+        super().__init__()
+        self.detector = detector
+        self.config = config
+        self.memory_slots = config.memory_slots
+        self.query_interaction = QueryInteraction(detector.dim, config.heads, config.hidden)
+        self.memory_bank: MemoryBank | None = None
+        if config.memory_slots:
+            self.memory_bank = MemoryBank(detector.dim, config.heads, config.hidden, config.memory_slots)
+
+    def conclude(
+        self, state: TrackState, queries: Queries, predictions: Predictions
+    ) -> tuple[Objects, TrackState]:
+        """Births, misses and deaths by score; objects are the live tracks with a high enough score."""
+        config = self.config
+        scores, labels = predictions.logits[-1].sigmoid().max(-1)
+        scores = scores.masked_fill(~queries.valid, 0)
+        identities = _with_object_rows(state.identities, queries.object_count, -1)
+        misses = _with_object_rows(state.misses, queries.object_count, 0)
+
+        strong = (scores >= config.birth_score) & queries.valid
+        born = strong & (identities < 0)
+        identities = torch.where(born, state.next_identity[:, None] + born.cumsum(1) - 1, identities)
+        next_identity = state.next_identity + born.sum(1)
+        misses = torch.where(strong, 0, misses + (scores < config.keep_score))
+        alive = queries.valid & (identities >= 0) & (misses < config.miss_tolerance)
+
+        boxes = decode_boxes(predictions.codes[-1])
+        reported = alive & (scores >= config.output_score)
+        reported = reported & (boxes[..., :2].abs() <= config.output_range_m).all(-1)
+        objects = Objects(boxes, labels, scores, identities, reported)
+        objects = _first_rows(objects, reported, scores, config.max_objects)
+        state = replace(state, next_identity=next_identity)
+        return objects, self._carry(state, queries, predictions, scores, identities, misses, alive)
+
+    def carry_supervised(
+        self, state: TrackState, queries: Queries, predictions: Predictions, identities: Tensor
+    ) -> TrackState:
+        """Carry every query tied to an object, less some dropped and with some false positives.
+
+        Tracks whose object is gone keep their identity and may meet it again. A false positive keeps -1, so it
+        may be assigned a new object in the next frame.
+        """
+        config = self.config
+        scores = predictions.logits[-1].detach().sigmoid().amax(-1).masked_fill(~queries.valid, 0)
+        tied = (identities >= 0) & queries.valid
+        alive = tied
+        if config.drop_probability > 0:
+            alive = alive & (torch.rand(alive.shape, device=alive.device) >= config.drop_probability)
+        if config.false_positive_ratio > 0:
+            lucky = torch.rand(alive.shape, device=alive.device) < config.false_positive_ratio
+            wanted = (alive & lucky).sum(1, keepdim=True)
+            candidates = scores.masked_fill(tied | ~queries.valid, -1)
+            rank = candidates.argsort(dim=1, descending=True, stable=True).argsort(dim=1, stable=True)
+            alive = alive | ((rank < wanted) & (candidates >= 0))
+        misses = torch.zeros_like(identities)
+        return self._carry(state, queries, predictions, scores, identities, misses, alive)
+
+    def _carry(
+        self,
+        state: TrackState,
+        queries: Queries,
+        predictions: Predictions,
+        scores: Tensor,
+        identities: Tensor,
+        misses: Tensor,
+        alive: Tensor,
+    ) -> TrackState:
+        """Memory bank over all rows, then compaction to the live ones, then query interaction."""
+        outputs = predictions.embeddings[-1]
+        objects = queries.object_count
+        memory = _with_object_rows(state.memory, objects, 0)
+        memory_valid = _with_object_rows(state.memory_valid, objects, False)
+        countdown = _with_object_rows(state.save_countdown, objects, 0)
+        if self.memory_bank is not None:
+            outputs = self.memory_bank.attend(outputs, memory, memory_valid)
+            memory, memory_valid, countdown = self.memory_bank.update(
+                outputs, scores, memory, memory_valid, countdown
+            )
+
+        # The one host round trip of a step: how many slots the fullest stream needs.
+        needed = int(alive.sum(1).max()) if alive.shape[0] else 0
+        rows = _ranked(alive, scores, min(needed, self.config.max_tracks))
+
+        def take(tensor: Tensor) -> Tensor:
+            index = rows.reshape(*rows.shape, *[1] * (tensor.dim() - 2))
+            return tensor.gather(1, index.expand(-1, -1, *tensor.shape[2:]))
+
+        kept = take(alive)
+        code = predictions.codes[-1]
+        references = take(code[..., :3]).detach()
+        positions, embeddings = self.query_interaction(
+            take(queries.positions), take(queries.embeddings), take(outputs), kept
+        )
+        return replace(
+            state,
+            embeddings=embeddings,
+            positions=positions,
+            references=references,
+            velocities=take(code[..., 8:10]).detach(),
+            identities=take(identities).masked_fill(~kept, -1),
+            misses=take(misses),
+            alive=kept,
+            memory=take(memory),
+            memory_valid=take(memory_valid),
+            save_countdown=take(countdown),
+        )
+
+
+def _with_object_rows(tensor: Tensor, count: int, fill: float) -> Tensor:
+    """Put `count` rows of `fill` in front of per-track values [B, N, ...]."""
+    rows = tensor.new_full((tensor.shape[0], count, *tensor.shape[2:]), fill)
+    return torch.cat([rows, tensor], dim=1)
+
+
+def _ranked(selected: Tensor, scores: Tensor, count: int) -> Tensor:
+    """Indices [B, count] of the selected rows in row order; if they are too many, of those scored highest."""
+    best = torch.where(selected, scores, scores - 2).topk(count, dim=1).indices
+    chosen = torch.zeros_like(selected).scatter(1, best, True) & selected
+    return (~chosen).to(torch.uint8).argsort(dim=1, stable=True)[:, :count]
+
+
+def _first_rows(objects: Objects, selected: Tensor, scores: Tensor, most: int) -> Objects:
+    """Objects reduced to `most` rows, selected ones in front in row order."""
+    rows = _ranked(selected, scores, min(most, selected.shape[1]))
+    return Objects(
+        boxes=objects.boxes.gather(1, rows[..., None].expand(-1, -1, objects.boxes.shape[-1])),
+        labels=objects.labels.gather(1, rows),
+        scores=objects.scores.gather(1, rows),
+        identities=objects.identities.gather(1, rows),
+        valid=selected.gather(1, rows),
+    )

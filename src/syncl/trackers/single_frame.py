@@ -1,0 +1,72 @@
+"""A tracker without tracks: plain detection, frame by frame, behind the same contract."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from syncl.detectors.base import Detector
+from syncl.geometry.boxes import decode_boxes
+from syncl.structures import Objects, Predictions, Queries
+from syncl.trackers.base import Tracker, TrackState
+
+
+@dataclass(frozen=True)
+class SingleFrameConfig:
+    """Detection only.
+
+    Attributes:
+        max_objects: how many (query, class) pairs are reported a frame.
+        output_range_m: objects whose centre lies beyond +-this in x or y are not reported.
+    """
+
+    max_objects: int = 300
+    output_range_m: float = 61.2
+
+    def build(self, detector: Detector) -> "SingleFrame":
+        """Build the module around a detector."""
+        return SingleFrame(detector, self)
+
+
+def best_pairs(predictions: Predictions, max_objects: int, output_range_m: float) -> Objects:
+    """The highest scoring (query, class) pairs of the last layer, as DETR-style detectors decode.
+
+    One query can give several labelled boxes. Identities are -1.
+    """
+    scores = predictions.logits[-1].sigmoid()
+    streams, _, classes = scores.shape
+    scores = scores.masked_fill(~predictions.valid[..., None], 0).flatten(1)
+    top, flat = scores.topk(min(max_objects, scores.shape[1]), dim=1)
+    rows = flat // classes
+    boxes = decode_boxes(predictions.codes[-1]).gather(1, rows[..., None].expand(-1, -1, 9))
+    valid = (boxes[..., :2].abs() <= output_range_m).all(-1) & (top > 0)
+    identities = torch.full((streams, top.shape[1]), -1, dtype=torch.int64, device=top.device)
+    return Objects(boxes, flat % classes, top, identities, valid)
+
+
+class SingleFrame(Tracker):
+    """Reports detections and carries nothing on."""
+
+    def __init__(self, detector: Detector, config: SingleFrameConfig) -> None:
+        super().__init__()
+        self.detector = detector
+        self.config = config
+
+    def conclude(
+        self,
+        state: TrackState,
+        queries: Queries,  # noqa: ARG002
+        predictions: Predictions,
+    ) -> tuple[Objects, TrackState]:
+        """Objects are the best (query, class) pairs."""
+        return best_pairs(predictions, self.config.max_objects, self.config.output_range_m), state
+
+    def carry_supervised(
+        self,
+        state: TrackState,
+        queries: Queries,  # noqa: ARG002
+        predictions: Predictions,  # noqa: ARG002
+        identities: Tensor,  # noqa: ARG002
+    ) -> TrackState:
+        """Nothing lives on."""
+        return replace(state)

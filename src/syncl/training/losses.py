@@ -1,0 +1,86 @@
+"""Classification and box losses of a decoder group, all layers at once.
+
+Letters: L decoder layers, B streams, Q queries, M objects, K classes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from syncl.geometry.boxes import encode_boxes
+from syncl.structures import Annotations, Predictions
+from syncl.training.assignment import Assignment
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Loss weights; the defaults are DETR3D's and PETR's.
+
+    Attributes:
+        classification: weight of the focal loss.
+        box: weight of the L1 loss.
+        alpha: focal balance.
+        gamma: focal focus.
+        code_weights: weight of each of the ten box code numbers.
+    """
+
+    classification: float = 2.0
+    box: float = 0.25
+    alpha: float = 0.25
+    gamma: float = 2.0
+    code_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2, 0.2)
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of a tensor over all training processes; itself where there is one."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return value
+    total = value.clone()
+    torch.distributed.all_reduce(total)
+    return total / torch.distributed.get_world_size()
+
+
+def sigmoid_focal_loss(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
+    """Focal loss (Lin et al., 2017) of every logit, same shape as `logits`; `targets` are 0 or 1."""
+    probability = logits.sigmoid()
+    cross_entropy = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    wrong = probability * (1 - targets) + (1 - probability) * targets
+    balance = alpha * targets + (1 - alpha) * (1 - targets)
+    return balance * wrong**gamma * cross_entropy
+
+
+def set_losses(
+    predictions: Predictions, assignment: Assignment, annotations: Annotations, config: LossConfig
+) -> dict[str, Tensor]:
+    """`class` and `box` loss of a group, summed over its layers.
+
+    Each layer is normalised by its number of positives over all streams and processes, at least one. Rows
+    whose target is not finite are left out of the box loss.
+    """
+    targets = assignment.targets
+    positive = targets >= 0
+    count = mean_over_processes(positive.sum((1, 2)).to(predictions.codes.dtype)).clamp(min=1)
+
+    wanted = torch.zeros_like(predictions.logits)
+    if annotations.labels.shape[1]:
+        index = targets.clamp(min=0)
+        layers = targets.shape[0]
+        labels = annotations.labels.expand(layers, -1, -1).gather(2, index)
+        wanted.scatter_(-1, labels.clamp(min=0)[..., None], positive[..., None].to(wanted.dtype))
+    focal = sigmoid_focal_loss(predictions.logits.float(), wanted.float(), config.alpha, config.gamma)
+    focal = (focal.sum(-1) * assignment.supervised).sum((1, 2))
+    losses = {"class": config.classification * (focal / count).sum()}
+
+    if annotations.labels.shape[1]:
+        code = encode_boxes(annotations.boxes).expand(layers, -1, -1, -1)
+        goal = code.gather(2, index[..., None].expand(-1, -1, -1, code.shape[-1]))
+        usable = positive & torch.isfinite(goal).all(-1)
+        difference = (predictions.codes - torch.where(usable[..., None], goal, predictions.codes)).abs()
+        weights = difference.new_tensor(config.code_weights)
+        distance = (difference * weights).sum(-1).sum((1, 2))
+        losses["box"] = config.box * (distance / count).sum()
+    else:
+        losses["box"] = predictions.codes.sum() * 0
+    return losses

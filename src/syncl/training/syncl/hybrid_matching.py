@@ -1,0 +1,66 @@
+"""Task-specific hybrid matching in the cross-attention decoder (method, section 3.2).
+
+Track queries keep their own objects, one to one. Object queries are matched one to many against the persistent
+objects, those which track queries already hold: without self-attention they need not give way to the tracks.
+
+Letters: L decoder layers, B streams, O object queries, M objects, K queries an object at most.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """One-to-many pairs, for every object its cheapest queries.
+
+    Attributes:
+        rows: [L, B, M, K] int64 object query of each pair.
+        costs: [L, B, M, K] matching cost.
+        valid: [L, B, M, K] bool which pairs exist.
+    """
+
+    rows: Tensor
+    costs: Tensor
+    valid: Tensor
+
+    def keep(self, condition: Tensor) -> "Candidates":
+        """The pairs that also meet a condition [L, B, M, K]."""
+        return Candidates(self.rows, self.costs, self.valid & condition)
+
+    def targets(self, object_queries: int) -> Tensor:
+        """[L, B, O] int64: the object each object query is matched to, -1 = none."""
+        layers, streams, objects, most = self.rows.shape
+        target = torch.full(
+            (layers, streams, object_queries + 1), -1, dtype=torch.int64, device=self.rows.device
+        )
+        rows = torch.where(self.valid, self.rows, object_queries).flatten(2)
+        index = torch.arange(objects, device=rows.device)[:, None].expand(objects, most).reshape(-1)
+        target.scatter_(2, rows, index.expand_as(rows))
+        return target[..., :object_queries]
+
+
+def one_to_many(cost: Tensor, persistent: Tensor, most: int) -> Candidates:
+    """At most K queries for every object, no query for two objects.
+
+    Every object names its K cheapest queries; a query named by several objects goes to the one it is cheapest
+    for.
+
+    Args:
+        cost: [L, B, O, M] finite costs of object queries.
+        persistent: [B, M] bool objects that take part.
+        most: K.
+    """
+    queries = cost.shape[2]
+    count = min(most, queries)
+    barred = torch.finfo(cost.dtype).max
+    named_cost, named = cost.transpose(2, 3).topk(count, dim=3, largest=False)
+    takes_part = persistent[None, :, :, None].expand_as(named)
+    selected = torch.full_like(cost.transpose(2, 3), barred)
+    selected.scatter_(3, named, torch.where(takes_part, named_cost, barred))
+    cheapest = selected.argmin(2, keepdim=True)
+    objects = torch.arange(cost.shape[3], device=cost.device)[:, None]
+    wins = (cheapest == objects).gather(3, named)
+    return Candidates(named, named_cost, takes_part & wins)
