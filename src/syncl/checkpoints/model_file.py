@@ -1,0 +1,167 @@
+"""Our own model format: one safetensors file with the weights and the configuration that builds them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from syncl import __version__
+from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig, VoVNetConfig
+from syncl.checkpoints.codec import Json, decode_config, encode_config
+from syncl.detectors import Detr3dConfig, ImageEncoderConfig, PetrConfig, ProposalConfig
+from syncl.errors import SynclError
+from syncl.files import atomic_path
+from syncl.layers.normaliser import NormaliserConfig
+from syncl.trackers import Mutr3dConfig, SingleFrameConfig, Tracker
+from syncl.trackers.model import InputConfig, ModelConfig
+
+MODEL_TYPES: tuple[type, ...] = (
+    ModelConfig,
+    InputConfig,
+    Detr3dConfig,
+    PetrConfig,
+    ImageEncoderConfig,
+    ProposalConfig,
+    ResNetConfig,
+    VoVNetConfig,
+    FpnConfig,
+    CpFpnConfig,
+    NormaliserConfig,
+    Mutr3dConfig,
+    SingleFrameConfig,
+)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A tracker ready for use and where it comes from.
+
+    Attributes:
+        tracker: in inference mode.
+        config: what it was built from.
+        recipe: the resolved training recipe, as JSON values, where there was one.
+        notes: free text entries written with it, such as training time and seeds.
+    """
+
+    tracker: Tracker
+    config: ModelConfig
+    recipe: Json
+    notes: dict[str, str]
+
+
+def save_model(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    config: ModelConfig,
+    recipe: Json = None,
+    notes: Mapping[str, str] | None = None,
+) -> None:
+    """Write a model file in one step.
+
+    Args:
+        path: target, by custom `*.safetensors`.
+        weights: the tracker's state dict.
+        config: what builds the tracker.
+        recipe: the resolved training recipe, kept for reading.
+        notes: free text entries.
+    """
+    metadata = {
+        "format": "syncl-model-1",
+        "syncl": __version__,
+        "model": orjson.dumps(encode_config(config)).decode(),
+        "recipe": orjson.dumps(recipe).decode(),
+        "notes": orjson.dumps(dict(notes or {})).decode(),
+    }
+    tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in weights.items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata)
+
+
+def read_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Weights and metadata of a model file.
+
+    Raises:
+        SynclError: if the file is missing, truncated or not a syncl model.
+    """
+    if not path.is_file():
+        raise SynclError(f"{path}: there is no such model file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise SynclError(f"{path}: not a complete safetensors file ({error})") from error
+    if metadata.get("format") != "syncl-model-1":
+        raise SynclError(f"{path}: a safetensors file, but not a syncl model; see `syncl convert`")
+    return weights, metadata
+
+
+def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
+    """Build the tracker a model file describes and fill it.
+
+    Raises:
+        SynclError: if the file cannot be read or does not fit its own configuration.
+    """
+    weights, metadata = read_model_file(path)
+    config = decode_config(orjson.loads(metadata["model"]), ModelConfig, MODEL_TYPES, str(path))
+    tracker = config.build()
+    problems = differences(tracker.state_dict(), weights)
+    if problems:
+        raise SynclError(f"{path}: the weights do not fit the configuration: {'; '.join(problems[:5])}")
+    tracker.load_state_dict(weights)
+    tracker.eval().to(device)
+    recipe: Json = orjson.loads(metadata.get("recipe", "null"))
+    return LoadedModel(tracker, config, recipe, orjson.loads(metadata.get("notes", "{}")))
+
+
+def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """What is missing, unexpected or of another shape, one phrase each."""
+    problems = [f"{name} is missing" for name in expected if name not in found]
+    problems += [f"{name} is not expected" for name in found if name not in expected]
+    problems += [
+        f"{name} has shape {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    return problems
+
+
+@dataclass(frozen=True)
+class InitialisationReport:
+    """How a model was filled from another model's file.
+
+    Attributes:
+        filled: parameters taken over.
+        fresh: parameters of the model the file does not have; they keep their initial values.
+        unused: entries of the file the model has no place for.
+    """
+
+    filled: tuple[str, ...]
+    fresh: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+def initialise_from(tracker: Tracker, path: Path) -> InitialisationReport:
+    """Fill a tracker with what fits of another model's weights, such as its detector's.
+
+    Raises:
+        SynclError: if a parameter has another shape there, or nothing at all fits.
+    """
+    weights, _ = read_model_file(path)
+    own = tracker.state_dict()
+    shared = {name: tensor for name, tensor in weights.items() if name in own}
+    problems = differences({name: own[name] for name in shared}, shared)
+    if problems or not shared:
+        reason = "; ".join(problems[:5]) or "no parameter has a name in common"
+        raise SynclError(f"{path}: cannot start this model from it: {reason}")
+    tracker.load_state_dict(shared, strict=False)
+    return InitialisationReport(
+        tuple(shared),
+        tuple(name for name in own if name not in shared),
+        tuple(name for name in weights if name not in own),
+    )

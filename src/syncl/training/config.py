@@ -1,0 +1,102 @@
+"""Settings of a training run."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from syncl.training.strategies import BaselineConfig
+from syncl.training.syncl.strategy import SynclConfig
+from syncl.training.unroll import UnrollConfig
+
+StrategyConfig = BaselineConfig | SynclConfig
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Augmentation, one draw for all cameras and frames of a clip.
+
+    Attributes:
+        resize: range of the resize factor relative to the test-time one; (1, 1) = none.
+        flip: mirror all images left to right, together with the world, with probability 1/2.
+        rotation_rad: the vehicle frame is turned by up to this angle about the vertical axis.
+        scale: range of a scaling of the whole world.
+    """
+
+    resize: tuple[float, float] = (1.0, 1.0)
+    flip: bool = False
+    rotation_rad: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """How training samples are drawn.
+
+    Attributes:
+        clip_length: T consecutive frames a clip; 1 = single-frame detection.
+        batch_size: clips a step and process.
+        workers: data loading processes; 0 loads in the training process.
+        augmentation: of images and world.
+    """
+
+    clip_length: int = 3
+    batch_size: int = 1
+    workers: int = 0
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """AdamW with linear warm-up and a cosine schedule; the defaults are the paper's.
+
+    Attributes:
+        learning_rate: peak.
+        backbone_scale: the image backbone's learning rate relative to it.
+        weight_decay: of all parameters with more than one dimension.
+        warmup_steps: steps of linear warm-up.
+        warmup_start: where it starts, relative to the peak.
+        final_scale: where the cosine ends, relative to the peak.
+        clip_norm: gradients are clipped to this L2 norm.
+    """
+
+    learning_rate: float = 2e-4
+    backbone_scale: float = 0.1
+    weight_decay: float = 0.01
+    warmup_steps: int = 500
+    warmup_start: float = 1 / 3
+    final_scale: float = 1e-3
+    clip_norm: float = 35.0
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A run.
+
+    Attributes:
+        steps: optimiser steps.
+        data: sampling.
+        optimiser: optimiser and schedule.
+        strategy: baseline or SynCL.
+        unroll: auxiliary losses and frozen parts.
+        ema: decay of the exponential moving average of weights that is kept as the result; 0 = none.
+        precision: `auto` takes bfloat16 where the device has it, else float32.
+        checkpoint_every: steps between checkpoints.
+        keep_checkpoints: how many of the latest are kept.
+        log_every: steps between log entries.
+        validate_every: steps between validations; 0 = none.
+        validation_scenes: how many scenes of the validation split are tracked; 0 = all.
+        seed: of weights, data order and augmentation.
+    """
+
+    steps: int = 1000
+    data: DataConfig = field(default_factory=DataConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    strategy: StrategyConfig = field(default_factory=BaselineConfig)
+    unroll: UnrollConfig = field(default_factory=UnrollConfig)
+    ema: float = 0.0
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 2
+    log_every: int = 10
+    validate_every: int = 0
+    validation_scenes: int = 2
+    seed: int = 0

@@ -1,0 +1,111 @@
+"""What a run tells: a progress bar or plain lines, a tensorboard log, and one JSON line an entry."""
+
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import orjson
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+
+def peak_memory_gb() -> float:
+    """Peak memory of this process: the device's where there is one, else resident memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e9 if sys.platform == "darwin" else peak / 1e6
+
+
+class Journal:
+    """Writes a run's log. Only the main process has one that is active."""
+
+    def __init__(self, run: Path, steps: int, start: int, samples_per_step: int, active: bool) -> None:
+        self.active = active
+        self.samples_per_step = samples_per_step
+        self._seconds = time.perf_counter()
+        self._step = start
+        self._data_seconds = 0.0
+        if not active:
+            return
+        self._console = Console(stderr=True)
+        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=start)
+        self._lines = (run / "log.jsonl").open("ab")
+        self._progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task("train", total=steps, completed=start, status="")
+
+    def __enter__(self) -> "Journal":
+        if self.active:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.active:
+            self._progress.stop()
+            self._writer.close()
+            self._lines.close()
+
+    def waited_for_data(self, seconds: float) -> None:
+        """Add to the time spent waiting for the loader."""
+        self._data_seconds += seconds
+
+    def advance(self, step: int) -> None:
+        """Move the bar."""
+        if self.active:
+            self._progress.update(self._task, completed=step)
+
+    def record(self, step: int, values: Mapping[str, float]) -> None:
+        """Write one training entry: the values plus speed, share of time spent on data and memory."""
+        if not self.active:
+            return
+        now = time.perf_counter()
+        elapsed = max(now - self._seconds, 1e-9)
+        done = max(step - self._step, 1)
+        speed = {
+            "samples_per_s": done * self.samples_per_step / elapsed,
+            "s_per_step": elapsed / done,
+            "data_share": self._data_seconds / elapsed,
+            "memory_gb": peak_memory_gb(),
+        }
+        self._seconds, self._step, self._data_seconds = now, step, 0.0
+        self.write(step, "train", {**values, **speed})
+        status = (
+            f"loss {values.get('total', float('nan')):.3f}  {speed['samples_per_s']:.1f} samples/s  "
+            f"data {speed['data_share']:.0%}  {speed['memory_gb']:.1f} GB"
+        )
+        if self._console.is_terminal:
+            self._progress.update(self._task, status=status)
+        else:
+            self._console.print(f"step {step}  {status}", highlight=False)
+
+    def write(self, step: int, group: str, values: Mapping[str, float]) -> None:
+        """Write values under a group name to tensorboard and to `log.jsonl`."""
+        if not self.active:
+            return
+        for name, value in values.items():
+            self._writer.add_scalar(f"{group}/{name}", value, step)
+        self._lines.write(orjson.dumps({"step": step, "group": group, **values}) + b"\n")
+        self._lines.flush()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self.active:
+            self._console.print(text, highlight=False)

@@ -1,0 +1,234 @@
+"""The training loop: device, precision and processes are accelerate's, the rest fits on a screen."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import set_seed
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from syncl.data.loading import clip_loader
+from syncl.data.nuscenes.dataset import ClipDataset
+from syncl.errors import SynclError
+from syncl.files import atomic_write
+from syncl.structures import Clip
+from syncl.trackers.base import Tracker
+from syncl.training.checkpointing import resume_checkpoint, save_checkpoint
+from syncl.training.config import TrainingConfig
+from syncl.training.journal import Journal
+from syncl.training.losses import mean_over_processes
+from syncl.training.optimiser import WeightAverage, build_optimiser, learning_rate_factor
+from syncl.training.unroll import ClipTraining
+
+Validate = Callable[[Tracker], dict[str, float]]
+SaveModel = Callable[[Path, dict[str, Tensor]], None]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Where a run ended.
+
+    Attributes:
+        step: optimiser steps done.
+        losses: of the last log entry.
+        seconds: wall time of this call.
+    """
+
+    step: int
+    losses: dict[str, float]
+    seconds: float
+
+
+def make_accelerator(config: TrainingConfig) -> Accelerator:
+    """The accelerator for a run, with the precision its device has."""
+    precision = config.precision
+    if precision == "auto":
+        has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        precision = "bf16" if has_bf16 else "fp32"
+    return Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision,
+        # A clip without tracks leaves the tracker's own modules out of the graph.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        step_scheduler_with_optimizer=False,
+    )
+
+
+def run_training(
+    accelerator: Accelerator,
+    tracker: Tracker,
+    dataset: ClipDataset,
+    config: TrainingConfig,
+    run: Path,
+    *,
+    resume: bool,
+    save_model: SaveModel,
+    validate: Validate | None = None,
+) -> RunResult:
+    """Train a tracker.
+
+    Args:
+        accelerator: from `make_accelerator`.
+        tracker: with its starting weights.
+        dataset: of clips of the configured length.
+        config: the run's settings.
+        run: its folder; checkpoints and logs go there.
+        resume: go on from the latest checkpoint there.
+        save_model: writes a tracker's state dict as a model file.
+        validate: called with the tracker in inference mode; its figures are logged.
+
+    Raises:
+        SynclError: on a loss that is not finite, after writing what was known of the batch beside the log.
+    """
+    started = time.perf_counter()
+    set_seed(config.seed)
+    strategy = config.strategy.build(tracker.detector.dim)
+    module = ClipTraining(tracker, strategy, config.unroll)
+    optimiser = build_optimiser(module, config.optimiser)
+    schedule = LambdaLR(optimiser, learning_rate_factor(config.optimiser, config.steps))
+    wrapped, optimiser = accelerator.prepare(module, optimiser)
+    average = WeightAverage(tracker, config.ema) if config.ema > 0 else None
+    accelerator.register_for_checkpointing(schedule)
+    if average is not None:
+        accelerator.register_for_checkpointing(average)
+    step = resume_checkpoint(accelerator, run) if resume else 0
+
+    def result_weights() -> dict[str, Tensor]:
+        return average.average if average is not None else tracker.state_dict()
+
+    samples = config.data.batch_size * accelerator.num_processes
+    batches = clips(accelerator, dataset, config, step)
+    losses: dict[str, float] = {}
+    pending: list[dict[str, Tensor]] = []
+    with Journal(run, config.steps, step, samples, accelerator.is_main_process) as journal:
+        while step < config.steps:
+            waiting = time.perf_counter()
+            clip = next(batches)
+            journal.waited_for_data(time.perf_counter() - waiting)
+            values: dict[str, Tensor] = wrapped(clip)
+            check_finite(values, clip, run, step)
+            accelerator.backward(values["total"])
+            norm = accelerator.clip_grad_norm_(wrapped.parameters(), config.optimiser.clip_norm)
+            optimiser.step()
+            schedule.step()
+            optimiser.zero_grad()
+            step += 1
+            if average is not None:
+                average.update(tracker)
+            pending.append({name: value.detach() for name, value in values.items()})
+            journal.advance(step)
+            if step % config.log_every == 0 or step == config.steps:
+                losses = mean_losses(pending)
+                pending.clear()
+                extra = {"gradient_norm": float(norm), "learning_rate": schedule.get_last_lr()[-1]}
+                journal.record(step, losses | extra)
+            if step % config.checkpoint_every == 0 or step == config.steps:
+                save_checkpoint(
+                    accelerator,
+                    run,
+                    step,
+                    config.keep_checkpoints,
+                    lambda path: save_model(path, result_weights()),
+                )
+            due = config.validate_every and (step % config.validate_every == 0 or step == config.steps)
+            if validate is not None and due and accelerator.is_main_process:
+                figures = validate_weights(tracker, result_weights(), validate)
+                module.train()
+                journal.write(step, "validation", figures)
+                shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
+                journal.say(f"step {step}  validation  {shown}")
+            accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        save_model(run / "model.safetensors", result_weights())
+    accelerator.wait_for_everyone()
+    return RunResult(step, losses, time.perf_counter() - started)
+
+
+def clips(
+    accelerator: Accelerator, dataset: ClipDataset, config: TrainingConfig, step: int
+) -> Iterator[Clip]:
+    """Endless batches from the given step on; the order depends on seed and step only.
+
+    Raises:
+        SynclError: if the dataset holds fewer clips than one step needs.
+    """
+    size = config.data.batch_size
+    per_epoch = len(dataset) // (size * accelerator.num_processes)
+    if per_epoch == 0:
+        raise SynclError(
+            f"the training data has {len(dataset)} clips of {config.data.clip_length} frames, fewer than one step "
+            f"takes ({size} on each of {accelerator.num_processes} processes); use more scenes or a smaller batch"
+        )
+    while True:
+        epoch, done = divmod(step, per_epoch)
+        loader = clip_loader(
+            dataset,
+            size,
+            seed=config.seed,
+            epoch=epoch,
+            start=done * size * accelerator.num_processes,
+            workers=config.data.workers,
+            pin_memory=accelerator.device.type == "cuda",
+        )
+        sharded = prepare_data_loader(
+            loader,
+            accelerator.device,
+            num_processes=accelerator.num_processes,
+            process_index=accelerator.process_index,
+            put_on_device=True,
+            even_batches=False,
+        )
+        for clip in sharded:
+            yield clip
+            step += 1
+            if step % per_epoch == 0:
+                break
+
+
+def mean_losses(pending: list[dict[str, Tensor]]) -> dict[str, float]:
+    """Means over steps and processes, in one transfer."""
+    names = sorted({name for values in pending for name in values})
+    table = torch.stack([torch.stack([v.get(n, torch.zeros(())).float() for n in names]) for v in pending])
+    means = mean_over_processes(table.mean(0)).tolist()
+    return dict(zip(names, means))
+
+
+def check_finite(values: dict[str, Tensor], clip: Clip, run: Path, step: int) -> None:
+    """Stop on a loss that is not finite, leaving a report of the batch.
+
+    Raises:
+        SynclError: naming the losses and the samples, and the report's file.
+    """
+    if bool(torch.isfinite(values["total"].detach())):
+        return
+    report = {
+        "step": step,
+        "losses": {name: str(float(value.detach())) for name, value in values.items()},
+        "scenes": [list(frame.scenes) for frame in clip.frames],
+        "samples": [list(frame.samples) for frame in clip.frames],
+    }
+    path = run / f"nonfinite_step_{step:08d}.json"
+    atomic_write(path, orjson.dumps(report, option=orjson.OPT_INDENT_2))
+    broken = [name for name, value in values.items() if not bool(torch.isfinite(value.detach()))]
+    raise SynclError(
+        f"step {step}: the loss is not finite ({', '.join(broken)}) on samples "
+        f"{', '.join(clip.frames[0].samples)}; details in {path}. Lower the learning rate or look at these samples"
+    )
+
+
+def validate_weights(
+    tracker: Tracker, weights: dict[str, Tensor], validate: Validate
+) -> dict[str, float]:
+    """Run validation with other weights in place and put the tracker's own back."""
+    own = {name: tensor.detach().clone() for name, tensor in tracker.state_dict().items()}
+    tracker.load_state_dict(weights)
+    tracker.eval()
+    try:
+        return validate(tracker)
+    finally:
+        tracker.load_state_dict(own)

@@ -1,0 +1,79 @@
+"""Parameter groups, schedule and weight averaging."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from syncl.training.config import OptimiserConfig
+
+_BACKBONE = "image_encoder.backbone."
+
+
+def build_optimiser(module: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
+    """AdamW over trainable parameters: backbone and others apart, biases and norms without weight decay."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((_BACKBONE in name, parameter.dim() > 1), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": config.learning_rate * (config.backbone_scale if in_backbone else 1.0),
+                "weight_decay": config.weight_decay if decayed else 0.0,
+            }
+            for (in_backbone, decayed), parameters in groups.items()
+        ]
+    )
+
+
+def learning_rate_factor(config: OptimiserConfig, steps: int) -> Callable[[int], float]:
+    """Factor on the learning rate at each step: linear warm-up, then cosine to `final_scale`."""
+
+    def factor(step: int) -> float:
+        progress = min(step / max(steps, 1), 1.0)
+        cosine = config.final_scale + (1 - config.final_scale) * (1 + math.cos(math.pi * progress)) / 2
+        if step < config.warmup_steps:
+            ramp = config.warmup_start + (1 - config.warmup_start) * step / config.warmup_steps
+            return cosine * ramp
+        return cosine
+
+    return factor
+
+
+class WeightAverage:
+    """Exponential moving average of a module's floating point state; other entries are copied.
+
+    The decay starts low and rises to its final value, so that the first weights are soon forgotten.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.average = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Take the module's present state into the average."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for name, tensor in module.state_dict().items():
+            average = self.average[name]
+            if average.dtype.is_floating_point:
+                average.lerp_(tensor, 1 - decay)
+            else:
+                average.copy_(tensor)
+
+    def state_dict(self) -> dict[str, Tensor | int]:
+        """What has to be saved to go on later."""
+        return {**self.average, "__updates__": self.updates}
+
+    def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
+        """Go on from a saved average."""
+        for name, value in state.items():
+            if isinstance(value, Tensor):
+                self.average[name].copy_(value)
+            else:
+                self.updates = value
