@@ -1,0 +1,198 @@
+"""Boxes drawn into camera images."""
+
+import cv2
+import numpy as np
+
+from syncl.rendering.frame import Floats, FrameObjects, Image
+from syncl.rendering.palette import ERROR, FAINT, INK, PANEL, TEXT, TRUTH, Colour, mix
+from syncl.rendering.scene_view import SceneView
+from syncl.rendering.strokes import draw_polyline, draw_segments, fill_polygon, fill_rectangle
+from syncl.rendering.text import draw_text, text_width
+from syncl.rendering.wireframe import (
+    EDGES,
+    FRONT_FACE,
+    clip_polygon,
+    clip_segments,
+    corners_of,
+    to_homogeneous,
+)
+
+Rectangle = tuple[float, float, float, float]
+
+
+def fit_image(image: Image | None, width: int, height: int) -> Image:
+    """The image resized to fill width x height; a dark tile saying so where there is none."""
+    if image is None:
+        tile = np.empty((height, width, 3), np.uint8)
+        tile[:] = PANEL
+        draw_text(tile, "no image", width / 2, height / 2, max(9, height / 14), FAINT, "centre")
+        return tile
+    shrinks = image.shape[1] > 1.2 * width
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
+
+
+def scale_projection(image_from_vehicle: Floats, scale_x: float, scale_y: float) -> Floats:
+    """The projection [4, 4] for an image resized by these factors."""
+    return np.diag([scale_x, scale_y, 1.0, 1.0]) @ image_from_vehicle
+
+
+def draw_camera(tile: Image, tile_from_vehicle: Floats, view: SceneView, scale: float = 1.0) -> None:
+    """Draw trails, annotated objects, tracks and labels into a camera image, in place.
+
+    Args:
+        tile: [H, W, 3] uint8.
+        tile_from_vehicle: [4, 4] projection into the tile's pixels.
+        view: what to draw.
+        scale: factor for line widths and text.
+    """
+    size = (tile.shape[0], tile.shape[1])
+    _draw_trails(tile, tile_from_vehicle, view, scale)
+    missed = np.zeros(0, bool)
+    if view.truth is not None:
+        missed = view.verdict.missed if view.verdict else np.zeros(view.truth.count, bool)
+        _draw_truth(tile, tile_from_vehicle, view.truth.select(~missed), scale)
+    labels = _draw_tracks(tile, tile_from_vehicle, view, scale)
+    if view.truth is not None and missed.any():
+        labels = _draw_missed(tile, tile_from_vehicle, view.truth.select(missed), scale) + labels
+    _draw_labels(tile, labels, size, scale)
+
+
+def _project(tile: Image, projection: Floats, boxes: Floats) -> tuple[Floats, Floats, Floats]:
+    """Homogeneous corners [N, 8, 4], clipped edges [N, 12, 2, 2] (nan where invisible), centre depths [N]."""
+    corners = to_homogeneous(projection, corners_of(boxes))
+    edges, visible = clip_segments(corners[:, EDGES], (tile.shape[0], tile.shape[1]))
+    edges[~visible] = np.nan
+    return corners, edges, to_homogeneous(projection, boxes[:, :3])[:, 2]
+
+
+def _draw_trails(tile: Image, projection: Floats, view: SceneView, scale: float) -> None:
+    size = (tile.shape[0], tile.shape[1])
+    width = max(1, round(1.5 * scale))
+    for name, colour in zip(view.objects.identities, view.colours):
+        points = view.trails.get(name)
+        if points is None or len(points) < 2 or np.ptp(points[:, :2], axis=0).max() < 1.0:
+            continue
+        homogeneous = to_homogeneous(projection, points)
+        pairs = np.stack([homogeneous[:-1], homogeneous[1:]], axis=1)
+        segments, visible = clip_segments(pairs, size)
+        draw_segments(tile, segments[visible], colour, width)
+
+
+def _draw_truth(tile: Image, projection: Floats, truth: FrameObjects, scale: float) -> None:
+    _, edges, _ = _project(tile, projection, truth.boxes)
+    edges = edges.reshape(-1, 2, 2)
+    edges = edges[~np.isnan(edges).any(axis=(1, 2))]
+    if len(edges):
+        under = tile.copy()
+        draw_segments(tile, edges, TRUTH, max(1, round(0.8 * scale)))
+        tile[:] = cv2.addWeighted(tile, 0.75, under, 0.25, 0)
+
+
+Label = tuple[str, Rectangle, Colour, bool]
+
+
+def _draw_tracks(tile: Image, projection: Floats, view: SceneView, scale: float) -> list[Label]:
+    """Draw the tracks far to near; returns their labels near to far with the rectangles they belong to."""
+    corners, edges, depth = _project(tile, projection, view.objects.boxes)
+    shown = np.isfinite(edges).any(axis=(1, 2, 3))
+    labels: list[Label] = []
+    for row in np.argsort(-depth, kind="stable"):
+        if not shown[row]:
+            continue
+        lines = edges[row]
+        lines = lines[~np.isnan(lines).any(axis=(1, 2))]
+        low, high = lines.min(axis=(0, 1)), lines.max(axis=(0, 1))
+        colour = view.colours[row]
+        face = clip_polygon(corners[row][FRONT_FACE], (tile.shape[0], tile.shape[1]))
+        if len(face) > 2:
+            fill_polygon(tile, face, colour, 0.32)
+        tall = (high[1] - low[1]) / scale
+        width = max(1, round((1.2 if tall < 44 else 2) * scale))
+        if tall > 18:
+            draw_segments(tile, lines, mix(INK, colour, 0.25), width + max(2, round(2 * scale)))
+        draw_segments(tile, lines, colour, width)
+        wrong = view.verdict is not None and view.verdict.partner[row] < 0
+        if wrong:
+            _cross_out(tile, low, high, scale)
+        labels.append((_label_of(view, int(row)), (*low, *high), colour, wrong))
+    return labels[::-1]
+
+
+def _label_of(view: SceneView, row: int) -> str:
+    identity = short_identity(view.objects.identities[row])
+    text = f"{identity} {view.objects.labels[row].replace('_', ' ')}".strip()
+    if view.verdict is not None and view.verdict.switched_from[row] is not None:
+        text += f" \u2190 {short_identity(view.verdict.switched_from[row] or '')}"
+    return text
+
+
+def short_identity(identity: str) -> str:
+    """An identity short enough for a label: its number if it ends in one, otherwise its first letters."""
+    tail = identity.replace("-", "_").rsplit("_", 1)[-1]
+    if tail.isdigit() and len(tail) <= 6:
+        return tail.lstrip("0") or "0"
+    return identity[:4]
+
+
+def _cross_out(tile: Image, low: Floats, high: Floats, scale: float) -> None:
+    width = max(2, round(2 * scale))
+    centre = (low + high) / 2
+    arm = float(np.clip((high - low).min() * 0.22, 4 * scale, 14 * scale))
+    for direction in ((1, 1), (1, -1)):
+        reach = np.array(direction) * arm
+        stroke = np.stack([centre - reach, centre + reach])
+        draw_polyline(tile, stroke, INK, width + 2)
+        draw_polyline(tile, stroke, ERROR, width)
+
+
+def _draw_missed(tile: Image, projection: Floats, missed: FrameObjects, scale: float) -> list[Label]:
+    _, edges, depth = _project(tile, projection, missed.boxes)
+    labels: list[Label] = []
+    for row in np.argsort(depth, kind="stable"):
+        lines = edges[row][~np.isnan(edges[row]).any(axis=(1, 2))]
+        if len(lines) == 0:
+            continue
+        draw_segments(tile, lines, INK, max(2, round(3 * scale)))
+        draw_segments(tile, lines, ERROR, max(1, round(1.4 * scale)))
+        low, high = lines.min(axis=(0, 1)), lines.max(axis=(0, 1))
+        labels.append((f"missed {missed.labels[row].replace('_', ' ')}", (*low, *high), ERROR, True))
+    return labels
+
+
+def _draw_labels(tile: Image, labels: list[Label], size: tuple[int, int], scale: float) -> None:
+    """Write labels where they fit; nearer objects come first and later ones give way."""
+    height, width = size
+    taken: list[Rectangle] = []
+    text_size = max(8.0, 10.5 * scale)
+    tall = round(text_size * 1.3)
+    for text, (left, top, right, bottom), colour, wrong in labels:
+        if bottom - top < 9 * scale and not wrong:
+            continue
+        short = text.split(" ", 1)[0] if not wrong else text
+        for words in (text, short):
+            wide = text_width(words, text_size, bold=True) + round(6 * scale)
+            x = float(np.clip((max(left, 0) + min(right, width)) / 2 - wide / 2, 0, max(width - wide, 0)))
+            y = float(np.clip(top - tall - 1, 0, height - tall))
+            spot = (x, y, x + wide, y + tall)
+            fits_box = words == short or wide < 2.2 * (right - left) + 14 * scale
+            if fits_box and not any(_overlap(spot, other) for other in taken):
+                taken.append(spot)
+                fill_rectangle(tile, *spot, colour if not wrong else INK, 0.88)
+                ink = INK if not wrong else colour
+                draw_text(tile, words, x + wide / 2, y + tall / 2, text_size, ink, "centre", bold=True)
+                break
+
+
+def _overlap(a: Rectangle, b: Rectangle) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def draw_camera_name(tile: Image, name: str, scale: float) -> None:
+    """Write a camera's name into the lower left corner of its tile, in place."""
+    words = name.removeprefix("CAM_").replace("_", " ")
+    size = max(8.0, 10.0 * scale)
+    wide, tall = text_width(words, size, bold=True) + 10 * scale, size * 1.5
+    height = tile.shape[0]
+    fill_rectangle(tile, 0, height - tall, wide, height, INK, 0.6)
+    draw_text(tile, words, 5 * scale, height - tall / 2, size, TEXT, bold=True)

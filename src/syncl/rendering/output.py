@@ -1,0 +1,77 @@
+"""Finished files: a video of a stream of frames, a PNG of one."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+
+from syncl.errors import SynclError
+from syncl.files import atomic_path, refuse_to_overwrite
+from syncl.rendering.frame import Image, RenderFrame
+from syncl.rendering.history import History
+from syncl.rendering.mosaic import draw_frame, draw_frames
+from syncl.rendering.style import RenderStyle
+from syncl.rendering.video import open_video
+
+
+def render_video(
+    frames: Iterable[RenderFrame],
+    output: Path,
+    style: RenderStyle | None = None,
+    fps: float = 2.0,
+    overwrite: bool = False,
+) -> int:
+    """Draw frames and write them as an MP4 that plays in browsers; returns the number of frames.
+
+    Args:
+        frames: in order; a change of scene starts trails afresh. All need the same cameras.
+        output: the .mp4 file; it appears only when complete.
+        style: how to draw.
+        fps: pictures a second; nuScenes key frames come at 2.
+        overwrite: replace an existing file.
+
+    Raises:
+        SynclError: on an existing file, a bad name, or no frame at all.
+    """
+    with open_video(output, fps, overwrite) as video:
+        for picture in draw_frames(frames, style):
+            video.write(picture)
+        return video.count
+
+
+def render_image(
+    frame: RenderFrame,
+    output: Path,
+    style: RenderStyle | None = None,
+    history: History | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Draw one frame and write it as a PNG.
+
+    Args:
+        frame: what to draw.
+        output: the .png file.
+        style: how to draw.
+        history: the past of the scene, for trails and identity switches; None: none.
+        overwrite: replace an existing file.
+
+    Raises:
+        SynclError: on an existing file or a bad name.
+    """
+    picture, _ = draw_frame(frame, history, style)
+    write_png(picture, output, overwrite)
+
+
+def write_png(picture: Image, output: Path, overwrite: bool = False) -> None:
+    """Write a uint8 RGB picture [H, W, 3] as a PNG; the file appears only when complete.
+
+    Raises:
+        SynclError: if the name does not end in .png or the file exists.
+    """
+    output = Path(output)
+    if output.suffix.lower() != ".png":
+        raise SynclError(f"{output}: pictures are written as PNG; choose a name that ends in .png")
+    refuse_to_overwrite(output, overwrite)
+    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+    with atomic_path(output) as temporary:
+        temporary.write_bytes(encoded.tobytes())

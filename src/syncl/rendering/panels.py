@@ -1,0 +1,215 @@
+"""The written parts of a picture: title bar, list of tracks, legend and counts."""
+
+from collections import Counter
+
+import numpy as np
+
+from syncl.classes import DETECTION_CLASSES
+from syncl.rendering.cameras import short_identity
+from syncl.rendering.frame import Image, RenderFrame
+from syncl.rendering.palette import (
+    ERROR,
+    FAINT,
+    IDENTITY_COLOURS,
+    INK,
+    PANEL,
+    RING,
+    TEXT,
+    TRUTH,
+    mix,
+)
+from syncl.rendering.scene_view import SceneView
+from syncl.rendering.strokes import (
+    draw_arrow,
+    draw_broken_ring,
+    draw_circle,
+    draw_polyline,
+    fill_polygon,
+    fill_rectangle,
+)
+from syncl.rendering.text import Align, draw_text, text_width
+
+
+def draw_title(bar: Image, frame: RenderFrame, view: SceneView, scale: float) -> None:
+    """Fill the title bar: scene and moment on the left, counts on the right."""
+    bar[:] = PANEL
+    middle, size = bar.shape[0] / 2, 13 * scale
+    x = 12 * scale
+    name = " \u00b7 ".join(part for part in (frame.title, frame.scene) if part)
+    draw_text(bar, name, x, middle, size, TEXT, bold=True)
+    x += text_width(name, size, bold=True) + 18 * scale if name else 0
+    moment = f"{frame.elapsed_s:.1f} s"
+    if frame.number:
+        of_total = f" / {frame.total}" if frame.total else ""
+        moment = f"frame {frame.number}{of_total}   {moment}"
+    draw_text(bar, moment, x, middle, size, FAINT)
+    if frame.number and frame.total > 1:
+        share = (frame.number - 1) / (frame.total - 1)
+        fill_rectangle(bar, 0, bar.shape[0] - 2 * scale, bar.shape[1], bar.shape[0], RING)
+        fill_rectangle(bar, 0, bar.shape[0] - 2 * scale, bar.shape[1] * share, bar.shape[0], TEXT)
+    x = bar.shape[1] - 12 * scale
+    for words, colour in reversed(_counts(view)):
+        draw_text(bar, words, x, middle, size, colour, "right", bold=True)
+        x -= text_width(words, size, bold=True) + 16 * scale
+
+
+def _counts(view: SceneView) -> list[tuple[str, tuple[int, int, int]]]:
+    counts = [(f"{view.objects.count} tracked", TEXT)]
+    if view.truth is not None:
+        counts.append((f"{view.truth.count} annotated", FAINT))
+    if view.verdict is not None:
+        false = int((view.verdict.partner < 0).sum())
+        switches = sum(name is not None for name in view.verdict.switched_from)
+        counts.append((f"{false} false", ERROR))
+        counts.append((f"{int(view.verdict.missed.sum())} missed", ERROR))
+        counts.append((f"{switches} switched", ERROR))
+    return counts
+
+
+def draw_track_list(panel: Image, view: SceneView, scale: float) -> None:
+    """Fill a panel with one line a track: identity, class, distance, speed, score; the nearest that fit."""
+    panel[:] = PANEL
+    height, width = panel.shape[:2]
+    margin, line, size = 14 * scale, 19.5 * scale, max(8.0, 11.5 * scale)
+    columns = _columns(width, scale)
+    y = 20 * scale
+    for header, x, align in columns:
+        draw_text(panel, header, x, y, max(8.0, 10 * scale), FAINT, align)
+    y += 5 * scale
+    room = int((height - y - margin) / line)
+    objects = view.objects
+    distance = np.hypot(objects.boxes[:, 0], objects.boxes[:, 1])
+    nearest = np.argsort(distance, kind="stable")
+    shown = nearest if len(nearest) <= room else nearest[: room - 1]
+    # By identity, not by distance: lines then keep their order from frame to frame.
+    for row in sorted(shown, key=lambda row: _natural(objects.identities[row])):
+        y += line
+        colour = view.colours[row]
+        fill_rectangle(panel, margin, y - 5 * scale, margin + 10 * scale, y + 5 * scale, colour)
+        velocity = float(np.hypot(*objects.boxes[row, 7:9]))
+        speed = f"{velocity * 3.6:.0f} km/h" if np.isfinite(velocity) else "\u2013"
+        cells = (
+            short_identity(objects.identities[row]),
+            objects.labels[row].replace("_", " "),
+            f"{distance[row]:.0f} m",
+            speed,
+            f"{objects.scores[row]:.2f}",
+        )
+        for cell, (_, x, align) in zip(cells, columns):
+            bold = cell is cells[0]
+            draw_text(panel, cell, x, y, size, mix(colour, TEXT, 0.4) if bold else TEXT, align, bold)
+    if len(shown) < objects.count:
+        draw_text(panel, f"and {objects.count - len(shown)} farther away", margin, y + line, size, FAINT)
+    if objects.count == 0:
+        draw_text(panel, "nothing tracked", margin, y + line, size, FAINT)
+
+
+def _columns(width: int, scale: float) -> tuple[tuple[str, float, Align], ...]:
+    left, right = 30 * scale, width - 16 * scale
+    span = right - left
+    return (
+        ("track", left, "left"),
+        ("class", left + 0.17 * span, "left"),
+        ("distance", left + 0.62 * span, "right"),
+        ("speed", left + 0.84 * span, "right"),
+        ("score", right, "right"),
+    )
+
+
+def _natural(identity: str) -> tuple[int, str]:
+    words = short_identity(identity)
+    return (int(words) if words.isdigit() else 1 << 30, identity)
+
+
+def draw_legend(panel: Image, view: SceneView, trail_s: float, scale: float) -> None:
+    """Fill a panel with counts a class and the meaning of every mark."""
+    panel[:] = PANEL
+    y = _draw_class_counts(panel, view, scale)
+    size, line = max(8.0, 11.5 * scale), 21 * scale
+    entries = ["track"]
+    entries += ["trail"] if trail_s > 0 else []
+    entries += ["velocity"]
+    entries += ["truth"] if view.truth is not None else []
+    entries += ["false", "missed", "switch"] if view.verdict is not None else []
+    words = {
+        "track": "track, front edge thick; a colour an identity",
+        "trail": f"where it was in the last {trail_s:g} s",
+        "velocity": "where it will be in 1 s at this velocity",
+        "truth": "annotated object",
+        "false": "false positive: no such object near enough",
+        "missed": "missed object",
+        "switch": "identity switched (new \u2190 former)",
+    }
+    y = max(y + 14 * scale, panel.shape[0] - line * len(entries) - 6 * scale)
+    for entry in entries:
+        _draw_sample(panel, entry, 28 * scale, y, scale)
+        draw_text(panel, words[entry], 54 * scale, y, size, FAINT)
+        y += line
+
+
+def _draw_class_counts(panel: Image, view: SceneView, scale: float) -> float:
+    width = panel.shape[1]
+    size, small, line = max(8.0, 11.5 * scale), max(8.0, 10 * scale), 20 * scale
+    tracked = Counter(view.objects.labels)
+    annotated = Counter(view.truth.labels) if view.truth is not None else Counter[str]()
+    known = [name for name in DETECTION_CLASSES if tracked[name] or annotated[name]]
+    known += sorted((set(tracked) | set(annotated)) - set(DETECTION_CLASSES))
+    y = 20 * scale
+    left, bar_left, right = 16 * scale, 0.44 * width, width - 76 * scale
+    draw_text(panel, "class", left, y, small, FAINT)
+    draw_text(
+        panel,
+        "tracked" if view.truth is None else "tracked / annotated",
+        width - 16 * scale,
+        y,
+        small,
+        FAINT,
+        "right",
+    )
+    most = max([*tracked.values(), *annotated.values(), 8])
+    y += 5 * scale
+    for name in known[:10]:
+        y += line
+        draw_text(panel, name.replace("_", " "), left, y, size, TEXT)
+        fill_rectangle(panel, bar_left, y - 4 * scale, right, y + 4 * scale, mix(PANEL, RING, 0.5))
+        reach = bar_left + (right - bar_left) * tracked[name] / most
+        fill_rectangle(panel, bar_left, y - 4 * scale, reach, y + 4 * scale, IDENTITY_COLOURS[0])
+        counts = f"{tracked[name]}"
+        if view.truth is not None:
+            mark = bar_left + (right - bar_left) * annotated[name] / most
+            fill_rectangle(panel, mark - scale, y - 6 * scale, mark + scale, y + 6 * scale, TRUTH)
+            counts += f" / {annotated[name]}"
+        draw_text(panel, counts, width - 16 * scale, y, size, TEXT, "right")
+    return y
+
+
+def _draw_sample(panel: Image, entry: str, x: float, y: float, scale: float) -> None:
+    """The mark that a legend entry explains, about (x, y)."""
+    colour, centre = IDENTITY_COLOURS[0], np.array([x, y])
+    box = centre + np.array([(9, -5), (9, 5), (-9, 5), (-9, -5)]) * scale
+    wide = max(1, round(2 * scale))
+    if entry == "track":
+        fill_polygon(panel, box, colour, 0.45)
+        draw_polyline(panel, box, colour, max(1, round(1.6 * scale)), closed=True)
+        draw_polyline(panel, box[:2], colour, wide + 1)
+    elif entry == "trail":
+        dots = centre + np.array([(-11, 4), (-4, 0), (3, -2), (11, -3)]) * scale
+        for step in range(3):
+            faded = mix(PANEL, colour, 0.35 + 0.25 * step)
+            draw_polyline(panel, dots[step : step + 2], faded, wide)
+            draw_circle(panel, dots[step], 1.6 * scale, faded, -1)
+    elif entry == "velocity":
+        ends = centre + np.array([(-11, 0), (11, 0)]) * scale
+        draw_arrow(panel, ends[0], ends[1], TEXT, max(1, round(scale)), 6 * scale)
+    elif entry == "truth":
+        draw_polyline(panel, box, TRUTH, max(1, round(scale)), closed=True)
+        draw_polyline(panel, np.stack([centre, box[:2].mean(axis=0)]), TRUTH, max(1, round(scale)))
+    elif entry == "false":
+        for direction in ((1, 1), (1, -1)):
+            reach = np.array(direction) * 5 * scale
+            draw_polyline(panel, np.stack([centre - reach, centre + reach]), INK, wide + 2)
+            draw_polyline(panel, np.stack([centre - reach, centre + reach]), ERROR, wide)
+    elif entry == "missed":
+        draw_broken_ring(panel, centre, 7 * scale, ERROR, wide)
+    else:
+        draw_text(panel, "7 \u2190 3", x, y, max(8.0, 10 * scale), ERROR, "centre", bold=True)

@@ -1,0 +1,91 @@
+"""Anti-aliased strokes and fills with sub-pixel positions, drawn in place.
+
+Points are [K, 2] float pixels with the centre of the top-left pixel at (0.5, 0.5). Callers clip far-away
+points beforehand (`wireframe.clip_segments`); anything within some thousand pixels is safe.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from syncl.rendering.frame import Floats, Image
+from syncl.rendering.palette import Colour
+
+_SHIFT = 4
+
+
+def _fixed(points: Floats) -> NDArray[np.int32]:
+    return np.round((np.asarray(points, np.float64) - 0.5) * (1 << _SHIFT)).astype(np.int32)
+
+
+def draw_polyline(
+    canvas: Image, points: Floats, colour: Colour, width: int = 1, closed: bool = False
+) -> None:
+    """Draw a line through points [K, 2]."""
+    cv2.polylines(canvas, [_fixed(points)], closed, colour, width, cv2.LINE_AA, _SHIFT)
+
+
+def draw_segments(canvas: Image, segments: Floats, colour: Colour, width: int = 1) -> None:
+    """Draw separate lines [K, 2, 2]."""
+    if len(segments):
+        cv2.polylines(canvas, list(_fixed(segments)), False, colour, width, cv2.LINE_AA, _SHIFT)
+
+
+def draw_circle(canvas: Image, centre: Floats, radius: float, colour: Colour, width: int = 1) -> None:
+    """Draw a circle; a negative width fills it."""
+    x, y = (int(value) for value in _fixed(centre))
+    cv2.circle(canvas, (x, y), round(radius * (1 << _SHIFT)), colour, width, cv2.LINE_AA, _SHIFT)
+
+
+def draw_broken_ring(
+    canvas: Image, centre: Floats, radius: float, colour: Colour, width: int = 1, arcs: int = 6
+) -> None:
+    """Draw a circle of `arcs` arcs with gaps between them."""
+    for arc in range(arcs):
+        along = 2 * np.pi * (arc + np.linspace(0, 0.62, 7)) / arcs
+        points = centre + radius * np.stack([np.cos(along), np.sin(along)], axis=1)
+        draw_polyline(canvas, points, colour, width)
+
+
+def draw_arrow(canvas: Image, start: Floats, end: Floats, colour: Colour, width: int, head: float) -> None:
+    """Draw an arrow with a filled head of `head` pixels."""
+    along = end - start
+    length = float(np.hypot(*along))
+    if length < 1e-6:
+        return
+    along = along / length
+    across = np.array([-along[1], along[0]])
+    neck = end - along * min(head, length)
+    draw_polyline(canvas, np.stack([start, neck]), colour, width)
+    fill_polygon(canvas, np.stack([end, neck + across * head * 0.5, neck - across * head * 0.5]), colour)
+
+
+def fill_polygon(canvas: Image, points: Floats, colour: Colour, opacity: float = 1.0) -> None:
+    """Fill a polygon [K, 2], blended with what is there by `opacity`."""
+    if opacity >= 1:
+        cv2.fillPoly(canvas, [_fixed(points)], colour, cv2.LINE_AA, _SHIFT)
+        return
+    low = np.maximum(np.floor(points.min(axis=0)).astype(int) - 1, 0)
+    high = np.minimum(np.ceil(points.max(axis=0)).astype(int) + 2, canvas.shape[1::-1])
+    if (high <= low).any():
+        return
+    region = canvas[low[1] : high[1], low[0] : high[0]]
+    filled = region.copy()
+    cv2.fillPoly(filled, [_fixed(points - low)], colour, cv2.LINE_AA, _SHIFT)
+    region[:] = cv2.addWeighted(filled, opacity, region, 1 - opacity, 0)
+
+
+def fill_rectangle(
+    canvas: Image, left: float, top: float, right: float, bottom: float, colour: Colour, opacity: float = 1.0
+) -> None:
+    """Fill the pixels of an upright rectangle, blended by `opacity`."""
+    height, width = canvas.shape[:2]
+    x0, x1 = np.clip([round(left), round(right)], 0, width)
+    y0, y1 = np.clip([round(top), round(bottom)], 0, height)
+    if x1 <= x0 or y1 <= y0:
+        return
+    region = canvas[y0:y1, x0:x1]
+    if opacity >= 1:
+        region[:] = colour
+    else:
+        region[:] = (region * (1 - opacity) + np.array(colour) * opacity).astype(np.uint8)
