@@ -1,0 +1,114 @@
+"""What training varies, drawn once a clip: the images' scale and crop, and the world seen from above.
+
+The world is turned, scaled and mirrored so that everything stays consistent and rigid. Let A be the change of
+vehicle coordinates: mirror, then turn, then scale by s. The images are those of a world s times as large seen
+by cameras s times as far apart; pixels do not change under a common scale, so
+
+    camera_from_vehicle' = M_c S C A^-1        global_from_vehicle' = M_g S G A^-1
+
+are rigid again, with S the scaling by s of the target frame and M a mirror where A mirrors: of the camera's x
+axis, of the map's y axis. No code that inverts poses has to know of the augmentation. The camera's mirror
+is undone in the intrinsics; the picture itself is mirrored by the image transform.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syncl.errors import SynclError
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges the augmentations of a clip are drawn from. The defaults are PF-Track's.
+
+    Attributes:
+        resize_range: image scale relative to the test-time scale; (0.94, 1.25) is the originals' 0.47 to
+            0.625 (800x320 from 1600x900), (0.864, 1.25) StreamPETR's 0.38 to 0.55 (704x256).
+        flip_probability: how often images are mirrored (geometry follows in the intrinsics).
+        rotation_rad: the world is turned about the vertical axis by up to this either way; PETR and
+            StreamPETR use 0.3925.
+        scale_range: factor of the world's size; PETR and StreamPETR use (0.95, 1.05).
+        mirror_probability: how often the world is mirrored (left becomes right).
+    """
+
+    resize_range: tuple[float, float] = (0.94, 1.25)
+    flip_probability: float = 0.0
+    rotation_rad: float = 0.0
+    scale_range: tuple[float, float] = (1.0, 1.0)
+    mirror_probability: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("resize_range", "scale_range"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise SynclError(f"augmentation {name}: ({low}, {high}) must be positive and ascending")
+        for name in ("flip_probability", "mirror_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SynclError(f"augmentation {name}: {getattr(self, name)} must be between 0 and 1")
+
+
+@dataclass(frozen=True)
+class WorldTransform:
+    """A change of the vehicle's coordinates: mirror left and right, turn, scale."""
+
+    rotation_rad: float = 0.0
+    scale: float = 1.0
+    mirror: bool = False
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether nothing changes."""
+        return self == WorldTransform()
+
+    def vehicle_matrix(self) -> Array:
+        """[4, 4] new from old vehicle coordinates (a similarity, mirrored or not)."""
+        sin, cos = np.sin(self.rotation_rad), np.cos(self.rotation_rad)
+        matrix = np.eye(4)
+        matrix[:2, :2] = [[cos, -sin], [sin, cos]]
+        matrix[:3, :3] *= self.scale
+        if self.mirror:
+            matrix[:3, 1] *= -1
+        return matrix
+
+    def move_rig(self, image_from_camera: Array, camera_from_vehicle: Array) -> tuple[Array, Array]:
+        """Intrinsics [..., 3, 3] and extrinsics [..., 4, 4] that project moved points to the same pixels."""
+        moved = self._move_pose(camera_from_vehicle, mirrored_axis=0)
+        intrinsics = image_from_camera.copy()
+        if self.mirror:
+            intrinsics[..., :, 0] *= -1
+        return intrinsics, moved
+
+    def move_pose(self, global_from_vehicle: Array) -> Array:
+        """Pose [..., 4, 4] of the moved vehicle in an equally scaled (and mirrored) map."""
+        return self._move_pose(global_from_vehicle, mirrored_axis=1)
+
+    def _move_pose(self, pose: Array, mirrored_axis: int) -> Array:
+        target = np.diag([self.scale, self.scale, self.scale, 1.0])
+        if self.mirror:
+            target[mirrored_axis, mirrored_axis] *= -1
+        return np.asarray(target @ pose @ np.linalg.inv(self.vehicle_matrix()))
+
+    def move_boxes(self, boxes: Array) -> Array:
+        """Boxes [N, 9] in the box layout, vehicle frame, after the change."""
+        matrix = self.vehicle_matrix()
+        moved = boxes.copy()
+        moved[:, :3] = boxes[:, :3] @ matrix[:3, :3].T
+        moved[:, 3:6] *= self.scale
+        yaw = (-boxes[:, 6] if self.mirror else boxes[:, 6]) + self.rotation_rad
+        moved[:, 6] = np.arctan2(np.sin(yaw), np.cos(yaw))
+        moved[:, 7:9] = boxes[:, 7:9] @ matrix[:2, :2].T
+        return moved
+
+
+def draw_world_transform(rng: np.random.Generator, augmentation: Augmentation) -> WorldTransform:
+    """Draw a change of the world; always takes three numbers from `rng`."""
+    turn, scale, coin = rng.uniform(-1, 1), rng.uniform(*augmentation.scale_range), rng.uniform()
+    return WorldTransform(
+        rotation_rad=float(turn * augmentation.rotation_rad),
+        scale=float(scale),
+        mirror=bool(coin < augmentation.mirror_probability),
+    )

@@ -1,0 +1,206 @@
+"""Decoding images and fitting them to the network's input size.
+
+source            resized by `scale`        cropped to the output (and mirrored)
++-----------+     +---------+               +---------+
+|           |     |         |  crop_y       |         |
+|           | --> +---------+ ------->      +---------+
++-----------+     |  kept   |
+                  +---------+
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from syncl.errors import SynclError
+
+RGBImage = NDArray[np.uint8]
+ResizeMethod = Literal["exact", "fast"]
+
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """Resize, crop and mirror.
+
+    Attributes:
+        scale: factor of the resize; sizes are rounded down as in the originals.
+        crop_x: left edge of the crop in the resized image, pixels.
+        crop_y: upper edge, pixels; negative crops leave black margins.
+        flip: mirror left and right after the crop.
+        output_size: (H, W) of the result.
+    """
+
+    scale: float
+    crop_x: int
+    crop_y: int
+    flip: bool
+    output_size: tuple[int, int]
+
+    def matrix(self) -> NDArray[np.float64]:
+        """[3, 3] output pixel from source pixel; multiply intrinsics by it from the left."""
+        matrix = np.array([[self.scale, 0, -self.crop_x], [0, self.scale, -self.crop_y], [0, 0, 1.0]])
+        if self.flip:
+            matrix = np.array([[-1.0, 0, self.output_size[1]], [0, 1, 0], [0, 0, 1]]) @ matrix
+        return matrix
+
+    def resized(self, source_size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) after the resize."""
+        # The tolerance keeps 1600 * (704 / 1600) from becoming 703.
+        return int(source_size[0] * self.scale + 1e-6), int(source_size[1] * self.scale + 1e-6)
+
+
+def test_transform(source_size: tuple[int, int], output_size: tuple[int, int]) -> ImageTransform:
+    """The transform for inference: fill the output, keep the bottom, centred left to right.
+
+    Args:
+        source_size: (height, width) of the image file.
+        output_size: (H, W) of the network input.
+    """
+    scale = fitting_scale(source_size, output_size)
+    transform = ImageTransform(scale, 0, 0, False, output_size)
+    height, width = transform.resized(source_size)
+    crop_x = int(max(0, width - output_size[1]) / 2)
+    return ImageTransform(scale, crop_x, height - output_size[0], False, output_size)
+
+
+def draw_transform(
+    rng: np.random.Generator,
+    source_size: tuple[int, int],
+    output_size: tuple[int, int],
+    resize_range: tuple[float, float],
+    flip_probability: float,
+) -> ImageTransform:
+    """Draw a training transform: random scale, bottom kept, random crop left to right, mirrored or not.
+
+    Args:
+        rng: three numbers are drawn from it, whatever the options.
+        source_size: (height, width) of the image file.
+        output_size: (H, W) of the network input.
+        resize_range: limits of the scale relative to `test_transform`'s; (0.94, 1.25) are PETR's and
+            PF-Track's 0.47 to 0.625 for 1600x900 to 800x320.
+        flip_probability: how often to mirror.
+    """
+    relative, place, coin = rng.uniform(*resize_range), rng.uniform(), rng.uniform()
+    scale = fitting_scale(source_size, output_size) * relative
+    transform = ImageTransform(scale, 0, 0, False, output_size)
+    height, width = transform.resized(source_size)
+    crop_x = int(place * max(0, width - output_size[1]))
+    return ImageTransform(scale, crop_x, height - output_size[0], bool(coin < flip_probability), output_size)
+
+
+def fitting_scale(source_size: tuple[int, int], output_size: tuple[int, int]) -> float:
+    """The smallest scale at which the source covers the output."""
+    return max(output_size[0] / source_size[0], output_size[1] / source_size[1])
+
+
+def load_image(path: Path, transform: ImageTransform, method: ResizeMethod = "exact") -> RGBImage:
+    """Decode an image file and transform it.
+
+    Args:
+        path: JPEG or PNG file.
+        transform: where each output pixel comes from.
+        method: "exact" resizes as the original implementations do (Pillow, bicubic with antialiasing); "fast"
+            decodes JPEGs at reduced resolution where that suffices and resizes by area or bilinearly.
+
+    Returns:
+        [H, W, 3] uint8 RGB of `transform.output_size`.
+
+    Raises:
+        SynclError: the file is missing, cut off or not an image.
+    """
+    data = _read(path)
+    if method == "fast":
+        return _crop(_decode_and_resize_fast(path, data, transform), transform)
+    return _crop(_resize_exact(_decode(path, data, cv2.IMREAD_COLOR), transform), transform)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of an image file without decoding it.
+
+    Raises:
+        SynclError: the file is missing or not an image.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except FileNotFoundError:
+        raise SynclError(f"{path}: this image is missing") from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise SynclError(f"{path}: not an image or damaged ({error})") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise SynclError(f"{path}: this image is missing") from None
+    except OSError as error:
+        raise SynclError(f"{path}: this image cannot be read ({error.strerror})") from error
+    # Decoders fill the missing part of a cut-off JPEG with grey and say nothing.
+    if data.startswith(_JPEG_START) and data.rfind(_JPEG_END) < 0:
+        raise SynclError(f"{path}: this JPEG is cut off after {len(data)} bytes; copy it again")
+    return data
+
+
+def _decode(path: Path, data: bytes, flags: int) -> RGBImage:
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    if image is None:
+        raise SynclError(f"{path}: not an image or damaged ({len(data)} bytes); copy it again")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _resize_exact(image: RGBImage, transform: ImageTransform) -> RGBImage:
+    height, width = transform.resized(image.shape[:2])
+    if image.shape[:2] == (height, width):
+        return image
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(image).resize((width, height)))
+
+
+# Decoding JPEG at a half, a quarter or an eighth skips most of the work of the inverse transform.
+_REDUCED_DECODING = (
+    (8, cv2.IMREAD_REDUCED_COLOR_8),
+    (4, cv2.IMREAD_REDUCED_COLOR_4),
+    (2, cv2.IMREAD_REDUCED_COLOR_2),
+)
+
+
+def _decode_and_resize_fast(path: Path, data: bytes, transform: ImageTransform) -> RGBImage:
+    flags = cv2.IMREAD_COLOR
+    factor = 1
+    if data.startswith(_JPEG_START):
+        for divisor, reduced in _REDUCED_DECODING:
+            if transform.scale * divisor <= 1:
+                factor, flags = divisor, reduced
+                break
+    image = _decode(path, data, flags)
+    source = (image.shape[0] * factor, image.shape[1] * factor)
+    height, width = transform.resized(source)
+    if image.shape[:2] == (height, width):
+        return image
+    method = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
+
+
+def _crop(image: RGBImage, transform: ImageTransform) -> RGBImage:
+    height, width = transform.output_size
+    top, left = transform.crop_y, transform.crop_x
+    if (top, left) == (0, 0) and image.shape[:2] == (height, width):
+        output = image
+    else:
+        output = np.zeros((height, width, 3), np.uint8)
+        rows = slice(max(0, top), min(image.shape[0], top + height))
+        columns = slice(max(0, left), min(image.shape[1], left + width))
+        kept = image[rows, columns]
+        y, x = rows.start - top, columns.start - left
+        output[y : y + kept.shape[0], x : x + kept.shape[1]] = kept
+    return np.ascontiguousarray(output[:, ::-1]) if transform.flip else output

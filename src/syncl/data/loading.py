@@ -1,0 +1,189 @@
+"""Batches of clips: stacking, sampling order, loaders.
+
+Order and processes. `ResumableSampler` fixes one global order of clips from (seed, epoch). A loader prepared
+by accelerate (its default, `split_batches=False`) hands batch k * N + p to process p of N, so step k uses the
+clips `order[k * N * b : (k + 1) * N * b]` for batches of b: the same clips at the same step as one process
+with batches of N * b. Keys carry their epoch, so augmentation depends neither on processes nor workers, and
+training resumes at any step by starting the sampler at `step * N * b`.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from syncl.data.nuscenes.dataset import ClipDataset
+from syncl.errors import SynclError
+from syncl.structures import Annotations, CameraRig, Clip, Frame
+
+
+def collate_clips(clips: Sequence[Clip]) -> Clip:
+    """Stack clips along B; objects are padded to the most any of them has in that frame.
+
+    Raises:
+        SynclError: the clips differ in length, cameras or image size.
+    """
+    lengths = {clip.length for clip in clips}
+    if len(lengths) != 1:
+        raise SynclError(f"clips of different lengths cannot form a batch: {sorted(lengths)}")
+    frames = zip(*(clip.frames for clip in clips))
+    annotations = zip(*(clip.annotations for clip in clips))
+    return Clip(
+        tuple(collate_frames(moment) for moment in frames),
+        tuple(collate_annotations(moment) for moment in annotations),
+    )
+
+
+def collate_frames(frames: Sequence[Frame]) -> Frame:
+    """Stack frames along B.
+
+    Raises:
+        SynclError: they differ in cameras or image size.
+    """
+    rigs = {frame.rig.names for frame in frames}
+    sizes = {frame.image_size for frame in frames}
+    if len(rigs) != 1 or len(sizes) != 1:
+        found = f"{sorted(rigs)}, {sorted(sizes)}"
+        raise SynclError(f"frames with different cameras or image sizes cannot form a batch: {found}")
+    return Frame(
+        images=torch.cat([frame.images for frame in frames]),
+        rig=CameraRig(
+            names=frames[0].rig.names,
+            image_from_camera=torch.cat([frame.rig.image_from_camera for frame in frames]),
+            camera_from_vehicle=torch.cat([frame.rig.camera_from_vehicle for frame in frames]),
+        ),
+        camera_valid=torch.cat([frame.camera_valid for frame in frames]),
+        content_size=torch.cat([frame.content_size for frame in frames]),
+        global_from_vehicle=torch.cat([frame.global_from_vehicle for frame in frames]),
+        timestamp_s=torch.cat([frame.timestamp_s for frame in frames]),
+        scenes=tuple(scene for frame in frames for scene in frame.scenes),
+        samples=tuple(sample for frame in frames for sample in frame.samples),
+    )
+
+
+def collate_annotations(annotations: Sequence[Annotations]) -> Annotations:
+    """Stack annotations along B, padded to the largest M (padding: zeros, identity -1, not valid)."""
+    most = max(item.boxes.shape[1] for item in annotations)
+
+    def stack(tensors: list[Tensor], fill: float) -> Tensor:
+        padded = tensors[0].new_full((len(tensors), most, *tensors[0].shape[2:]), fill)
+        for row, tensor in enumerate(tensors):
+            padded[row, : tensor.shape[1]] = tensor[0]
+        return padded
+
+    single = [
+        item.map(lambda tensor, row=row: tensor[row : row + 1])  # type: ignore[misc]
+        for item in annotations
+        for row in range(item.boxes.shape[0])
+    ]
+    return Annotations(
+        boxes=stack([item.boxes for item in single], 0),
+        labels=stack([item.labels for item in single], 0),
+        identities=stack([item.identities for item in single], -1),
+        valid=stack([item.valid for item in single], False),
+    )
+
+
+class ResumableSampler(Sampler[tuple[int, int]]):
+    """Shuffled (epoch, number) keys from any point of training on.
+
+    Every epoch is a permutation that depends on (seed, epoch) only, so the keys from position p on are the
+    same whether the sampler started there or came there.
+
+    Args:
+        length: number of items.
+        seed: of the permutations.
+        epoch: the first epoch.
+        start: how many items of the first epoch have been used already.
+        epochs: how many epochs to give, the first included; None goes on for ever.
+    """
+
+    def __init__(
+        self, length: int, seed: int, epoch: int = 0, start: int = 0, epochs: int | None = 1
+    ) -> None:
+        if length < 1 or not 0 <= start < length:
+            raise SynclError(f"sampler: start {start} must be within the {length} items of an epoch")
+        self._length = length
+        self._seed = seed
+        self._epoch = epoch
+        self._start = start
+        self._epochs = epochs
+
+    @classmethod
+    def from_position(cls, length: int, seed: int, position: int) -> "ResumableSampler":
+        """An endless sampler that starts after `position` items counted from the start of training."""
+        return cls(length, seed, position // length, position % length, epochs=None)
+
+    def __len__(self) -> int:
+        if self._epochs is None:
+            raise TypeError("an endless sampler has no length")
+        return self._epochs * self._length - self._start
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        start, epoch = self._start, self._epoch
+        while self._epochs is None or epoch < self._epoch + self._epochs:
+            order = np.random.default_rng([self._seed, epoch]).permutation(self._length)
+            for number in order[start:].tolist():
+                yield epoch, number
+            start, epoch = 0, epoch + 1
+
+
+def clip_loader(
+    dataset: ClipDataset,
+    batch_size: int,
+    seed: int,
+    workers: int = 0,
+    pin_memory: bool = False,
+    *,
+    sampler: ResumableSampler | None = None,
+    prefetch: int = 2,
+) -> DataLoader[Clip]:
+    """Batches of clips in a reproducible order; the last, smaller batch of a finite sampler is dropped.
+
+    Args:
+        dataset: where clips come from.
+        batch_size: B, for each process.
+        seed: of the order, if no sampler is given.
+        workers: reading processes; 0 reads in the caller.
+        pin_memory: page-locked batches, for copies to a GPU in the background.
+        sampler: the order; one epoch from the start if None.
+        prefetch: batches each worker keeps ready.
+
+    Raises:
+        SynclError: an epoch is smaller than one batch.
+    """
+    if len(dataset) < batch_size:
+        raise SynclError(
+            f"{len(dataset)} clips do not fill a batch of {batch_size}; use more scenes or a smaller batch"
+        )
+    # A generator of its own: the loader would otherwise advance torch's global one at every start.
+    generator = torch.Generator()
+    generator.manual_seed(seed)
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler or ResumableSampler(len(dataset), seed),
+        num_workers=workers,
+        collate_fn=collate_clips,
+        pin_memory=pin_memory,
+        drop_last=True,
+        generator=generator,
+        worker_init_fn=_limit_worker_threads if workers else None,
+        persistent_workers=workers > 0,
+        prefetch_factor=prefetch if workers else None,
+    )
+
+
+def steps_per_epoch(clips: int, batch_size: int, processes: int = 1) -> int:
+    """Optimiser steps in which an epoch's clips are used once, the incomplete last batch included."""
+    return math.ceil(clips / (batch_size * processes))
+
+
+def _limit_worker_threads(_worker: int) -> None:
+    """One OpenCV thread a worker: the workers themselves are the parallelism."""
+    import cv2
+
+    cv2.setNumThreads(1)

@@ -1,0 +1,86 @@
+"""The index of a nuScenes version: what the tables say of key frames, as plain arrays."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tokens = NDArray[np.bytes_]
+Integers = NDArray[np.int64]
+SmallIntegers = NDArray[np.int32]
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class NuScenesColumns:
+    """Key frames of one version. Samples are sorted by scene (table order) and time, all else by sample.
+
+    Letters: S scenes, N samples, I images, K calibrated sensors, A annotations. `*_start` are offsets: the
+    rows of item i are `start[i]:start[i + 1]`. Texts are UTF-8 bytes. Poses are (x, y, z, qw, qx, qy, qz),
+    global from ego, metres.
+
+    Attributes:
+        scene_tokens: [S].
+        scene_names: [S].
+        scene_start: [S + 1] sample rows of each scene.
+        sample_tokens: [N].
+        sample_timestamps_us: [N].
+        sample_table_rows: [N] position in `sample.json`.
+        sample_poses: [N, 7] pose at the time of LIDAR_TOP, or of the first camera where there is no lidar.
+        sample_lidars: [N] row of LIDAR_TOP's calibration, -1 without lidar.
+        channels: camera names in the published order.
+        image_start: [N + 1] images of each sample.
+        image_channels: [I] index into `channels`, ascending within a sample.
+        image_calibrations: [I] row of the calibration.
+        image_poses: [I, 7] pose at the time of the image.
+        image_timestamps_us: [I].
+        image_files: [I] path below the data root.
+        image_sizes: [I, 2] (width, height) pixels.
+        calibration_poses: [K, 7] sensor pose, ego from sensor.
+        intrinsics: [K, 3, 3] pixels; nan for sensors that are not cameras.
+        annotation_start: [N + 1] annotations of each sample, within a sample in table order.
+        annotation_tokens: [A].
+        annotation_boxes: [A, 10] (x, y, z, l, w, h, qw, qx, qy, qz) global frame, metres.
+        annotation_velocities: [A, 2] global frame, m/s; nan where the official rule gives none.
+        annotation_labels: [A] index into `DETECTION_CLASSES`, -1 for other categories.
+        annotation_categories: [A] index into `category_names`.
+        annotation_instances: [A] row of the instance table.
+        annotation_attributes: [A] index into `attribute_names`, -1 without.
+        annotation_points: [A, 2] numbers of lidar and radar points.
+        annotation_visibility: [A] 1 to 4, 0 unknown.
+        category_names: category table.
+        attribute_names: attribute table.
+        instance_tokens: instance table.
+    """
+
+    scene_tokens: Tokens
+    scene_names: Tokens
+    scene_start: Integers
+    sample_tokens: Tokens
+    sample_timestamps_us: Integers
+    sample_table_rows: Integers
+    sample_poses: Numbers
+    sample_lidars: SmallIntegers
+    channels: Tokens
+    image_start: Integers
+    image_channels: SmallIntegers
+    image_calibrations: SmallIntegers
+    image_poses: Numbers
+    image_timestamps_us: Integers
+    image_files: Tokens
+    image_sizes: SmallIntegers
+    calibration_poses: Numbers
+    intrinsics: Numbers
+    annotation_start: Integers
+    annotation_tokens: Tokens
+    annotation_boxes: Numbers
+    annotation_velocities: Numbers
+    annotation_labels: SmallIntegers
+    annotation_categories: SmallIntegers
+    annotation_instances: SmallIntegers
+    annotation_attributes: SmallIntegers
+    annotation_points: SmallIntegers
+    annotation_visibility: SmallIntegers
+    category_names: Tokens
+    attribute_names: Tokens
+    instance_tokens: Tokens

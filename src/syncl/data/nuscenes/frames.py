@@ -1,0 +1,164 @@
+"""From samples of the index to `Frame` and `Annotations`."""
+
+import dataclasses
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from syncl.classes import DETECTION_CLASSES
+from syncl.data.augmentation import WorldTransform
+from syncl.data.images import ImageTransform, ResizeMethod, load_image, test_transform
+from syncl.data.nuscenes.samples import CameraImage, Sample, SampleAnnotations
+from syncl.errors import SynclError
+from syncl.structures import Annotations, CameraRig, Frame
+
+DamagedImages = Literal["fail", "skip"]
+
+TransformOf = Callable[[tuple[int, int]], ImageTransform]
+"""From the (height, width) of an image file to its transform."""
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """How images become network input.
+
+    Attributes:
+        size: (H, W) of the network input.
+        cameras: which cameras, in this order; None takes all the dataset has, in its order.
+        resize: see `images.load_image`.
+        damaged: whether a missing or damaged image stops the run or is reported and counted as a camera that
+            delivered nothing.
+    """
+
+    size: tuple[int, int]
+    cameras: tuple[str, ...] | None = None
+    resize: ResizeMethod = "exact"
+    damaged: DamagedImages = "fail"
+
+
+@dataclass(frozen=True)
+class AnnotationOptions:
+    """Which annotations are ground truth, and how their classes are numbered.
+
+    Attributes:
+        classes: the model's classes; others are dropped.
+        point_range: (x0, y0, z0, x1, y1, z1) metres, vehicle frame; objects whose centre lies outside x or y
+            are dropped (the height does not matter, as in the originals). None keeps all.
+        min_points: fewest lidar and radar points together.
+        min_visibility: lowest visibility level, 1 to 4; 0 keeps all.
+    """
+
+    classes: tuple[str, ...] = DETECTION_CLASSES
+    point_range: tuple[float, float, float, float, float, float] | None = None
+    min_points: int = 1
+    min_visibility: int = 0
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.classes if name not in DETECTION_CLASSES]
+        if unknown:
+            known = ", ".join(DETECTION_CLASSES)
+            raise SynclError(f"unknown class '{unknown[0]}'; the nuScenes detection classes are {known}")
+
+
+def build_frame(
+    sample: Sample,
+    cameras: tuple[str, ...],
+    options: ImageOptions,
+    transform_of: TransformOf | None = None,
+    world: WorldTransform | None = None,
+) -> Frame:
+    """Decode a sample's images into a frame of one stream.
+
+    Args:
+        sample: the sample.
+        cameras: names of the C cameras; those the sample lacks are marked invalid.
+        options: size, resize method, what to do with damaged images.
+        transform_of: the image transform for a source size; the test-time one if None.
+        world: augmentation of the vehicle frame.
+
+    Raises:
+        SynclError: an image is missing or damaged and `options.damaged` is "fail".
+    """
+    world = world or WorldTransform()
+    height, width = options.size
+    images = np.zeros((len(cameras), height, width, 3), np.uint8)
+    valid = np.zeros(len(cameras), np.bool_)
+    intrinsics = np.tile(np.eye(3), (len(cameras), 1, 1))
+    extrinsics = np.tile(np.eye(4), (len(cameras), 1, 1))
+    by_name = {camera.channel: camera for camera in sample.cameras}
+    for number, name in enumerate(cameras):
+        camera = by_name.get(name)
+        if camera is None:
+            continue
+        source = (camera.height, camera.width)
+        transform = test_transform(source, options.size) if transform_of is None else transform_of(source)
+        if world.mirror:
+            transform = dataclasses.replace(transform, flip=not transform.flip)
+        intrinsics[number] = transform.matrix() @ camera.intrinsics
+        extrinsics[number] = camera.camera_from_vehicle
+        image = _load(camera, transform, options)
+        if image is not None:
+            images[number], valid[number] = image, True
+    intrinsics, extrinsics = world.move_rig(intrinsics, extrinsics)
+    # Copied into the network's layout at once: a strided tensor would cost every later operation.
+    planar = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    return Frame(
+        images=torch.from_numpy(planar)[None],
+        rig=CameraRig(
+            names=cameras,
+            image_from_camera=torch.from_numpy(intrinsics)[None],
+            camera_from_vehicle=torch.from_numpy(extrinsics)[None],
+        ),
+        camera_valid=torch.from_numpy(valid)[None],
+        content_size=torch.tensor([height, width]).expand(1, len(cameras), 2).clone(),
+        global_from_vehicle=torch.from_numpy(world.move_pose(sample.global_from_vehicle))[None],
+        timestamp_s=torch.tensor([sample.timestamp_us * 1e-6], dtype=torch.float64),
+        scenes=(sample.scene_name,),
+        samples=(sample.token,),
+    )
+
+
+def _load(camera: CameraImage, transform: ImageTransform, options: ImageOptions) -> NDArray[np.uint8] | None:
+    try:
+        image = load_image(camera.path, transform, options.resize)
+    except SynclError as error:
+        if options.damaged == "fail":
+            raise
+        warnings.warn(f"{error} (camera left out of this frame)", stacklevel=2)
+        return None
+    return image
+
+
+def build_annotations(
+    source: SampleAnnotations, options: AnnotationOptions, world: WorldTransform | None = None
+) -> Annotations:
+    """The ground truth of one frame: [1, M, ...] with all rows valid.
+
+    Args:
+        source: a sample's annotations.
+        options: classes and filters; the range filter applies after the augmentation.
+        world: augmentation of the vehicle frame, the one the frame was built with.
+    """
+    boxes = source.boxes if world is None else world.move_boxes(source.boxes)
+    class_of_label = np.array(
+        [options.classes.index(name) if name in options.classes else -1 for name in DETECTION_CLASSES] + [-1]
+    )
+    labels = class_of_label[source.labels]
+    keep = labels >= 0
+    keep &= source.num_lidar_pts + source.num_radar_pts >= options.min_points
+    keep &= source.visibility >= options.min_visibility
+    if options.point_range is not None:
+        low, high = np.array(options.point_range[:2]), np.array(options.point_range[3:5])
+        keep &= ((boxes[:, :2] >= low) & (boxes[:, :2] <= high)).all(axis=1)
+    kept = np.nan_to_num(boxes[keep], nan=0.0).astype(np.float32)
+    return Annotations(
+        boxes=torch.from_numpy(kept)[None],
+        labels=torch.from_numpy(labels[keep].astype(np.int64))[None],
+        identities=torch.from_numpy(source.identities[keep])[None],
+        valid=torch.ones(1, int(keep.sum()), dtype=torch.bool),
+    )

@@ -1,0 +1,232 @@
+"""Opening a nuScenes dataset: scenes, samples, cameras and annotations."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syncl.data.nuscenes.build import build_columns
+from syncl.data.nuscenes.cache import cache_path, fingerprint, load_columns, save_columns
+from syncl.data.nuscenes.categories import LIDAR_CHANNEL
+from syncl.data.nuscenes.columns import NuScenesColumns
+from syncl.data.nuscenes.samples import CameraImage, Sample, SampleAnnotations
+from syncl.data.nuscenes.splits import split_scenes
+from syncl.errors import SynclError
+from syncl.geometry.poses import invert_pose, rigid_from_pose, rotation_from_quaternion, yaw_from_rotation
+
+VehicleFrame = Literal["ego", "lidar"]
+
+Array = NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class NuScenesIndex:
+    """Key frames of one nuScenes version.
+
+    Attributes:
+        dataroot: folder that holds the version folder and `samples/`.
+        version: "v1.0-mini", ...
+        columns: everything the tables say of key frames, as arrays.
+        vehicle_frame: what "vehicle" means in samples: "ego", the nuScenes ego frame, or "lidar", the frame
+            of the LIDAR_TOP sensor, in which published weights were trained.
+    """
+
+    dataroot: Path
+    version: str
+    columns: NuScenesColumns
+    vehicle_frame: VehicleFrame = "ego"
+
+    def with_vehicle_frame(self, vehicle_frame: VehicleFrame) -> "NuScenesIndex":
+        """The same data in another vehicle frame (the arrays are shared).
+
+        Raises:
+            SynclError: "lidar" is asked for and a sample has no LIDAR_TOP key frame.
+        """
+        without = np.flatnonzero(self.columns.sample_lidars < 0)
+        if vehicle_frame == "lidar" and without.size:
+            token = self.columns.sample_tokens[without[0]].decode()
+            raise SynclError(
+                f"{self.dataroot / self.version}: sample '{token}' has no {LIDAR_CHANNEL} key frame "
+                f"({without.size} such samples), so the vehicle frame cannot be 'lidar'; use 'ego'"
+            )
+        return dataclasses.replace(self, vehicle_frame=vehicle_frame)
+
+    @property
+    def scene_names(self) -> tuple[str, ...]:
+        """Names of all scenes in table order."""
+        return tuple(name.decode() for name in self.columns.scene_names.tolist())
+
+    @property
+    def camera_names(self) -> tuple[str, ...]:
+        """Names of all cameras in the published order, others after them by name."""
+        return tuple(name.decode() for name in self.columns.channels.tolist())
+
+    @property
+    def sample_count(self) -> int:
+        """Number of samples (key frames)."""
+        return len(self.columns.sample_tokens)
+
+    @property
+    def annotation_count(self) -> int:
+        """Number of annotations."""
+        return len(self.columns.annotation_tokens)
+
+    def scene_samples(self, name: str) -> range:
+        """Rows of a scene's samples in time order.
+
+        Raises:
+            SynclError: no scene of this name.
+        """
+        rows = np.flatnonzero(self.columns.scene_names == name.encode())
+        if not rows.size:
+            known = ", ".join(self.scene_names[:5])
+            raise SynclError(
+                f"{self.dataroot / self.version}: no scene '{name}'; there are "
+                f"{len(self.scene_names)}: {known}{', ...' if len(self.scene_names) > 5 else ''}"
+            )
+        start, end = self.columns.scene_start[rows[0] : rows[0] + 2]
+        return range(int(start), int(end))
+
+    def split_scenes(self, split: str) -> tuple[str, ...]:
+        """Scenes of a split that exist in the tables, in table order.
+
+        Raises:
+            SynclError: unknown split, a split of another version, or none of its scenes are in the tables.
+        """
+        wanted = set(split_scenes(split, self.version, self.dataroot))
+        names = tuple(name for name in self.scene_names if name in wanted)
+        if not names:
+            raise SynclError(
+                f"{self.dataroot / self.version}: none of the {len(wanted)} scenes of split '{split}' are in "
+                f"scene.json (it has {len(self.scene_names)} scenes, the first is {self.scene_names[0]})"
+            )
+        return names
+
+    def sample_token(self, row: int) -> str:
+        """Token of a sample."""
+        return str(self.columns.sample_tokens[row].decode())
+
+    def sample(self, row: int) -> Sample:
+        """All the tables say of a sample.
+
+        Args:
+            row: sample row, as `scene_samples` gives them.
+        """
+        columns = self.columns
+        scene = int(np.searchsorted(columns.scene_start, row, side="right")) - 1
+        global_from_ego = rigid_from_pose(columns.sample_poses[row, :3], columns.sample_poses[row, 3:])
+        global_from_vehicle = global_from_ego
+        if self.vehicle_frame == "lidar":
+            lidar = columns.calibration_poses[columns.sample_lidars[row]]
+            global_from_vehicle = global_from_ego @ rigid_from_pose(lidar[:3], lidar[3:])
+        return Sample(
+            token=self.sample_token(row),
+            scene_name=columns.scene_names[scene].decode(),
+            scene_token=columns.scene_tokens[scene].decode(),
+            timestamp_us=int(columns.sample_timestamps_us[row]),
+            global_from_vehicle=global_from_vehicle,
+            global_from_ego=global_from_ego,
+            cameras=self._cameras(row, global_from_vehicle),
+            annotations=self._annotations(row, invert_pose(global_from_vehicle)),
+        )
+
+    def _cameras(self, row: int, global_from_vehicle: Array) -> tuple[CameraImage, ...]:
+        columns = self.columns
+        images = range(columns.image_start[row], columns.image_start[row + 1])
+        rows = slice(images.start, images.stop)
+        calibrations = columns.image_calibrations[rows]
+        poses, sensors = columns.image_poses[rows], columns.calibration_poses[calibrations]
+        global_from_camera = rigid_from_pose(poses[:, :3], poses[:, 3:]) @ rigid_from_pose(
+            sensors[:, :3], sensors[:, 3:]
+        )
+        camera_from_vehicle = invert_pose(global_from_camera) @ global_from_vehicle
+        return tuple(
+            CameraImage(
+                channel=columns.channels[columns.image_channels[image]].decode(),
+                path=self.dataroot / columns.image_files[image].decode(),
+                width=int(columns.image_sizes[image, 0]),
+                height=int(columns.image_sizes[image, 1]),
+                intrinsics=columns.intrinsics[calibrations[number]],
+                camera_from_vehicle=camera_from_vehicle[number],
+                timestamp_us=int(columns.image_timestamps_us[image]),
+            )
+            for number, image in enumerate(images)
+        )
+
+    def _annotations(self, row: int, vehicle_from_global: Array) -> SampleAnnotations:
+        columns = self.columns
+        rows = slice(columns.annotation_start[row], columns.annotation_start[row + 1])
+        boxes = columns.annotation_boxes[rows]
+        rotation = vehicle_from_global[:3, :3]
+        yaw = yaw_from_rotation(rotation @ rotation_from_quaternion(boxes[:, 6:]))
+        centres = boxes[:, :3] @ rotation.T + vehicle_from_global[:3, 3]
+        velocities = columns.annotation_velocities[rows] @ rotation[:2, :2].T
+        points = columns.annotation_points[rows].astype(np.int64)
+        return SampleAnnotations(
+            tokens=tuple(token.decode() for token in columns.annotation_tokens[rows].tolist()),
+            boxes=np.concatenate([centres, boxes[:, 3:6], yaw[:, None], velocities], axis=1),
+            labels=columns.annotation_labels[rows].astype(np.int64),
+            identities=columns.annotation_instances[rows].astype(np.int64),
+            num_lidar_pts=points[:, 0],
+            num_radar_pts=points[:, 1],
+            visibility=columns.annotation_visibility[rows].astype(np.int64),
+        )
+
+    def missing_images(self, scenes: Iterable[str] | None = None) -> list[Path]:
+        """Image files of the given scenes (all by default) that do not exist."""
+        names = self.scene_names if scenes is None else tuple(scenes)
+        missing = []
+        for name in names:
+            samples = self.scene_samples(name)
+            images = slice(self.columns.image_start[samples.start], self.columns.image_start[samples.stop])
+            paths = [self.dataroot / file.decode() for file in self.columns.image_files[images].tolist()]
+            missing += [path for path in paths if not path.is_file()]
+        return missing
+
+    def check_images(self, scenes: Iterable[str] | None = None) -> None:
+        """Make sure the image files of the given scenes (all by default) exist.
+
+        Raises:
+            SynclError: naming the first missing file and how many there are.
+        """
+        missing = self.missing_images(scenes)
+        if missing:
+            raise SynclError(
+                f"{missing[0]}: this image is missing ({len(missing)} missing in all); unpack the image "
+                "archives into the data root or choose scenes that are complete"
+            )
+
+
+def open_nuscenes(
+    dataroot: Path, version: str, *, cache: bool = True, vehicle_frame: VehicleFrame = "ego"
+) -> NuScenesIndex:
+    """Open a nuScenes version, from the cached index where the tables have not changed since it was built.
+
+    Args:
+        dataroot: folder that holds the version folder and `samples/`.
+        version: name of the version folder, such as "v1.0-mini".
+        cache: read and write the index cache in `<dataroot>/.syncl`.
+        vehicle_frame: see `NuScenesIndex`.
+
+    Raises:
+        SynclError: no such version, or a table is missing, damaged or inconsistent (file, record and field
+            are named).
+    """
+    dataroot = Path(dataroot)
+    folder = dataroot / version
+    if not folder.is_dir():
+        versions = sorted(path.parent.name for path in dataroot.glob("*/sample.json"))
+        found = f"it holds {', '.join(versions)}" if versions else "it holds no nuScenes tables at all"
+        problem = f"no version '{version}'; {found}" if dataroot.is_dir() else "no such folder"
+        raise SynclError(f"{dataroot}: {problem}")
+    current = fingerprint(folder)
+    path = cache_path(dataroot, version)
+    columns = load_columns(path, current) if cache else None
+    if columns is None:
+        columns = build_columns(folder)
+        if cache:
+            save_columns(path, columns, current)
+    return NuScenesIndex(dataroot, version, columns).with_vehicle_frame(vehicle_frame)
