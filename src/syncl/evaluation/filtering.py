@@ -1,0 +1,51 @@
+"""Which boxes count: the protocol's three filters, in its order."""
+
+import numpy as np
+
+from syncl.evaluation.boxes import Bools, EvaluationBoxes, Floats, Racks, Samples
+from syncl.evaluation.constants import DETECTION_NAMES, RANGE_M
+from syncl.geometry.poses import rotation_from_quaternion
+
+_REACH_M = np.array([RANGE_M[name] for name in DETECTION_NAMES], np.float64)
+_CYCLES = np.array([DETECTION_NAMES.index(name) for name in ("bicycle", "motorcycle")])
+
+
+def evaluated_boxes(boxes: EvaluationBoxes, samples: Samples, racks: Racks) -> EvaluationBoxes:
+    """The boxes that are within their class's range, have points in them and are not parked in a rack.
+
+    The same for annotations and results. The distance is taken in the xy plane from the vehicle; a box in a
+    rack is a bicycle or motorcycle whose 3D centre lies in an annotated bicycle rack of its sample.
+    """
+    offset = boxes.center[:, :2] - samples.ego_xy[boxes.sample]
+    near = np.sqrt(offset[:, 0] ** 2 + offset[:, 1] ** 2) < _REACH_M[boxes.label]
+    kept = boxes.select(near & (boxes.points != 0))
+    return kept.select(~_parked(kept, racks)) if len(racks.sample) else kept
+
+
+def _parked(boxes: EvaluationBoxes, racks: Racks) -> Bools:
+    parked = np.zeros(len(boxes), bool)
+    cycles = np.flatnonzero(np.isin(boxes.label, _CYCLES))
+    cycles = cycles[np.argsort(boxes.sample[cycles], kind="stable")]
+    samples = boxes.sample[cycles]
+    begins, ends = (
+        np.searchsorted(samples, racks.sample),
+        np.searchsorted(samples, racks.sample, side="right"),
+    )
+    for number in np.flatnonzero(ends > begins):
+        rows = cycles[begins[number] : ends[number]]
+        inside = _inside(boxes.center[rows], racks.center[number], racks.size[number], racks.rotation[number])
+        parked[rows] |= inside
+    return parked
+
+
+def _inside(points: Floats, center: Floats, size: Floats, rotation: Floats) -> Bools:
+    """Which of `points` [N, 3] lie in a box, faces included."""
+    width, length, height = size
+    half = np.array([length / 2, width / 2, height / 2])
+    # A corner and the three edges from it, as the official code measures (which rounds at the faces).
+    signs = np.array([[1, 1, 1], [-1, 1, 1], [1, -1, 1], [1, 1, -1]], np.float64)
+    corners = rotation_from_quaternion(rotation) @ (signs * half).T + center[:, None]
+    edges = corners[:, 1:] - corners[:, :1]
+    along = (points - corners[:, 0]) @ edges
+    inside: Bools = ((along >= 0) & (along <= (edges**2).sum(axis=0))).all(axis=1)
+    return inside

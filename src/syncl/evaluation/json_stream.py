@@ -1,0 +1,206 @@
+"""Reading large JSON files piece by piece, so that memory stays small.
+
+Files are cut at places that look like boundaries, and each piece is parsed by itself. That is safe without
+understanding the text in between: JSON's grammar is unambiguous, so if every piece parses as a list of
+members, the whole is exactly the concatenation of these members. Where a guess turns out wrong, the file
+is parsed in one go instead.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import orjson
+
+from syncl.errors import SynclError
+
+T = TypeVar("T")
+
+Record = dict[str, Any]
+"""One JSON object of a table, or one box of a results file."""
+
+_PIECE_BYTES = 8 << 20
+_WINDOW_BYTES = 1 << 19
+
+# Between two members of "results": the end of a list, a comma, a key, the beginning of a list of objects.
+_MEMBER_BOUNDARY = re.compile(rb'\]\s*(,)\s*(?="(?:[^"\\]|\\.)*"\s*:\s*\[\s*[{\]])')
+_RECORD_BOUNDARY = re.compile(rb"\}\s*(,)\s*(?=\{)")
+_RESULTS_BEGIN = re.compile(rb'"results"\s*:\s*\{\s*')
+_RESULTS_END = re.compile(rb"[}\[]\s*\]\s*(?=\})")
+_SAMPLE_BEGIN = re.compile(rb'"([^"\\]*)"\s*:\s*\[\s*\{')
+_MARK = "\x00results"
+
+
+class _GuessError(Exception):
+    """A piece did not parse: either the file is damaged or it was cut in the wrong place."""
+
+
+def convert_records(path: Path, convert: Callable[[list[Record]], T]) -> list[T]:
+    """Applies `convert` to the objects of a JSON array file (a nuScenes table), some thousands at a time.
+
+    Raises:
+        SynclError: if the file is missing, is not valid JSON or is not a list of objects.
+    """
+    try:
+        return [
+            convert(_checked_records(_parse(b"[" + piece + b"]"), path)) for piece in _record_pieces(path)
+        ]
+    except _GuessError:
+        return [convert(_checked_records(_whole(path), path))]
+
+
+def convert_results(
+    path: Path, convert: Callable[[dict[str, Any]], T], in_pieces: bool = True
+) -> tuple[dict[str, Any], list[T]]:
+    """Applies `convert` to the object `results` of a results file, some hundred samples at a time.
+
+    Args:
+        path: the file.
+        convert: receives an object from sample token to its value.
+        in_pieces: False parses the file in one go. A sample token that occurs twice then has its last value
+            only, as JSON readers do; in pieces, `convert` may see both.
+
+    Returns:
+        The other fields of the file (`meta`) and what `convert` returned for each piece.
+
+    Raises:
+        SynclError: if the file is missing, is not valid JSON or has no object `results`.
+    """
+    if in_pieces:
+        header: dict[str, Any] = {}
+        try:
+            return header, [convert(members) for members in _member_pieces(path, header)]
+        except _GuessError:
+            pass
+    content = _whole(path)
+    if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
+        raise SynclError(f"{path}: field 'results' must be an object from sample token to a list of boxes")
+    results = content.pop("results")
+    return content, [convert(results)]
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise SynclError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+
+
+def _parse(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        # Result files may hold bare NaN, which only the standard library reads.
+        return json.loads(text)
+    except ValueError:
+        raise _GuessError from None
+
+
+def _whole(path: Path) -> Any:
+    with _open(path) as file:
+        content = file.read()
+    try:
+        return _parse(content)
+    except _GuessError:
+        raise SynclError(f"{path}: {_damage(content)}; write or download the file again") from None
+
+
+def _damage(content: bytes) -> str:
+    """What is wrong with text that is not JSON, and where."""
+    try:
+        json.loads(content)
+    except UnicodeDecodeError as error:
+        return f"not valid JSON (byte {error.start} is not UTF-8)"
+    except json.JSONDecodeError as error:
+        incomplete = error.pos >= len(content.rstrip()) - 1 or error.msg.startswith("Unterminated")
+        kind = "truncated JSON" if incomplete else "not valid JSON"
+        token = ""
+        for match in _SAMPLE_BEGIN.finditer(content, max(0, error.pos - (1 << 20)), error.pos + 1):
+            token = match.group(1).decode("utf-8", "replace")
+        where = f" in sample {token!r}" if token else ""
+        return f"{kind}{where} (line {error.lineno} column {error.colno}: {error.msg})"
+    return "not valid JSON"
+
+
+def _checked_records(records: Any, path: Path) -> list[Record]:
+    if not isinstance(records, list) or not all(type(record) is dict for record in records):
+        raise SynclError(f"{path}: must hold a list of objects; is this a nuScenes table?")
+    return records
+
+
+def _last_boundary(text: bytes, boundary: re.Pattern[bytes]) -> int:
+    """Position of the comma of the last boundary in `text`, or -1."""
+    window = _WINDOW_BYTES
+    while True:
+        begin = max(0, len(text) - window)
+        found = -1
+        for match in boundary.finditer(text, begin):
+            found = match.start(1)
+        if found >= 0 or begin == 0:
+            return found
+        window *= 4
+
+
+def _record_pieces(path: Path) -> Iterator[bytes]:
+    """The text between the brackets of an array, cut into runs of whole records."""
+    with _open(path) as file:
+        text = file.read(_PIECE_BYTES).lstrip()
+        if not text.startswith(b"["):
+            raise _GuessError
+        text = text[1:]
+        while more := file.read(_PIECE_BYTES):
+            cut = _last_boundary(text, _RECORD_BOUNDARY)
+            if cut >= 0:
+                yield text[:cut]
+                text = text[cut + 1 :]
+            text += more
+    text = text.rstrip()
+    if not text.endswith(b"]"):
+        raise _GuessError
+    yield text[:-1]
+
+
+def _member_pieces(path: Path, header: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The members of `results`, some hundred samples at a time; `header` receives the other fields."""
+    with _open(path) as file:
+        text = file.read(_PIECE_BYTES)
+        begin = _RESULTS_BEGIN.search(text)
+        if begin is None:
+            raise _GuessError
+        head, text = text[: begin.end()], text[begin.end() :]
+        while more := file.read(_PIECE_BYTES):
+            cut = _last_boundary(text, _MEMBER_BOUNDARY)
+            if cut >= 0:
+                yield _members(text[:cut])
+                text = text[cut + 1 :]
+            text += more
+    members, tail = _split_tail(text)
+    # The mark proves that the object that was read in pieces is the field `results` of the whole.
+    frame = _parse(head + orjson.dumps(_MARK) + b":0" + tail)
+    if not isinstance(frame, dict) or frame.pop("results", None) != {_MARK: 0}:
+        raise _GuessError
+    header.update(frame)
+    yield members
+
+
+def _members(text: bytes) -> dict[str, Any]:
+    parsed: dict[str, Any] = _parse(b"{" + text + b"}")
+    return parsed
+
+
+def _split_tail(text: bytes) -> tuple[dict[str, Any], bytes]:
+    """Parses the last members and separates them from what follows `results`."""
+    if text.startswith(b"}"):
+        return {}, text
+    for attempt, match in enumerate(_RESULTS_END.finditer(text)):
+        if attempt == 50:
+            break
+        try:
+            return _members(text[: match.end()]), text[match.end() :]
+        except _GuessError:
+            continue
+    raise _GuessError

@@ -1,0 +1,267 @@
+"""Reading and checking results in the nuScenes submission format."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from itertools import chain, repeat
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from syncl.errors import SynclError
+from syncl.evaluation.boxes import Bools, EvaluationBoxes, Floats, Ints, Samples
+from syncl.evaluation.columns import ColumnError, strict_numbers, strict_scalars
+from syncl.evaluation.constants import (
+    ATTRIBUTE_NAMES,
+    DETECTION_NAMES,
+    MAX_BOXES_PER_SAMPLE,
+    TRACKING_NAMES,
+    Task,
+)
+from syncl.evaluation.json_stream import convert_results
+
+_LABEL_OF_NAME = {
+    "detection": {name: label for label, name in enumerate(DETECTION_NAMES)},
+    "tracking": {name: DETECTION_NAMES.index(name) for name in TRACKING_NAMES},
+}
+_INDEX_OF_ATTRIBUTE = {"": -1, **{name: index for index, name in enumerate(ATTRIBUTE_NAMES)}}
+_UNIT_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Results:
+    """A results file as arrays.
+
+    Attributes:
+        boxes: all boxes; samples follow each other in the file's order.
+        meta: the file's field `meta`.
+        remarks: oddities that were accepted and scored as the official code does, with their counts.
+    """
+
+    boxes: EvaluationBoxes
+    meta: dict[str, object]
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some samples of a results file."""
+
+    tokens: list[str]
+    counts: Ints
+    center: Floats
+    size: Floats
+    rotation: Floats
+    velocity: Floats
+    score: Floats
+    label: Ints
+    points: Ints
+    attribute: Ints
+    identity: Ints
+    matched_sample: Ints
+
+
+def read_results(path: Path, samples: Samples, task: Task, allow_other_samples: bool = False) -> Results:
+    """Reads a results file and checks every box.
+
+    Args:
+        path: JSON file in the nuScenes submission format.
+        samples: the samples it must cover.
+        task: which fields boxes have: `detection_name`, ... or `tracking_name`, ...
+        allow_other_samples: whether samples that are not evaluated may occur (and are ignored), as the
+            official code allows for custom splits.
+
+    Raises:
+        SynclError: naming sample token and field, if the file is damaged, does not cover the samples, or a
+            box cannot be scored.
+    """
+    path = Path(path)
+    reader = _Reader(path, samples, task, allow_other_samples)
+    header, pieces = convert_results(path, reader.piece)
+    tokens = [token for piece in pieces for token in piece.tokens]
+    if len(set(tokens)) < len(tokens):
+        reader = _Reader(path, samples, task, allow_other_samples)
+        header, pieces = convert_results(path, reader.piece, in_pieces=False)
+        tokens = [token for piece in pieces for token in piece.tokens]
+    meta = header.get("meta")
+    if not isinstance(meta, dict):
+        raise SynclError(f"{path}: field 'meta' must be an object; the submission format requires it")
+    if missing := set(samples.tokens) - set(tokens):
+        first = next(token for token in samples.tokens if token in missing)
+        raise SynclError(
+            f"{path}: field 'results' misses sample {first} and {len(missing) - 1} others of {len(samples)}; "
+            "write an empty list for samples without boxes"
+        )
+    columns = {
+        field.name: np.concatenate([getattr(piece, field.name) for piece in pieces])
+        for field in fields(_Piece)
+        if field.name not in ("tokens", "counts")
+    }
+    counts = np.concatenate([piece.counts for piece in pieces])
+    sample = np.repeat([reader.index_of_sample[token] for token in tokens], counts)
+    boxes = EvaluationBoxes(sample=sample.astype(np.int64), **columns)
+    return Results(boxes, meta, _remarks(boxes, task))
+
+
+class _Reader:
+    """Turns runs of samples into columns; remembers the numbers it gave to tracking ids."""
+
+    def __init__(self, path: Path, samples: Samples, task: Task, allow_other_samples: bool) -> None:
+        self.path = path
+        self.task = task
+        self.allow_other_samples = allow_other_samples
+        self.index_of_sample = {token: index for index, token in enumerate(samples.tokens)}
+        self.number_of_id: dict[str | int, int] = {}
+        self.names = _LABEL_OF_NAME[task]
+
+    def piece(self, members: dict[str, Any]) -> _Piece:
+        members = self._evaluated(members)
+        boxes: list[dict[str, Any]] = list(chain.from_iterable(members.values()))
+        try:
+            piece = self._columns(members, boxes)
+        except (KeyError, TypeError, ColumnError) as error:
+            # Something is wrong somewhere: look at each box to say where.
+            for token, listed in members.items():
+                for number, box in enumerate(listed):
+                    self._explain(token, number, box)
+            raise SynclError(f"{self.path}: not in the nuScenes submission format ({error})") from error
+        self._check_values(piece)
+        return piece
+
+    def _evaluated(self, members: dict[str, Any]) -> dict[str, list[Any]]:
+        if not members.keys() <= self.index_of_sample.keys():
+            if not self.allow_other_samples:
+                token = next(token for token in members if token not in self.index_of_sample)
+                raise SynclError(
+                    f"{self.path}: field 'results' names sample {token!r}, which the split does not hold; "
+                    "check --version and --split"
+                )
+            members = {token: listed for token, listed in members.items() if token in self.index_of_sample}
+        for token, listed in members.items():
+            if not isinstance(listed, list):
+                raise SynclError(f"{self.path}: sample {token}: must be a list of boxes")
+            if len(listed) > MAX_BOXES_PER_SAMPLE:
+                raise SynclError(
+                    f"{self.path}: sample {token}: field 'results' holds {len(listed)} boxes; at most "
+                    f"{MAX_BOXES_PER_SAMPLE} are allowed, all classes together: keep the best"
+                )
+        return members
+
+    def _columns(self, members: dict[str, list[Any]], boxes: list[dict[str, Any]]) -> _Piece:
+        counts = list(map(len, members.values()))
+        count = len(boxes)
+        none = np.full(count, -1, np.int64)
+
+        def column(name: str) -> list[Any]:
+            return list(map(itemgetter(name), boxes))
+
+        attribute = identity = none
+        if self.task == "detection":
+            attribute = _integers(map(_INDEX_OF_ATTRIBUTE.__getitem__, column("attribute_name")), count)
+        else:
+            identity = self._identities(column("tracking_id"))
+        own_tokens = column("sample_token")
+        if set(map(type, own_tokens)) - {str}:
+            raise ColumnError("sample_token")
+        return _Piece(
+            tokens=list(members),
+            counts=np.array(counts, np.int64),
+            center=strict_numbers(column("translation"), 3),
+            size=strict_numbers(column("size"), 3),
+            rotation=strict_numbers(column("rotation"), 4),
+            velocity=strict_numbers(column("velocity"), 2, allow_null=True),
+            score=strict_scalars(column(f"{self.task}_score")),
+            label=_integers(map(self.names.__getitem__, column(f"{self.task}_name")), count),
+            points=_integers((int(box.get("num_pts", -1)) for box in boxes), count),
+            attribute=attribute,
+            identity=identity,
+            matched_sample=_integers(map(self.index_of_sample.get, own_tokens, repeat(-1)), count),
+        )
+
+    def _identities(self, ids: list[Any]) -> Ints:
+        if set(map(type, ids)) - {str, int}:
+            raise ColumnError("tracking_id")
+        numbers = self.number_of_id
+        for name in ids:
+            if name not in numbers:
+                numbers[name] = len(numbers)
+        return _integers(map(numbers.__getitem__, ids), len(ids))
+
+    def _check_values(self, piece: _Piece) -> None:
+        """Raises for values of the right form that cannot be scored."""
+        length = np.linalg.norm(piece.rotation, axis=1)
+        rules: tuple[tuple[str, Any, str], ...] = (
+            ("translation", np.isnan(piece.center).any(axis=1), "is nan"),
+            ("size", np.isnan(piece.size).any(axis=1), "is nan"),
+            ("size", (piece.size <= 0).any(axis=1), "must be positive (width, length, height in metres)"),
+            ("rotation", np.isnan(length), "is nan"),
+            ("rotation", length == 0, "is the zero quaternion; write (w, x, y, z)"),
+            (f"{self.task}_score", ~np.isfinite(piece.score), "must be a finite number"),
+        )
+        for field, bad, what in rules:
+            if bad.any():
+                row = int(bad.argmax())
+                position = int(np.searchsorted(np.cumsum(piece.counts), row, side="right"))
+                number = row - int(piece.counts[:position].sum())
+                raise self._error(piece.tokens[position], number, field, what)
+
+    def _error(self, token: str, number: int, field: str, what: str) -> SynclError:
+        return SynclError(f"{self.path}: sample {token}, box {number}: field {field!r} {what}")
+
+    def _explain(self, token: str, number: int, box: object) -> None:
+        """Raises if this box is what keeps its piece from becoming columns."""
+        if not isinstance(box, dict):
+            raise SynclError(
+                f"{self.path}: sample {token}, box {number}: must be an object with the box's fields"
+            )
+        numbers = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2}
+        name, score = f"{self.task}_name", f"{self.task}_score"
+        own = ("attribute_name",) if self.task == "detection" else ("tracking_id",)
+        for field in ("sample_token", *numbers, name, score, *own):
+            if field not in box:
+                raise self._error(token, number, field, "is missing")
+        for field, width in numbers.items():
+            try:
+                strict_numbers([box[field]], width, allow_null=field == "velocity")
+            except ColumnError:
+                raise self._error(token, number, field, f"must be a list of {width} numbers") from None
+        if type(box[score]) not in (int, float):
+            raise self._error(token, number, score, f"must be a number, not {box[score]!r}")
+        if not isinstance(box["sample_token"], str):
+            raise self._error(token, number, "sample_token", "must be a string")
+        if not isinstance(box[name], str) or box[name] not in self.names:
+            raise self._error(token, number, name, f"is {box[name]!r}; known are {', '.join(self.names)}")
+        if self.task == "detection" and box["attribute_name"] not in ("", *ATTRIBUTE_NAMES):
+            what = (
+                f"is {box['attribute_name']!r}; known are {', '.join(ATTRIBUTE_NAMES)} and the empty string"
+            )
+            raise self._error(token, number, "attribute_name", what)
+        if self.task == "tracking" and type(box["tracking_id"]) not in (str, int):
+            raise self._error(token, number, "tracking_id", "must be a string or an integer")
+        if type(box.get("num_pts", -1)) not in (int, float):
+            raise self._error(token, number, "num_pts", "must be an integer")
+
+
+def _integers(values: Iterable[int], count: int) -> Ints:
+    return np.fromiter(values, np.int64, count)
+
+
+def _remarks(boxes: EvaluationBoxes, task: Task) -> tuple[str, ...]:
+    """Sentences about what was accepted though it looks wrong, with counts."""
+    length = np.linalg.norm(boxes.rotation, axis=1)
+    counts = {
+        "boxes with a rotation that is not a unit quaternion (normalised)": np.abs(length - 1)
+        > _UNIT_TOLERANCE,
+        "boxes with a velocity that is nan or infinite": ~np.isfinite(boxes.velocity).all(axis=1),
+        "boxes with an infinite centre (out of range, dropped)": np.isinf(boxes.center).any(axis=1),
+        "boxes with an infinite size": np.isinf(boxes.size).any(axis=1),
+        "boxes with num_pts 0 (dropped, as annotations without points are)": boxes.points == 0,
+    }
+    if task == "detection":
+        foreign = (
+            "boxes whose sample_token is not the sample they are listed under (compared with the former's)"
+        )
+        counts[foreign] = boxes.matched_sample != boxes.sample
+    remarks = [f"{int(bad.sum())} {what}" for what, bad in counts.items() if bad.any()]
+    return tuple(remarks)
