@@ -3,28 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from syncl.data.augmentation import Augmentation
 from syncl.training.strategies import BaselineConfig
 from syncl.training.syncl.strategy import SynclConfig
 from syncl.training.unroll import UnrollConfig
 
 StrategyConfig = BaselineConfig | SynclConfig
-
-
-@dataclass(frozen=True)
-class AugmentationConfig:
-    """Augmentation, one draw for all cameras and frames of a clip.
-
-    Attributes:
-        resize: range of the resize factor relative to the test-time one; (1, 1) = none.
-        flip: mirror all images left to right, together with the world, with probability 1/2.
-        rotation_rad: the vehicle frame is turned by up to this angle about the vertical axis.
-        scale: range of a scaling of the whole world.
-    """
-
-    resize: tuple[float, float] = (1.0, 1.0)
-    flip: bool = False
-    rotation_rad: float = 0.0
-    scale: tuple[float, float] = (1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -35,13 +19,15 @@ class DataConfig:
         clip_length: T consecutive frames a clip; 1 = single-frame detection.
         batch_size: clips a step and process.
         workers: data loading processes; 0 loads in the training process.
-        augmentation: of images and world.
+        augmentation: of images and world, one draw a clip; None = test-time images.
+        min_points: annotations with fewer lidar and radar points are not ground truth.
     """
 
     clip_length: int = 3
     batch_size: int = 1
     workers: int = 0
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    augmentation: Augmentation | None = None
+    min_points: int = 1
 
 
 @dataclass(frozen=True)

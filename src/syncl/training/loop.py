@@ -13,7 +13,7 @@ from accelerate.utils import set_seed
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from syncl.data.loading import clip_loader
+from syncl.data.loading import ResumableSampler, clip_loader
 from syncl.data.nuscenes.dataset import ClipDataset
 from syncl.errors import SynclError
 from syncl.files import atomic_write
@@ -158,36 +158,23 @@ def clips(
         SynclError: if the dataset holds fewer clips than one step needs.
     """
     size = config.data.batch_size
-    per_epoch = len(dataset) // (size * accelerator.num_processes)
-    if per_epoch == 0:
-        raise SynclError(
-            f"the training data has {len(dataset)} clips of {config.data.clip_length} frames, fewer than one step "
-            f"takes ({size} on each of {accelerator.num_processes} processes); use more scenes or a smaller batch"
-        )
-    while True:
-        epoch, done = divmod(step, per_epoch)
-        loader = clip_loader(
-            dataset,
-            size,
-            seed=config.seed,
-            epoch=epoch,
-            start=done * size * accelerator.num_processes,
-            workers=config.data.workers,
-            pin_memory=accelerator.device.type == "cuda",
-        )
-        sharded = prepare_data_loader(
-            loader,
-            accelerator.device,
-            num_processes=accelerator.num_processes,
-            process_index=accelerator.process_index,
-            put_on_device=True,
-            even_batches=False,
-        )
-        for clip in sharded:
-            yield clip
-            step += 1
-            if step % per_epoch == 0:
-                break
+    position = step * size * accelerator.num_processes
+    loader = clip_loader(
+        dataset,
+        size,
+        config.seed,
+        workers=config.data.workers,
+        pin_memory=accelerator.device.type == "cuda",
+        sampler=ResumableSampler.from_position(len(dataset), config.seed, position),
+    )
+    yield from prepare_data_loader(
+        loader,
+        accelerator.device,
+        num_processes=accelerator.num_processes,
+        process_index=accelerator.process_index,
+        put_on_device=True,
+        even_batches=False,
+    )
 
 
 def mean_losses(pending: list[dict[str, Tensor]]) -> dict[str, float]:

@@ -1,0 +1,75 @@
+"""The `syncl` command: a table of plain typed functions, one a command."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from syncl import __version__
+from syncl.errors import SynclError
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command's function is and what it does, so that `--help` need not import it."""
+
+    module: str
+    summary: str
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command("syncl.commands.demo", "generate unseen scenes, track them with the shipped model, draw"),
+    "generate": Command("syncl.commands.generate", "make a synthetic world in the nuScenes format"),
+    "train": Command("syncl.commands.train", "train a recipe"),
+    "track": Command("syncl.commands.track", "track scenes with a model, write results for submission"),
+    "evaluate": Command("syncl.commands.evaluate", "score results with the official nuScenes metrics"),
+    "render": Command("syncl.commands.render", "draw results as a video or a picture"),
+    "recipes": Command("syncl.commands.recipes", "list the recipes"),
+}
+
+
+def usage() -> str:
+    """The text of `syncl --help`."""
+    width = max(map(len, COMMANDS))
+    lines = [
+        f"syncl {__version__}: end-to-end multi-camera 3D tracking",
+        "",
+        "usage: syncl COMMAND [options]      syncl COMMAND --help for its options",
+        "",
+        *(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()),
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; user errors end with status 2 and one message, without a traceback."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(usage() + "\n")
+        return
+    if arguments[0] == "--version":
+        sys.stdout.write(f"{__version__}\n")
+        return
+    name, *rest = arguments
+    if name not in COMMANDS:
+        _fail(f"there is no command {name!r}; commands: {', '.join(COMMANDS)}")
+    try:
+        _run(name, rest)
+    except SynclError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+
+
+def _run(name: str, arguments: list[str]) -> None:
+    import tyro
+
+    function: Callable[..., object] = getattr(importlib.import_module(COMMANDS[name].module), name)
+    tyro.cli(function, prog=f"syncl {name}", args=arguments)
+
+
+def _fail(message: str) -> NoReturn:
+    sys.stderr.write(f"error: {message}\n")
+    sys.exit(2)

@@ -1,0 +1,49 @@
+"""`syncl track`."""
+
+from pathlib import Path
+from typing import Literal
+
+
+def track(
+    model: Path,
+    /,
+    *,
+    data: Path,
+    output: Path,
+    version: str = "v1.0-mini",
+    split: str = "mini_val",
+    task: Literal["tracking", "detection"] = "tracking",
+    device: str = "auto",
+    threads: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Track the scenes of a split and write a nuScenes submission.
+
+    Scenes are streamed frame by frame in time order; every scene starts with no tracks. The same input gives
+    the same file.
+
+    Args:
+        model: model file (a run's model.safetensors, or a checkpoint folder's).
+        data: folder of a nuScenes-format dataset.
+        output: results file (JSON) to write.
+        version: nuScenes version folder inside data.
+        split: which scenes.
+        task: tracking writes tracks; detection writes what the model's detector sees in each frame alone.
+        device: cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.
+        threads: CPU threads (default: torch's choice).
+        overwrite: replace an existing results file.
+    """
+    import torch
+
+    from syncl.checkpoints.model_file import load_model
+    from syncl.commands.tracking_run import track_to_file
+    from syncl.data.nuscenes.index import open_nuscenes
+    from syncl.files import refuse_to_overwrite
+
+    refuse_to_overwrite(output, overwrite)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    index = open_nuscenes(data, version)
+    scenes = index.split_scenes(split)
+    loaded = load_model(model)
+    track_to_file(loaded, index, scenes, output, task=task, device=device)

@@ -1,0 +1,60 @@
+"""`syncl train`."""
+
+from pathlib import Path
+from typing import Literal
+
+
+def train(
+    recipe: str,
+    /,
+    *,
+    data: Path,
+    output: Path,
+    version: str = "v1.0-mini",
+    split: str | None = None,
+    validation_split: str | None = None,
+    init: Path | None = None,
+    strategy: Literal["baseline", "syncl"] | None = None,
+    freeze_encoder: bool = False,
+    set: tuple[str, ...] = (),  # noqa: A002
+    resume: bool = False,
+    overwrite: bool = False,
+    threads: int | None = None,
+) -> None:
+    """Train a recipe.
+
+    Run it under `accelerate launch` or `torchrun` for several devices. A run that was stopped goes on with
+    --resume; at most the steps since the last checkpoint are lost.
+
+    Args:
+        recipe: name of a recipe (`syncl recipes` lists them).
+        data: folder of a nuScenes-format dataset.
+        output: the run's folder; model.safetensors is the result.
+        version: nuScenes version folder inside data.
+        split: scenes to train on (default: the version's training split).
+        validation_split: scenes for validation during training (default: the version's validation split).
+        init: model file to start from; what fits by name is taken over.
+        strategy: replaces the recipe's training strategy.
+        freeze_encoder: keep backbone and neck as they are (steps become cheaper).
+        set: changed settings, such as training.steps=500 training.optimiser.learning_rate=1e-4.
+        resume: go on from the latest checkpoint in output.
+        overwrite: start anew in an output folder that is not empty.
+        threads: CPU threads (default: torch's choice).
+    """
+    from syncl.commands.training_run import train_recipe
+
+    train_recipe(
+        recipe,
+        data=data,
+        output=output,
+        version=version,
+        split=split,
+        validation_split=validation_split,
+        init=init,
+        strategy=strategy,
+        freeze_encoder=freeze_encoder,
+        changes=set,
+        resume=resume,
+        overwrite=overwrite,
+        threads=threads,
+    )

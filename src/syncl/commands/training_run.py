@@ -1,0 +1,196 @@
+"""What `syncl train` does: recipe, data, run folder, training, model file."""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import orjson
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from syncl.checkpoints.model_file import InitialisationReport, initialise_from, save_model
+from syncl.data.nuscenes.dataset import ClipDataset
+from syncl.data.nuscenes.frames import AnnotationOptions
+from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
+from syncl.errors import SynclError
+from syncl.files import atomic_write, refuse_to_overwrite
+from syncl.recipes import Recipe, find_recipe
+from syncl.recipes.changes import apply_changes
+from syncl.recipes.recipe import recipe_to_json
+from syncl.recipes.synthetic import frozen_encoder
+from syncl.trackers.base import Tracker
+from syncl.trackers.scenes import image_options, track_scenes
+from syncl.training.checkpointing import checkpoint_folders
+from syncl.training.loop import RunResult, make_accelerator, run_training
+from syncl.training.strategies import BaselineConfig
+from syncl.training.syncl.strategy import SynclConfig
+
+SPLITS: Mapping[str, tuple[str, str]] = {
+    "v1.0-mini": ("mini_train", "mini_val"),
+    "v1.0-trainval": ("train", "val"),
+}
+
+
+def resolve_recipe(
+    name: str,
+    strategy: Literal["baseline", "syncl"] | None,
+    freeze_encoder: bool,
+    changes: tuple[str, ...],
+) -> Recipe:
+    """A named recipe with everything the command line changes about it."""
+    recipe = find_recipe(name)
+    if strategy is not None:
+        chosen = BaselineConfig() if strategy == "baseline" else SynclConfig()
+        recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, strategy=chosen))
+    if freeze_encoder:
+        recipe = frozen_encoder(recipe)
+    return apply_changes(recipe, changes)
+
+
+def train_recipe(
+    recipe_name: str,
+    *,
+    data: Path,
+    output: Path,
+    version: str = "v1.0-mini",
+    split: str | None = None,
+    validation_split: str | None = None,
+    init: Path | None = None,
+    strategy: Literal["baseline", "syncl"] | None = None,
+    freeze_encoder: bool = False,
+    changes: tuple[str, ...] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    threads: int | None = None,
+) -> RunResult:
+    """Train a recipe; see `syncl.commands.train.train` for the arguments.
+
+    Raises:
+        SynclError: before any work on bad input, or from training.
+    """
+    recipe = resolve_recipe(recipe_name, strategy, freeze_encoder, changes)
+    index = open_nuscenes(data, version)
+    default_train, default_validation = SPLITS.get(version, (None, None))
+    scenes = index.split_scenes(_split(split, default_train, "--split", version))
+    if threads is not None:
+        torch.set_num_threads(threads)
+    accelerator = make_accelerator(recipe.training)
+    console = Console(stderr=True, quiet=not accelerator.is_main_process)
+    if resume and not checkpoint_folders(output):
+        raise SynclError(f"{output}: no checkpoint to resume from; start without --resume")
+    if not resume:
+        refuse_to_overwrite(output, overwrite)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            _clear_checkpoints(output)
+
+    torch.manual_seed(recipe.training.seed)
+    tracker = recipe.model.build()
+    if init is not None:
+        _report(initialise_from(tracker, init), init, console)
+    dataset = training_clips(index, scenes, recipe)
+    console.print(
+        f"{recipe.name}: {sum(p.numel() for p in tracker.parameters()) / 1e6:.2f} M parameters, "
+        f"{len(dataset)} clips of {recipe.training.data.clip_length} from {len(scenes)} scenes, "
+        f"{recipe.training.steps} steps on {accelerator.num_processes} x {accelerator.device}",
+        highlight=False,
+    )
+    if accelerator.is_main_process:
+        text = orjson.dumps(recipe_to_json(recipe), option=orjson.OPT_INDENT_2)
+        atomic_write(output / "recipe.json", text)
+    started = time.time()
+
+    def write_model(path: Path, weights: Mapping[str, Tensor]) -> None:
+        notes = {
+            "data": f"{data.name}, {version}, {len(scenes)} scenes",
+            "minutes": f"{(time.time() - started) / 60:.1f}",
+            "initialised_from": "" if init is None else str(init.name),
+            "torch": torch.__version__,
+        }
+        save_model(path, weights, recipe.model, recipe_to_json(recipe), notes)
+
+    validate = None
+    if recipe.training.validate_every:
+        chosen = index.split_scenes(
+            _split(validation_split, default_validation, "--validation-split", version)
+        )
+        most = recipe.training.validation_scenes or len(chosen)
+        validate = Validation(index, chosen[:most], recipe)
+    result = run_training(
+        accelerator,
+        tracker,
+        dataset,
+        recipe.training,
+        output,
+        resume=resume,
+        save_model=write_model,
+        validate=validate,
+    )
+    console.print(f"wrote {output / 'model.safetensors'} after {result.seconds / 60:.1f} min", highlight=False)
+    return result
+
+
+def training_clips(index: NuScenesIndex, scenes: tuple[str, ...], recipe: Recipe) -> ClipDataset:
+    """The clips a recipe trains on."""
+    training = recipe.training
+    return ClipDataset(
+        index,
+        scenes,
+        clip_length=training.data.clip_length,
+        images=image_options(recipe.model.input),
+        annotations=annotation_options(recipe),
+        augmentation=training.data.augmentation,
+        seed=training.seed,
+    )
+
+
+def annotation_options(recipe: Recipe) -> AnnotationOptions:
+    """Which annotations are ground truth for a recipe."""
+    detector = recipe.model.detector
+    return AnnotationOptions(
+        detector.classes, detector.point_range, min_points=recipe.training.data.min_points
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """Tracks scenes with the model in training and scores them with the official metrics."""
+
+    index: NuScenesIndex
+    scenes: tuple[str, ...]
+    recipe: Recipe
+
+    def __call__(self, tracker: Tracker) -> dict[str, float]:
+        """AMOTA, AMOTP and recall, and mAP, on the chosen scenes."""
+        from syncl.commands.validation import score_scenes
+
+        device = next(tracker.parameters()).device
+        results = track_scenes(tracker, self.recipe.model.input, self.index, self.scenes, device)
+        return score_scenes(results, self.index, self.scenes)
+
+
+def _split(given: str | None, default: str | None, option: str, version: str) -> str:
+    chosen = given or default
+    if chosen is None:
+        raise SynclError(f"{option}: version {version} has no default; name a split")
+    return chosen
+
+
+def _clear_checkpoints(output: Path) -> None:
+    import shutil
+
+    shutil.rmtree(output / "checkpoints", ignore_errors=True)
+    (output / "log.jsonl").unlink(missing_ok=True)
+    shutil.rmtree(output / "tensorboard", ignore_errors=True)
+
+
+def _report(report: InitialisationReport, init: Path, console: Console) -> None:
+    fresh = sorted({name.rsplit(".", 2)[0] for name in report.fresh})
+    console.print(f"from {init}: {len(report.filled)} entries taken over", highlight=False)
+    if fresh:
+        console.print(f"  new: {len(report.fresh)} entries in {', '.join(fresh[:8])}", highlight=False)
+    if report.unused:
+        console.print(f"  not used: {len(report.unused)} entries", highlight=False)

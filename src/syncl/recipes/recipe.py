@@ -1,0 +1,65 @@
+"""What a recipe holds, and its JSON form."""
+
+from dataclasses import dataclass
+
+from syncl.checkpoints.codec import Json, decode_config, encode_config
+from syncl.checkpoints.model_file import MODEL_TYPES
+from syncl.data.augmentation import Augmentation
+from syncl.trackers.model import ModelConfig
+from syncl.training.assignment import CostConfig
+from syncl.training.config import DataConfig, OptimiserConfig, TrainingConfig
+from syncl.training.losses import LossConfig
+from syncl.training.proposal_losses import ProposalLossConfig
+from syncl.training.strategies import BaselineConfig
+from syncl.training.syncl.contrastive import ContrastiveConfig
+from syncl.training.syncl.strategy import SynclConfig
+from syncl.training.unroll import UnrollConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model and how to train it.
+
+    Attributes:
+        name: as on the command line.
+        summary: one line.
+        model: what is trained; stored in every checkpoint.
+        training: the run's settings.
+        starts_from: what `--init` should be given, in words; empty = from scratch.
+    """
+
+    name: str
+    summary: str
+    model: ModelConfig
+    training: TrainingConfig
+    starts_from: str = ""
+
+
+RECIPE_TYPES: tuple[type, ...] = (
+    *MODEL_TYPES,
+    TrainingConfig,
+    DataConfig,
+    Augmentation,
+    OptimiserConfig,
+    BaselineConfig,
+    SynclConfig,
+    ContrastiveConfig,
+    CostConfig,
+    LossConfig,
+    UnrollConfig,
+    ProposalLossConfig,
+)
+
+
+def recipe_to_json(recipe: Recipe) -> Json:
+    """The resolved recipe as JSON values."""
+    return encode_config(recipe)
+
+
+def recipe_from_json(value: Json, source: str) -> Recipe:
+    """The recipe `recipe_to_json` gave.
+
+    Raises:
+        SynclError: naming what does not fit.
+    """
+    return decode_config(value, Recipe, RECIPE_TYPES, source)

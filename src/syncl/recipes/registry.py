@@ -1,0 +1,29 @@
+"""All recipes by name."""
+
+from collections.abc import Callable
+
+from syncl.errors import SynclError
+from syncl.recipes import synthetic
+from syncl.recipes.recipe import Recipe
+
+_FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
+    synthetic.detr3d_synthetic,
+    synthetic.petr_synthetic,
+    synthetic.mutr3d_detr3d_synthetic,
+    synthetic.mutr3d_detr3d_synthetic_syncl,
+    synthetic.mutr3d_petr_synthetic,
+    synthetic.mutr3d_petr_synthetic_syncl,
+)
+
+RECIPES: dict[str, Callable[[], Recipe]] = {function.__name__: function for function in _FUNCTIONS}
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of this name.
+
+    Raises:
+        SynclError: if there is none, with the names there are.
+    """
+    if name not in RECIPES:
+        raise SynclError(f"there is no recipe {name!r}; recipes: {', '.join(RECIPES)}")
+    return RECIPES[name]()

@@ -1,0 +1,193 @@
+"""Small recipes for the synthetic world: the full-size classes with smaller numbers.
+
+They have the auxiliary image head and lifted queries, without which detection does not get off the ground in
+CPU hours, and see 128 x 352 images. A detector comes first, on single frames; trackers start from it.
+"""
+
+from dataclasses import replace
+
+from syncl.backbones import FpnConfig, ResNetConfig
+from syncl.data.augmentation import Augmentation
+from syncl.detectors import Detr3dConfig, ImageEncoderConfig, PetrConfig, ProposalConfig
+from syncl.detectors.base import PointRange
+from syncl.recipes.recipe import Recipe
+from syncl.trackers import Mutr3dConfig, SingleFrameConfig, TrackerConfig
+from syncl.trackers.model import InputConfig, ModelConfig
+from syncl.training.config import DataConfig, OptimiserConfig, StrategyConfig, TrainingConfig
+from syncl.training.strategies import BaselineConfig
+from syncl.training.syncl.strategy import SynclConfig
+from syncl.training.unroll import UnrollConfig
+
+# Tracked classes first, as PF-Track numbers them.
+CLASSES = (
+    "car",
+    "truck",
+    "bus",
+    "trailer",
+    "motorcycle",
+    "bicycle",
+    "pedestrian",
+    "construction_vehicle",
+    "traffic_cone",
+    "barrier",
+)
+IMAGE_SIZE = (128, 352)
+DIM = 128
+QUERIES = 96
+RANGE: PointRange = (-51.2, -51.2, -5.0, 51.2, 51.2, 3.0)
+
+AUGMENTATION = Augmentation(
+    resize_range=(0.95, 1.1), rotation_rad=0.4, scale_range=(0.95, 1.05), mirror_probability=0.5
+)
+
+
+def image_encoder(levels: int) -> ImageEncoderConfig:
+    """A small residual net with strides 8, 16, 32 (as many as `levels`) and a pyramid of `DIM` channels."""
+    backbone = ResNetConfig(
+        depth=None,
+        blocks=(1, 2, 2, 2),
+        stem_width=24,
+        widths=(24, 48, 96, 128),
+        out_stages=tuple(range(2, 2 + levels)),
+    )
+    return ImageEncoderConfig(backbone, FpnConfig(out_channels=DIM))
+
+
+def small_detr3d() -> Detr3dConfig:
+    """DETR3D with three decoder layers."""
+    return Detr3dConfig(
+        image_encoder(3),
+        CLASSES,
+        queries=QUERIES,
+        dim=DIM,
+        heads=4,
+        layers=3,
+        hidden=256,
+        dropout=0.0,
+        point_range=RANGE,
+        proposals=ProposalConfig(count=64),
+    )
+
+
+def small_petr() -> PetrConfig:
+    """PETR with three decoder layers, attending stride-8 tokens."""
+    return PetrConfig(
+        image_encoder(3),
+        CLASSES,
+        queries=QUERIES,
+        dim=DIM,
+        heads=4,
+        layers=3,
+        hidden=256,
+        dropout=0.0,
+        point_range=RANGE,
+        proposals=ProposalConfig(count=64),
+    )
+
+
+def small_mutr3d() -> Mutr3dConfig:
+    """MUTR3D's propagation with fewer heads."""
+    return Mutr3dConfig(heads=4, hidden=DIM, max_tracks=80)
+
+
+def _model(detector: Detr3dConfig | PetrConfig, tracker: TrackerConfig) -> ModelConfig:
+    return ModelConfig(InputConfig(IMAGE_SIZE, exact_resize=False), detector, tracker)
+
+
+def _detector_training(steps: int) -> TrainingConfig:
+    return TrainingConfig(
+        steps=steps,
+        data=DataConfig(clip_length=1, batch_size=4, augmentation=AUGMENTATION),
+        optimiser=OptimiserConfig(
+            learning_rate=8e-4, backbone_scale=1.0, warmup_steps=200, warmup_start=0.05, final_scale=0.01
+        ),
+        strategy=BaselineConfig(),
+        ema=0.999,
+        checkpoint_every=250,
+        log_every=25,
+    )
+
+
+def _tracker_training(steps: int, strategy: StrategyConfig) -> TrainingConfig:
+    return TrainingConfig(
+        steps=steps,
+        data=DataConfig(clip_length=3, batch_size=2, augmentation=AUGMENTATION),
+        optimiser=OptimiserConfig(
+            learning_rate=4e-4, backbone_scale=0.25, warmup_steps=100, warmup_start=0.05, final_scale=0.01
+        ),
+        strategy=strategy,
+        ema=0.999,
+        checkpoint_every=250,
+        log_every=25,
+    )
+
+
+def detr3d_synthetic() -> Recipe:
+    """The single-frame detector that synthetic trackers start from."""
+    return Recipe(
+        "detr3d_synthetic",
+        "DETR3D, small, single frames of the synthetic world",
+        _model(small_detr3d(), SingleFrameConfig()),
+        _detector_training(6000),
+    )
+
+
+def petr_synthetic() -> Recipe:
+    """PETR, small; start it from `detr3d_synthetic` (backbone, neck and image head fit)."""
+    return Recipe(
+        "petr_synthetic",
+        "PETR, small, single frames of the synthetic world",
+        _model(small_petr(), SingleFrameConfig()),
+        _detector_training(6000),
+        starts_from="detr3d_synthetic (backbone, neck and image head)",
+    )
+
+
+def mutr3d_detr3d_synthetic() -> Recipe:
+    """MUTR3D on DETR3D, baseline strategy."""
+    return Recipe(
+        "mutr3d_detr3d_synthetic",
+        "MUTR3D on DETR3D, small, clips of three frames of the synthetic world",
+        _model(small_detr3d(), small_mutr3d()),
+        _tracker_training(3000, BaselineConfig()),
+        starts_from="detr3d_synthetic",
+    )
+
+
+def mutr3d_detr3d_synthetic_syncl() -> Recipe:
+    """MUTR3D on DETR3D, trained with SynCL: the model of `syncl demo`."""
+    base = mutr3d_detr3d_synthetic()
+    return replace(
+        base,
+        name="mutr3d_detr3d_synthetic_syncl",
+        summary=f"{base.summary}, trained with SynCL",
+        training=replace(base.training, strategy=SynclConfig()),
+    )
+
+
+def mutr3d_petr_synthetic() -> Recipe:
+    """MUTR3D on PETR, baseline strategy."""
+    return Recipe(
+        "mutr3d_petr_synthetic",
+        "MUTR3D on PETR, small, clips of three frames of the synthetic world",
+        _model(small_petr(), small_mutr3d()),
+        _tracker_training(3000, BaselineConfig()),
+        starts_from="petr_synthetic",
+    )
+
+
+def mutr3d_petr_synthetic_syncl() -> Recipe:
+    """MUTR3D on PETR, trained with SynCL."""
+    base = mutr3d_petr_synthetic()
+    return replace(
+        base,
+        name="mutr3d_petr_synthetic_syncl",
+        summary=f"{base.summary}, trained with SynCL",
+        training=replace(base.training, strategy=SynclConfig()),
+    )
+
+
+def frozen_encoder(recipe: Recipe) -> Recipe:
+    """The recipe with its image encoder kept as it is: steps become much cheaper."""
+    unroll = UnrollConfig(recipe.training.unroll.proposals, frozen=("detector.image_encoder",))
+    return replace(recipe, training=replace(recipe.training, unroll=unroll))

@@ -1,0 +1,86 @@
+"""Tracking whole scenes of a dataset, frame by frame in order."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from syncl.data.nuscenes.dataset import SceneStream
+from syncl.data.nuscenes.frames import ImageOptions
+from syncl.data.nuscenes.index import NuScenesIndex
+from syncl.structures import Frame, Objects
+from syncl.trackers.base import Tracker
+from syncl.trackers.model import InputConfig
+
+
+@dataclass(frozen=True)
+class SampleObjects:
+    """The objects of one sample, as numpy arrays.
+
+    Attributes:
+        sample: sample token.
+        scene: scene name.
+        boxes: [N, 9] float32 in the box layout, vehicle frame.
+        classes: N class names.
+        scores: [N] float32.
+        identities: [N] int64, -1 for plain detections.
+        global_from_vehicle: [4, 4] float64.
+    """
+
+    sample: str
+    scene: str
+    boxes: NDArray[np.float32]
+    classes: tuple[str, ...]
+    scores: NDArray[np.float32]
+    identities: NDArray[np.int64]
+    global_from_vehicle: NDArray[np.float64]
+
+
+def image_options(config: InputConfig) -> ImageOptions:
+    """How a model's images are read."""
+    return ImageOptions(config.image_size, config.cameras, "exact" if config.exact_resize else "fast")
+
+
+def track_scene(
+    tracker: Tracker, config: InputConfig, index: NuScenesIndex, scene: str, device: torch.device | str
+) -> Iterator[SampleObjects]:
+    """Track one scene from its first sample; the state starts empty and ends with it."""
+    state = tracker.initial_state()
+    for frame in SceneStream(index, scene, image_options(config)):
+        objects, state = tracker.step(frame.to(device), state)
+        yield from to_samples(frame, objects, tracker.detector.classes)
+
+
+def track_scenes(
+    tracker: Tracker,
+    config: InputConfig,
+    index: NuScenesIndex,
+    scenes: tuple[str, ...],
+    device: torch.device | str,
+) -> list[SampleObjects]:
+    """Track scenes one after another."""
+    return [
+        sample for scene in scenes for sample in track_scene(tracker, config, index, scene, device)
+    ]
+
+
+def to_samples(frame: Frame, objects: Objects, classes: tuple[str, ...]) -> list[SampleObjects]:
+    """The reported objects of every stream of a frame, without padding, on the host."""
+    host = objects.to("cpu")
+    samples = []
+    for stream in range(frame.batch_size):
+        valid = host.valid[stream]
+        samples.append(
+            SampleObjects(
+                sample=frame.samples[stream],
+                scene=frame.scenes[stream],
+                boxes=host.boxes[stream, valid].numpy(),
+                classes=tuple(classes[label] for label in host.labels[stream, valid].tolist()),
+                scores=host.scores[stream, valid].numpy(),
+                identities=host.identities[stream, valid].numpy(),
+                global_from_vehicle=frame.global_from_vehicle[stream].cpu().numpy(),
+            )
+        )
+    return samples
