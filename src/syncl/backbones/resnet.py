@@ -75,7 +75,7 @@ class ResNet(Backbone):
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
-        block, blocks = _LAYOUTS[config.depth] if config.depth is not None else (config.block, config.blocks)
+        block, blocks = _layout(config)
         _check(config, block, blocks)
         self.config = config
         expansion = 4 if block == "bottleneck" else 1
@@ -207,6 +207,17 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential
         return None
     convolution = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(out_channels))
+
+
+def _layout(config: ResNetConfig) -> tuple[Block, tuple[int, ...]]:
+    if config.depth is None:
+        return config.block, config.blocks
+    if config.depth not in _LAYOUTS:
+        known = ", ".join(str(depth) for depth in _LAYOUTS)
+        raise SynclError(
+            f"ResNetConfig.depth: {config.depth} is not one of {known}, or None with blocks given"
+        )
+    return _LAYOUTS[config.depth]
 
 
 def _check(config: ResNetConfig, block: Block, blocks: Sequence[int]) -> None:
