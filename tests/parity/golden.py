@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -206,12 +205,6 @@ def discover(root: Path, origin_and_name: str = "*/*") -> list[str]:
     return sorted(
         str(path.parent.relative_to(root)) for path in root.glob(f"{origin_and_name}/manifest.json")
     )
-
-
-def skip_without_goldens(root: Path) -> None:
-    """Skip the calling test where there is no goldens folder."""
-    if not (root / "fill.py").is_file():
-        pytest.skip(f"no goldens at {root}; name a folder with --goldens")
 
 
 def _matches(rule: str, name: str, rank: int) -> bool:
