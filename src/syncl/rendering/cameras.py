@@ -95,13 +95,11 @@ Label = tuple[str, Rectangle, Colour, bool]
 def _draw_tracks(tile: Image, projection: Floats, view: SceneView, scale: float) -> list[Label]:
     """Draw the tracks far to near; returns their labels near to far with the rectangles they belong to."""
     corners, edges, depth = _project(tile, projection, view.objects.boxes)
-    shown = np.isfinite(edges).any(axis=(1, 2, 3))
     labels: list[Label] = []
     for row in np.argsort(-depth, kind="stable"):
-        if not shown[row]:
+        lines = edges[row][~np.isnan(edges[row]).any(axis=(1, 2))]
+        if len(lines) == 0:
             continue
-        lines = edges[row]
-        lines = lines[~np.isnan(lines).any(axis=(1, 2))]
         low, high = lines.min(axis=(0, 1)), lines.max(axis=(0, 1))
         colour = view.colours[row]
         face = clip_polygon(corners[row][FRONT_FACE], (tile.shape[0], tile.shape[1]))

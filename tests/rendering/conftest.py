@@ -1,6 +1,9 @@
 """A six-camera rig with round numbers, and frames of it, for the rendering tests."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 
 from syncl.rendering import FrameObjects, RenderFrame
 
@@ -59,3 +62,9 @@ def frame(tracks=None, truth=None, number=1, ego_x=0.0, ego_yaw=0.0, scene="scen
         total=10,
         elapsed_s=0.5 * number,
     )
+
+
+@pytest.fixture(scope="session")
+def rig():
+    """The helpers of this file."""
+    return SimpleNamespace(projection=projection, objects=objects, frame=frame, yaws_deg=YAWS_DEG)

@@ -1,0 +1,181 @@
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+
+from syncl.errors import SynclError
+from syncl.rendering import FrameObjects, RenderFrame, RenderStyle, draw_frame, draw_frames, render_image
+from syncl.rendering.layout import lay_out
+from syncl.rendering.palette import ERROR, identity_colour
+
+
+def near(area, colour, tolerance=60):
+    return np.abs(area.astype(int) - np.array(colour)).max(axis=-1) < tolerance
+
+
+def test_box_and_its_identity_colour_appear_where_the_object_is(rig):
+    # A pillar 8 m ahead: it must show in FRONT and in the bird's-eye view, nowhere else.
+    frame = rig.frame(rig.objects([8.0, 0, 1.5, 1, 1, 2, 0, 0, 0], identities=["7"]))
+    style = RenderStyle()
+    layout = lay_out(frame, style)
+    picture, _ = draw_frame(frame, style=style)
+    colour = identity_colour("7")
+    blank, _ = draw_frame(rig.frame(), style=style)
+    changed = (picture != blank).any(axis=-1)
+    for name, area in layout.cameras.items():
+        assert changed[area.slices].any() == (name == "CAM_FRONT"), name
+    area = layout.cameras["CAM_FRONT"]
+    rows, columns = np.nonzero(near(picture[area.slices], colour))
+    scale = area.width / 352
+    # Rear face at 7.5 m: 200 px focal length, half a metre to either side, a metre up and down.
+    # Lines are two pixels wide and smoothed, so the extent is a little larger, to both sides alike.
+    assert columns.min() == pytest.approx((176 - 100 / 7.5) * scale, abs=3)
+    assert columns.max() == pytest.approx((176 + 100 / 7.5) * scale, abs=3)
+    assert (columns.min() + columns.max() + 1) / 2 == pytest.approx(176 * scale, abs=0.6)
+    assert rows.max() == pytest.approx((64 + 200 / 7.5) * scale, abs=3)
+    area = layout.bev
+    rows, columns = np.nonzero(near(picture[area.slices], colour))
+    pixels_a_metre = area.height / 2 / style.range_m
+    spot = columns[np.abs(columns - area.width / 2) < 6]
+    assert spot.size
+    assert rows[np.abs(columns - area.width / 2) < 6].mean() == pytest.approx(
+        area.height / 2 - 8 * pixels_a_metre, abs=3
+    )
+
+
+def test_the_order_of_cameras_and_objects_does_not_matter(rig):
+    boxes = rig.objects(
+        [12.0, 3, 0.8, 4.5, 1.9, 1.6, 0.3, 5, 1], [-15.0, -6, 0.8, 4.5, 1.9, 1.6, 2, 0, 0], scores=[0.8, 0.7]
+    )
+    frame = rig.frame(boxes)
+    order = [4, 2, 0, 5, 3, 1]
+    turned = dataclasses.replace(
+        frame,
+        images=tuple(frame.images[row] for row in order),
+        cameras=tuple(frame.cameras[row] for row in order),
+        image_from_vehicle=frame.image_from_vehicle[order],
+        objects=FrameObjects(
+            boxes.boxes[::-1], boxes.labels[::-1], boxes.scores[::-1], boxes.identities[::-1]
+        ),
+    )
+    np.testing.assert_array_equal(draw_frame(frame)[0], draw_frame(turned)[0])
+
+
+def test_drawing_leaves_the_input_images_alone(rig):
+    frame = rig.frame(rig.objects([8.0, 0, 1.5, 1, 1, 2, 0, 0, 0]))
+    before = frame.images[0].copy()
+    draw_frame(frame)
+    np.testing.assert_array_equal(frame.images[0], before)
+
+
+@pytest.mark.parametrize("width", [320, 1280, 1921])
+def test_crowds_and_odd_boxes_can_be_drawn_at_any_size(rig, width):
+    rng = np.random.default_rng(0)
+    boxes = np.concatenate(
+        [
+            rng.uniform(-60, 60, (120, 2)),
+            rng.uniform(-1, 2, (120, 1)),
+            rng.uniform(0.3, 12, (120, 3)),
+            rng.normal(0, 5, (120, 3)),
+        ],
+        axis=1,
+    )
+    boxes[0, :3] = 0  # around the cameras themselves
+    boxes[1, :2] = 1e7
+    boxes[2, 7:] = np.nan
+    crowd = rig.objects(*boxes, identities=[f"{row:032x}" for row in range(120)])
+    style = RenderStyle(width=width, mark_errors=True)
+    picture, history = draw_frame(rig.frame(crowd, crowd.select(np.arange(120) % 2 == 0)), style=style)
+    picture, _ = draw_frame(rig.frame(crowd, crowd, number=2, ego_x=3), history, style)
+    assert picture.shape[1] == width - width % 2
+
+
+def test_missing_images_are_said_to_be_missing(rig):
+    frame = rig.frame(rig.objects([8.0, 0, 1.5, 1, 1, 2, 0, 0, 0]))
+    lost = dataclasses.replace(frame, images=(None, *frame.images[1:]))
+    layout = lay_out(frame, RenderStyle())
+    assert lay_out(lost, RenderStyle()) == layout
+    area = draw_frame(lost)[0][layout.cameras["CAM_FRONT"].slices]
+    assert area.max() > 100 and np.median(area) < 40
+    nothing = dataclasses.replace(frame, images=(None,) * 6)
+    assert draw_frame(nothing)[0].shape[1] == 1280
+
+
+def test_errors_are_marked_only_when_asked(rig):
+    truth = rig.objects([10.0, -8, 0.8, 4.5, 1.9, 1.6, 0, 0, 0])
+    tracks = rig.objects([10.0, 8, 0.8, 4.5, 1.9, 1.6, 0, 0, 0])
+    frame = rig.frame(tracks, truth)
+    red = {}
+    for marked in (False, True):
+        style = RenderStyle(mark_errors=marked)
+        picture, _ = draw_frame(frame, style=style)
+        red[marked] = near(picture[lay_out(frame, style).bev.slices], ERROR, 20).sum()
+    assert red[False] == 0 and red[True] > 20
+
+
+def test_pictures_of_one_stream_have_one_size(rig):
+    narrow = dataclasses.replace(rig.frame(number=2), images=(np.zeros((90, 120, 3), np.uint8),) * 6)
+    sizes = {picture.shape for picture in draw_frames([rig.frame(), narrow])}
+    assert len(sizes) == 1
+
+
+def test_png_holds_the_picture(rig, tmp_path):
+    frame = rig.frame(rig.objects([8.0, 0, 1.5, 1, 1, 2, 0, 0, 0]))
+    target = tmp_path / "new" / "frame.png"
+    render_image(frame, target)
+    written = cv2.cvtColor(cv2.imread(str(target)), cv2.COLOR_BGR2RGB)
+    np.testing.assert_array_equal(written, draw_frame(frame)[0])
+    with pytest.raises(SynclError, match=r"frame\.png: this file already exists"):
+        render_image(frame, target)
+    render_image(frame, target, overwrite=True)
+    with pytest.raises(SynclError, match=r"frame\.jpg.*\.png"):
+        render_image(frame, tmp_path / "frame.jpg")
+
+
+GOOD = {"boxes": np.ones((1, 9)), "labels": ("car",), "scores": np.ones(1), "identities": ("1",)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"boxes": np.ones((1, 7))}, r"boxes: shape \(1, 7\), expected \(N, 9\)"),
+        ({"labels": ()}, r"differ in number: \(1, 0, 1, 1\)"),
+        ({"boxes": np.full((1, 9), np.nan)}, r"boxes: row 0 is not finite"),
+        ({"boxes": np.zeros((1, 9))}, r"row 0 has size \[0.0, 0.0, 0.0\]; sizes must be positive"),
+    ],
+)
+def test_bad_objects_are_named(changes, message):
+    with pytest.raises(SynclError, match=message):
+        FrameObjects(**{**GOOD, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": (None,)}, r"images: 1 images for 6 cameras"),
+        ({"cameras": ("a",) * 6}, r"cameras: a name occurs twice"),
+        ({"cameras": (), "images": ()}, r"no camera"),
+        ({"image_from_vehicle": np.eye(4)}, r"image_from_vehicle: shape \(4, 4\), expected \(6, 4, 4\)"),
+        ({"global_from_vehicle": np.eye(3)}, r"global_from_vehicle: shape \(3, 3\)"),
+        ({"images": (np.zeros((4, 4)),) * 6}, r"CAM_FRONT has dtype float64 and shape \(4, 4\)"),
+    ],
+)
+def test_bad_frames_are_named(rig, changes, message):
+    with pytest.raises(SynclError, match=message):
+        dataclasses.replace(rig.frame(), **changes)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"width": 100}, {"range_m": 0.0}, {"trail_s": -1.0}, {"match_distance_m": 0.0}]
+)
+def test_bad_styles_are_named(changes):
+    with pytest.raises(SynclError, match=next(iter(changes))):
+        RenderStyle(**changes)
+
+
+def test_frames_are_plain_values(rig):
+    frame = rig.frame()
+    assert isinstance(frame, RenderFrame)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        frame.scene = "other"
