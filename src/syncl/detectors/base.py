@@ -70,12 +70,14 @@ class Detector(nn.Module, ABC):
         dim: channels D of queries.
         point_range: the range reference points live in.
         query_count: number of object queries.
+        positions_follow_references: whether a query's positional part is a function of its reference point.
     """
 
     classes: tuple[str, ...]
     dim: int
     query_count: int
     point_range: ReferenceRange
+    positions_follow_references: bool
 
     @abstractmethod
     def encode(self, frame: Frame) -> Features:

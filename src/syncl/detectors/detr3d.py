@@ -99,14 +99,14 @@ class Detr3dCrossAttention(nn.Module):
         nn.init.zeros_(self.output_projection.bias)
 
     def forward(
-        self, x: Tensor, positions: Tensor, unit_references: Tensor, samples: Tensor, visible: Tensor
+        self, x: Tensor, positions: Tensor, reference_logits: Tensor, samples: Tensor, visible: Tensor
     ) -> Tensor:
         """The update to add to the query states.
 
         Args:
             x: [B, Q, D].
             positions: [B, Q, D].
-            unit_references: [B, Q, 3] in [0, 1].
+            reference_logits: [B, Q, 3] inverse sigmoid of the references in the unit cube.
             samples: [B, C, Q, L, D] features at the projections.
             visible: [B, C, Q] which projections count.
         """
@@ -114,12 +114,14 @@ class Detr3dCrossAttention(nn.Module):
         weights = weights * visible.transpose(1, 2)[..., None]
         attended = torch.einsum("bqcl,bcqld->bqd", weights, samples)
         update = self.dropout(self.output_projection(attended))
-        out: Tensor = update + self.position_encoder(inverse_sigmoid(unit_references))
+        out: Tensor = update + self.position_encoder(reference_logits)
         return out
 
 
 class Detr3d(Detector):
     """See the module's docstring. State-dict layout: ours; `checkpoints` maps the published one."""
+
+    positions_follow_references = False
 
     def __init__(self, config: Detr3dConfig) -> None:
         super().__init__()
@@ -202,32 +204,46 @@ class Detr3d(Detector):
             raise TypeError(f"Detr3d.decode takes Detr3dFeatures, got {type(features).__name__}")
         x = repeat_groups(queries.embeddings, groups)
         positions = repeat_groups(queries.positions, groups)
-        unit = repeat_groups(self.point_range.normalise(queries.references), groups)
+        units = [self.point_range.normalise(queries.references)] * len(groups)
         valid = queries.valid if queries.count > queries.object_count else None
-        outputs: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        outputs: list[list[tuple[Tensor, ...]]] = [[] for _ in groups]
         for layer, cross, classify, regress in zip(
             self.layers, self.cross_attentions, self.class_branches, self.box_branches
         ):
-            reference = self.point_range.to_metres(unit)
-            samples, inside = sample_features(
-                features.levels, reference, features.image_from_vehicle, features.image_size
-            )
-            visible = inside & features.camera_valid[..., None]
+            references = [self.point_range.to_metres(unit) for unit in units]
+            sampled = self._sample(references, features)
+            reference_logits = [inverse_sigmoid(unit) for unit in units]
             x = layer(
                 x,
                 positions,
                 valid,
                 groups,
-                lambda x, p, cross=cross, u=unit, s=samples, v=visible: cross(x, p, u, s, v),
+                lambda x, p, g, cross=cross, r=reference_logits, s=sampled: cross(x, p, r[g], *s[g]),
             )
-            delta = regress(x)
-            refined = (delta[..., :3] + inverse_sigmoid(unit)).sigmoid()
-            code = torch.cat([self.point_range.to_metres(refined), delta[..., 3:]], dim=-1)
-            outputs.append((classify(x), code, x, reference))
-            unit = refined.detach()
-        stacked = [split_groups(torch.stack(part), groups, dim=2) for part in zip(*outputs)]
-        return tuple(Predictions(*parts, queries.valid, queries.object_count) for parts in zip(*stacked))
+            parts = zip(*(split_groups(output, groups) for output in (classify(x), regress(x), x)))
+            for group, (logits, delta, state) in enumerate(parts):
+                refined = (delta[..., :3] + reference_logits[group]).sigmoid()
+                code = torch.cat([self.point_range.to_metres(refined), delta[..., 3:]], dim=-1)
+                outputs[group].append((logits, code, state, references[group]))
+                units[group] = refined.detach()
+        return tuple(_predictions(layers, queries) for layers in outputs)
+
+    def _sample(
+        self, references: list[Tensor], features: Detr3dFeatures
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Samples [B, C, Q, L, D] and visibility [B, C, Q] at each group's references, in one look-up."""
+        samples, inside = sample_features(
+            features.levels, torch.cat(references, dim=1), features.image_from_vehicle, features.image_size
+        )
+        visible = inside & features.camera_valid[..., None]
+        count = len(references)
+        return list(zip(samples.chunk(count, dim=2), visible.chunk(count, dim=2)))
 
     def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:  # noqa: ARG002
         """DETR3D's positions are learned, not a function of the reference: they stay."""
         return positions
+
+
+def _predictions(layers: list[tuple[Tensor, ...]], queries: Queries) -> Predictions:
+    logits, codes, states, references = (torch.stack(part) for part in zip(*layers))
+    return Predictions(logits, codes, states, references, queries.valid, queries.object_count)

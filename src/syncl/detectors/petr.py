@@ -84,6 +84,8 @@ class PetrFeatures(Features):
 class Petr(Detector):
     """See the module's docstring. State-dict layout: ours; `checkpoints` maps the published one."""
 
+    positions_follow_references = True
+
     def __init__(self, config: PetrConfig) -> None:
         super().__init__()
         self.config = config
@@ -213,26 +215,25 @@ class Petr(Detector):
                 positions,
                 valid,
                 groups,
-                lambda x, p, a=attention, k=keys, v=values: self.dropout(
+                lambda x, p, _, a=attention, k=keys, v=values: self.dropout(
                     a.attend(x + p, k, v, features.token_valid)
                 ),
             )
             states.append(self.output_norm(x))
-        unit = inverse_sigmoid(self.point_range.normalise(queries.references))
-        outputs = []
+        reference_logits = inverse_sigmoid(self.point_range.normalise(queries.references))
+        outputs: list[list[tuple[Tensor, ...]]] = [[] for _ in groups]
         for index, state in enumerate(states):
             branch = 0 if self.config.shared_branches else index
-            delta = self.box_branches[branch](state)
-            centre = (delta[..., :3] + repeat_groups(unit, groups)).sigmoid()
-            code = torch.cat([self.point_range.to_metres(centre), delta[..., 3:]], dim=-1)
-            outputs.append((self.class_branches[branch](state), code, state))
-        logits, codes, embeddings = (
-            split_groups(torch.stack(part), groups, dim=2) for part in zip(*outputs)
-        )
+            heads = self.class_branches[branch](state), self.box_branches[branch](state), state
+            for group, (logits, delta, part) in enumerate(zip(*(split_groups(h, groups) for h in heads))):
+                centre = (delta[..., :3] + reference_logits).sigmoid()
+                code = torch.cat([self.point_range.to_metres(centre), delta[..., 3:]], dim=-1)
+                outputs[group].append((logits, code, part))
         references = queries.references.expand(len(states), -1, -1, -1)
+        stacked = [tuple(torch.stack(part) for part in zip(*layers)) for layers in outputs]
         return tuple(
-            Predictions(*parts, references, queries.valid, queries.object_count)
-            for parts in zip(logits, codes, embeddings)
+            Predictions(logits, codes, embeddings, references, queries.valid, queries.object_count)
+            for logits, codes, embeddings in stacked
         )
 
     def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:  # noqa: ARG002

@@ -1,8 +1,10 @@
 """The decoder layer that all detectors share, and how parallel decoder groups pass through it.
 
-SynCL's parallel decoders (section 3.1 of the paper's method) are groups of one batched call: the rows of the
-standard and of the cross-attention decoder lie one behind the other in the query dimension, [B, G Q, D], go
-through the same weights, and only the standard rows pass self-attention.
+SynCL's parallel decoders (section 3.1 of the paper's method) are groups of one batched call: standard and
+cross-attention decoder lie behind each other in the batch dimension, [G B, Q, D], go through the same weights,
+and only the standard part passes self-attention. Keys and values of the features are projected once for all
+groups. The standard part stays the baseline's to the last bit: linear maps and norms treat batch rows alike,
+and what does not (attention kernels, vectorised exponentials) runs on each group by itself.
 """
 
 from typing import Literal, Protocol
@@ -19,20 +21,20 @@ PARALLEL: Groups = ("standard", "cross_only")
 
 
 def repeat_groups(tensor: Tensor, groups: Groups) -> Tensor:
-    """Lay copies of [B, Q, ...] behind each other, one a group: [B, G Q, ...]."""
-    return tensor if len(groups) == 1 else torch.cat([tensor] * len(groups), dim=1)
+    """Lay copies of [B, ...] behind each other, one a group: [G B, ...]."""
+    return tensor if len(groups) == 1 else torch.cat([tensor] * len(groups))
 
 
-def split_groups(tensor: Tensor, groups: Groups, dim: int = 1) -> tuple[Tensor, ...]:
-    """The group parts of a tensor whose dimension `dim` is G Q."""
+def split_groups(tensor: Tensor, groups: Groups, dim: int = 0) -> tuple[Tensor, ...]:
+    """The group parts of a tensor whose dimension `dim` is G B."""
     return tensor.chunk(len(groups), dim=dim)
 
 
 class CrossAttention(Protocol):
     """What a detector puts between its queries and its image features."""
 
-    def __call__(self, x: Tensor, positions: Tensor) -> Tensor:
-        """The update [B, G Q, D] to add to `x` [B, G Q, D], `positions` being the positional part."""
+    def __call__(self, x: Tensor, positions: Tensor, group: int) -> Tensor:
+        """The update [B, Q, D] to add to group number `group`'s states `x` and positional part, both [B, Q, D]."""
         ...
 
 
@@ -71,20 +73,26 @@ class DecoderLayer(nn.Module):
         """One layer.
 
         Args:
-            x: [B, G Q, D] query states, group behind group.
-            positions: [B, G Q, D] positional part, added to queries and keys of self-attention, not to values.
+            x: [G B, Q, D] query states, group behind group.
+            positions: [G B, Q, D] positional part, added to queries and keys of self-attention, not to values.
             valid: [B, Q] bool, False = padding no query may look at; None if there is none.
             groups: which decoders the rows belong to. Rows of `cross_only` skip self-attention but keep its
                 LayerNorm, so the layers behind see inputs of the scale they know.
             cross: the cross-attention update.
         """
+        placements = split_groups(positions, groups)
         parts = []
-        for group, part, position in zip(groups, split_groups(x, groups), split_groups(positions, groups)):
+        for group, part, position in zip(groups, split_groups(x, groups), placements):
             if group == "standard":
                 placed = part + position
                 part = part + self.dropout(self.self_attention(placed, placed, part, valid))
             parts.append(self.self_norm(part))
-        x = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
-        x = self.cross_norm(x + cross(x, positions))
+        x = torch.cat(
+            [
+                part + cross(part, position, index)
+                for index, (part, position) in enumerate(zip(parts, placements))
+            ]
+        )
+        x = self.cross_norm(x)
         out: Tensor = self.feed_forward_norm(x + self.feed_forward(x))
         return out

@@ -6,7 +6,7 @@ CPU hours, and see 128 x 352 images. A detector comes first, on single frames; t
 
 from dataclasses import replace
 
-from syncl.backbones import FpnConfig, ResNetConfig
+from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig
 from syncl.data.augmentation import Augmentation
 from syncl.detectors import Detr3dConfig, ImageEncoderConfig, PetrConfig, ProposalConfig
 from syncl.detectors.base import PointRange
@@ -41,22 +41,22 @@ AUGMENTATION = Augmentation(
 )
 
 
-def image_encoder(levels: int) -> ImageEncoderConfig:
-    """A small residual net with strides 8, 16, 32 (as many as `levels`) and a pyramid of `DIM` channels."""
+def image_encoder(all_levels: bool) -> ImageEncoderConfig:
+    """A small residual net and a pyramid of `DIM` channels, strides 8, 16, 32; or only stride 8 finished."""
     backbone = ResNetConfig(
         depth=None,
         blocks=(1, 2, 2, 2),
         stem_width=24,
         widths=(24, 48, 96, 128),
-        out_stages=tuple(range(2, 2 + levels)),
     )
-    return ImageEncoderConfig(backbone, FpnConfig(out_channels=DIM))
+    neck = FpnConfig(out_channels=DIM) if all_levels else CpFpnConfig(out_channels=DIM)
+    return ImageEncoderConfig(backbone, neck)
 
 
 def small_detr3d() -> Detr3dConfig:
     """DETR3D with three decoder layers."""
     return Detr3dConfig(
-        image_encoder(3),
+        image_encoder(all_levels=True),
         CLASSES,
         queries=QUERIES,
         dim=DIM,
@@ -72,7 +72,7 @@ def small_detr3d() -> Detr3dConfig:
 def small_petr() -> PetrConfig:
     """PETR with three decoder layers, attending stride-8 tokens."""
     return PetrConfig(
-        image_encoder(3),
+        image_encoder(all_levels=False),
         CLASSES,
         queries=QUERIES,
         dim=DIM,

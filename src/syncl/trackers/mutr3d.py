@@ -64,7 +64,9 @@ class Mutr3d(Tracker):
         self.detector = detector
         self.config = config
         self.memory_slots = config.memory_slots
-        self.query_interaction = QueryInteraction(detector.dim, config.heads, config.hidden)
+        self.query_interaction = QueryInteraction(
+            detector.dim, config.heads, config.hidden, not detector.positions_follow_references
+        )
         self.memory_bank: MemoryBank | None = None
         if config.memory_slots:
             self.memory_bank = MemoryBank(detector.dim, config.heads, config.hidden, config.memory_slots)

@@ -8,16 +8,22 @@ from syncl.layers.numerics import mlp
 
 
 class QueryInteraction(nn.Module):
-    """Self-attention over the live tracks' outputs, then residual updates of position and content."""
+    """Self-attention over the live tracks' outputs, then residual updates of position and content.
 
-    def __init__(self, dim: int, heads: int, hidden: int, dropout: float = 0.0) -> None:
+    Positions are updated only where they are learned (DETR3D); where they follow the reference point (the PETR
+    family) the detector computes them anew after the point has moved.
+    """
+
+    def __init__(self, dim: int, heads: int, hidden: int, update_positions: bool) -> None:
         super().__init__()
-        self.attention = Attention(dim, heads, dropout)
+        self.attention = Attention(dim, heads)
         self.attention_norm = nn.LayerNorm(dim)
         self.feed_forward = mlp(dim, hidden, dim)
         self.feed_forward_norm = nn.LayerNorm(dim)
-        self.position_update = mlp(dim, hidden, dim)
-        self.position_norm = nn.LayerNorm(dim)
+        self.update_positions = update_positions
+        if update_positions:
+            self.position_update = mlp(dim, hidden, dim)
+            self.position_norm = nn.LayerNorm(dim)
         self.content_update = mlp(dim, hidden, dim)
         self.content_norm = nn.LayerNorm(dim)
 
@@ -39,8 +45,9 @@ class QueryInteraction(nn.Module):
         placed = positions + outputs
         x = self.attention_norm(outputs + self.attention(placed, placed, outputs, attended))
         x = self.feed_forward_norm(x + self.feed_forward(x))
-        new_positions: Tensor = self.position_norm(positions + self.position_update(x))
-        new_contents: Tensor = self.content_norm(contents + self.content_update(x))
-        return torch.where(valid[..., None], new_positions, positions), torch.where(
-            valid[..., None], new_contents, contents
-        )
+        updated = self.content_norm(contents + self.content_update(x))
+        contents = torch.where(valid[..., None], updated, contents)
+        if self.update_positions:
+            updated = self.position_norm(positions + self.position_update(x))
+            positions = torch.where(valid[..., None], updated, positions)
+        return positions, contents

@@ -53,14 +53,17 @@ def one_to_many(cost: Tensor, persistent: Tensor, most: int) -> Candidates:
         persistent: [B, M] bool objects that take part.
         most: K.
     """
-    queries = cost.shape[2]
+    layers, streams, queries, objects = cost.shape
     count = min(most, queries)
+    if objects == 0:
+        nothing = cost.new_zeros(layers, streams, 0, count)
+        return Candidates(nothing.long(), nothing, nothing.bool())
     barred = torch.finfo(cost.dtype).max
     named_cost, named = cost.transpose(2, 3).topk(count, dim=3, largest=False)
     takes_part = persistent[None, :, :, None].expand_as(named)
     selected = torch.full_like(cost.transpose(2, 3), barred)
     selected.scatter_(3, named, torch.where(takes_part, named_cost, barred))
     cheapest = selected.argmin(2, keepdim=True)
-    objects = torch.arange(cost.shape[3], device=cost.device)[:, None]
-    wins = (cheapest == objects).gather(3, named)
+    own = torch.arange(objects, device=cost.device)[:, None]
+    wins = (cheapest == own).gather(3, named)
     return Candidates(named, named_cost, takes_part & wins)

@@ -62,6 +62,8 @@ def mixture_threshold(costs: Tensor, valid: Tensor) -> Tensor:
 
     Where all costs are equal it is that cost, so that rounding cannot drop them.
     """
+    if costs.shape[-1] == 0:
+        return costs.new_full(costs.shape[:-1], -math.inf)
     _, means, _ = fit_mixture(costs, valid)
     low = torch.where(valid, costs, math.inf).amin(-1)
     high = torch.where(valid, costs, -math.inf).amax(-1)
