@@ -216,7 +216,7 @@ def _check_confidence(
         token = truth.samples.tokens[int(of_class.sample[row])]
         raise SynclError(
             f"sample {token}: field 'detection_score' is {of_class.score[row]:g} for a {name}; the metric "
-            "needs scores that are not negative (it takes 0 as a recall that is not achieved): apply a sigmoid to logits"
+            "takes 0 as a recall that is not achieved and needs positive scores: apply a sigmoid to logits"
         )
 
 

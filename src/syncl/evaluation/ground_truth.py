@@ -23,7 +23,11 @@ _IGNORED, _RACK = -1, -2
 
 
 def read_ground_truth(
-    dataroot: Path, version: str, split: str, scenes: Collection[str] | None = None
+    dataroot: Path,
+    version: str,
+    split: str,
+    scenes: Collection[str] | None = None,
+    velocities: bool = True,
 ) -> GroundTruth:
     """Reads samples, annotations and vehicle positions of a split.
 
@@ -33,6 +37,7 @@ def read_ground_truth(
         split: an official split of that version or one defined in its `splits.json`. Scenes of the split that
             the tables do not hold are left out.
         scenes: names of the scenes to keep, such as a few for validation while training; None keeps all.
+        velocities: whether to estimate velocities, which only the detection metrics use; nan otherwise.
 
     Raises:
         SynclError: if a table is missing, damaged or inconsistent, or no sample is left.
@@ -46,7 +51,7 @@ def read_ground_truth(
             raise SynclError(f"scene {unknown[0]!r} is not part of split {split!r}")
         names = set(scenes)
     samples = _read_samples(tables, names, split)
-    boxes, racks = _read_annotations(tables, samples)
+    boxes, racks = _read_annotations(tables, samples, velocities)
     return GroundTruth(samples, boxes, racks)
 
 
@@ -135,7 +140,7 @@ class _AnnotationPiece:
     rotation: Floats
 
 
-def _read_annotations(tables: Path, samples: Samples) -> tuple[EvaluationBoxes, Racks]:
+def _read_annotations(tables: Path, samples: Samples, velocities: bool) -> tuple[EvaluationBoxes, Racks]:
     path = tables / "sample_annotation.json"
     index_of_sample = {token: index for index, token in enumerate(samples.tokens)}
 
@@ -147,8 +152,8 @@ def _read_annotations(tables: Path, samples: Samples) -> tuple[EvaluationBoxes, 
 
         return _AnnotationPiece(
             tokens=[row["token"] for row in rows],
-            previous=[row["prev"] for row in rows],
-            next=[row["next"] for row in rows],
+            previous=[row["prev"] for row in rows] if velocities else [],
+            next=[row["next"] for row in rows] if velocities else [],
             instances=[row["instance_token"] for row in rows],
             attributes=[row["attribute_tokens"] for row in rows],
             sample=[index_of_sample[row["sample_token"]] for row in rows],
@@ -173,13 +178,16 @@ def _read_annotations(tables: Path, samples: Samples) -> tuple[EvaluationBoxes, 
     known = kind >= 0
     _check_boxes(path, tokens, known, {"translation": center, "size": size, "rotation": rotation})
     number_of_instance = {token: number for number, token in enumerate(dict.fromkeys(instances))}
+    velocity = np.full((len(tokens), 2), np.nan)
+    if velocities:
+        velocity = _velocities(path, pieces, center, samples.timestamp_us[sample])
     boxes = EvaluationBoxes(
         sample=sample,
         label=kind,
         center=center,
         size=size,
         rotation=rotation,
-        velocity=_velocities(path, pieces, center, samples.timestamp_us[sample]),
+        velocity=velocity,
         points=np.array(_joined(piece.points for piece in pieces), np.int64),
         score=np.full(len(tokens), -1.0),
         attribute=_attributes(tables, tokens, _joined(piece.attributes for piece in pieces), known),
@@ -245,12 +253,10 @@ def _attributes(tables: Path, tokens: list[str], attributes: list[list[str]], kn
     for row, (names, evaluated) in enumerate(zip(attributes, known.tolist())):
         if not evaluated or not names:
             continue
-        where = f"{tables / 'sample_annotation.json'}: annotation {tokens[row]}"
-        if len(names) > 1:
-            raise SynclError(f"{where} has {len(names)} attributes; the metrics allow one")
         index = index_of_token.get(names[0])
-        if index is None:
-            raise SynclError(f"{where} has an attribute that is not one of {', '.join(ATTRIBUTE_NAMES)}")
+        if len(names) > 1 or index is None:
+            what = "more than one attribute" if len(names) > 1 else "an attribute the metrics do not know"
+            raise SynclError(f"{tables / 'sample_annotation.json'}: annotation {tokens[row]} has {what}")
         column[row] = index
     return column
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from syncl.errors import SynclError
-from syncl.evaluation.boxes import Bools, EvaluationBoxes, Floats, Ints, Samples
+from syncl.evaluation.boxes import EvaluationBoxes, Floats, Ints, Samples
 from syncl.evaluation.columns import ColumnError, strict_numbers, strict_scalars
 from syncl.evaluation.constants import (
     ATTRIBUTE_NAMES,

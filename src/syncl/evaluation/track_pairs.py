@@ -1,0 +1,94 @@
+"""Pairs of annotated and tracked boxes that are close enough to be matched."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from syncl.evaluation.boxes import Bools, Floats, Ints
+from syncl.evaluation.constants import TRACK_DISTANCE_M
+from syncl.evaluation.tracks import Frames, TrackBoxes
+
+_NOISE_M = 1e-9
+
+
+@dataclass(frozen=True)
+class TrackPairs:
+    """Close pairs of one class: P pairs of an annotated box (truth) and a tracked one (guess).
+
+    Sorted by step (place of the frame in its scene), then frame, truth, guess.
+
+    Attributes:
+        step: [P]. frame: [P]. truth: [P] row of the annotated box. guess: [P] row of the tracked box.
+        distance_m: [P] distance of centres with all guesses of the frame present.
+        distance_alone_m: [P] the same when the frame has no other guess. Both follow the official code, whose
+            matrix products round differently for one guess than for several.
+        noisy: [P] whether that difference matters (boxes on top of each other, or at the limit).
+    """
+
+    step: Ints
+    frame: Ints
+    truth: Ints
+    guess: Ints
+    distance_m: Floats
+    distance_alone_m: Floats
+    noisy: Bools
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+
+def close_pairs(truth: TrackBoxes, guesses: TrackBoxes, frames: Frames) -> TrackPairs:
+    """Finds all pairs of boxes of a frame nearer to each other than 2 m.
+
+    Args:
+        truth: annotated boxes of one class.
+        guesses: tracked boxes of the same class.
+        frames: the frames of both.
+    """
+    every = np.arange(len(frames) + 1)
+    truth_begin, guess_begin = np.searchsorted(truth.frame, every), np.searchsorted(guesses.frame, every)
+    shared = np.flatnonzero((np.diff(truth_begin) > 0) & (np.diff(guess_begin) > 0))
+    columns: list[tuple[Ints, Ints, Floats, Floats]] = []
+    # Squared norms as the official library takes them; the products go through the same matrix routines.
+    truth_norm = np.einsum("ij,ij->i", truth.xy, truth.xy)
+    guess_norm = np.einsum("ij,ij->i", guesses.xy, guesses.xy)
+    limit = TRACK_DISTANCE_M**2 + 1e-6
+    truth_edges, guess_edges = truth_begin.tolist(), guess_begin.tolist()
+    for frame in shared.tolist():
+        first, last = truth_edges[frame], truth_edges[frame + 1]
+        start, stop = guess_edges[frame], guess_edges[frame + 1]
+        own, others = truth.xy[first:last], guesses.xy[start:stop]
+        squared = -2 * (own @ others.T)
+        squared += truth_norm[first:last, None]
+        squared += guess_norm[start:stop]
+        row, column = np.nonzero(squared < limit)
+        if not len(row):
+            continue
+        if stop - start > 1:
+            product = np.matmul(own, others[np.unique(column)][:, :, None])[:, :, 0]
+            product = product[np.unique(column, return_inverse=True)[1], row]
+            alone = -2 * product + truth_norm[first + row] + guess_norm[start + column]
+        else:
+            alone = squared[row, column]
+        columns.append((row + first, column + start, squared[row, column], alone))
+    if not columns:
+        none = np.zeros(0, np.int64)
+        return TrackPairs(none, none, none, none, np.zeros(0), np.zeros(0), np.zeros(0, bool))
+    rows, guess = (np.concatenate([column[index] for column in columns]) for index in (0, 1))
+    together, single = (np.concatenate([column[index] for column in columns]) for index in (2, 3))
+    distance, alone = np.sqrt(np.maximum(together, 0)), np.sqrt(np.maximum(single, 0))
+    noisy = (np.abs(distance - alone) > _NOISE_M) | (
+        (distance < TRACK_DISTANCE_M) != (alone < TRACK_DISTANCE_M)
+    )
+    step = frames.step[truth.frame[rows]]
+    order = np.argsort(step, kind="stable")
+    order = order[((distance < TRACK_DISTANCE_M) | (alone < TRACK_DISTANCE_M))[order]]
+    return TrackPairs(
+        step=step[order],
+        frame=truth.frame[rows[order]],
+        truth=rows[order],
+        guess=guess[order],
+        distance_m=distance[order],
+        distance_alone_m=alone[order],
+        noisy=noisy[order],
+    )

@@ -1,0 +1,296 @@
+"""The official tracking metrics (tracking_nips_2019): AMOTA, AMOTP and the CLEAR-MOT family."""
+
+import time
+import warnings
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
+from syncl.errors import SynclError
+from syncl.evaluation.boxes import EvaluationBoxes, Floats, GroundTruth
+from syncl.evaluation.clear_matching import TrackMatches, frames_with_duplicates, match_tracks
+from syncl.evaluation.clear_metrics import clear_metrics
+from syncl.evaluation.constants import (
+    CURVE_METRICS,
+    DETECTION_NAMES,
+    MIN_RECALL,
+    SUMMED_METRICS,
+    TRACK_THRESHOLDS,
+    TRACKING_CONFIG,
+    TRACKING_METRICS,
+    TRACKING_NAMES,
+    WORST,
+)
+from syncl.evaluation.filtering import evaluated_boxes
+from syncl.evaluation.ground_truth import read_ground_truth
+from syncl.evaluation.hota import HotaScores, hota_scores
+from syncl.evaluation.memory import paused_garbage_collection
+from syncl.evaluation.results import read_results
+from syncl.evaluation.track_pairs import TrackPairs, close_pairs
+from syncl.evaluation.tracks import TrackBoxes, build_tracks, order_frames
+
+_TRACKED_LABELS = [DETECTION_NAMES.index(name) for name in TRACKING_NAMES]
+
+
+@dataclass(frozen=True)
+class TrackingCurve:
+    """One class at the 40 recall thresholds, from recall 1 down to 0.1.
+
+    Attributes:
+        confidence: [40] score thresholds, nan where the recall is not achieved.
+        recall_hypo: [40] the recalls; nan if nothing was ever matched.
+        values: metric (of `CURVE_METRICS`) -> [40].
+    """
+
+    confidence: Floats
+    recall_hypo: Floats
+    values: dict[str, Floats]
+
+    @property
+    def operating_point(self) -> int | None:
+        """Index of the threshold of best MOTA, the one of highest recall if equal; None without truth."""
+        mota = self.values["mota"]
+        return None if np.isnan(mota).all() else int(np.nanargmax(mota))
+
+    @property
+    def operating_threshold(self) -> float:
+        """Score threshold at the operating point; nan if no recall is achieved."""
+        index = self.operating_point
+        return float("nan") if index is None else float(self.confidence[index])
+
+
+@dataclass(frozen=True)
+class TrackingMetrics:
+    """Tracking metrics of a split.
+
+    Attributes:
+        label_metrics: metric (of `TRACKING_METRICS`) -> class -> value; nan for classes without ground truth.
+        curves: class -> what they were computed from.
+        hota: class -> HOTA at the class's operating threshold. Not part of the official set.
+        meta: the results file's `meta`.
+        remarks: oddities in the results that were accepted.
+        seconds: wall time.
+    """
+
+    label_metrics: dict[str, dict[str, float]]
+    curves: dict[str, TrackingCurve] = field(repr=False)
+    hota: dict[str, HotaScores]
+    meta: dict[str, object] = field(default_factory=dict, repr=False)
+    remarks: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    def overall(self, metric: str) -> float:
+        """A metric over all classes: sum of counts, mean of the rest (`gt` included); nan is left out."""
+        values = np.array(list(self.label_metrics[metric].values()))
+        if metric in SUMMED_METRICS:
+            return float(np.nansum(values))
+        return float("nan") if np.isnan(values).all() else float(np.nanmean(values))
+
+    @property
+    def amota(self) -> float:
+        """Average multi-object tracking accuracy over recall thresholds and classes."""
+        return self.overall("amota")
+
+    @property
+    def amotp(self) -> float:
+        """Average multi-object tracking precision (m) over recall thresholds and classes."""
+        return self.overall("amotp")
+
+    def summary(self) -> dict[str, object]:
+        """The official `metrics_summary.json`: same keys, same nesting, nan where it has nan."""
+        return {
+            "label_metrics": self.label_metrics,
+            "eval_time": self.seconds,
+            "cfg": TRACKING_CONFIG,
+            **{metric: self.overall(metric) for metric in TRACKING_METRICS},
+            "meta": self.meta,
+        }
+
+    def hota_summary(self) -> dict[str, object]:
+        """HOTA, DetA, AssA and LocA per class and as means over classes; not part of the official set."""
+        names = ("hota", "det_a", "ass_a", "loc_a")
+        per_class = {
+            name: {label: getattr(scores, name) for label, scores in self.hota.items()} for name in names
+        }
+        means = {name: _mean_of_known(values.values()) for name, values in per_class.items()}
+        return {"official": False, **means, "label_metrics": per_class}
+
+    def details(self) -> dict[str, dict[str, list[float]]]:
+        """The official `metrics_details.json`: class -> the 40 values of each metric."""
+        return {
+            name: {
+                "confidence": curve.confidence.tolist(),
+                "recall_hypo": curve.recall_hypo.tolist(),
+                **{metric: values.tolist() for metric, values in curve.values.items()},
+            }
+            for name, curve in self.curves.items()
+        }
+
+
+def _mean_of_known(values: Iterable[float]) -> float:
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def evaluate_tracking(
+    results: Path,
+    dataroot: Path,
+    version: str,
+    split: str,
+    scenes: Collection[str] | None = None,
+    progress: Callable[[Iterable[str]], Iterable[str]] = iter,
+) -> TrackingMetrics:
+    """Official tracking metrics of a results file.
+
+    Args:
+        results: JSON in the nuScenes tracking submission format.
+        dataroot: nuScenes root, holding the folder `version`.
+        version: such as "v1.0-trainval".
+        split: an official split or one of the version's `splits.json`.
+        scenes: names of the scenes to evaluate on, for a part of the split; results must cover just these.
+        progress: wraps the classes while they are gone through, for a progress bar.
+
+    Raises:
+        SynclError: if tables or results cannot be used; it names file, sample and field.
+
+    Warns:
+        UserWarning: once for each kind of oddity in the results that is accepted, with its count.
+    """
+    begin = time.perf_counter()
+    with paused_garbage_collection():
+        truth = read_ground_truth(dataroot, version, split, scenes, velocities=False)
+        custom = split not in OFFICIAL_SPLITS
+        read = read_results(results, truth.samples, "tracking", allow_other_samples=custom)
+    metrics = tracking_metrics(read.boxes, truth, progress)
+    for remark in read.remarks:
+        warnings.warn(f"{results}: {remark}", stacklevel=2)
+    seconds = time.perf_counter() - begin
+    return replace(metrics, meta=read.meta, remarks=read.remarks, seconds=seconds)
+
+
+def tracking_metrics(
+    tracks: EvaluationBoxes,
+    truth: GroundTruth,
+    progress: Callable[[Iterable[str]], Iterable[str]] = iter,
+) -> TrackingMetrics:
+    """Official tracking metrics of tracks that are at hand as arrays.
+
+    Args:
+        tracks: unfiltered boxes of the tracking classes.
+        truth: the samples to evaluate on and their unfiltered annotations.
+        progress: wraps the classes while they are gone through, for a progress bar.
+
+    Raises:
+        SynclError: if an identity occurs so often in single samples that recall exceeds 1.
+    """
+    frames = order_frames(truth.samples)
+    annotations = truth.boxes.select(np.isin(truth.boxes.label, _TRACKED_LABELS))
+    with np.errstate(invalid="ignore"):
+        objects = evaluated_boxes(annotations, truth.samples, truth.racks)
+        found = evaluated_boxes(tracks, truth.samples, truth.racks)
+    true_tracks = build_tracks(objects, frames, average_scores=False)
+    guessed_tracks = build_tracks(found, frames, average_scores=True)
+    curves: dict[str, TrackingCurve] = {}
+    hota: dict[str, HotaScores] = {}
+    for name in progress(TRACKING_NAMES):
+        own, guesses = true_tracks.of_class(name), guessed_tracks.of_class(name)
+        pairs = close_pairs(own, guesses, frames)
+        curves[name] = _class_curve(name, pairs, own, guesses, truth)
+        hota[name] = hota_scores(pairs, own, guesses, curves[name].operating_threshold)
+    label_metrics: dict[str, dict[str, float]] = {metric: {} for metric in TRACKING_METRICS}
+    for name in TRACKING_NAMES:
+        for metric, value in _class_metrics(curves[name]).items():
+            label_metrics[metric][name] = value
+    return TrackingMetrics(label_metrics, curves, hota)
+
+
+def _class_curve(
+    name: str, pairs: TrackPairs, own: TrackBoxes, guesses: TrackBoxes, truth: GroundTruth
+) -> TrackingCurve:
+    unknown = np.full(TRACK_THRESHOLDS, np.nan)
+    if not len(own):
+        return TrackingCurve(unknown, unknown, dict.fromkeys(CURVE_METRICS, unknown))
+    confidence, recall_hypo = _thresholds(name, pairs, own, guesses, truth)
+    achieved, place = np.unique(confidence[~np.isnan(confidence)], return_inverse=True)
+    if not len(achieved):
+        return TrackingCurve(confidence, recall_hypo, _nothing_matched(own))
+    matches = match_tracks(pairs, own, guesses, achieved)
+    metrics = clear_metrics(pairs, matches, own, guesses, achieved)
+    values = {}
+    for metric, column in metrics.items():
+        values[metric] = unknown.copy()
+        values[metric][~np.isnan(confidence)] = column[place]
+    return TrackingCurve(confidence, recall_hypo, values)
+
+
+def _thresholds(
+    name: str, pairs: TrackPairs, own: TrackBoxes, guesses: TrackBoxes, truth: GroundTruth
+) -> tuple[Floats, Floats]:
+    """Score thresholds [40] that should give recalls 1 down to 0.1, and these recalls.
+
+    They follow from the scores of the boxes that are matched (not switched) when no threshold is applied.
+    """
+    matches = match_tracks(pairs, own, guesses, np.array([-np.inf]))
+    scores = _matched_scores(pairs, matches, guesses)
+    if not len(scores):
+        unknown = np.full(TRACK_THRESHOLDS, np.nan)
+        return unknown, unknown
+    if len(scores) > len(own):
+        raise SynclError(
+            f"field 'tracking_id': {len(scores)} boxes of class {name} match {len(own)} annotations, as ids "
+            f"occur more than once in a sample{_example(guesses, truth)}: make ids unique within a sample"
+        )
+    scores = np.sort(scores)[::-1]
+    recall = np.arange(1, len(scores) + 1) / len(own)
+    grid = np.linspace(MIN_RECALL, 1, TRACK_THRESHOLDS).round(12)
+    thresholds = np.interp(grid, recall, scores, right=0)
+    thresholds[grid > recall.max()] = np.nan
+    return thresholds[::-1], grid[::-1]
+
+
+def _matched_scores(pairs: TrackPairs, matches: TrackMatches, guesses: TrackBoxes) -> Floats:
+    """Scores of boxes that are matched, not switched; of an id that occurs twice in a frame, of both."""
+    true = (matches.matched & ~matches.switched)[:, 0]
+    rows = pairs.guess[true]
+    doubled = frames_with_duplicates(guesses)
+    if len(doubled):
+        in_doubt = np.isin(guesses.frame, doubled)
+        key = guesses.frame * (guesses.track.max() + 1) + guesses.track
+        rows = np.concatenate([rows[~in_doubt[rows]], np.flatnonzero(in_doubt & np.isin(key, key[rows]))])
+    scores: Floats = guesses.score[rows]
+    return scores
+
+
+def _example(guesses: TrackBoxes, truth: GroundTruth) -> str:
+    doubled = frames_with_duplicates(guesses)
+    if not len(doubled):
+        return ""
+    sample = np.flatnonzero(order_frames(truth.samples).of_sample == doubled[0])[0]
+    return f", such as {truth.samples.tokens[int(sample)]}"
+
+
+def _nothing_matched(own: TrackBoxes) -> dict[str, Floats]:
+    """The values of a class that has ground truth and no achieved recall."""
+    counts = {"gt": len(own), "fn": len(own), "ml": len(np.unique(own.track))}
+    unknowable = dict.fromkeys(("fp", "ids", "frag"), np.nan)
+    worst = {**WORST, **counts, **unknowable}
+    return {metric: np.full(TRACK_THRESHOLDS, worst[metric], np.float64) for metric in CURVE_METRICS}
+
+
+def _class_metrics(curve: TrackingCurve) -> dict[str, float]:
+    """Single numbers of one class: averages over thresholds, and the rest at the operating point."""
+    index = curve.operating_point
+    if index is None:
+        return dict.fromkeys(TRACKING_METRICS, float("nan"))
+    metrics = {metric: float(curve.values[metric][index]) for metric in CURVE_METRICS}
+    for average, metric in (("amota", "motar"), ("amotp", "motp")):
+        values = curve.values[metric]
+        metrics[average] = (
+            float("nan")
+            if np.isnan(values).all()
+            else float(np.mean(np.where(np.isnan(values), WORST[average], values)))
+        )
+    return metrics
