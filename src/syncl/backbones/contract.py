@@ -1,8 +1,8 @@
 """What every image backbone and neck promises, and the BatchNorm policies they share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 
@@ -27,7 +27,10 @@ class Backbone(nn.Module, ABC):
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
-    __call__: Callable[[Tensor], tuple[Tensor, ...]]
+
+    if TYPE_CHECKING:
+
+        def __call__(self, images: Tensor) -> tuple[Tensor, ...]: ...  # noqa: D102
 
     @abstractmethod
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -44,7 +47,10 @@ class Neck(nn.Module, ABC):
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
-    __call__: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
+
+    if TYPE_CHECKING:
+
+        def __call__(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]: ...  # noqa: D102
 
     @abstractmethod
     def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

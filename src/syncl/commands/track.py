@@ -34,6 +34,7 @@ def track(
         overwrite: replace an existing results file.
     """
     import torch
+    from rich.console import Console
 
     from syncl.checkpoints.model_file import load_model
     from syncl.commands.tracking_run import track_to_file
@@ -46,4 +47,10 @@ def track(
     index = open_nuscenes(data, version)
     scenes = index.split_scenes(split)
     loaded = load_model(model)
-    track_to_file(loaded, index, scenes, output, task=task, device=device)
+    report = track_to_file(
+        loaded, index, scenes, output, task=task, device=device, overwrite=overwrite
+    )
+    Console().print(
+        f"wrote {output}: {report.frames} frames of {len(scenes)} scenes, {report.seconds_per_frame:.3f} s a frame",
+        highlight=False,
+    )

@@ -72,7 +72,7 @@ def train_recipe(
         SynclError: before any work on bad input, or from training.
     """
     recipe = resolve_recipe(recipe_name, strategy, freeze_encoder, changes)
-    index = open_nuscenes(data, version)
+    index = open_nuscenes(data, version, vehicle_frame=recipe.model.input.vehicle_frame)
     default_train, default_validation = SPLITS.get(version, (None, None))
     scenes = index.split_scenes(_split(split, default_train, "--split", version))
     if threads is not None:

@@ -153,7 +153,7 @@ class Detr3d(Detector):
         nn.init.xavier_uniform_(self.reference_points.weight)
         nn.init.zeros_(self.reference_points.bias)
         for branch in self.class_branches:
-            nn.init.constant_(branch[-1].bias, prior_bias(0.01))  # type: ignore[index, arg-type]
+            nn.init.constant_(branch[-1].bias, prior_bias(0.01))  # type: ignore[index]
 
     def encode(self, frame: Frame) -> Detr3dFeatures:
         """Feature levels of all cameras, and proposals where configured."""

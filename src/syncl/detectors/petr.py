@@ -7,6 +7,7 @@ Letters: B batch, C cameras, S tokens, Q queries, L decoder layers, D channels, 
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -125,7 +126,7 @@ class Petr(Detector):
                 if parameter.dim() > 1:
                     nn.init.xavier_uniform_(parameter)
         for branch in self.class_branches:
-            nn.init.constant_(branch[-1].bias, prior_bias(0.01))  # type: ignore[index, arg-type]
+            nn.init.constant_(branch[-1].bias, prior_bias(0.01))  # type: ignore[index]
 
     def encode(self, frame: Frame) -> PetrFeatures:
         """Tokens of all cameras with their 3D positions, and proposals where configured."""
@@ -208,7 +209,8 @@ class Petr(Detector):
         positions = repeat_groups(queries.positions, groups)
         valid = queries.valid if queries.count > queries.object_count else None
         states = []
-        for layer, attention in zip(self.layers, self.cross_attentions):
+        for layer, module in zip(self.layers, self.cross_attentions):
+            attention = cast(Attention, module)
             keys, values = attention.project(features.keys, features.values)
             x = layer(
                 x,

@@ -54,7 +54,8 @@ def quaternion_from_rotation(rotation: Array) -> Array:
     best = np.argmax(leading, axis=-1)[..., None, None]
     chosen = np.take_along_axis(forms, np.broadcast_to(best, (*best.shape[:-1], 4)), axis=-2)[..., 0, :]
     chosen = chosen / np.linalg.norm(chosen, axis=-1, keepdims=True)
-    return np.where(chosen[..., :1] < 0, -chosen, chosen)
+    canonical: Array = np.where(chosen[..., :1] < 0, -chosen, chosen)
+    return canonical
 
 
 def quaternion_from_yaw(yaw_rad: Array | float) -> Array:

@@ -62,7 +62,8 @@ class Attention(nn.Module):
         attended = functional.scaled_dot_product_attention(
             self._split(projected), keys, values, mask, self.dropout if self.training else 0.0
         )
-        return self.out_proj(attended.transpose(1, 2).flatten(2))
+        output: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
+        return output
 
     def forward(
         self, queries: Tensor, keys: Tensor, values: Tensor, key_valid: Tensor | None = None
@@ -78,8 +79,10 @@ class Attention(nn.Module):
         if key_valid is not None:
             mask = key_valid[:, None, None, :] if key_valid.dim() == 2 else key_valid[:, None]
             scores = scores.masked_fill(~mask, float("-inf"))
-        return scores.softmax(-1)
+        maps: Tensor = scores.softmax(-1)
+        return maps
 
     def _split(self, tensor: Tensor) -> Tensor:
         batch, count, _ = tensor.shape
-        return tensor.view(batch, count, self.heads, -1).transpose(1, 2)
+        split: Tensor = tensor.view(batch, count, self.heads, -1).transpose(1, 2)
+        return split

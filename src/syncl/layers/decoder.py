@@ -27,7 +27,7 @@ def repeat_groups(tensor: Tensor, groups: Groups) -> Tensor:
 
 def split_groups(tensor: Tensor, groups: Groups, dim: int = 0) -> tuple[Tensor, ...]:
     """The group parts of a tensor whose dimension `dim` is G B."""
-    return tensor.chunk(len(groups), dim=dim)
+    return tuple(tensor.chunk(len(groups), dim=dim))
 
 
 class CrossAttention(Protocol):

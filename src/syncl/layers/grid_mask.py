@@ -26,4 +26,5 @@ class GridMask(nn.Module):
         phases = torch.randint(0, period, (2,)).tolist()
         rows = (torch.arange(height, device=images.device) - phases[0]) % period < stripe
         columns = (torch.arange(width, device=images.device) - phases[1]) % period < stripe
-        return images * (rows[:, None] | columns[None, :])
+        masked: Tensor = images * (rows[:, None] | columns[None, :])
+        return masked

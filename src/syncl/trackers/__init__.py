@@ -2,8 +2,8 @@
 
 from syncl.trackers.base import Tracker, TrackState
 from syncl.trackers.mutr3d import Mutr3dConfig
-from syncl.trackers.single_frame import SingleFrameConfig
+from syncl.trackers.single_frame import SingleFrame, SingleFrameConfig
 
 TrackerConfig = Mutr3dConfig | SingleFrameConfig
 
-__all__ = ["Mutr3dConfig", "SingleFrameConfig", "TrackState", "Tracker", "TrackerConfig"]
+__all__ = ["Mutr3dConfig", "SingleFrame", "SingleFrameConfig", "TrackState", "Tracker", "TrackerConfig"]

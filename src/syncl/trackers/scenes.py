@@ -27,6 +27,7 @@ class SampleObjects:
         scores: [N] float32.
         identities: [N] int64, -1 for plain detections.
         global_from_vehicle: [4, 4] float64.
+        global_from_ego: [4, 4] float64; differs where the model's vehicle frame is the lidar's.
     """
 
     sample: str
@@ -36,6 +37,7 @@ class SampleObjects:
     scores: NDArray[np.float32]
     identities: NDArray[np.int64]
     global_from_vehicle: NDArray[np.float64]
+    global_from_ego: NDArray[np.float64]
 
 
 def image_options(config: InputConfig) -> ImageOptions:
@@ -48,9 +50,10 @@ def track_scene(
 ) -> Iterator[SampleObjects]:
     """Track one scene from its first sample; the state starts empty and ends with it."""
     state = tracker.initial_state()
-    for frame in SceneStream(index, scene, image_options(config)):
+    stream = SceneStream(index, scene, image_options(config))
+    for row, frame in zip(stream.rows, stream):
         objects, state = tracker.step(frame.to(device), state)
-        yield from to_samples(frame, objects, tracker.detector.classes)
+        yield to_sample(frame, objects, tracker.detector.classes, index.sample(row).global_from_ego)
 
 
 def track_scenes(
@@ -66,21 +69,19 @@ def track_scenes(
     ]
 
 
-def to_samples(frame: Frame, objects: Objects, classes: tuple[str, ...]) -> list[SampleObjects]:
-    """The reported objects of every stream of a frame, without padding, on the host."""
+def to_sample(
+    frame: Frame, objects: Objects, classes: tuple[str, ...], global_from_ego: NDArray[np.float64]
+) -> SampleObjects:
+    """The reported objects of a frame of one stream, without padding, on the host."""
     host = objects.to("cpu")
-    samples = []
-    for stream in range(frame.batch_size):
-        valid = host.valid[stream]
-        samples.append(
-            SampleObjects(
-                sample=frame.samples[stream],
-                scene=frame.scenes[stream],
-                boxes=host.boxes[stream, valid].numpy(),
-                classes=tuple(classes[label] for label in host.labels[stream, valid].tolist()),
-                scores=host.scores[stream, valid].numpy(),
-                identities=host.identities[stream, valid].numpy(),
-                global_from_vehicle=frame.global_from_vehicle[stream].cpu().numpy(),
-            )
-        )
-    return samples
+    valid = host.valid[0]
+    return SampleObjects(
+        sample=frame.samples[0],
+        scene=frame.scenes[0],
+        boxes=host.boxes[0, valid].numpy(),
+        classes=tuple(classes[label] for label in host.labels[0, valid].tolist()),
+        scores=host.scores[0, valid].numpy(),
+        identities=host.identities[0, valid].numpy(),
+        global_from_vehicle=frame.global_from_vehicle[0].cpu().numpy(),
+        global_from_ego=global_from_ego,
+    )

@@ -125,7 +125,8 @@ def run_training(
             if step % config.log_every == 0 or step == config.steps:
                 losses = mean_losses(pending)
                 pending.clear()
-                extra = {"gradient_norm": float(norm), "learning_rate": schedule.get_last_lr()[-1]}
+                rate = float(schedule.get_last_lr()[-1])
+                extra = {"gradient_norm": float(norm), "learning_rate": rate}
                 journal.record(step, losses | extra)
             if step % config.checkpoint_every == 0 or step == config.steps:
                 save_checkpoint(

@@ -82,9 +82,9 @@ def _heat_maps(
     spread = 2 * radii[..., None, None] ** 2
     bump = torch.exp(-(down[..., :, None] + across[..., None, :]) / spread)
     bump = torch.where(inside[..., None, None], bump, 0.0)
-    goal = cells.new_zeros(shape)
+    goal: Tensor = cells.new_zeros(shape)
     labels = annotations.labels.clamp(min=0)[:, None, :, None, None].expand_as(bump)
-    return goal.scatter_reduce(2, labels, bump, "amax")
+    return torch.scatter_reduce(goal, 2, labels, bump, "amax")
 
 
 def _heat_loss(logits: Tensor, goal: Tensor, count: Tensor) -> Tensor:
