@@ -1,5 +1,8 @@
 """A six-camera rig with round numbers, and frames of it, for the rendering tests."""
 
+import importlib.util
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -68,3 +71,14 @@ def frame(tracks=None, truth=None, number=1, ego_x=0.0, ego_yaw=0.0, scene="scen
 def rig():
     """The helpers of this file."""
     return SimpleNamespace(projection=projection, objects=objects, frame=frame, yaws_deg=YAWS_DEG)
+
+
+@pytest.fixture
+def tiny_nuscenes(tmp_path):
+    """Root of the hand-written dataset of tests/data: 2 scenes, 160 x 90 images, no results."""
+    path = Path(__file__).parents[1] / "data" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("tiny_nuscenes_tables", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module.make_tiny().write(tmp_path / "tiny")

@@ -106,9 +106,10 @@ def _draw_tracks(tile: Image, projection: Floats, view: SceneView, scale: float)
         if len(face) > 2:
             fill_polygon(tile, face, colour, 0.32)
         tall = (high[1] - low[1]) / scale
-        width = max(1, round((1.2 if tall < 44 else 2) * scale))
+        # Lines grow more slowly than the picture: large pictures are for looking at details.
+        width = max(1, round((1.2 if tall < 44 else 2) * scale**0.6))
         if tall > 18:
-            draw_segments(tile, lines, mix(INK, colour, 0.25), width + max(2, round(2 * scale)))
+            draw_segments(tile, lines, mix(INK, colour, 0.25), width + 2)
         draw_segments(tile, lines, colour, width)
         wrong = view.verdict is not None and view.verdict.partner[row] < 0
         if wrong:

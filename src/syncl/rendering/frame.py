@@ -20,7 +20,8 @@ class FrameObjects:
             may be nan (unknown).
         labels: N class names.
         scores: [N] float64 in [0, 1].
-        identities: N names; equal names in different frames of a scene are the same object.
+        identities: N names; equal names in different frames of a scene are the same object. Empty for plain
+            detections.
     """
 
     boxes: Floats

@@ -44,6 +44,8 @@ def advance(
         feet = objects.boxes[:, :3] - [0, 0, 0.5] * objects.boxes[:, 3:6]
         feet = feet @ global_from_vehicle[:3, :3].T + global_from_vehicle[:3, 3]
         for name, foot in zip(objects.identities, feet):
+            if not name:  # detections have no identity and leave no trail
+                continue
             point = np.array([[timestamp_s, *foot]])
             trails[name] = np.concatenate([trails[name], point]) if name in trails else point
     return History(scene, trails, history.partners)

@@ -15,7 +15,7 @@ class SceneView:
 
     Attributes:
         objects: the N tracks.
-        colours: N colours by identity.
+        colours: N colours by identity; by class where there is none (detections).
         truth: the annotated objects to outline, or None.
         verdict: right and wrong tracks, or None where errors are not marked.
         trails: identity -> [K, 3] past positions, vehicle frame, metres, oldest first.
@@ -40,5 +40,5 @@ def view_frame(frame: RenderFrame, history: History, style: RenderStyle) -> tupl
         verdict = judge(objects, truth, history.partners, style.match_distance_m)
         history = remember_partners(history, objects, truth, verdict)
     trails = trails_in_vehicle(history, frame.global_from_vehicle)
-    colours = tuple(identity_colour(name) for name in objects.identities)
+    colours = tuple(identity_colour(name or label) for name, label in zip(objects.identities, objects.labels))
     return SceneView(objects, colours, truth, verdict, trails), history

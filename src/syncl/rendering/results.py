@@ -1,0 +1,209 @@
+"""From a nuScenes-format dataset and a results file to frames ready to draw."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from syncl.classes import DETECTION_CLASSES, TRACKING_CLASSES
+from syncl.data.images import ImageTransform, image_size, load_image
+from syncl.data.nuscenes.index import NuScenesIndex
+from syncl.data.nuscenes.results import SampleResults, read_results
+from syncl.data.nuscenes.samples import CameraImage, Sample
+from syncl.data.nuscenes.submission import CLASS_RANGE_M
+from syncl.errors import SynclError
+from syncl.geometry.poses import invert_pose
+from syncl.rendering.frame import Floats, FrameObjects, Image, RenderFrame
+from syncl.rendering.history import History
+from syncl.rendering.scene_view import view_frame
+from syncl.rendering.style import RenderStyle
+
+
+@dataclass(frozen=True)
+class ResultsSource:
+    """Results of some scenes, to be drawn; made by `open_results`.
+
+    Attributes:
+        index: the dataset.
+        path: the results file, for messages.
+        results: sample token to boxes in the global frame.
+        scenes: names of the scenes to draw, in order.
+        min_score: tracks whose mean score over the scene (as the nuScenes tracking metrics take it) is lower
+            are left out whole, so that none flickers; detections one by one.
+        title: shown in the title bar.
+    """
+
+    index: NuScenesIndex
+    path: Path
+    results: Mapping[str, SampleResults]
+    scenes: tuple[str, ...]
+    min_score: float = 0.3
+    title: str = ""
+
+    @property
+    def frame_count(self) -> int:
+        """Number of frames in all scenes."""
+        return sum(len(self.index.scene_samples(scene)) for scene in self.scenes)
+
+    @property
+    def has_tracks(self) -> bool:
+        """Whether these are tracking results (detections have no identities)."""
+        return any(any(sample.identities) for sample in self.results.values())
+
+    def frames(self, style: RenderStyle) -> Iterator[RenderFrame]:
+        """All frames of all scenes in order, with images as large as `style` will draw them."""
+        for scene in self.scenes:
+            yield from self._scene_frames(scene, style, range(len(self.index.scene_samples(scene))), True)
+
+    def frame(self, scene: str, number: int, style: RenderStyle) -> tuple[RenderFrame, History]:
+        """One frame of a scene and the past that it is drawn with.
+
+        Args:
+            scene: scene name.
+            number: position in the scene, from 1.
+            style: how it will be drawn.
+
+        Raises:
+            SynclError: no such frame.
+        """
+        count = len(self.index.scene_samples(scene))
+        if not 1 <= number <= count:
+            raise SynclError(f"frame: {number}; {scene} has frames 1 to {count}")
+        history = History()
+        for before in self._scene_frames(scene, style, range(number - 1), False):
+            _, history = view_frame(before, history, style)
+        return next(self._scene_frames(scene, style, range(number - 1, number), True)), history
+
+    def _scene_frames(
+        self, scene: str, style: RenderStyle, places: range, with_images: bool
+    ) -> Iterator[RenderFrame]:
+        rows = self.index.scene_samples(scene)
+        scores = self._track_scores(scene)
+        classes = TRACKING_CLASSES if self.has_tracks else DETECTION_CLASSES
+        annotated = self.index.annotation_count > 0
+        started_us = self.index.sample(rows[0]).timestamp_us
+        for place in places:
+            sample = self.index.sample(rows[place])
+            sizes = [_drawn_size(camera, len(sample.cameras), style) for camera in sample.cameras]
+            yield RenderFrame(
+                images=tuple(
+                    _load(camera, size) if with_images else None
+                    for camera, size in zip(sample.cameras, sizes)
+                ),
+                cameras=tuple(camera.channel for camera in sample.cameras),
+                image_from_vehicle=np.stack(
+                    [_projection(camera, size) for camera, size in zip(sample.cameras, sizes)]
+                ),
+                global_from_vehicle=sample.global_from_vehicle,
+                timestamp_s=sample.timestamp_us * 1e-6,
+                objects=self._objects(sample, scores),
+                ground_truth=_ground_truth(sample, classes) if annotated else None,
+                scene=scene,
+                title=self.title,
+                number=place + 1,
+                total=len(rows),
+                elapsed_s=(sample.timestamp_us - started_us) * 1e-6,
+            )
+
+    def _track_scores(self, scene: str) -> dict[str, float]:
+        """Mean score of every identity over a scene."""
+        scores: defaultdict[str, list[float]] = defaultdict(list)
+        for row in self.index.scene_samples(scene):
+            sample = self.results[self.index.sample_token(row)]
+            for identity, score in zip(sample.identities, sample.scores.tolist()):
+                scores[identity].append(score)
+        return {identity: float(np.mean(values)) for identity, values in scores.items()}
+
+    def _objects(self, sample: Sample, track_scores: Mapping[str, float]) -> FrameObjects:
+        found = self.results[sample.token]
+        scores = [
+            track_scores[identity] if identity else score
+            for identity, score in zip(found.identities, found.scores.tolist())
+        ]
+        keep = np.array(scores, np.float64) >= self.min_score
+        boxes = boxes_in_vehicle(found.boxes, sample.global_from_vehicle)
+        try:
+            return FrameObjects(boxes, found.names, found.scores, found.identities).select(keep)
+        except SynclError as error:
+            raise SynclError(f"{self.path}: sample '{sample.token}': {error}") from error
+
+
+def open_results(
+    index: NuScenesIndex,
+    path: Path,
+    scenes: tuple[str, ...],
+    min_score: float = 0.3,
+    title: str = "",
+) -> ResultsSource:
+    """Read a results file and make sure that all of `scenes` can be drawn.
+
+    Raises:
+        SynclError: the file is missing or damaged, lacks a sample of the scenes, or an image file is missing.
+    """
+    if not 0 <= min_score <= 1:
+        raise SynclError(f"min_score: {min_score}; choose a score between 0 and 1")
+    results = read_results(path)
+    for scene in scenes:
+        tokens = [index.sample_token(row) for row in index.scene_samples(scene)]
+        missing = [token for token in tokens if token not in results]
+        if missing:
+            raise SynclError(
+                f"{path}: no results for sample '{missing[0]}' of {scene} ({len(missing)} of its "
+                f"{len(tokens)} samples are missing); choose the version, split or scene they were made for"
+            )
+    index.check_images(scenes)
+    return ResultsSource(index, path, results, scenes, min_score, title)
+
+
+def boxes_in_vehicle(boxes: Floats, global_from_vehicle: Floats) -> Floats:
+    """Boxes [N, 9] of the global frame in the frame of a vehicle at the given pose."""
+    back = invert_pose(global_from_vehicle)
+    centres = boxes[:, :3] @ back[:3, :3].T + back[:3, 3]
+    heading = np.stack([np.cos(boxes[:, 6]), np.sin(boxes[:, 6])], axis=1) @ back[:2, :2].T
+    yaw = np.arctan2(heading[:, 1:], heading[:, :1])
+    return np.concatenate([centres, boxes[:, 3:6], yaw, boxes[:, 7:9] @ back[:2, :2].T], axis=1)
+
+
+def _ground_truth(sample: Sample, classes: tuple[str, ...]) -> FrameObjects:
+    """What the official metrics expect to be found: evaluated classes, hit by a sensor, within range."""
+    truth = sample.annotations
+    names = tuple(DETECTION_CLASSES[label] if label >= 0 else "" for label in truth.labels)
+    ego = invert_pose(sample.global_from_vehicle) @ sample.global_from_ego
+    distance = np.hypot(*(truth.boxes[:, :2] - ego[:2, 3]).T)
+    within = distance < np.array([CLASS_RANGE_M.get(name, 0.0) for name in names])
+    expected = np.array([name in classes for name in names], np.bool_)
+    keep = np.flatnonzero(within & expected & (truth.num_lidar_pts + truth.num_radar_pts > 0))
+    return FrameObjects(
+        boxes=truth.boxes[keep],
+        labels=tuple(names[row] for row in keep),
+        scores=np.ones(len(keep)),
+        identities=tuple(str(identity) for identity in truth.identities[keep]),
+    )
+
+
+def _drawn_size(camera: CameraImage, cameras: int, style: RenderStyle) -> tuple[int, int]:
+    """(height, width) to decode an image to: no more than its tile will show."""
+    columns = max(2, (cameras + 1) // 2)
+    width = min(camera.width, style.width // columns)
+    # The tolerance is the image reader's: 1600 * (704 / 1600) must not become 703.
+    return max(1, int(camera.height * width / camera.width + 1e-6)), width
+
+
+def _projection(camera: CameraImage, size: tuple[int, int]) -> Floats:
+    resize = np.diag([size[1] / camera.width, size[0] / camera.height, 1.0])
+    image_from_camera = np.eye(4)
+    image_from_camera[:3, :3] = resize @ camera.intrinsics
+    return image_from_camera @ camera.camera_from_vehicle
+
+
+def _load(camera: CameraImage, size: tuple[int, int]) -> Image:
+    found = image_size(camera.path)
+    if found != (camera.height, camera.width):
+        raise SynclError(
+            f"{camera.path}: {found[1]} x {found[0]} pixels, but sample_data.json says "
+            f"{camera.width} x {camera.height}; boxes would not fit"
+        )
+    scale = size[1] / camera.width
+    return load_image(camera.path, ImageTransform(scale, 0, 0, False, size), method="fast")

@@ -1,0 +1,197 @@
+import av
+import cv2
+import numpy as np
+import orjson
+import pytest
+
+from syncl.commands.render import render
+from syncl.data.nuscenes.index import open_nuscenes
+from syncl.data.nuscenes.submission import DetectionSubmission, TrackingSubmission
+from syncl.errors import SynclError
+from syncl.rendering import RenderStyle
+from syncl.rendering.results import boxes_in_vehicle, open_results
+
+SCENES = ("scene-0061", "scene-0103")
+
+
+@pytest.fixture
+def dataset(tiny_nuscenes):
+    """The tiny dataset, its index, and tracks that repeat its ground truth (the truck with a low score)."""
+    index = open_nuscenes(tiny_nuscenes, "v1.0-mini")
+    rows = [row for scene in SCENES for row in index.scene_samples(scene)]
+    writer = TrackingSubmission([index.sample_token(row) for row in rows])
+    for row in rows:
+        sample = index.sample(row)
+        truth = sample.annotations
+        keep = np.flatnonzero((truth.labels == 0) | (truth.labels == 1))
+        names = [("car", "truck")[label] for label in truth.labels[keep]]
+        # The truck's score wavers about 0.3, its mean is just below.
+        wavering = 0.35 if row % 2 else 0.2
+        scores = np.array([0.9 if name == "car" else wavering for name in names])
+        identities = [7 if name == "car" else 8 for name in names]
+        writer.add(sample.token, truth.boxes[keep], names, scores, identities, sample.global_from_vehicle)
+    path = tiny_nuscenes / "results.json"
+    writer.save(path)
+    return tiny_nuscenes, index, path
+
+
+def test_drawn_tracks_lie_on_the_ground_truth_they_repeat(dataset):
+    _, index, path = dataset
+    source = open_results(index, path, SCENES, min_score=0.1)
+    frames = list(source.frames(RenderStyle()))
+    assert [frame.number for frame in frames] == [1, 2, 3, 4, 1, 2, 3]
+    assert [frame.scene for frame in frames] == ["scene-0061"] * 4 + ["scene-0103"] * 3
+    assert frames[3].elapsed_s == pytest.approx(1.5)
+    for frame in frames:
+        assert frame.objects.labels == ("car", "truck") and frame.objects.identities == ("7", "8")
+        cars = frame.ground_truth.labels.index("car")
+        np.testing.assert_allclose(frame.objects.boxes[0, :7], frame.ground_truth.boxes[cars, :7], atol=1e-6)
+        assert all(image.shape == (90, 160, 3) for image in frame.images)
+
+
+def test_known_box_of_the_tables_in_the_vehicle_frame(dataset):
+    _, index, path = dataset
+    frame, _ = open_results(index, path, SCENES).frame("scene-0061", 1, RenderStyle())
+    # In the tables the car starts 10 m ahead of the ego vehicle and drives off at 10 m/s.
+    np.testing.assert_allclose(frame.objects.boxes[0], [10, 0, 0.8, 4.6, 1.9, 1.6, 0, 10, 0], atol=1e-6)
+
+
+def test_tracks_are_chosen_by_their_mean_score(dataset):
+    _, index, path = dataset
+    counts = [
+        {frame.objects.count for frame in open_results(index, path, SCENES, score).frames(RenderStyle())}
+        for score in (0.1, 0.3, 0.95)
+    ]
+    assert counts == [{2}, {1}, {0}]
+
+
+def test_one_frame_comes_with_the_past_of_its_scene(dataset):
+    _, index, path = dataset
+    source = open_results(index, path, SCENES)
+    frame, history = source.frame("scene-0061", 4, RenderStyle())
+    assert frame.number == 4 and len(history.trails["7"]) == 3
+    _, history = source.frame("scene-0103", 1, RenderStyle())
+    assert not history.trails
+
+
+def test_large_images_are_decoded_no_larger_than_drawn(dataset):
+    _, index, path = dataset
+    frame, _ = open_results(index, path, SCENES).frame("scene-0061", 1, RenderStyle(width=320))
+    assert frame.images[0].shape == (59, 106, 3)
+    full, _ = open_results(index, path, SCENES).frame("scene-0061", 1, RenderStyle())
+    ahead = np.array([10, 0, 1.0, 1])
+    small_u, small_v, small_d, _ = frame.image_from_vehicle[0] @ ahead
+    u, v, d, _ = full.image_from_vehicle[0] @ ahead
+    np.testing.assert_allclose([small_u / small_d / 106, small_v / small_d / 59], [u / d / 160, v / d / 90])
+
+
+def test_boxes_follow_the_pose_of_the_vehicle():
+    pose = np.eye(4)
+    pose[:2, :2] = [[0, -1], [1, 0]]  # a quarter turn to the left
+    pose[:3, 3] = [100, 50, 1]
+    box = boxes_in_vehicle(np.array([[100, 60, 2, 4, 2, 1.5, np.pi, 3, 4.0]]), pose)
+    np.testing.assert_allclose(box, [[10, 0, 1, 4, 2, 1.5, np.pi / 2, 4, -3]], atol=1e-12)
+
+
+def test_command_writes_video_and_picture(dataset, tmp_path, capsys):
+    root, _, path = dataset
+    render(path, data=root, split="mini_val", output=tmp_path / "tracks.mp4", mark_errors=True)
+    with av.open(str(tmp_path / "tracks.mp4")) as container:
+        sizes = {(frame.width, frame.height) for frame in container.decode(video=0)}
+        assert container.streams.video[0].frames == 3
+    render(path, data=root, split="mini_train", frame=2, output=tmp_path / "frame.png")
+    height, width = cv2.imread(str(tmp_path / "frame.png")).shape[:2]
+    assert sizes == {(width, height)} and width == 1280
+    assert "3 frames of 1 scenes" in capsys.readouterr().out
+
+
+def test_detections_are_drawn_without_trails(dataset, tmp_path):
+    root, index, _ = dataset
+    rows = list(index.scene_samples("scene-0103"))
+    writer = DetectionSubmission([index.sample_token(row) for row in rows])
+    for row in rows:
+        sample = index.sample(row)
+        car = sample.annotations.boxes[sample.annotations.labels == 0]
+        writer.add(sample.token, car, ["car"], np.array([0.8]), sample.global_from_vehicle)
+    writer.save(tmp_path / "detections.json")
+    source = open_results(index, tmp_path / "detections.json", ("scene-0103",))
+    frame, history = source.frame("scene-0103", 3, RenderStyle())
+    assert frame.objects.identities == ("",) and not history.trails
+    render(tmp_path / "detections.json", data=root, frame=3, output=tmp_path / "frame.png", mark_errors=True)
+
+
+def test_dataset_without_annotations_is_drawn_without_ground_truth(dataset):
+    root, _, path = dataset
+    for name in ("sample_annotation", "instance"):
+        (root / "v1.0-mini" / f"{name}.json").write_bytes(b"[]")
+    index = open_nuscenes(root, "v1.0-mini")
+    frame, _ = open_results(index, path, SCENES).frame("scene-0061", 1, RenderStyle())
+    assert frame.ground_truth is None and frame.objects.count == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"output": "tracks.png"}, r"output: .*tracks\.png; a video is written as MP4"),
+        (
+            {"output": "frame.mp4", "frame": 1},
+            r"output: .*frame\.mp4; a picture \(--frame\) is written as PNG",
+        ),
+        ({"scene": "scene-0061"}, r"scene: scene-0061 is not in split 'mini_val' of .*: scene-0103"),
+        ({"frame": 4, "output": "f.png"}, r"frame: 4; scene-0103 has frames 1 to 3"),
+        ({"frame": 0, "output": "f.png"}, r"frame: 0; scene-0103 has frames 1 to 3"),
+        ({"min_score": 1.5}, r"min_score: 1\.5"),
+        ({"width": 10}, r"width: 10"),
+        ({"fps": 0.0}, r"fps: 0"),
+        ({"version": "v1.0-trainval"}, r"no version 'v1\.0-trainval'"),
+    ],
+)
+def test_bad_options_are_named(dataset, tmp_path, options, message):
+    root, _, path = dataset
+    out = tmp_path / "out"
+    output = out / options.pop("output", "tracks.mp4")
+    with pytest.raises(SynclError, match=message):
+        render(path, data=root, output=output, **options)
+    assert not out.exists() or not list(out.iterdir())
+
+
+def test_bad_results_are_named(dataset, tmp_path):
+    root, _, path = dataset
+    good = orjson.loads(path.read_bytes())
+    target = tmp_path / "bad.json"
+    token = next(token for token in good["results"] if token.startswith("scene-0103"))
+
+    good["results"][token][0]["size"] = [1, -1, 1]
+    target.write_bytes(orjson.dumps(good))
+    with pytest.raises(SynclError, match=rf"bad\.json: sample '{token}': .*row 0 has size"):
+        render(target, data=root, output=tmp_path / "tracks.mp4")
+    del good["results"][token]
+    target.write_bytes(orjson.dumps(good))
+    with pytest.raises(SynclError, match=rf"bad\.json: no results for sample '{token}' of scene-0103"):
+        render(target, data=root, output=tmp_path / "tracks.mp4")
+    with pytest.raises(SynclError, match=r"missing\.json: no such result file"):
+        render(tmp_path / "missing.json", data=root, output=tmp_path / "tracks.mp4")
+    assert not (tmp_path / "tracks.mp4").exists()
+
+
+def test_bad_images_are_named(dataset, tmp_path):
+    root, index, path = dataset
+    image = index.sample(index.scene_samples("scene-0103")[1]).cameras[2].path
+    cv2.imwrite(str(image), np.zeros((40, 40, 3), np.uint8))
+    with pytest.raises(SynclError, match=rf"{image.name}: 40 x 40 pixels, but .* says 160 x 90"):
+        render(path, data=root, output=tmp_path / "tracks.mp4")
+    image.unlink()
+    with pytest.raises(SynclError, match=rf"{image.name}: this image is missing"):
+        render(path, data=root, output=tmp_path / "tracks.mp4")
+    assert not (tmp_path / "tracks.mp4").exists()
+
+
+def test_earlier_video_is_kept(dataset, tmp_path):
+    root, _, path = dataset
+    target = tmp_path / "tracks.mp4"
+    target.write_bytes(b"earlier")
+    with pytest.raises(SynclError, match=r"tracks\.mp4: this file already exists"):
+        render(path, data=root, output=target)
+    assert target.read_bytes() == b"earlier"
+    render(path, data=root, output=target, overwrite=True)
+    assert len(target.read_bytes()) > 1000
