@@ -1,0 +1,1 @@
+"""Synthetic drives through a made-up town, written in the nuScenes schema."""
