@@ -1,13 +1,23 @@
 """The contract between detectors and trackers.
 
-A detector turns a frame into features, offers object queries, and decodes any queries (object queries followed
-by track queries) against the features. It keeps nothing between frames and knows nothing of identities.
+A detector turns a frame into features, offers object queries, and decodes any queries (object queries
+followed by track queries) against the features. It knows nothing of identities, and keeps nothing between
+frames: what a temporal detector has to remember is a value that its caller carries,
+
+    memory = detector.initial_memory(streams)
+    for frame in stream:
+        features = detector.encode(frame, memory)
+        (predictions,) = detector.decode(detector.initial_queries(features), features)
+        memory = detector.remember(memory, frame, features, predictions)
+
+and empties for streams whose scene changes: `memory.keep(same_scene)`.
 
 Letters: B batch, C cameras, Q queries, L decoder layers, D channels, K classes.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +47,14 @@ class Features(TensorStructure):
     camera_valid: Tensor
     image_size: tuple[int, int]
     proposals: Proposals | None
+
+
+class DetectorMemory(TensorStructure, ABC):
+    """What a temporal detector remembers of earlier frames. Each adds its own fields, all [B, ...]."""
+
+    @abstractmethod
+    def keep(self, streams: Tensor) -> Self:
+        """This memory with the streams emptied where `streams` [B] bool is False."""
 
 
 class ReferenceRange(nn.Module):
@@ -79,9 +97,17 @@ class Detector(nn.Module, ABC):
     point_range: ReferenceRange
     positions_follow_references: bool
 
+    def initial_memory(self, streams: int) -> DetectorMemory | None:  # noqa: ARG002
+        """The memory of `streams` streams that have seen nothing; None for detectors without one."""
+        return None
+
     @abstractmethod
-    def encode(self, frame: Frame) -> Features:
+    def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> Features:
         """Features of a frame: all that looks at images happens here, once a frame.
+
+        Args:
+            frame: B streams at one moment each.
+            memory: of the same streams; None = they have seen nothing.
 
         Raises:
             SynclError: if the calibration holds nan or cannot be inverted, naming the camera.
@@ -103,6 +129,23 @@ class Detector(nn.Module, ABC):
             groups: `standard` rows pass self-attention, `cross_only` rows do not; both start from the same
                 queries and share all weights (method, section 3.1).
         """
+
+    def remember(
+        self,
+        memory: DetectorMemory | None,  # noqa: ARG002
+        frame: Frame,  # noqa: ARG002
+        features: Features,  # noqa: ARG002
+        predictions: Predictions,  # noqa: ARG002
+    ) -> DetectorMemory | None:
+        """The memory after a frame.
+
+        Args:
+            memory: what the frame was encoded with.
+            frame: of the same streams.
+            features: of the frame.
+            predictions: of the standard decoder, track queries included.
+        """
+        return None
 
     @abstractmethod
     def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:

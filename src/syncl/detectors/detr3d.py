@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from syncl.detectors.base import (
     NUSCENES_RANGE,
     Detector,
+    DetectorMemory,
     Features,
     PointRange,
     ReferenceRange,
@@ -155,7 +156,7 @@ class Detr3d(Detector):
         for branch in self.class_branches:
             nn.init.constant_(branch[-1].bias, prior_bias(0.01))  # type: ignore[index]
 
-    def encode(self, frame: Frame) -> Detr3dFeatures:
+    def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> Detr3dFeatures:  # noqa: ARG002
         """Feature levels of all cameras, and proposals where configured."""
         if frame.images.shape[1] != self.config.cameras:
             raise SynclError(

@@ -16,6 +16,7 @@ from torch.nn import functional
 from syncl.detectors.base import (
     NUSCENES_RANGE,
     Detector,
+    DetectorMemory,
     Features,
     PointRange,
     ReferenceRange,
@@ -128,7 +129,7 @@ class Petr(Detector):
         for branch in self.class_branches:
             nn.init.constant_(branch[-1].bias, prior_bias(0.01))  # type: ignore[index]
 
-    def encode(self, frame: Frame) -> PetrFeatures:
+    def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> PetrFeatures:  # noqa: ARG002
         """Tokens of all cameras with their 3D positions, and proposals where configured."""
         projections = check_calibration(frame)
         levels = self.image_encoder(frame)

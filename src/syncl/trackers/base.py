@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from syncl.detectors.base import Detector, Features
+from syncl.detectors.base import Detector, DetectorMemory, Features
 from syncl.errors import SynclError
 from syncl.geometry.transforms import invert_rigid, transform_points
 from syncl.structures import Frame, Objects, Predictions, Queries
@@ -42,6 +42,7 @@ class TrackState(TensorStructure):
         global_from_vehicle: [B, 4, 4] float64 pose of the last frame.
         timestamp_s: [B] float64 time of the last frame.
         scenes: B scene names of the last frame; "" before the first.
+        detector_memory: what the detector remembers of the same streams; None for detectors without memory.
     """
 
     embeddings: Tensor
@@ -58,6 +59,7 @@ class TrackState(TensorStructure):
     global_from_vehicle: Tensor
     timestamp_s: Tensor
     scenes: tuple[str, ...]
+    detector_memory: DetectorMemory | None = None
 
     @property
     def count(self) -> int:
@@ -104,12 +106,14 @@ class Tracker(nn.Module, ABC):
             global_from_vehicle=pose,
             timestamp_s=zeros(dtype=torch.float64),
             scenes=("",) * streams,
+            detector_memory=self.detector.initial_memory(streams),
         )
 
     def enter(self, state: TrackState, frame: Frame) -> TrackState:
         """Move the state to a frame: constant velocity, then the change of the vehicle's own frame.
 
-        Streams whose scene changed start anew: their tracks end and identities count from 0.
+        Streams whose scene changed start anew: their tracks end, identities count from 0, and the detector
+        forgets them.
 
         Raises:
             SynclError: if a frame of the same scene is not later than the one before, naming both times.
@@ -129,6 +133,7 @@ class Tracker(nn.Module, ABC):
         moved = torch.cat([moved[..., :2] + step, moved[..., 2:]], dim=-1)
         now_from_before = invert_rigid(frame.global_from_vehicle) @ state.global_from_vehicle
         references = transform_points(now_from_before, moved)
+        memory = state.detector_memory
         return replace(
             state,
             references=references,
@@ -138,6 +143,7 @@ class Tracker(nn.Module, ABC):
             global_from_vehicle=frame.global_from_vehicle,
             timestamp_s=frame.timestamp_s,
             scenes=frame.scenes,
+            detector_memory=None if memory is None else memory.keep(same),
         )
 
     def queries(self, state: TrackState, features: Features) -> Queries:
@@ -156,10 +162,18 @@ class Tracker(nn.Module, ABC):
             The objects reported in this frame and the state after it.
         """
         state = self.enter(state, frame)
-        features = self.detector.encode(frame)
+        features = self.detector.encode(frame, state.detector_memory)
         queries = self.queries(state, features)
         (predictions,) = self.detector.decode(queries, features)
+        state = self.remember(state, frame, features, predictions)
         return self.conclude(state, queries, predictions)
+
+    def remember(
+        self, state: TrackState, frame: Frame, features: Features, predictions: Predictions
+    ) -> TrackState:
+        """The state with the detector's memory of the frame, from the standard decoder's predictions."""
+        memory = self.detector.remember(state.detector_memory, frame, features, predictions)
+        return replace(state, detector_memory=memory)
 
     @abstractmethod
     def conclude(

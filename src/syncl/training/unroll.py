@@ -51,7 +51,7 @@ class ClipTraining(nn.Module):
         sums: dict[str, Tensor] = {}
         for index, (frame, annotations) in enumerate(zip(clip.frames, clip.annotations)):
             state = self.tracker.enter(state, frame)
-            features = detector.encode(frame)
+            features = detector.encode(frame, state.detector_memory)
             queries = self.tracker.queries(state, features)
             predictions = detector.decode(queries, features, self.strategy.groups)
             outcome = self.strategy(predictions, annotations, state.identities)
@@ -63,5 +63,6 @@ class ClipTraining(nn.Module):
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value
             if index + 1 < clip.length:
+                state = self.tracker.remember(state, frame, features, predictions[0])
                 state = self.tracker.carry_supervised(state, queries, predictions[0], outcome.identities)
         return sums | {"total": torch.stack(list(sums.values())).sum()}
