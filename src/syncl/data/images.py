@@ -99,25 +99,41 @@ def fitting_scale(source_size: tuple[int, int], output_size: tuple[int, int]) ->
     return max(output_size[0] / source_size[0], output_size[1] / source_size[1])
 
 
-def load_image(path: Path, transform: ImageTransform, method: ResizeMethod = "exact") -> RGBImage:
+def load_image(
+    path: Path,
+    transform: ImageTransform,
+    method: ResizeMethod = "exact",
+    source_size: tuple[int, int] | None = None,
+) -> RGBImage:
     """Decode an image file and transform it.
 
     Args:
         path: JPEG or PNG file.
         transform: where each output pixel comes from.
         method: "exact" resizes as the original implementations do (Pillow, bicubic with antialiasing); "fast"
-            decodes JPEGs at reduced resolution where that suffices and resizes by area or bilinearly.
+            decodes JPEGs at reduced resolution where that suffices and resizes bilinearly: three to six times
+            as fast, pixels of real images differ by 0.4 to 0.9 of 255 on average.
+        source_size: (height, width) the file must have, if known: calibration is for this size. The fast
+            method needs it to decode at reduced resolution.
 
     Returns:
         [H, W, 3] uint8 RGB of `transform.output_size`.
 
     Raises:
-        SynclError: the file is missing, cut off or not an image.
+        SynclError: the file is missing, cut off, not an image or of another size.
     """
     data = _read(path)
-    if method == "fast":
-        return _crop(_decode_and_resize_fast(path, data, transform), transform)
-    return _crop(_resize_exact(_decode(path, data, cv2.IMREAD_COLOR), transform), transform)
+    factor, flags = 1, cv2.IMREAD_COLOR
+    if method == "fast" and source_size is not None and data.startswith(_JPEG_START):
+        factor, flags = _reduced_decoding(source_size, transform)
+    image = _decode(path, data, flags)
+    size = (image.shape[0] * factor, image.shape[1] * factor)
+    if source_size is not None and size != source_size:
+        raise SynclError(
+            f"{path}: the image is {size[1]}x{size[0]} pixels, its calibration is for "
+            f"{source_size[1]}x{source_size[0]}"
+        )
+    return _crop(_resize(image, transform.resized(size), method), transform)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -157,15 +173,6 @@ def _decode(path: Path, data: bytes, flags: int) -> RGBImage:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _resize_exact(image: RGBImage, transform: ImageTransform) -> RGBImage:
-    height, width = transform.resized(image.shape[:2])
-    if image.shape[:2] == (height, width):
-        return image
-    from PIL import Image
-
-    return np.asarray(Image.fromarray(image).resize((width, height)))
-
-
 # Decoding JPEG at a half, a quarter or an eighth skips most of the work of the inverse transform.
 _REDUCED_DECODING = (
     (8, cv2.IMREAD_REDUCED_COLOR_8),
@@ -174,21 +181,26 @@ _REDUCED_DECODING = (
 )
 
 
-def _decode_and_resize_fast(path: Path, data: bytes, transform: ImageTransform) -> RGBImage:
-    flags = cv2.IMREAD_COLOR
-    factor = 1
-    if data.startswith(_JPEG_START):
-        for divisor, reduced in _REDUCED_DECODING:
-            if transform.scale * divisor <= 1:
-                factor, flags = divisor, reduced
-                break
-    image = _decode(path, data, flags)
-    source = (image.shape[0] * factor, image.shape[1] * factor)
-    height, width = transform.resized(source)
-    if image.shape[:2] == (height, width):
+def _reduced_decoding(source_size: tuple[int, int], transform: ImageTransform) -> tuple[int, int]:
+    """By how much an image may be reduced while decoding, and the decoder's flag for it."""
+    for factor, flags in _REDUCED_DECODING:
+        # Sizes that do not divide would be rounded up and the picture stretched.
+        if transform.scale * factor <= 1 and all(length % factor == 0 for length in source_size):
+            return factor, flags
+    return 1, cv2.IMREAD_COLOR
+
+
+def _resize(image: RGBImage, size: tuple[int, int], method: ResizeMethod) -> RGBImage:
+    height, width = size
+    if image.shape[:2] == size:
         return image
-    method = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
+    if method == "exact":
+        from PIL import Image
+
+        return np.asarray(Image.fromarray(image).resize((width, height)))
+    # Down to a half, the two pixels bilinear sampling looks at are all there are; below, it would alias.
+    interpolation = cv2.INTER_LINEAR if 2 * height >= image.shape[0] else cv2.INTER_AREA
+    return np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), np.uint8)
 
 
 def _crop(image: RGBImage, transform: ImageTransform) -> RGBImage:

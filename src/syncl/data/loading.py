@@ -8,7 +8,7 @@ training resumes at any step by starting the sampler at `step * N * b`.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -165,7 +165,7 @@ def clip_loader(
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=sampler or ResumableSampler(len(dataset), seed),
+        sampler=ResumableSampler(len(dataset), seed) if sampler is None else sampler,
         num_workers=workers,
         collate_fn=collate_clips,
         pin_memory=pin_memory,
@@ -175,6 +175,18 @@ def clip_loader(
         persistent_workers=workers > 0,
         prefetch_factor=prefetch if workers else None,
     )
+
+
+def readable_errors(batches: Iterable[Clip]) -> Iterator[Clip]:
+    """The same batches; errors meant for users lose the traceback that worker processes put around them."""
+    try:
+        yield from batches
+    except SynclError as error:
+        text = str(error)
+        marker = f"{SynclError.__module__}.{SynclError.__qualname__}: "
+        if marker not in text:
+            raise
+        raise SynclError(text.rpartition(marker)[2].strip()) from None
 
 
 def steps_per_epoch(clips: int, batch_size: int, processes: int = 1) -> int:

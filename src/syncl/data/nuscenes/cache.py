@@ -55,7 +55,7 @@ def load_columns(path: Path, expected_fingerprint: str) -> NuScenesColumns | Non
                 return None
             names = [field.name for field in dataclasses.fields(NuScenesColumns)]
             return NuScenesColumns(**{name: stored[name] for name in names})
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         warnings.warn(f"{path}: damaged index cache ({error}); it is built again", stacklevel=2)

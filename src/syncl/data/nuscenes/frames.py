@@ -125,7 +125,7 @@ def build_frame(
 
 def _load(camera: CameraImage, transform: ImageTransform, options: ImageOptions) -> NDArray[np.uint8] | None:
     try:
-        image = load_image(camera.path, transform, options.resize)
+        image = load_image(camera.path, transform, options.resize, (camera.height, camera.width))
     except SynclError as error:
         if options.damaged == "fail":
             raise

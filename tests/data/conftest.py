@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import orjson
+import pytest
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
 # Directions of the optical axes, degrees counter-clockwise from forward.
@@ -61,7 +62,7 @@ def quaternion_about_z(degrees: float) -> list[float]:
 
 
 def camera_rotation(degrees: float) -> list[float]:
-    """Ego from camera (x right, y down, z forward) for a level camera that looks `degrees` left of forward."""
+    """Ego from camera (x right, y down, z forward) for a level camera `degrees` left of forward."""
     from syncl.geometry.poses import quaternion_from_rotation
 
     yaw = np.deg2rad(degrees)
@@ -83,7 +84,7 @@ def make_tiny(scenes: dict[str, int] = SCENES) -> TinyTables:
     """
     categories = ["vehicle.car", "vehicle.truck", "human.pedestrian.adult", "human.pedestrian.stroller"]
     tables: dict[str, Table] = {
-        "category": [{"token": f"cat{i}", "name": name, "description": ""} for i, name in enumerate(categories)],
+        "category": [{"token": f"cat{i}", "name": name} for i, name in enumerate(categories)],
         "attribute": [{"token": "att0", "name": "vehicle.moving", "description": ""}],
         "visibility": [
             {"token": str(i + 1), "level": level, "description": ""}
@@ -199,15 +200,28 @@ def _add_instance(
     )  # fmt: skip
     for place, k in enumerate(frames):
         time_s = k * KEYFRAME_US * 1e-6
+        x, y, z = centre
         tables["sample_annotation"].append(
             {
                 "token": tokens[place], "sample_token": samples[k], "instance_token": instance,
                 "visibility_token": "4" if kind == "car" else "1" if kind == "truck" else "",
                 "attribute_tokens": ["att0"] if kind == "car" else [],
-                "translation": [centre[0] + velocity[0] * time_s, centre[1] + velocity[1] * time_s, centre[2]],
+                "translation": [x + velocity[0] * time_s, y + velocity[1] * time_s, z],
                 "size": SIZES_WLH[kind], "rotation": quaternion_about_z(yaw_degrees),
                 "prev": tokens[place - 1] if place else "",
                 "next": tokens[place + 1] if place + 1 < len(tokens) else "",
                 "num_lidar_pts": 0 if kind == "truck" and k == 0 else 12, "num_radar_pts": 0,
             }
         )  # fmt: skip
+
+
+@pytest.fixture
+def tiny() -> TinyTables:
+    """The hand-written tables, not yet on disk; spoil them, then `tiny.write(folder)`."""
+    return make_tiny()
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with the hand-written tables and images (version v1.0-mini); do not change it."""
+    return make_tiny().write(tmp_path_factory.mktemp("tiny"))

@@ -1,0 +1,227 @@
+"""Tables that are missing, damaged or do not fit together: the message must say what to mend."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncl.data.nuscenes.index import open_nuscenes
+from syncl.errors import SynclError
+
+Tables = dict[str, list[dict[str, Any]]]
+
+
+def record(tables: Tables, table: str, token: str) -> dict[str, Any]:
+    return next(entry for entry in tables[table] if entry["token"] == token)
+
+
+def repeat_sample(tables: Tables) -> None:
+    tables["sample"].append(dict(tables["sample"][2]))
+
+
+def repeat_annotation(tables: Tables) -> None:
+    tables["sample_annotation"].append(dict(tables["sample_annotation"][2]))
+
+
+def repeat_scene_name(tables: Tables) -> None:
+    tables["scene"][1]["name"] = "scene-0061"
+
+
+def second_front_image(tables: Tables) -> None:
+    tables["sample_data"].append(dict(tables["sample_data"][0], token="again"))
+
+
+def set_field(table: str, token: str, field: str, value: object) -> Callable[[Tables], None]:
+    def spoil(tables: Tables) -> None:
+        record(tables, table, token)[field] = value
+
+    return spoil
+
+
+def drop_field(table: str, token: str, field: str) -> Callable[[Tables], None]:
+    def spoil(tables: Tables) -> None:
+        del record(tables, table, token)[field]
+
+    return spoil
+
+
+def drop_record(table: str, token: str) -> Callable[[Tables], None]:
+    def spoil(tables: Tables) -> None:
+        tables[table].remove(record(tables, table, token))
+
+    return spoil
+
+
+def drop_images_of(sample: str) -> Callable[[Tables], None]:
+    def spoil(tables: Tables) -> None:
+        tables["sample_data"] = [r for r in tables["sample_data"] if r["sample_token"] != sample]
+
+    return spoil
+
+
+CAR = "ann_scene-0061_car_1"
+
+CASES: dict[str, tuple[Callable[[Tables], None], str]] = {
+    "duplicate sample": (repeat_sample, r"sample\.json: duplicate token 'scene-0061_t2'"),
+    "duplicate annotation": (repeat_annotation, r"sample_annotation\.json: duplicate token"),
+    "duplicate scene name": (repeat_scene_name, r"scene.*duplicate token 'scene-0061'"),
+    "two images of one camera": (
+        second_front_image,
+        r"sample_data\.json: record 'again': its sample already",
+    ),
+    "missing field": (
+        drop_field("sample_annotation", CAR, "num_radar_pts"),
+        rf"sample_annotation\.json: record '{CAR}' has no field 'num_radar_pts'",
+    ),
+    "missing key frame flag": (
+        drop_field("sample_data", "data_scene-0061_t1_CAM_BACK", "is_key_frame"),
+        r"sample_data\.json: record 'data_scene-0061_t1_CAM_BACK' has no field 'is_key_frame'",
+    ),
+    "text for a number": (
+        set_field("sample_annotation", CAR, "num_lidar_pts", "many"),
+        rf"'{CAR}': field 'num_lidar_pts' is 'many', expected a whole number",
+    ),
+    "null": (
+        set_field("ego_pose", "pose_scene-0061_t1_CAM_BACK", "translation", [1.0, None, 0.0]),
+        r"ego_pose\.json: .*field 'translation' is \[1\.0, None, 0\.0\], expected a list of 3 finite numbers",
+    ),
+    "short vector": (
+        set_field("sample_annotation", CAR, "size", [1.0, 2.0]),
+        r"field 'size' is \[1\.0, 2\.0\], expected a list of 3",
+    ),
+    "number for a token": (
+        set_field("sample_annotation", CAR, "sample_token", 5),
+        r"field 'sample_token' is 5, expected a text",
+    ),
+    "intrinsics of the wrong shape": (
+        set_field("calibrated_sensor", "k_CAM_FRONT", "camera_intrinsic", [[1.0, 2.0], [3.0, 4.0]]),
+        r"calibrated_sensor\.json: record 'k_CAM_FRONT': field 'camera_intrinsic'.*3x3",
+    ),
+    "fractional time": (
+        set_field("sample", "scene-0061_t1", "timestamp", 1.5),
+        r"field 'timestamp' is 1\.5, expected a whole number",
+    ),
+    "unknown sample": (
+        set_field("sample_annotation", CAR, "sample_token", "lost"),
+        rf"sample_annotation\.json: record '{CAR}': sample_token 'lost' is not in sample\.json \(1 such",
+    ),
+    "unknown instance": (
+        drop_record("instance", "scene-0061_car"),
+        r"instance_token 'scene-0061_car' is not in instance\.json \(4 such records\)",
+    ),
+    "unknown category": (
+        drop_record("category", "cat3"),
+        r"instance\.json: .*category_token 'cat3' is not in category\.json",
+    ),
+    "unknown pose": (
+        drop_record("ego_pose", "pose_scene-0103_t1_LIDAR_TOP"),
+        r"sample_data\.json: .*ego_pose_token 'pose_scene-0103_t1_LIDAR_TOP' is not in ego_pose\.json",
+    ),
+    "unknown sensor": (
+        drop_record("sensor", "s_CAM_BACK"),
+        r"calibrated_sensor\.json: record 'k_CAM_BACK': sensor_token 's_CAM_BACK' is not in sensor",
+    ),
+    "unknown scene": (
+        drop_record("scene", "tok_scene-0103"),
+        r"sample\.json: .*scene_token 'tok_scene-0103' is not in scene\.json \(3 such",
+    ),
+    "unknown next": (
+        set_field("sample_annotation", CAR, "next", "lost"),
+        rf"record '{CAR}': next 'lost' is not in sample_annotation\.json",
+    ),
+    "unknown visibility": (
+        set_field("sample_annotation", CAR, "visibility_token", "9"),
+        r"visibility_token '9' is not in visibility\.json",
+    ),
+    "sample without sensors": (
+        drop_images_of("scene-0061_t3"),
+        r"sample_data\.json: sample 'scene-0061_t3' has no key frame of any camera or LIDAR_TOP",
+    ),
+    "no samples": (lambda tables: tables["sample"].clear(), r"sample\.json: no samples"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_inconsistent_tables(case: str, tiny: Any, tmp_path: Path) -> None:
+    spoil, message = CASES[case]
+    spoil(tiny.tables)
+    root = tiny.write(tmp_path, images=False)
+    with pytest.raises(SynclError, match=message):
+        open_nuscenes(root, "v1.0-mini")
+    assert not (root / ".syncl").exists(), "a broken dataset must not be cached"
+
+
+@pytest.mark.parametrize("table", ["sample", "sample_data", "sample_annotation", "ego_pose", "category"])
+def test_missing_table(table: str, tiny: Any, tmp_path: Path) -> None:
+    del tiny.tables[table]
+    root = tiny.write(tmp_path, images=False)
+    with pytest.raises(SynclError, match=rf"{table}\.json: this table is missing"):
+        open_nuscenes(root, "v1.0-mini")
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.4, 0.99])
+def test_truncated_table(keep: float, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tiny.write(tmp_path, images=False)
+    path = root / "v1.0-mini" / "sample_data.json"
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * keep)])
+    for piece in (2**20, 2000):
+        monkeypatch.setattr("syncl.data.nuscenes.tables._PIECE_BYTES", piece)
+        with pytest.raises(SynclError, match=r"sample_data\.json: (damaged or cut off|not a nuScenes table)"):
+            open_nuscenes(root, "v1.0-mini")
+
+
+@pytest.mark.parametrize("content", ['{"a": 1}', "[1, 2]", '"text"', "PK\x03\x04"])
+def test_a_file_that_is_no_table(content: str, tiny: Any, tmp_path: Path) -> None:
+    root = tiny.write(tmp_path, images=False)
+    (root / "v1.0-mini" / "scene.json").write_text(content)
+    with pytest.raises(SynclError, match=r"scene\.json: not a nuScenes table"):
+        open_nuscenes(root, "v1.0-mini")
+
+
+def test_box_without_volume_is_reported_and_ignored(tiny: Any, tmp_path: Path) -> None:
+    record(tiny.tables, "sample_annotation", CAR)["size"] = [1.9, 0.0, 1.6]
+    root = tiny.write(tmp_path, images=False)
+    with pytest.warns(UserWarning, match=rf"'{CAR}' has a size that is not positive"):
+        index = open_nuscenes(root, "v1.0-mini")
+    assert index.sample(1).annotations.labels[0] == -1
+
+
+def test_wrong_folder_and_version(tiny_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(SynclError, match="no such folder"):
+        open_nuscenes(tmp_path / "nowhere", "v1.0-mini")
+    with pytest.raises(SynclError, match="no nuScenes tables at all"):
+        open_nuscenes(tmp_path, "v1.0-mini")
+    with pytest.raises(SynclError, match=r"no version 'v1\.0-trainval'; it holds v1\.0-mini"):
+        open_nuscenes(tiny_root, "v1.0-trainval")
+
+
+def test_unknown_scene_and_split(tiny_root: Path) -> None:
+    index = open_nuscenes(tiny_root, "v1.0-mini", cache=False)
+    with pytest.raises(SynclError, match=r"no scene 'scene-9999'; there are 2: scene-0061, scene-0103"):
+        index.scene_samples("scene-9999")
+    with pytest.raises(SynclError, match="split 'train' belongs to versions that end in 'trainval'"):
+        index.split_scenes("train")
+    with pytest.raises(SynclError, match="unheard_of"):
+        index.split_scenes("unheard_of")
+
+
+def test_split_without_scenes(tiny: Any, tmp_path: Path) -> None:
+    index = open_nuscenes(tiny.write(tmp_path, "v1.0-trainval", images=False), "v1.0-trainval")
+    assert index.split_scenes("val") == ("scene-0103",)
+    tiny.tables["scene"][1]["name"] = "scene-7777"
+    index = open_nuscenes(tiny.write(tmp_path, "v1.0-trainval", images=False), "v1.0-trainval")
+    with pytest.raises(SynclError, match=r"none of the 150 scenes of split 'val'.*2 scenes.*scene-0061"):
+        index.split_scenes("val")
+
+
+def test_missing_images_are_counted(tiny: Any, tmp_path: Path) -> None:
+    root = tiny.write(tmp_path)
+    index = open_nuscenes(root, "v1.0-mini")
+    index.check_images()
+    for k in (0, 2):
+        (root / "samples" / "CAM_BACK" / f"scene-0103_t{k}.jpg").unlink()
+    index.check_images(["scene-0061"])
+    with pytest.raises(SynclError, match=r"CAM_BACK/scene-0103_t0\.jpg: this image is missing \(2 missing"):
+        index.check_images()
