@@ -25,6 +25,7 @@ from syncl.rendering.strokes import (
     draw_circle,
     draw_polyline,
     draw_segments,
+    fill_area,
     fill_polygon,
 )
 from syncl.rendering.text import draw_text, text_width
@@ -83,7 +84,7 @@ def draw_bev(
         range_m: from the vehicle to the upper edge.
         scale: factor for line widths and text.
     """
-    panel[:] = BACKGROUND
+    fill_area(panel, BACKGROUND)
     ground = GroundMap(panel.shape[0], panel.shape[1], range_m)
     _draw_grid(panel, ground, global_from_vehicle)
     _draw_rings(panel, ground, range_m, scale)

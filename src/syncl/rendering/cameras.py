@@ -19,6 +19,10 @@ from syncl.rendering.wireframe import (
 
 Rectangle = tuple[float, float, float, float]
 
+# Shorter trails in a camera image are a parked object's jitter.
+SHORTEST_TRAIL_M = 1.0
+_NO_TRAIL = np.zeros((0, 3))
+
 
 def fit_image(image: Image | None, width: int, height: int) -> Image:
     """The image resized to fill width x height; a dark tile saying so where there is none."""
@@ -68,15 +72,21 @@ def _project(tile: Image, projection: Floats, boxes: Floats) -> tuple[Floats, Fl
 
 def _draw_trails(tile: Image, projection: Floats, view: SceneView, scale: float) -> None:
     size = (tile.shape[0], tile.shape[1])
-    width = max(1, round(1.5 * scale))
-    for name, colour in zip(view.objects.identities, view.colours):
-        points = view.trails.get(name)
-        if points is None or len(points) < 2 or np.ptp(points[:, :2], axis=0).max() < 1.0:
-            continue
-        homogeneous = to_homogeneous(projection, points)
-        pairs = np.stack([homogeneous[:-1], homogeneous[1:]], axis=1)
-        segments, visible = clip_segments(pairs, size)
-        draw_segments(tile, segments[visible], colour, width)
+    width = max(1, round(1.2 * scale))
+    moving = [
+        (points, colour)
+        for name, colour in zip(view.objects.identities, view.colours)
+        if len(points := view.trails.get(name, _NO_TRAIL)) > 1
+        and float(np.ptp(points[:, :2], axis=0).max()) >= SHORTEST_TRAIL_M
+    ]
+    if not moving:
+        return
+    pairs = np.concatenate([np.stack([points[:-1], points[1:]], axis=1) for points, _ in moving])
+    segments, visible = clip_segments(to_homogeneous(projection, pairs), size)
+    last = 0
+    for points, colour in moving:
+        first, last = last, last + len(points) - 1
+        draw_segments(tile, segments[first:last][visible[first:last]], colour, width)
 
 
 def _draw_truth(tile: Image, projection: Floats, truth: FrameObjects, scale: float) -> None:

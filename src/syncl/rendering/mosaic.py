@@ -12,6 +12,7 @@ from syncl.rendering.layout import Area, Layout, lay_out
 from syncl.rendering.palette import INK
 from syncl.rendering.panels import draw_legend, draw_title, draw_track_list
 from syncl.rendering.scene_view import SceneView, view_frame
+from syncl.rendering.strokes import fill_area
 from syncl.rendering.style import RenderStyle
 
 
@@ -37,7 +38,7 @@ def draw_frame(
     view, history = view_frame(frame, history or History(), style)
     scale = style.scale
     canvas: Image = np.empty((layout.height, layout.width, 3), np.uint8)
-    canvas[:] = INK
+    fill_area(canvas, INK)
     draw_title(canvas[layout.title.slices], frame, view, scale)
     for row, name in enumerate(frame.cameras):
         if name in layout.cameras:

@@ -24,6 +24,7 @@ from syncl.rendering.strokes import (
     draw_broken_ring,
     draw_circle,
     draw_polyline,
+    fill_area,
     fill_polygon,
     fill_rectangle,
 )
@@ -32,7 +33,7 @@ from syncl.rendering.text import Align, draw_text, text_width
 
 def draw_title(bar: Image, frame: RenderFrame, view: SceneView, scale: float) -> None:
     """Fill the title bar: scene and moment on the left, counts on the right."""
-    bar[:] = PANEL
+    fill_area(bar, PANEL)
     middle, size = bar.shape[0] / 2, 13 * scale
     x = 12 * scale
     name = " \u00b7 ".join(part for part in (frame.title, frame.scene) if part)
@@ -68,7 +69,7 @@ def _counts(view: SceneView) -> list[tuple[str, tuple[int, int, int]]]:
 
 def draw_track_list(panel: Image, view: SceneView, scale: float) -> None:
     """Fill a panel with one line a track: identity, class, distance, speed, score; the nearest that fit."""
-    panel[:] = PANEL
+    fill_area(panel, PANEL)
     height, width = panel.shape[:2]
     margin, line, size = 14 * scale, 19.5 * scale, max(8.0, 11.5 * scale)
     columns = _columns(width, scale)
@@ -123,7 +124,7 @@ def _natural(identity: str) -> tuple[int, str]:
 
 def draw_legend(panel: Image, view: SceneView, trail_s: float, scale: float) -> None:
     """Fill a panel with counts a class and the meaning of every mark."""
-    panel[:] = PANEL
+    fill_area(panel, PANEL)
     y = _draw_class_counts(panel, view, scale)
     size, line = max(8.0, 11.5 * scale), 21 * scale
     entries = ["track"]

@@ -75,6 +75,12 @@ def fill_polygon(canvas: Image, points: Floats, colour: Colour, opacity: float =
     region[:] = cv2.addWeighted(filled, opacity, region, 1 - opacity, 0)
 
 
+def fill_area(canvas: Image, colour: Colour) -> None:
+    """Fill a whole image."""
+    # Several times as fast as numpy's assignment of three channels.
+    cv2.rectangle(canvas, (0, 0), (canvas.shape[1], canvas.shape[0]), colour, -1)
+
+
 def fill_rectangle(
     canvas: Image, left: float, top: float, right: float, bottom: float, colour: Colour, opacity: float = 1.0
 ) -> None:
@@ -84,8 +90,8 @@ def fill_rectangle(
     y0, y1 = np.clip([round(top), round(bottom)], 0, height)
     if x1 <= x0 or y1 <= y0:
         return
-    region = canvas[y0:y1, x0:x1]
     if opacity >= 1:
-        region[:] = colour
-    else:
-        region[:] = (region * (1 - opacity) + np.array(colour) * opacity).astype(np.uint8)
+        cv2.rectangle(canvas, (int(x0), int(y0)), (int(x1) - 1, int(y1) - 1), colour, -1)
+        return
+    region = canvas[y0:y1, x0:x1]
+    region[:] = cv2.addWeighted(region, 1 - opacity, np.full_like(region, colour), opacity, 0)

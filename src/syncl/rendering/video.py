@@ -75,11 +75,12 @@ class VideoWriter:
         self._container.mux(self._stream.encode(None))
 
     def _open_stream(self, width: int, height: int) -> VideoStream:
-        # Short groups of pictures: seeking in a browser then lands where one clicks.
-        options = {"crf": "20", "preset": "veryfast", "tune": "animation"}
+        # Slower presets save a fifth of the size for half as much time again.
+        options = {"crf": "23", "preset": "superfast"}
         stream = self._container.add_stream(ENCODER, rate=self._rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         context = stream.codec_context
+        # Short groups of pictures: seeking in a browser then lands where one clicks.
         context.gop_size = max(2, round(5 * float(self._rate)))
         context.time_base = 1 / self._rate
         context.color_primaries = context.color_trc = context.colorspace = _BT709
