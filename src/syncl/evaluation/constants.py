@@ -151,7 +151,7 @@ DETECTION_CONFIG: dict[str, object] = {
 }
 """What the official summary records under `cfg`."""
 
-_TRACKING_COLORS = {
+TRACKING_COLORS = {
     "bicycle": "C9",
     "bus": "C2",
     "car": "C0",
@@ -164,7 +164,7 @@ _TRACKING_COLORS = {
 TRACKING_CONFIG: dict[str, object] = {
     "tracking_names": list(TRACKING_NAMES),
     "pretty_tracking_names": {name: name.capitalize() for name in TRACKING_NAMES},
-    "tracking_colors": _TRACKING_COLORS,
+    "tracking_colors": TRACKING_COLORS,
     "class_range": {name: reach for name, reach in RANGE_M.items() if name in TRACKING_NAMES},
     "dist_fcn": "center_distance",
     "dist_th_tp": TRACK_DISTANCE_M,

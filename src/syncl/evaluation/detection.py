@@ -28,6 +28,7 @@ from syncl.evaluation.filtering import evaluated_boxes
 from syncl.evaluation.ground_truth import read_ground_truth
 from syncl.evaluation.memory import paused_garbage_collection
 from syncl.evaluation.results import read_results
+from syncl.evaluation.steps import STEPS, Progress, no_progress
 from syncl.geometry.poses import yaw_from_quaternion
 
 _FIRST = round(100 * MIN_RECALL) + 1
@@ -137,7 +138,12 @@ class DetectionMetrics:
 
 
 def evaluate_detection(
-    results: Path, dataroot: Path, version: str, split: str, scenes: Collection[str] | None = None
+    results: Path,
+    dataroot: Path,
+    version: str,
+    split: str,
+    scenes: Collection[str] | None = None,
+    progress: Progress = no_progress,
 ) -> DetectionMetrics:
     """Official detection metrics of a results file.
 
@@ -147,6 +153,7 @@ def evaluate_detection(
         version: such as "v1.0-trainval".
         split: an official split or one of the version's `splits.json`.
         scenes: names of the scenes to evaluate on, for a part of the split; results must cover just these.
+        progress: called with the name of each step as it begins.
 
     Raises:
         SynclError: if tables or results cannot be used; it names file, sample and field.
@@ -156,22 +163,27 @@ def evaluate_detection(
     """
     begin = time.perf_counter()
     with paused_garbage_collection():
+        progress(STEPS[0])
         truth = read_ground_truth(dataroot, version, split, scenes)
         custom = split not in OFFICIAL_SPLITS
+        progress(STEPS[1])
         read = read_results(results, truth.samples, "detection", allow_other_samples=custom)
-        metrics = detection_metrics(read.boxes, truth)
+        metrics = detection_metrics(read.boxes, truth, progress)
     for remark in read.remarks:
         warnings.warn(f"{results}: {remark}", stacklevel=2)
     seconds = time.perf_counter() - begin
     return replace(metrics, meta=read.meta, remarks=read.remarks, seconds=seconds)
 
 
-def detection_metrics(detections: EvaluationBoxes, truth: GroundTruth) -> DetectionMetrics:
+def detection_metrics(
+    detections: EvaluationBoxes, truth: GroundTruth, progress: Progress = no_progress
+) -> DetectionMetrics:
     """Official detection metrics of detections that are at hand as arrays.
 
     Args:
         detections: unfiltered boxes; of equal scores, later ones count as more confident (as officially).
         truth: the samples to evaluate on and their unfiltered annotations.
+        progress: called with the name of each class as it begins.
 
     Raises:
         SynclError: if negative scores make the precision curve meaningless.
@@ -181,6 +193,7 @@ def detection_metrics(detections: EvaluationBoxes, truth: GroundTruth) -> Detect
         objects = evaluated_boxes(truth.boxes, truth.samples, truth.racks)
     curves: dict[tuple[str, float], DetectionCurve] = {}
     for label, name in enumerate(DETECTION_NAMES):
+        progress(name)
         of_class = found.select(found.label == label)
         curves.update(
             {

@@ -31,20 +31,20 @@ def _parked(boxes: EvaluationBoxes, racks: Racks) -> Bools:
         np.searchsorted(samples, racks.sample),
         np.searchsorted(samples, racks.sample, side="right"),
     )
+    axes = rotation_from_quaternion(racks.rotation)
     for number in np.flatnonzero(ends > begins):
         rows = cycles[begins[number] : ends[number]]
-        inside = _inside(boxes.center[rows], racks.center[number], racks.size[number], racks.rotation[number])
-        parked[rows] |= inside
+        parked[rows] |= _inside(boxes.center[rows], racks.center[number], racks.size[number], axes[number])
     return parked
 
 
-def _inside(points: Floats, center: Floats, size: Floats, rotation: Floats) -> Bools:
-    """Which of `points` [N, 3] lie in a box, faces included."""
+def _inside(points: Floats, center: Floats, size: Floats, axes: Floats) -> Bools:
+    """Which of `points` [N, 3] lie in a box with the given rotation matrix, faces included."""
     width, length, height = size
     half = np.array([length / 2, width / 2, height / 2])
     # A corner and the three edges from it, as the official code measures (which rounds at the faces).
     signs = np.array([[1, 1, 1], [-1, 1, 1], [1, -1, 1], [1, 1, -1]], np.float64)
-    corners = rotation_from_quaternion(rotation) @ (signs * half).T + center[:, None]
+    corners = axes @ (signs * half).T + center[:, None]
     edges = corners[:, 1:] - corners[:, :1]
     along = (points - corners[:, 0]) @ edges
     inside: Bools = ((along >= 0) & (along <= (edges**2).sum(axis=0))).all(axis=1)

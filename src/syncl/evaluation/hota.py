@@ -27,7 +27,7 @@ class HotaScores:
         hota: geometric mean of detection and association accuracy.
         det_a: detection accuracy, |TP| / (|TP| + |FN| + |FP|).
         ass_a: association accuracy, the mean over true positives of the Jaccard index of their two tracks.
-        loc_a: mean similarity of true positives; 1 where there are none.
+        loc_a: mean similarity of true positives, counted as 1 at an alpha without any; nan if there are none.
     """
 
     hota: float
@@ -73,7 +73,8 @@ def hota_scores(pairs: TrackPairs, truth: TrackBoxes, guesses: TrackBoxes, thres
         detection = true / (len(truth) + int(kept.sum()) - true)
         location = float(similarity[hits].mean()) if true else 1.0
         scores.append((float(np.sqrt(detection * association)), detection, association, location))
-    return HotaScores(*np.mean(scores, axis=0).tolist())
+    hota, det_a, ass_a, loc_a = np.mean(scores, axis=0).tolist()
+    return HotaScores(hota, det_a, ass_a, loc_a if det_a > 0 else float("nan"))
 
 
 def _shares(pairs: TrackPairs, near: Bools, similarity: Floats) -> Floats:

@@ -27,6 +27,7 @@ _LABEL_OF_NAME = {
 }
 _INDEX_OF_ATTRIBUTE = {"": -1, **{name: index for index, name in enumerate(ATTRIBUTE_NAMES)}}
 _UNIT_TOLERANCE = 1e-3
+_REQUIRED_FIELDS = 8
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def read_results(path: Path, samples: Samples, task: Task, allow_other_samples: 
     counts = np.concatenate([piece.counts for piece in pieces])
     sample = np.repeat([reader.index_of_sample[token] for token in tokens], counts)
     boxes = EvaluationBoxes(sample=sample.astype(np.int64), **columns)
-    return Results(boxes, meta, _remarks(boxes, task))
+    return Results(boxes, meta, _remarks(boxes, samples, task))
 
 
 class _Reader:
@@ -173,7 +174,7 @@ class _Reader:
             velocity=strict_numbers(column("velocity"), 2, allow_null=True),
             score=strict_scalars(column(f"{self.task}_score")),
             label=_integers(map(self.names.__getitem__, column(f"{self.task}_name")), count),
-            points=_integers((int(box.get("num_pts", -1)) for box in boxes), count),
+            points=_points(boxes) if max(map(len, boxes), default=0) > _REQUIRED_FIELDS else none,
             attribute=attribute,
             identity=identity,
             matched_sample=_integers(map(self.index_of_sample.get, own_tokens, repeat(-1)), count),
@@ -243,11 +244,16 @@ class _Reader:
             raise self._error(token, number, "num_pts", "must be an integer")
 
 
+def _points(boxes: list[dict[str, Any]]) -> Ints:
+    """The optional field `num_pts`, -1 where it is missing."""
+    return _integers((int(box.get("num_pts", -1)) for box in boxes), len(boxes))
+
+
 def _integers(values: Iterable[int], count: int) -> Ints:
     return np.fromiter(values, np.int64, count)
 
 
-def _remarks(boxes: EvaluationBoxes, task: Task) -> tuple[str, ...]:
+def _remarks(boxes: EvaluationBoxes, samples: Samples, task: Task) -> tuple[str, ...]:
     """Sentences about what was accepted though it looks wrong, with counts."""
     length = np.linalg.norm(boxes.rotation, axis=1)
     counts = {
@@ -257,11 +263,13 @@ def _remarks(boxes: EvaluationBoxes, task: Task) -> tuple[str, ...]:
         "boxes with an infinite centre (out of range, dropped)": np.isinf(boxes.center).any(axis=1),
         "boxes with an infinite size": np.isinf(boxes.size).any(axis=1),
         "boxes with num_pts 0 (dropped, as annotations without points are)": boxes.points == 0,
+        "boxes whose sample_token is not that of the list they are in": boxes.matched_sample != boxes.sample,
     }
-    if task == "detection":
-        foreign = (
-            "boxes whose sample_token is not the sample they are listed under (compared with the former's)"
-        )
-        counts[foreign] = boxes.matched_sample != boxes.sample
-    remarks = [f"{int(bad.sum())} {what}" for what, bad in counts.items() if bad.any()]
-    return tuple(remarks)
+    if task == "tracking" and len(boxes):
+        identities = int(boxes.identity.max()) + 1
+        track = samples.scene[boxes.sample] * identities + boxes.identity
+        classes = np.unique(track * len(DETECTION_NAMES) + boxes.label) // len(DETECTION_NAMES)
+        counts["tracks with several classes"] = np.unique(classes, return_counts=True)[1] > 1
+        per_sample = np.unique(boxes.sample * identities + boxes.identity, return_counts=True)[1]
+        counts["tracking ids that occur more than once in a sample"] = per_sample > 1
+    return tuple(f"{int(bad.sum())} {what}" for what, bad in counts.items() if bad.any())

@@ -65,9 +65,8 @@ def close_pairs(truth: TrackBoxes, guesses: TrackBoxes, frames: Frames) -> Track
         if not len(row):
             continue
         if stop - start > 1:
-            product = np.matmul(own, others[np.unique(column)][:, :, None])[:, :, 0]
-            product = product[np.unique(column, return_inverse=True)[1], row]
-            alone = -2 * product + truth_norm[first + row] + guess_norm[start + column]
+            product = np.matmul(own, others[:, :, None])[:, :, 0]
+            alone = -2 * product[column, row] + truth_norm[first + row] + guess_norm[start + column]
         else:
             alone = squared[row, column]
         columns.append((row + first, column + start, squared[row, column], alone))

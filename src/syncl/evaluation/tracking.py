@@ -2,8 +2,8 @@
 
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from syncl.evaluation.ground_truth import read_ground_truth
 from syncl.evaluation.hota import HotaScores, hota_scores
 from syncl.evaluation.memory import paused_garbage_collection
 from syncl.evaluation.results import read_results
+from syncl.evaluation.steps import STEPS, Progress, no_progress
 from syncl.evaluation.track_pairs import TrackPairs, close_pairs
 from syncl.evaluation.tracks import TrackBoxes, build_tracks, order_frames
 
@@ -100,23 +101,26 @@ class TrackingMetrics:
         return self.overall("amotp")
 
     def summary(self) -> dict[str, object]:
-        """The official `metrics_summary.json`: same keys, same nesting, nan where it has nan."""
+        """The official `metrics_summary.json`: same keys, same nesting, nan where it has nan.
+
+        The additional key `not_official` holds HOTA, as means and per class.
+        """
+        per_class = {name: asdict(scores) for name, scores in self.hota.items()}
         return {
             "label_metrics": self.label_metrics,
             "eval_time": self.seconds,
             "cfg": TRACKING_CONFIG,
             **{metric: self.overall(metric) for metric in TRACKING_METRICS},
             "meta": self.meta,
+            "not_official": {**self.hota_means(), "label_metrics": per_class},
         }
 
-    def hota_summary(self) -> dict[str, object]:
-        """HOTA, DetA, AssA and LocA per class and as means over classes; not part of the official set."""
-        names = ("hota", "det_a", "ass_a", "loc_a")
-        per_class = {
-            name: {label: getattr(scores, name) for label, scores in self.hota.items()} for name in names
+    def hota_means(self) -> dict[str, float]:
+        """HOTA, DetA, AssA and LocA as means over the classes with ground truth."""
+        return {
+            name: _mean_of_known([getattr(scores, name) for scores in self.hota.values()])
+            for name in ("hota", "det_a", "ass_a", "loc_a")
         }
-        means = {name: _mean_of_known(values.values()) for name, values in per_class.items()}
-        return {"official": False, **means, "label_metrics": per_class}
 
     def details(self) -> dict[str, dict[str, list[float]]]:
         """The official `metrics_details.json`: class -> the 40 values of each metric."""
@@ -141,7 +145,7 @@ def evaluate_tracking(
     version: str,
     split: str,
     scenes: Collection[str] | None = None,
-    progress: Callable[[Iterable[str]], Iterable[str]] = iter,
+    progress: Progress = no_progress,
 ) -> TrackingMetrics:
     """Official tracking metrics of a results file.
 
@@ -151,7 +155,7 @@ def evaluate_tracking(
         version: such as "v1.0-trainval".
         split: an official split or one of the version's `splits.json`.
         scenes: names of the scenes to evaluate on, for a part of the split; results must cover just these.
-        progress: wraps the classes while they are gone through, for a progress bar.
+        progress: called with the name of each step as it begins.
 
     Raises:
         SynclError: if tables or results cannot be used; it names file, sample and field.
@@ -161,8 +165,10 @@ def evaluate_tracking(
     """
     begin = time.perf_counter()
     with paused_garbage_collection():
+        progress(STEPS[0])
         truth = read_ground_truth(dataroot, version, split, scenes, velocities=False)
         custom = split not in OFFICIAL_SPLITS
+        progress(STEPS[1])
         read = read_results(results, truth.samples, "tracking", allow_other_samples=custom)
     metrics = tracking_metrics(read.boxes, truth, progress)
     for remark in read.remarks:
@@ -174,14 +180,14 @@ def evaluate_tracking(
 def tracking_metrics(
     tracks: EvaluationBoxes,
     truth: GroundTruth,
-    progress: Callable[[Iterable[str]], Iterable[str]] = iter,
+    progress: Progress = no_progress,
 ) -> TrackingMetrics:
     """Official tracking metrics of tracks that are at hand as arrays.
 
     Args:
         tracks: unfiltered boxes of the tracking classes.
         truth: the samples to evaluate on and their unfiltered annotations.
-        progress: wraps the classes while they are gone through, for a progress bar.
+        progress: called with the name of each step as it begins.
 
     Raises:
         SynclError: if an identity occurs so often in single samples that recall exceeds 1.
@@ -195,7 +201,8 @@ def tracking_metrics(
     guessed_tracks = build_tracks(found, frames, average_scores=True)
     curves: dict[str, TrackingCurve] = {}
     hota: dict[str, HotaScores] = {}
-    for name in progress(TRACKING_NAMES):
+    for name in TRACKING_NAMES:
+        progress(name)
         own, guesses = true_tracks.of_class(name), guessed_tracks.of_class(name)
         pairs = close_pairs(own, guesses, frames)
         curves[name] = _class_curve(name, pairs, own, guesses, truth)
