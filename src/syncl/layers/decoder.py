@@ -68,24 +68,37 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, positions: Tensor, valid: Tensor | None, groups: Groups, cross: CrossAttention
+        self,
+        x: Tensor,
+        positions: Tensor,
+        valid: Tensor | None,
+        groups: Groups,
+        cross: CrossAttention,
+        memory: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """One layer.
 
         Args:
             x: [G B, Q, D] query states, group behind group.
             positions: [G B, Q, D] positional part, added to queries and keys of self-attention, not to values.
-            valid: [B, Q] bool, False = padding no query may look at; None if there is none.
+            valid: [B, S] bool, False = padding no query may look at, or [B, Q, S] for a mask of its own per
+                query, with S = Q, or Q + M with memory; None if everything may be looked at.
             groups: which decoders the rows belong to. Rows of `cross_only` skip self-attention but keep its
                 LayerNorm, so the layers behind see inputs of the scale they know.
             cross: the cross-attention update.
+            memory: keys and values [B, M, D] of a temporal memory that self-attention looks at besides the
+                queries. It belongs to self-attention: `cross_only` rows see neither queries nor memory.
         """
         placements = split_groups(positions, groups)
         parts = []
         for group, part, position in zip(groups, split_groups(x, groups), placements):
             if group == "standard":
                 placed = part + position
-                part = part + self.dropout(self.self_attention(placed, placed, part, valid))
+                keys, values = placed, part
+                if memory is not None:
+                    keys = torch.cat([placed, memory[0]], dim=1)
+                    values = torch.cat([part, memory[1]], dim=1)
+                part = part + self.dropout(self.self_attention(placed, keys, values, valid))
             parts.append(self.self_norm(part))
         x = torch.cat(
             [

@@ -43,6 +43,16 @@ def encode_grid(valid: Tensor, channels: int = 128, eps: float = 1e-6) -> Tensor
     return torch.cat(encoded, dim=-1)
 
 
+def encode_harmonics(values: Tensor, octaves: int) -> Tensor:
+    """NeRF's encoding of [..., N] as [..., 2 N octaves], without pi and without the values themselves.
+
+    For each of the frequencies 1, 2, 4, ... come the sines of all values, then the cosines of all values.
+    """
+    frequencies = 2.0 ** torch.arange(octaves, dtype=values.dtype, device=values.device)
+    angle = values[..., None, :] * frequencies[:, None]
+    return torch.stack([angle.sin(), angle.cos()], dim=-2).flatten(-3)
+
+
 def _frequencies(channels: int, temperature: float, like: Tensor) -> Tensor:
     index = torch.arange(channels, dtype=like.dtype, device=like.device)
     return temperature ** (2 * torch.div(index, 2, rounding_mode="floor") / channels)
