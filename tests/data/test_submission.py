@@ -237,6 +237,15 @@ def test_damaged_result_files(content: str, message: str, tmp_path: Path) -> Non
         read_results(tmp_path / "none.json")
 
 
+def test_unknown_velocities_of_other_writers_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(
+        '{"results": {"s": [{"translation": [1, 2, 3], "size": [1, 2, 3], "rotation": [1, 0, 0, 0], '
+        '"velocity": [NaN, NaN], "detection_name": "car", "detection_score": 1}]}}'
+    )
+    np.testing.assert_array_equal(read_results(path)["s"].boxes, [[1, 2, 3, 2, 1, 3, 0, np.nan, np.nan]])
+
+
 def test_reading_a_sample_without_boxes(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     path.write_text('{"meta": {}, "results": {"s": []}}')

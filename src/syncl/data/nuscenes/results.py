@@ -1,5 +1,6 @@
 """Reading result files back, for drawing and inspection."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -36,16 +37,26 @@ def read_results(path: Path) -> dict[str, SampleResults]:
         SynclError: no such file, not JSON, no "results", or a box lacks a field or holds a wrong value.
     """
     try:
-        content = orjson.loads(path.read_bytes())
+        data = path.read_bytes()
+        content = orjson.loads(data)
     except FileNotFoundError:
         raise SynclError(f"{path}: no such result file") from None
     except OSError as error:
         raise SynclError(f"{path}: cannot be read ({error.strerror})") from error
-    except orjson.JSONDecodeError as error:
-        raise SynclError(f"{path}: damaged or not a result file: not valid JSON ({error})") from error
+    except orjson.JSONDecodeError:
+        content = _parse_with_nan(path, data)
     if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
         raise SynclError(f"{path}: not a nuScenes result file: expected an object with 'meta' and 'results'")
     return {token: _sample(path, token, entries) for token, entries in content["results"].items()}
+
+
+def _parse_with_nan(path: Path, data: bytes) -> object:
+    """Parse what is JSON but for NaN and Infinity, which other writers leave in velocities."""
+    try:
+        content: object = json.loads(data)
+    except ValueError as error:
+        raise SynclError(f"{path}: damaged or not a result file: not valid JSON ({error})") from error
+    return content
 
 
 def _sample(path: Path, token: str, entries: object) -> SampleResults:
