@@ -5,6 +5,7 @@ at any time, are drawn again.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ EGO_MIDDLE_M = 1.35
 EGO_WHEELBASE_M = 2.7
 EGO_START_M = 22.0
 KERB_CLEAR_M = 10.5
+TOWBAR_M = 1.2
 PLAIN_SCENE_S = 19.5
 
 LONGEST_FIRST = ("trailer", "bus", "truck", "bicycle", "motorcycle", "car")
@@ -132,11 +134,10 @@ class _Casting:
         route = self.streets.route
         lengths = [
             float(np.linalg.norm(self.streets.position(b) - self.streets.position(a)))
-            for a, b in zip(route[:-1], route[1:], strict=True)
+            for a, b in pairwise(route)
         ]
         driven = int(np.searchsorted(np.cumsum(lengths), self.ego.travelled[-1] + 8.0)) + 1
-        passed = [(a, b) for a, b in zip(route[: driven + 1], route[1 : driven + 1], strict=False)]
-        return passed
+        return list(pairwise(route[: driven + 1]))
 
     # Parked and fixed objects -------------------------------------------------------------------------------
 
@@ -230,7 +231,7 @@ class _Casting:
             look = "car.van"
         size = self._size(kind, look)
         load = self._size("trailer", "trailer") * [0.85, 1, 1]
-        slack = (size[0] + load[0]) / 2 + 0.5 if towing else 0.0
+        slack = (size[0] + load[0]) / 2 + TOWBAR_M if towing else 0.0
         lane = CYCLE_LANE_M if kind == "bicycle" else LANE_M
         low, high = TOP_SPEED[kind]
         margin = 0.05 if kind == "bicycle" else 0.3

@@ -1,7 +1,7 @@
 """Painting what one camera sees, with the identity of what is seen at every pixel.
 
-Painter's algorithm: things are ordered back to front (exactly, see `shapes.back_to_front`), and each polygon is
-filled over what is behind it. The picture has four channels; the fourth holds the identity, so that picture and
+Painter's algorithm: things are ordered back to front (see `shapes.in_order`), and each polygon is filled
+over what is behind it. The picture has four channels; the fourth holds the identity, so that picture and
 identities can never disagree.
 """
 
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncl.data.synthetic.ground import FAR_M, Ground, Image, footprint_of
-from syncl.data.synthetic.scenery import Light
-from syncl.data.synthetic.shapes import Array, back_to_front
+from syncl.data.synthetic.scenery import BLOBS, Light
+from syncl.data.synthetic.shapes import Array, Flags, cannot_hide, in_order
 from syncl.data.synthetic.stage import Ints, Items, Polygons, Stage
 
 NEAR_M = 0.25
@@ -109,7 +109,7 @@ def see(stage: Stage, ground: Ground, lens: Lens, time_s: float, noise: Image) -
     owner_of = np.concatenate([[-1], owners[painted]]).astype(np.int64)
     kept = np.flatnonzero(alone[1:] > 0) + 1
     kept = kept[np.argsort(owner_of[kept])]
-    image = _develop(cv2.cvtColor(canvas, cv2.COLOR_BGRA2BGR), noise)
+    image = _develop(np.asarray(cv2.cvtColor(canvas, cv2.COLOR_BGRA2BGR), np.uint8), noise)
     return View(image, owner_of[seen], owner_of[kept], visible[kept], alone[kept])
 
 
@@ -165,21 +165,44 @@ def _painting_order(items: Items, lens: Lens) -> Ints:
     if len(actors) > _MOST_IDS:
         farthest = actors[np.argsort(distance[actors])[_MOST_IDS:]]
         kept, distance = np.delete(kept, farthest), np.delete(distance, farthest)
-    return kept[back_to_front(items.low[kept], items.high[kept], lens.place, distance)]
+    low, high = items.low[kept], items.high[kept]
+    harmless = cannot_hide(low, high, low, high, lens.place)
+    _separate_turned(harmless, items, kept, lens)
+    return kept[in_order(harmless, distance)]
+
+
+def _separate_turned(harmless: Flags, items: Items, kept: Ints, lens: Lens) -> None:
+    """Add what the side planes of boxes that stand askew tell about who cannot hide whom."""
+    turned = np.flatnonzero(np.abs(np.sin(2 * items.headings[kept])) > 0.02)
+    if len(turned) == 0:
+        return
+    unit = np.array([(1, 1), (1, -1), (-1, -1), (-1, 1)]) / 2
+    local = unit * items.sizes[kept, None, :2]
+    cos, sin = np.cos(items.headings[kept]), np.sin(items.headings[kept])
+    turn = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], 1)
+    corners = np.einsum("nij,nkj->nki", turn, local) + items.places[kept, None]
+    for k in turned:
+        seen = (corners - items.places[kept[k]]) @ turn[k]
+        viewer = (lens.place[:2] - items.places[kept[k]]) @ turn[k]
+        low, high = seen.min(1), seen.max(1)
+        own = slice(k, k + 1)
+        harmless[k] |= cannot_hide(low[own], high[own], low, high, viewer)[0]
+        harmless[:, k] |= cannot_hide(low, high, low[own], high[own], viewer)[:, 0]
 
 
 def _polygons_of(items: Items, item: int, lens: Lens) -> Ints:
     """Polygon indices of an item from back to front."""
     shape = items.shapes[item]
-    start = items.starts[item]
+    start = int(items.starts[item])
     if shape is None:
-        return start + np.arange(4)
+        return np.arange(start, start + BLOBS)
     if len(shape.low) == 1:
-        return start + np.arange(len(shape.parts))
+        return np.arange(start, start + len(shape.parts))
     offset, heading = lens.place[:2] - items.places[item], items.headings[item]
     cos, sin = np.cos(heading), np.sin(heading)
     viewer = np.array([offset[0] * cos + offset[1] * sin, offset[1] * cos - offset[0] * sin, lens.place[2]])
-    return start + shape.painting_order(viewer * shape.size / items.sizes[item])
+    order: Ints = start + shape.painting_order(viewer * shape.size / items.sizes[item])
+    return order
 
 
 def _outlines(polygons: Polygons, index: Ints, of: Ints, lens: Lens) -> tuple[Ints, Ints, Array, Ints]:
@@ -285,5 +308,4 @@ def _develop(image: Image, noise: Image) -> Image:
     import cv2
 
     soft = cv2.GaussianBlur(image, (3, 3), 0.55)
-    noisy: Image = cv2.addWeighted(soft, 1.0, noise, 1.0, -128.0)
-    return noisy
+    return np.asarray(cv2.addWeighted(soft, 1.0, noise, 1.0, -128.0), np.uint8)

@@ -80,8 +80,14 @@ class Population:
 
 POPULATIONS: dict[Difficulty, Population] = {
     "easy": Population(
-        parked={"car": 4, "truck": 1, "bus": 1, "trailer": 1, "construction_vehicle": 1, "motorcycle": 1, "bicycle": 1},
-        moving={"car": 3, "truck": 1, "bus": 1, "trailer": 1, "motorcycle": 2, "bicycle": 2},
+        parked={
+            "car": 4, "truck": 1, "bus": 1, "trailer": 1,
+            "construction_vehicle": 1, "motorcycle": 1, "bicycle": 1,
+        },
+        moving={
+            "car": 3, "truck": 1,
+            "bus": 1, "trailer": 1, "motorcycle": 2, "bicycle": 2,
+        },
         standing_pedestrians=3,
         walking_pedestrians=5,
         cones=2,
@@ -92,8 +98,14 @@ POPULATIONS: dict[Difficulty, Population] = {
         through_streets=0.2,
     ),
     "default": Population(
-        parked={"car": 8, "truck": 2, "bus": 1, "trailer": 2, "construction_vehicle": 1, "motorcycle": 2, "bicycle": 2},
-        moving={"car": 4, "truck": 1, "bus": 2, "trailer": 1, "motorcycle": 2, "bicycle": 3},
+        parked={
+            "car": 8, "truck": 2, "bus": 1, "trailer": 2,
+            "construction_vehicle": 1, "motorcycle": 2, "bicycle": 2,
+        },
+        moving={
+            "car": 4, "truck": 1,
+            "bus": 2, "trailer": 1, "motorcycle": 2, "bicycle": 3,
+        },
         standing_pedestrians=4,
         walking_pedestrians=8,
         cones=4,
@@ -104,8 +116,14 @@ POPULATIONS: dict[Difficulty, Population] = {
         through_streets=0.25,
     ),
     "hard": Population(
-        parked={"car": 18, "truck": 3, "bus": 2, "trailer": 3, "construction_vehicle": 2, "motorcycle": 4, "bicycle": 5},
-        moving={"car": 10, "truck": 3, "bus": 2, "trailer": 2, "motorcycle": 5, "bicycle": 6},
+        parked={
+            "car": 18, "truck": 3, "bus": 2, "trailer": 3,
+            "construction_vehicle": 2, "motorcycle": 4, "bicycle": 5,
+        },
+        moving={
+            "car": 10, "truck": 3,
+            "bus": 2, "trailer": 2, "motorcycle": 5, "bicycle": 6,
+        },
         standing_pedestrians=9,
         walking_pedestrians=20,
         cones=12,

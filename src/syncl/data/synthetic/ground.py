@@ -73,7 +73,7 @@ def paint_ground(
     np.clip(shaded, 0, 255, out=shaded)
     fine[..., :3] = shaded
     small = (int(cells[0]) // COARSE, int(cells[1]) // COARSE)
-    coarse = cv2.resize(fine, small, interpolation=cv2.INTER_AREA)
+    coarse = np.asarray(cv2.resize(fine, small, interpolation=cv2.INTER_AREA), np.uint8)
     return Ground(fine, coarse, corner, FINE_M, FINE_M * COARSE, base * lit * light.tone)
 
 

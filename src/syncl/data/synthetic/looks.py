@@ -4,6 +4,7 @@ Fronts carry white lights and rears red ones, so that headings can be seen.
 """
 
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -19,14 +20,16 @@ BODY, SECOND, THIRD = Tint(PRIMARY), Tint(SECONDARY), Tint(TERTIARY)
 _VEHICLE_COLOURS = np.array(
     [
         (225, 225, 228), (205, 205, 205), (150, 150, 152), (95, 92, 90), (45, 44, 46), (40, 38, 160),
-        (150, 70, 35), (110, 50, 25), (60, 110, 45), (70, 140, 190), (60, 90, 120), (160, 150, 60), (30, 60, 190),
+        (150, 70, 35), (110, 50, 25), (60, 110, 45), (70, 140, 190), (60, 90, 120), (160, 150, 60),
+        (30, 60, 190),
     ],
     float,
 )  # fmt: skip
 _BUS_COLOURS = np.array([(40, 40, 190), (60, 170, 225), (170, 95, 35), (215, 215, 215), (80, 150, 60)], float)
 _CLOTHES = np.array(
     [
-        (60, 50, 45), (140, 80, 50), (50, 50, 150), (70, 110, 70), (200, 200, 200), (60, 160, 210), (120, 60, 120),
+        (60, 50, 45), (140, 80, 50), (50, 50, 150), (70, 110, 70), (200, 200, 200), (60, 160, 210),
+        (120, 60, 120),
         (90, 90, 95), (40, 90, 200), (170, 150, 90),
     ],
     float,
@@ -255,7 +258,7 @@ def _traffic_cone() -> Shape:
     b = ShapeBuilder()
     b.box((-0.2, 0.2), (-0.2, 0.2), (0.0, 0.06), DARK)
     steps = ((0.06, 0.16, orange), (0.42, 0.11, white), (0.6, 0.085, orange), (0.9, 0.03, orange))
-    for (z0, r0, paint), (z1, r1, _) in zip(steps[:-1], steps[1:], strict=True):
+    for (z0, r0, paint), (z1, r1, _) in pairwise(steps):
         b.box((-r0, r0), (-r0, r0), (z0, z1), paint, top_x=(-r1, r1), top_y=(-r1, r1))
     return b.build((0.4, 0.4, 0.9))
 

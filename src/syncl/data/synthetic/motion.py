@@ -35,13 +35,14 @@ class Motion:
 
     def speeds(self) -> Array:
         """Speed [N], m/s."""
-        return np.gradient(self.travelled, STEP_S)
+        speeds: Array = np.gradient(self.travelled, STEP_S)
+        return speeds
 
 
 def clock(duration_s: float) -> Array:
     """Times [N] of the samples of motions that last `duration_s`."""
     count = round((duration_s + 2 * LEAD_S) / STEP_S) + 1
-    return np.arange(count) * STEP_S - LEAD_S
+    return np.arange(count, dtype=np.float64) * STEP_S - LEAD_S
 
 
 def advance(
@@ -68,7 +69,8 @@ def advance(
     moments = np.stack([arrival, arrival + wait], -1).ravel()
     places = np.repeat(path.lengths, 2)
     begin = float(np.interp(start_m, path.lengths, arrival))
-    return np.interp(times - times[0] + begin, moments, places)
+    along: Array = np.interp(times - times[0] + begin, moments, places)
+    return along
 
 
 def follow(path: Path, along: Array, length_m: float) -> Motion:

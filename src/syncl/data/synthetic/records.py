@@ -136,7 +136,7 @@ class SceneRecords:
     def _open(self) -> None:
         seed = self._config.seed
         self._log = f"syncl-{seed}-{self._where[0]}-{self._where[1]:04d}"
-        log = {
+        log: Record = {
             "token": self._token("log"),
             "logfile": self._log,
             "vehicle": "synthetic",

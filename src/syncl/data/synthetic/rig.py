@@ -1,7 +1,7 @@
 """The six cameras: where they sit and what they see, in the manner of nuScenes.
 
-Calibrations are those of a pinhole camera for the chosen image size: 70 degrees across for five cameras, 110 for
-the rear one. Images lower than 16:9 keep the width and lose mostly sky, as training crops do.
+Calibrations are those of a pinhole camera for the chosen image size: 70 degrees across for five cameras, 110
+for the rear one. Images lower than 16:9 keep the width and lose mostly sky, as training crops do.
 """
 
 from dataclasses import dataclass

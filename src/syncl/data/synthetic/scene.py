@@ -58,7 +58,7 @@ def make_scene(job: SceneJob) -> SceneRecords:
     stage = Stage(scenery, cast.actors, light)
     records = SceneRecords(config, job.split, job.number, job.name, rng)
     grain = rng.normal(128, rng.uniform(2.0, 5.0), (2 * config.height, 2 * config.width, 3))
-    grain = np.clip(grain, 0, 255).astype(np.uint8)
+    noise = np.clip(grain, 0, 255).astype(np.uint8)
     lenses = {m.channel: (m, intrinsics(m, config.width, config.height)) for m in MOUNTS}
     present = _presence(cast, config)
     for frame in range(config.keyframes):
@@ -70,15 +70,14 @@ def make_scene(job: SceneJob) -> SceneRecords:
             pose = pose_at(cast.ego, moment)
             lens = Lens(matrix, pose @ vehicle_from_camera(mount), config.width, config.height)
             x, y = int(rng.integers(config.width)), int(rng.integers(config.height))
-            noise = grain[y : y + config.height, x : x + config.width]
-            view: View = see(stage, ground, lens, moment, noise)
+            view = see(stage, ground, lens, moment, noise[y : y + config.height, x : x + config.width])
             sight.add(view)
             shot = Shot(channel, round(moment * 1e6), pose, matrix)
             file = job.root / records.filename(shot)
             file.write_bytes(_encode(view, file))
             shots.append(shot)
         pose = pose_at(cast.ego, time_s)
-        boxes = [_box(cast, k, time_s, pose, sight) for k in np.flatnonzero(present[:, frame])]
+        boxes = [_box(cast, int(k), time_s, pose, sight) for k in np.flatnonzero(present[:, frame])]
         records.add_sample(round(time_s * 1e6), pose, shots, boxes)
     return records
 

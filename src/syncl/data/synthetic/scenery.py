@@ -9,6 +9,7 @@ from syncl.data.synthetic.shapes import Array, Shape, ShapeBuilder, Tint
 from syncl.data.synthetic.streets import BUILDING_LINE_M, DIRECTIONS, Node, StreetMap, right_of, step
 
 UNIT_M = 6.0
+BLOBS = 4
 DEPTH_M = 5.6
 
 _WALLS = np.array(
@@ -28,7 +29,7 @@ class Light:
         sun: [3] unit vector towards the sun.
         direct, ambient: shares of sunlight and skylight.
         tone: [3] colour of the light (blue, green, red factors).
-        sky_top, sky_low: [3] sky colours at the image's top and at the horizon; the low one is also the haze's.
+        sky_top, sky_low: [3] sky colours at the image's top and at the horizon, which haze takes too.
         haze_m: distance after which 63 % of a colour is haze.
         shadow: factor of ground brightness in shadow, 1 under clouds.
     """
@@ -80,7 +81,7 @@ class Crown:
         centre: [3] metres.
         radius: metres.
         colour: [3] blue, green, red.
-        rings: [4, 8, 2] corners of the blobs as fractions of the radius, to the right and up.
+        rings: [BLOBS, 8, 2] corners of the blobs as fractions of the radius, to the right and up.
     """
 
     centre: Array

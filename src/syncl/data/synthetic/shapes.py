@@ -1,8 +1,8 @@
 """Solid shapes made of convex parts with flat details, and the order in which to paint them.
 
-A shape is a list of polygons of at most eight corners, grouped in convex parts. Details (windows, lights) lie on
-a face and follow it in the list. Painting the parts from back to front, and within a part every polygon that
-faces the viewer, gives the right picture without a depth buffer. The order of the parts depends only on which
+A shape is a list of polygons of at most eight corners, grouped in convex parts. Details (windows, lights) lie
+on a face and follow it in the list. Painting the parts from back to front, and within a part all polygons
+that face the viewer, gives the right picture without a depth buffer. The order of the parts depends only on which
 side of the parts' bounding planes the viewer is, so it is computed once for each such cell and kept.
 """
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 Colour = tuple[float, float, float]
 """Blue, green, red, 0 to 255."""
 
@@ -80,20 +81,39 @@ class Shape:
 
 
 def back_to_front(low: Array, high: Array, viewer: Array, distance: Array) -> NDArray[np.int64]:
-    """Order [N] in which axis-aligned boxes must be painted for a viewer [3].
+    """Order [N] in which axis-aligned boxes [N, 3] must be painted for a viewer [3].
 
     Two boxes that a plane separates are ordered by the viewer's side of it, which is exact; boxes that
     intersect, by `distance` [N]. Cycles are broken at the farthest box.
     """
+    return in_order(cannot_hide(low, high, low, high, viewer), distance)
+
+
+def cannot_hide(low: Array, high: Array, others_low: Array, others_high: Array, viewer: Array) -> Flags:
+    """Whether boxes [N] lie beyond an axis-aligned plane, seen from the viewer, that others [M] do not cross.
+
+    Args:
+        low, high: [N, D] bounds.
+        others_low, others_high: [M, D] bounds.
+        viewer: [D].
+
+    Returns:
+        [N, M]; true means that box n cannot hide box m.
+    """
     margin = 1e-6
-    beyond = (high[None] <= low[:, None] + margin) & (viewer <= low[:, None] + margin)
-    beyond |= (low[None] >= high[:, None] - margin) & (viewer >= high[:, None] - margin)
-    cannot_hide = beyond.any(-1)
-    unknown = ~cannot_hide & ~cannot_hide.T
-    before = (cannot_hide & ~cannot_hide.T) | (unknown & (distance[:, None] > distance[None]))
+    low, high = low[:, None], high[:, None]
+    beyond = (others_high <= low + margin) & (viewer <= low + margin)
+    beyond |= (others_low >= high - margin) & (viewer >= high - margin)
+    return np.asarray(beyond.any(-1))
+
+
+def in_order(harmless: Flags, distance: Array) -> NDArray[np.int64]:
+    """Painting order [N] given which boxes cannot hide which [N, N] and their distances [N]."""
+    unknown = ~harmless & ~harmless.T
+    before = (harmless & ~harmless.T) | (unknown & (distance[:, None] > distance[None]))
     waiting = before.sum(0)
-    left = np.ones(len(low), bool)
-    order: list[NDArray[np.int64]] = []
+    left = np.ones(len(distance), bool)
+    order: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     while left.any():
         ready = np.flatnonzero(left & (waiting == 0))
         if len(ready) == 0:
@@ -126,7 +146,7 @@ class ShapeBuilder:
         swing: float = 0.0,
         faces: str = "front back left right top",
     ) -> "ShapeBuilder":
-        """Add a part: a box, or a frustum when the top's extent differs. Details added next lie on its faces."""
+        """Add a part: a box, or a frustum when the top differs. Details added next lie on its faces."""
         (x0, x1), (y0, y1), (z0, z1) = x, y, z
         tx0, tx1 = top_x or x
         ty0, ty1 = top_y or y
@@ -151,7 +171,7 @@ class ShapeBuilder:
     def detail(
         self, face: str, u: tuple[float, float], v: tuple[float, float], paint: Paint, glow: bool = False
     ) -> "ShapeBuilder":
-        """Add a rectangle on a face of the last box, in fractions: u from left to right, v from bottom to top."""
+        """Add a rectangle on a face of the last box, in fractions: u left to right, v bottom to top."""
         quad, _ = self._faces[face]
         corners = [_on_face(quad, a, b) for a, b in ((u[0], v[0]), (u[1], v[0]), (u[1], v[1]), (u[0], v[1]))]
         self._add(np.array(corners), paint, glow, np.zeros(4))
@@ -166,7 +186,7 @@ class ShapeBuilder:
         low, high = ring.min(0), ring.max(0)
         low[1], high[1] = y
         self._part(np.array([low, high]))
-        right, left = ring + [0, y[0], 0], ring[::-1] + [0, y[1], 0]
+        right, left = ring + np.array([0, y[0], 0]), ring[::-1] + np.array([0, y[1], 0])
         self._add(right, paint, False, np.zeros(8))
         self._add(left, paint, False, np.zeros(8))
         for side in (right, left):

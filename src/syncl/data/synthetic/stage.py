@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncl.data.synthetic.actors import Actor
+from syncl.data.synthetic.looks import shape_of
 from syncl.data.synthetic.motion import LEAD_S, STEP_S
 from syncl.data.synthetic.scenery import Crown, Light, Prop, Scenery
-from syncl.data.synthetic.looks import shape_of
 from syncl.data.synthetic.shapes import Array, Shape
 
 Ints = NDArray[np.int64]
@@ -24,7 +24,7 @@ class Polygons:
         counts: [P] corners of each.
         normals: [P, 3].
         colours: [P, 3] lit, without haze.
-        blobs: [P, 8, 2] metres to the viewer's right and up, added to the corners; zero for ordinary polygons.
+        blobs: [P, 8, 2] metres to the viewer's right and up, added to the corners; zero unless a blob.
         flat: [P] bool, false for blobs, which are seen from everywhere.
     """
 
@@ -59,7 +59,7 @@ class Items:
 
 
 class Stage:
-    """A scene ready to be painted: what stands still is prepared once, what moves is posed for each picture."""
+    """A scene ready to be painted: what stands still is prepared once, what moves, for each picture."""
 
     def __init__(self, scenery: Scenery, actors: tuple[Actor, ...], light: Light) -> None:
         self.light = light

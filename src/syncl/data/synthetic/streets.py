@@ -7,6 +7,7 @@ The lattice is aligned with the scene's x and y axes. Cross-section of a street,
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,18 +133,18 @@ def right_of(direction: Array) -> Array:
 def lay_streets(rng: np.random.Generator, distance_m: float, through: float) -> StreetMap:
     """Streets along which the ego vehicle can drive `distance_m`, with side streets.
 
-    The route turns at least at every second crossing, and `through` is the chance that a street goes on straight
-    where the route turns: few long lines of sight keep what can be seen near.
+    The route turns at least at every second crossing, and `through` is the chance that a street goes on
+    straight where the route turns: few long lines of sight keep what can be seen near.
     """
     hops = int(np.ceil(distance_m / 42.0)) + 3
     reach = hops + 3
     columns, rows = (np.cumsum(rng.uniform(46.0, 54.0, 2 * reach + 1)) for _ in range(2))
     columns, rows = columns - columns[reach], rows - rows[reach]
     route = _route(rng, hops)
-    streets = {(min(a, b), max(a, b)) for a, b in zip(route[:-1], route[1:], strict=True)}
+    streets = {(min(a, b), max(a, b)) for a, b in pairwise(route)}
     for k, node in enumerate(route):
         ahead = None
-        if 0 < k:
+        if k > 0:
             ahead = step(node, (node[0] - route[k - 1][0], node[1] - route[k - 1][1]))
         for direction in DIRECTIONS:
             side = step(node, direction)
