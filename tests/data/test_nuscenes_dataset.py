@@ -1,5 +1,6 @@
 """Clips and scene streams from the hand-written tables."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,11 @@ def test_augmentation_depends_on_seed_epoch_and_clip_alone(index: NuScenesIndex)
         assert not torch.equal(
             other.frames[0].rig.image_from_vehicle, again[1].frames[0].rig.image_from_vehicle
         )
+
+
+def test_datasets_travel_to_spawned_workers(index: NuScenesIndex) -> None:
+    dataset = clips(index, augmentation=EVERYTHING)
+    assert_same(pickle.loads(pickle.dumps(dataset))[(2, 4)], dataset[(2, 4)])
 
 
 def test_one_draw_for_all_cameras_and_frames(index: NuScenesIndex) -> None:
