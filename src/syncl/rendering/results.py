@@ -93,9 +93,9 @@ class ResultsSource:
                     for camera, size in zip(sample.cameras, sizes)
                 ),
                 cameras=tuple(camera.channel for camera in sample.cameras),
-                image_from_vehicle=np.stack(
+                image_from_vehicle=np.array(
                     [_projection(camera, size) for camera, size in zip(sample.cameras, sizes)]
-                ),
+                ).reshape(-1, 4, 4),
                 global_from_vehicle=sample.global_from_vehicle,
                 timestamp_s=sample.timestamp_us * 1e-6,
                 objects=self._objects(sample, scores),
