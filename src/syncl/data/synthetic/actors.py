@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from syncl.data.synthetic.config import Population
 from syncl.data.synthetic.looks import palette_of, shape_of
 from syncl.data.synthetic.motion import Motion, advance, clock, follow, follow_rear_axle, stay
+from syncl.data.synthetic.spacing import Occupancy
 from syncl.data.synthetic.streets import (
     CYCLE_LANE_M,
     LANE_M,
@@ -95,8 +96,7 @@ class _Casting:
         self.times = clock(duration_s)
         self.scale = max(1.0, duration_s / PLAIN_SCENE_S)
         self.actors: list[Actor] = []
-        self.discs: list[Array] = []
-        self.radii: list[float] = []
+        self.ground = Occupancy()
         self.kerbs: dict[tuple[Node, Node], list[tuple[float, float]]] = {}
 
     def run(self) -> Cast:
@@ -106,7 +106,7 @@ class _Casting:
             [np.cos(self.ego.headings), np.sin(self.ego.headings)], -1
         )
         self.near = middle
-        self._occupy(Motion(middle, self.ego.headings, self.ego.travelled), np.array(EGO_SIZE), 0.0)
+        self.ground.add(Motion(middle, self.ego.headings, self.ego.travelled), np.array(EGO_SIZE))
         passed = self._streets_passed()
         self._park(passed)
         for name in LONGEST_FIRST:
@@ -250,8 +250,8 @@ class _Casting:
             trailing = follow(path, along - slack, load[0])
             if not self._is_near(motion, attempt):
                 continue
-            if not self._is_free(motion, size, margin) or (
-                towing and not self._is_free(trailing, load, margin)
+            if not self.ground.is_free(motion, size, margin) or (
+                towing and not self.ground.is_free(trailing, load, margin)
             ):
                 continue
             self._enter(kind, look, size, motion, "driving")
@@ -286,7 +286,7 @@ class _Casting:
                 stops = ((float(self.rng.uniform(2, 15)), float(self.rng.uniform(2, 6))),)
             along = advance(path, float(self.rng.uniform(0, 20)), speed, self.times, stops)
             motion = follow(path, along, 1.0)
-            if self._is_near(motion, attempt) and self._is_free(motion, size, 0.15):
+            if self._is_near(motion, attempt) and self.ground.is_free(motion, size, 0.15):
                 self._enter("pedestrian", "pedestrian", size, motion, "walking")
                 return
 
@@ -328,7 +328,7 @@ class _Casting:
             )
             heading += np.pi / 2 if sitting else float(self.rng.uniform(-np.pi, np.pi))
             motion = stay(place, heading, self.times)
-            if self._is_free(motion, size, 0.15):
+            if self.ground.is_free(motion, size, 0.15):
                 self._enter("pedestrian", look, size, motion, "sitting" if sitting else "standing")
                 return
 
@@ -345,35 +345,11 @@ class _Casting:
         return size
 
     def _enter(self, name: str, look: str, size: Array, motion: Motion, posture: str) -> None:
-        self._occupy(motion, size, 0.0)
+        self.ground.add(motion, size)
         self.actors.append(Actor(name, look, size, palette_of(name, self.rng), motion, posture))
-
-    def _occupy(self, motion: Motion, size: Array, margin: float) -> None:
-        discs, radius = _discs(motion, size)
-        self.discs += list(discs.swapaxes(0, 1))
-        self.radii += [radius + margin] * discs.shape[1]
-
-    def _is_free(self, motion: Motion, size: Array, margin: float) -> bool:
-        """Whether the motion never comes within `margin` metres of anything placed."""
-        discs, radius = _discs(motion, size)
-        others = np.stack(self.discs, 1)
-        apart = np.array(self.radii) + radius + margin
-        gap = discs[:, :, None] - others[:, None]
-        return bool((np.square(gap).sum(-1) > apart**2).all())
 
     def _is_near(self, motion: Motion, attempt: int) -> bool:
         """Whether it is near the ego vehicle for long enough; later attempts are content with less."""
         distance = np.linalg.norm(motion.places - self.near, axis=-1)
         share = float((distance < self.people.reach_m).mean())
         return share > 0.4 - 0.01 * min(attempt, 35)
-
-
-def _discs(motion: Motion, size: Array) -> tuple[Array, float]:
-    """Discs [T, K, 2] that cover a footprint every 0.2 s, and their radius."""
-    length, width = float(max(size[0], size[1])), float(min(size[0], size[1]))
-    count = int(np.ceil(1.5 * length / width))
-    offsets = np.linspace(-(length - width) / 2, (length - width) / 2, count) if count > 1 else np.zeros(1)
-    turn = 0.0 if size[0] >= size[1] else np.pi / 2
-    headings = motion.headings[::4] + turn
-    direction = np.stack([np.cos(headings), np.sin(headings)], -1)
-    return motion.places[::4, None] + offsets[:, None] * direction[:, None], width / 2 * 1.03

@@ -2,8 +2,8 @@
 
 A shape is a list of polygons of at most eight corners, grouped in convex parts. Details (windows, lights) lie
 on a face and follow it in the list. Painting the parts from back to front, and within a part all polygons
-that face the viewer, gives the right picture without a depth buffer. The order of the parts depends only on which
-side of the parts' bounding planes the viewer is, so it is computed once for each such cell and kept.
+that face the viewer, gives the right picture without a depth buffer. The order of the parts depends only on
+which side of the parts' bounding planes the viewer is, so it is computed once for each such cell and kept.
 """
 
 from dataclasses import dataclass, field
