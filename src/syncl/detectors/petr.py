@@ -7,7 +7,6 @@ Letters: B batch, C cameras, S tokens, Q queries, L decoder layers, D channels, 
 """
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +22,13 @@ from syncl.detectors.base import (
     check_calibration,
 )
 from syncl.detectors.image_encoder import ImageEncoderConfig
-from syncl.detectors.proposals import ProposalConfig, build_proposal_head
+from syncl.detectors.proposals import ProposalConfig, Proposals, build_proposal_head
+from syncl.detectors.token_decoding import TokenFeatures, decode_tokens, predict_boxes
 from syncl.geometry.boxes import CODE_SIZE
 from syncl.layers.attention import Attention
-from syncl.layers.decoder import STANDARD, DecoderLayer, Groups, repeat_groups, split_groups
+from syncl.layers.decoder import STANDARD, DecoderLayer, Groups
 from syncl.layers.frustum import depth_bins, frustum_coordinates
-from syncl.layers.numerics import inverse_sigmoid, mlp, prior_bias
+from syncl.layers.numerics import mlp, prior_bias
 from syncl.layers.positional import encode_grid, encode_points
 from syncl.structures import Frame, Predictions, Queries
 
@@ -74,15 +74,6 @@ class PetrConfig:
         return Petr(self)
 
 
-@dataclass(frozen=True)
-class PetrFeatures(Features):
-    """Keys and values [B, S, D] in the order camera, row, column; `token_valid` [B, S] False = ignored."""
-
-    keys: Tensor
-    values: Tensor
-    token_valid: Tensor
-
-
 class Petr(Detector):
     """See the module's docstring. State-dict layout: ours; `checkpoints` maps the published one."""
 
@@ -114,11 +105,14 @@ class Petr(Detector):
         self.class_branches = nn.ModuleList(
             mlp(dim, dim, dim, len(config.classes), norm=True) for _ in range(branches)
         )
-        self.box_branches = nn.ModuleList(mlp(dim, dim, dim, CODE_SIZE) for _ in range(branches))
+        self.box_branches = nn.ModuleList(self._box_branch() for _ in range(branches))
         self.proposal_head = build_proposal_head(
             config.proposals, config.queries, dim, len(config.classes), self.image_encoder.strides
         )
         self._initialise()
+
+    def _box_branch(self) -> nn.Module:
+        return mlp(self.dim, self.dim, self.dim, CODE_SIZE)
 
     def _initialise(self) -> None:
         nn.init.uniform_(self.reference_points.weight, 0, 1)
@@ -129,46 +123,56 @@ class Petr(Detector):
         for branch in self.class_branches:
             nn.init.constant_(branch[-1].bias, prior_bias(0.01))  # type: ignore[index]
 
-    def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> PetrFeatures:  # noqa: ARG002
+    def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> TokenFeatures:  # noqa: ARG002
         """Tokens of all cameras with their 3D positions, and proposals where configured."""
         projections = check_calibration(frame)
         levels = self.image_encoder(frame)
-        features = levels[0]
-        rows, columns = features.shape[-2:]
-        cell_valid = self._valid_cells(frame, (rows, columns))
+        cell_valid = self._valid_cells(frame, levels[0].shape[-2:])
+        keys, values = self._tokens(levels[0], projections, cell_valid, frame.image_size)
+        return TokenFeatures(
+            projections,
+            frame.camera_valid,
+            frame.image_size,
+            self._propose(frame, levels, projections),
+            keys=keys,
+            values=values,
+            token_valid=attended_tokens(cell_valid, frame.camera_valid),
+        )
+
+    def _tokens(
+        self, features: Tensor, projections: Tensor, cell_valid: Tensor, image_size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, S, D] of feature maps [B, C, D, H, W] and their valid cells [B, C, H, W]."""
         values = self.input_projection(features.permute(0, 1, 3, 4, 2))
         coordinates = frustum_coordinates(
             projections,
-            frame.image_size,
-            (rows, columns),
+            image_size,
+            (features.shape[-2], features.shape[-1]),
             depth_bins(
                 self.config.depth_count, self.config.depth_start_m, float(self.config.position_range[3])
             ),
             self.config.position_range,
         )
         grid = encode_grid(cell_valid, self.dim // 2)
-        positions = self.position_encoder(coordinates) + self.grid_encoder(grid)
-        proposals = None
-        if self.proposal_head is not None:
-            proposals = self.proposal_head(
-                levels[self.proposal_head.config.level],
-                projections,
-                frame.rig.image_from_camera,
-                frame.camera_valid,
-                frame.image_size[0],
-            )
-        attended = cell_valid & frame.camera_valid[..., None, None]
-        # A stream without any camera attends its black images rather than nothing (which would be nan).
-        attended = attended | ~frame.camera_valid.any(1)[:, None, None, None]
-        return PetrFeatures(
+        positions = self._ray_positions(coordinates, values) + self.grid_encoder(grid)
+        return (values + positions).flatten(1, 3), values.flatten(1, 3)
+
+    def _ray_positions(self, coordinates: Tensor, values: Tensor) -> Tensor:  # noqa: ARG002
+        """Positional part [..., D] of ray coordinates [..., 3 Z] whose cells have the contents [..., D]."""
+        positions: Tensor = self.position_encoder(coordinates)
+        return positions
+
+    def _propose(self, frame: Frame, levels: tuple[Tensor, ...], projections: Tensor) -> Proposals | None:
+        if self.proposal_head is None:
+            return None
+        proposals: Proposals = self.proposal_head(
+            levels[self.proposal_head.config.level],
             projections,
+            frame.rig.image_from_camera,
             frame.camera_valid,
-            frame.image_size,
-            proposals,
-            keys=(values + positions).flatten(1, 3),
-            values=values.flatten(1, 3),
-            token_valid=attended.flatten(1),
+            frame.image_size[0],
         )
+        return proposals
 
     def _valid_cells(self, frame: Frame, grid_size: tuple[int, int]) -> Tensor:
         """[B, C, H, W] cells that are not padding: the pixel mask, resized to the nearest pixel."""
@@ -204,39 +208,15 @@ class Petr(Detector):
         self, queries: Queries, features: Features, groups: Groups = STANDARD
     ) -> tuple[Predictions, ...]:
         """Decode all layers against the tokens; every layer predicts from the same reference points."""
-        if not isinstance(features, PetrFeatures):
-            raise TypeError(f"Petr.decode takes PetrFeatures, got {type(features).__name__}")
-        x = repeat_groups(queries.embeddings, groups)
-        positions = repeat_groups(queries.positions, groups)
+        if not isinstance(features, TokenFeatures):
+            raise TypeError(f"Petr.decode takes TokenFeatures, got {type(features).__name__}")
         valid = queries.valid if queries.count > queries.object_count else None
-        states = []
-        for layer, module in zip(self.layers, self.cross_attentions):
-            attention = cast(Attention, module)
-            keys, values = attention.project(features.keys, features.values)
-            x = layer(
-                x,
-                positions,
-                valid,
-                groups,
-                lambda x, p, _, a=attention, k=keys, v=values: self.dropout(
-                    a.attend(x + p, k, v, features.token_valid)
-                ),
-            )
-            states.append(self.output_norm(x))
-        reference_logits = inverse_sigmoid(self.point_range.normalise(queries.references))
-        outputs: list[list[tuple[Tensor, ...]]] = [[] for _ in groups]
-        for index, state in enumerate(states):
-            branch = 0 if self.config.shared_branches else index
-            heads = self.class_branches[branch](state), self.box_branches[branch](state), state
-            for group, (logits, delta, part) in enumerate(zip(*(split_groups(h, groups) for h in heads))):
-                centre = (delta[..., :3] + reference_logits).sigmoid()
-                code = torch.cat([self.point_range.to_metres(centre), delta[..., 3:]], dim=-1)
-                outputs[group].append((logits, code, part))
-        references = queries.references.expand(len(states), -1, -1, -1)
-        stacked = [tuple(torch.stack(part) for part in zip(*layers)) for layers in outputs]
-        return tuple(
-            Predictions(logits, codes, embeddings, references, queries.valid, queries.object_count)
-            for logits, codes, embeddings in stacked
+        states = decode_tokens(
+            queries, features, groups, self.layers, self.cross_attentions, self.dropout, valid
+        )
+        states = [self.output_norm(state) for state in states]
+        return predict_boxes(
+            states, queries, groups, self.class_branches, self.box_branches, self.point_range
         )
 
     def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:  # noqa: ARG002
@@ -246,3 +226,12 @@ class Petr(Detector):
     def _positions(self, unit_references: Tensor) -> Tensor:
         out: Tensor = self.query_position(encode_points(unit_references, self.dim // 2))
         return out
+
+
+def attended_tokens(cell_valid: Tensor, camera_valid: Tensor) -> Tensor:
+    """[B, S] bool: cells that are not padding, of cameras that delivered an image.
+
+    A stream without any camera attends its black images rather than nothing (which would be nan).
+    """
+    blind = ~camera_valid.any(1)[:, None, None, None]
+    return ((cell_valid & camera_valid[..., None, None]) | blind).flatten(1)
