@@ -116,7 +116,8 @@ def _damage(content: bytes) -> str:
     except UnicodeDecodeError as error:
         return f"not valid JSON (byte {error.start} is not UTF-8)"
     except json.JSONDecodeError as error:
-        incomplete = error.pos >= len(content.rstrip()) - 1 or error.msg.startswith("Unterminated")
+        at_end = error.pos >= len(content.rstrip()) - 1 and error.msg != "Extra data"
+        incomplete = at_end or error.msg.startswith("Unterminated")
         kind = "truncated JSON" if incomplete else "not valid JSON"
         token = ""
         for match in _SAMPLE_BEGIN.finditer(content, max(0, error.pos - (1 << 20)), error.pos + 1):

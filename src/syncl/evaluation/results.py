@@ -121,7 +121,7 @@ class _Reader:
         boxes: list[dict[str, Any]] = list(chain.from_iterable(members.values()))
         try:
             piece = self._columns(members, boxes)
-        except (KeyError, TypeError, ColumnError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             # Something is wrong somewhere: look at each box to say where.
             for token, listed in members.items():
                 for number, box in enumerate(listed):

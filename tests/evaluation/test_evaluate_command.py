@@ -1,0 +1,89 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncl.commands.evaluate import evaluate
+from syncl.errors import SynclError
+
+
+@pytest.mark.parametrize("task", ["tracking", "detection"])
+def test_writes_the_official_keys_and_prints_tables(
+    dataset: Any, task: Any, capsys: pytest.CaptureFixture[str]
+):
+    results = dataset.write(dataset.good(task))
+    output, details = dataset.root / "out" / "metrics.json", dataset.root / "details.json"
+    evaluate(results, data=dataset.root, task=task, output=output, details=details)
+    metrics = json.loads(output.read_text())
+    keys = {
+        "tracking": {"label_metrics", "amota", "amotp", "recall", "motar", "gt", "mota", "ids", "lgd"},
+        "detection": {
+            "label_aps",
+            "mean_dist_aps",
+            "mean_ap",
+            "label_tp_errors",
+            "tp_errors",
+            "tp_scores",
+            "nd_score",
+        },
+    }
+    assert keys[task] | {"eval_time", "cfg", "meta"} <= metrics.keys()
+    assert ("car" if task == "tracking" else "car:0.5") in json.loads(details.read_text())
+    printed = capsys.readouterr().out
+    assert ("AMOTA 1.000" if task == "tracking" else "mAP 0.100") in printed
+    if task == "tracking":
+        assert "not part of the official set" in printed
+        assert metrics["not_official"]["hota"] == 1
+
+
+def test_no_metrics_file_is_left_after_an_error(dataset: Any):
+    content = dataset.good("tracking")
+    content["results"]["s1"][0]["size"] = [0, 0, 0]
+    output = dataset.root / "out" / "metrics.json"
+    with pytest.raises(SynclError, match="sample s1, box 0: field 'size'"):
+        evaluate(dataset.write(content), data=dataset.root, output=output)
+    assert not output.parent.exists()
+
+
+def test_existing_files_are_kept_unless_asked(dataset: Any):
+    output = dataset.root / "metrics.json"
+    output.write_text("precious")
+    results = dataset.write(dataset.good("tracking"))
+    with pytest.raises(SynclError, match="already exists"):
+        evaluate(results, data=dataset.root, output=output)
+    assert output.read_text() == "precious"
+    evaluate(results, data=dataset.root, output=output, overwrite=True)
+    assert json.loads(output.read_text())["amota"] == 1
+
+
+@pytest.mark.parametrize(("task", "count"), [("tracking", 15), ("detection", 21)])
+def test_plots(dataset: Any, task: Any, count: int):
+    plots: Path = dataset.root / "plots"
+    evaluate(dataset.write(dataset.good(task)), data=dataset.root, task=task, plots=plots)
+    files = list(plots.iterdir())
+    assert len(files) == count
+    assert all(file.read_bytes().startswith(b"%PDF") for file in files)
+
+
+def test_metrics_need_neither_torch_nor_pandas(dataset: Any):
+    results = dataset.write(dataset.good("tracking"))
+    code = f"""
+import sys
+for name in ("torch", "pandas", "motmetrics", "nuscenes", "sklearn", "matplotlib", "cv2"):
+    sys.modules[name] = None
+from pathlib import Path
+from syncl.evaluation import evaluate_tracking
+print(evaluate_tracking(Path({str(results)!r}), Path({str(dataset.root)!r}), "v1.0-mini", "mini_val").amota)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1.0"
+
+
+def test_the_command_module_is_light():
+    heavy = {"numpy", "scipy", "rich", "torch"}
+    code = f"import sys; import syncl.commands.evaluate; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,136 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from syncl.errors import SynclError
+from syncl.evaluation import read_ground_truth
+
+
+def change(dataset: Any, table: str, edit: Callable[[list[dict[str, Any]]], object]) -> None:
+    path: Path = dataset.root / "v1.0-mini" / f"{table}.json"
+    rows = json.loads(path.read_text())
+    edit(rows)
+    path.write_text(json.dumps(rows))
+
+
+def read(dataset: Any, **more: Any) -> Any:
+    return read_ground_truth(dataset.root, "v1.0-mini", "mini_val", **more)
+
+
+def test_columns(dataset: Any):
+    truth = read(dataset)
+    assert truth.samples.tokens == ("s0", "s1", "s2")
+    assert truth.samples.ego_xy.tolist() == [[100, 50]] * 3
+    assert truth.boxes.center.tolist() == [[110, 50, 1]] * 3
+    assert truth.boxes.identity.tolist() == [0, 0, 0]
+    assert truth.boxes.points.tolist() == [3, 3, 3]
+
+
+def test_velocities_are_centred_differences_within_limits(dataset: Any):
+    def move(rows: list[dict[str, Any]]) -> None:
+        for row, x in zip(rows, (110.0, 111.0, 114.0)):
+            row["translation"][0] = x
+
+    change(dataset, "sample_annotation", move)
+    assert read(dataset).boxes.velocity[:, 0] == pytest.approx([2, 4, 6])
+    change(dataset, "sample", lambda rows: rows[2].update(timestamp=2_100_000))
+    # 2.1 s in all are fine for the centred difference, 1.6 s at the end are too long.
+    assert read(dataset).boxes.velocity[:, 0] == pytest.approx([2, 4 / 2.1, np.nan], nan_ok=True)
+    change(dataset, "sample", lambda rows: rows[2].update(timestamp=3_100_000))
+    assert read(dataset).boxes.velocity[:, 0] == pytest.approx([2, np.nan, np.nan], nan_ok=True)
+
+
+def test_unmapped_categories_are_left_out(dataset: Any):
+    change(dataset, "sample_annotation", lambda rows: rows[1].update(instance_token="i1", prev="", next=""))
+    assert read(dataset).boxes.sample.tolist() == [0, 2]
+
+
+def test_scenes_by_choice(dataset: Any):
+    assert len(read(dataset, scenes=["scene-0103"]).samples) == 3
+    with pytest.raises(SynclError, match="scene 'scene-0061' is not part of split 'mini_val'"):
+        read(dataset, scenes=["scene-0061"])
+    with pytest.raises(SynclError, match="holds no sample of split 'mini_val'"):
+        read(dataset, scenes=["scene-0916"])
+
+
+@pytest.mark.parametrize(
+    ("table", "edit", "message"),
+    [
+        ("sample_annotation", lambda r: r[0]["attribute_tokens"].append("a0"), "more than one attribute"),
+        (
+            "sample_annotation",
+            lambda r: r[0].update(attribute_tokens=["zz"]),
+            "an attribute the metrics do not",
+        ),
+        (
+            "sample_annotation",
+            lambda r: r[0].update(instance_token="zz"),
+            "instance 'zz' is not in instance.json",
+        ),
+        ("sample_annotation", lambda r: r[0].pop("size"), "a record lacks the field 'size'"),
+        ("sample_annotation", lambda r: r[0].update(size=[1, 2]), "size must be a list of 3 numbers"),
+        ("sample_annotation", lambda r: r[0].update(size=[1, 2, 0]), "annotation n0 has a size"),
+        ("sample_annotation", lambda r: r[0].update(translation=[np.nan] * 3), "n0 has nan in translation"),
+        ("sample_annotation", lambda r: r[0].update(next="zz"), "no annotation 'zz'"),
+        ("sample_annotation", lambda r: r[1].update(sample_token="s0"), "annotated twice in sample s0"),
+        ("instance", lambda r: r[0].update(category_token="zz"), "category 'zz' is not in category.json"),
+        ("sensor", lambda r: r.pop(0), "sample s0 has no key frame of LIDAR_TOP"),
+        ("ego_pose", lambda r: r.pop(0), "no record 's0-k0', which sample_data names"),
+        ("scene", lambda r: r.append([]), "must hold a list of objects"),
+    ],
+)
+def test_damaged_tables(dataset: Any, table: str, edit: Callable[[Any], object], message: str):
+    change(dataset, table, edit)
+    with pytest.raises(SynclError, match=message):
+        read(dataset)
+
+
+def test_missing_tables_and_folders(dataset: Any):
+    (dataset.root / "v1.0-mini" / "ego_pose.json").unlink()
+    with pytest.raises(SynclError, match=r"ego_pose\.json: cannot be read"):
+        read(dataset)
+    with pytest.raises(SynclError, match="no such folder; check --data and --version"):
+        read_ground_truth(dataset.root, "v1.0-trainval", "val")
+
+
+def test_boxes_in_bicycle_racks_are_dropped():
+    from syncl.evaluation.boxes import EvaluationBoxes, Racks, Samples
+    from syncl.evaluation.constants import DETECTION_NAMES
+    from syncl.evaluation.filtering import evaluated_boxes
+
+    samples = Samples(("s0", "s1"), np.zeros(2, int), np.arange(2), np.zeros((2, 2)))
+    # A rack 2 m wide and 6 m long that points along y.
+    racks = Racks(
+        sample=np.array([0]),
+        center=np.array([[10.0, 0.0, 1.0]]),
+        size=np.array([[2.0, 6.0, 2.0]]),
+        rotation=np.array([[1.0, 0.0, 0.0, 1.0]]),
+    )
+    rows = [
+        ("bicycle", 0, (10, 2.5, 1)),
+        ("motorcycle", 0, (10.9, -2.9, 0.1)),
+        ("bicycle", 0, (12.5, 0, 1)),
+        ("bicycle", 0, (10, 0, 2.5)),
+        ("car", 0, (10, 0, 1)),
+        ("bicycle", 1, (10, 0, 1)),
+    ]
+    count = len(rows)
+    sample = np.array([row[1] for row in rows])
+    boxes = EvaluationBoxes(
+        sample=sample,
+        label=np.array([DETECTION_NAMES.index(row[0]) for row in rows]),
+        center=np.array([row[2] for row in rows], float),
+        size=np.ones((count, 3)),
+        rotation=np.tile([1.0, 0, 0, 0], (count, 1)),
+        velocity=np.zeros((count, 2)),
+        points=np.full(count, -1),
+        score=np.ones(count),
+        attribute=np.full(count, -1),
+        identity=np.arange(count),
+        matched_sample=sample,
+    )
+    assert evaluated_boxes(boxes, samples, racks).identity.tolist() == [2, 3, 4, 5]

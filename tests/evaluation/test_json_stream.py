@@ -1,0 +1,96 @@
+"""Reading in pieces gives what reading at once gives, whatever the layout."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncl.errors import SynclError
+from syncl.evaluation import json_stream
+from syncl.evaluation.json_stream import convert_records, convert_results
+
+BOX = {
+    "translation": [1.5, 2, 3],
+    "name": 'a "quoted", ], "x": [{ name',
+    "extra": [],
+    "more": [{"deep": [1]}],
+}
+CONTENT: dict[str, Any] = {
+    "meta": {"use": [1], "results": {}, "list": [{"a": 1}, {"b": [2]}]},
+    "results": {f"token {n}": [dict(BOX, number=n)] * (n % 4) for n in range(60)},
+}
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_stream, "_PIECE_BYTES", 700)
+    monkeypatch.setattr(json_stream, "_WINDOW_BYTES", 64)
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Any], int]:
+    header, pieces = convert_results(path, dict)
+    return header, {token: boxes for piece in pieces for token, boxes in piece.items()}, len(pieces)
+
+
+@pytest.mark.parametrize("meta_first", [True, False])
+@pytest.mark.parametrize(
+    "layout", [{}, {"indent": 2}, {"separators": (",", ":")}, {"separators": (" , ", " : "), "indent": "\t"}]
+)
+def test_layouts(tmp_path: Path, layout: dict[str, Any], meta_first: bool):
+    content = dict(CONTENT if meta_first else reversed(CONTENT.items()))
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(content, **layout))
+    header, results, _ = read(path)
+    assert header == {"meta": CONTENT["meta"]}
+    assert results == CONTENT["results"]
+    assert list(results) == list(CONTENT["results"])
+
+
+def test_plain_files_are_read_in_many_pieces(tmp_path: Path):
+    path = tmp_path / "results.json"
+    results = {f"t{n}": [{"size": [1, 2, float("nan")], "name": "car"}] * 3 for n in range(60)}
+    path.write_text(json.dumps({"meta": {}, "results": results}))
+    _, found, pieces = read(path)
+    assert pieces > 5
+    assert json.dumps(found) == json.dumps(results)
+
+
+@pytest.mark.parametrize("results", [{}, {"t": []}, {"t": [], "u": []}, {"t": [{}]}])
+def test_hardly_any_boxes(tmp_path: Path, results: dict[str, Any]):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({"results": results, "meta": {}}))
+    assert read(path)[:2] == ({"meta": {}}, results)
+
+
+def test_every_truncation_is_noticed(tmp_path: Path):
+    path = tmp_path / "results.json"
+    text = json.dumps(
+        {"meta": {}, "results": {f"t{n}": [{"size": [1, 2], "name": "car"}] for n in range(30)}}
+    )
+    for end in range(1, len(text), 7):
+        path.write_text(text[:end])
+        with pytest.raises(SynclError, match="truncated JSON"):
+            read(path)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_tables(tmp_path: Path, indent: int | None):
+    rows = [{"token": f"{n}", "list": [1, 2], "text": "}, {"} for n in range(100)]
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(rows, indent=indent))
+    assert [row for piece in convert_records(path, list) for row in piece] == rows
+    path.write_text(json.dumps([]))
+    assert convert_records(path, list) == [[]]
+    nested = [{"parts": [{"a": 1}, {"b": 2}], "n": n} for n in range(100)]
+    path.write_text(json.dumps(nested, indent=indent))
+    assert [row for piece in convert_records(path, list) for row in piece] == nested
+    path.write_text(json.dumps(nested)[:-10])
+    with pytest.raises(SynclError, match=r"table\.json: truncated JSON"):
+        convert_records(path, list)
+
+
+def test_of_a_repeated_sample_the_last_list_counts(tmp_path: Path):
+    path = tmp_path / "results.json"
+    path.write_text('{"meta": {}, "results": {"t": [{"a": 1}], "t": [{"a": 2}]}}')
+    assert convert_results(path, dict, in_pieces=False)[1] == [{"t": [{"a": 2}]}]
