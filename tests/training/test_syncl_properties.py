@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+
 from syncl.layers.decoder import PARALLEL, STANDARD
 from syncl.recipes.synthetic import small_detr3d, small_mutr3d, small_petr
 from syncl.structures import Annotations, CameraRig, Clip, Frame
@@ -133,11 +134,10 @@ def test_tracks_hold_the_same_objects_under_both_strategies(kind):
 
 
 def test_pairs_respect_k_uniqueness_range_and_threshold():
-    tracker, state, queries, features = two_frames("detr3d")
+    tracker, _, queries, features = two_frames("detr3d")
     syncl = SynclConfig(queries_per_object=3).build(tracker.detector.dim)
     _, cross = tracker.detector.decode(queries, features, PARALLEL)
     annotations = make_annotations(objects=9)  # two of them are new-born
-    _, ties = syncl.assign(cross, annotations, state.identities)
     persistent = torch.tensor([[True] * 7 + [False] * 2])
     pairs = syncl.reliable_pairs(cross, annotations, persistent)
     cost = matching_cost(cross, annotations, syncl.config.cost)
@@ -253,7 +253,8 @@ def test_clip_training_reaches_every_parameter(kind, length):
     assert all(torch.isfinite(value) for value in losses.values())
     untouched = {name for name, p in module.named_parameters() if p.grad is None}
     if length == 1:
-        assert all(name.startswith(("tracker.query_inter", "tracker.memory", "strategy")) for name in untouched)
+        training_only = ("tracker.query_interaction", "tracker.memory_bank", "strategy")
+        assert all(name.startswith(training_only) for name in untouched)
     else:
         assert not untouched
 

@@ -6,7 +6,7 @@ from typing import TypeAlias, TypeVar
 
 from syncl.errors import SynclError
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Config = TypeVar("Config")
 _TYPE = "type"
 
@@ -57,7 +57,8 @@ def _decode(value: Json, registry: Mapping[str, type], source: str) -> object:
     declared = {field.name for field in dataclasses.fields(cls)}
     unknown = sorted(set(fields) - declared)
     if unknown:
-        raise SynclError(f"{source}: {name} has no field {', '.join(unknown)}; written by another version of syncl?")
+        fields_text = ", ".join(unknown)
+        raise SynclError(f"{source}: {name} has no field {fields_text}; written by another version of syncl?")
     try:
         built: object = cls(**fields)
     except TypeError as error:

@@ -13,7 +13,8 @@ def demo(
 ) -> None:
     """Generate unseen scenes, track them with the model that ships with syncl, score and draw the tracks.
 
-    Everything runs on the CPU and offline, in about a minute or two. The world is synthetic, and so are its figures.
+    Everything runs on the CPU and offline, in about a minute or two. The world is synthetic, and so are
+    its figures.
 
     Args:
         output: folder for results.json, metrics.json, tracks.mp4, frame.png and the generated world.

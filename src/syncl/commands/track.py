@@ -47,10 +47,9 @@ def track(
     index = open_nuscenes(data, version)
     scenes = index.split_scenes(split)
     loaded = load_model(model)
-    report = track_to_file(
-        loaded, index, scenes, output, task=task, device=device, overwrite=overwrite
-    )
+    report = track_to_file(loaded, index, scenes, output, task=task, device=device, overwrite=overwrite)
     Console().print(
-        f"wrote {output}: {report.frames} frames of {len(scenes)} scenes, {report.seconds_per_frame:.3f} s a frame",
+        f"wrote {output}: {report.frames} frames of {len(scenes)} scenes, "
+        f"{report.seconds_per_frame:.3f} s a frame",
         highlight=False,
     )

@@ -59,8 +59,9 @@ def track_to_file(
     task: Literal["tracking", "detection"] = "tracking",
     device: str = "auto",
     overwrite: bool = False,
+    quiet: bool = False,
 ) -> TrackingReport:
-    """Track scenes and write one results file, which appears only when all is done.
+    """Track scenes and write one results file, which appears only when all is done; `quiet` without a bar.
 
     Raises:
         SynclError: on unusable input, or if the model only detects and tracks were asked for.
@@ -69,7 +70,8 @@ def track_to_file(
     tracker: Tracker = model.tracker
     if task == "tracking" and isinstance(tracker, SingleFrame):
         raise SynclError(
-            "this model detects in single frames and cannot track; use --task detection, or train a tracker from it"
+            "this model detects in single frames and cannot track; use --task detection, or train a "
+            "tracker from it"
         )
     if task == "detection" and not isinstance(tracker, SingleFrame):
         tracker = SingleFrame(tracker.detector, SingleFrameConfig())
@@ -83,7 +85,7 @@ def track_to_file(
         for scene in scenes
         for sample in track_scene(tracker, model.config.input, index, scene, chosen)
     )
-    for sample in progress(samples, "tracking", total=len(tokens)):
+    for sample in samples if quiet else progress(samples, "tracking", total=len(tokens)):
         if task == "tracking":
             add_tracks(tracks, sample)
         else:

@@ -16,7 +16,7 @@ def train(
     init: Path | None = None,
     strategy: Literal["baseline", "syncl"] | None = None,
     freeze_encoder: bool = False,
-    set: tuple[str, ...] = (),  # noqa: A002
+    set: tuple[str, ...] = (),
     resume: bool = False,
     overwrite: bool = False,
     threads: int | None = None,

@@ -12,6 +12,7 @@ from rich.console import Console
 from torch import Tensor
 
 from syncl.checkpoints.model_file import InitialisationReport, initialise_from, save_model
+from syncl.commands.validation import Validation
 from syncl.data.nuscenes.dataset import ClipDataset
 from syncl.data.nuscenes.frames import AnnotationOptions
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
@@ -21,8 +22,7 @@ from syncl.recipes import Recipe, find_recipe
 from syncl.recipes.changes import apply_changes
 from syncl.recipes.recipe import recipe_to_json
 from syncl.recipes.synthetic import frozen_encoder
-from syncl.trackers.base import Tracker
-from syncl.trackers.scenes import image_options, track_scenes
+from syncl.trackers.scenes import image_options
 from syncl.training.checkpointing import checkpoint_folders
 from syncl.training.loop import RunResult, make_accelerator, run_training
 from syncl.training.strategies import BaselineConfig
@@ -114,11 +114,10 @@ def train_recipe(
 
     validate = None
     if recipe.training.validate_every:
-        chosen = index.split_scenes(
-            _split(validation_split, default_validation, "--validation-split", version)
-        )
+        held_out = _split(validation_split, default_validation, "--validation-split", version)
+        chosen = index.split_scenes(held_out)
         most = recipe.training.validation_scenes or len(chosen)
-        validate = Validation(index, chosen[:most], recipe)
+        validate = Validation(index, held_out, chosen[:most], recipe.model)
     result = run_training(
         accelerator,
         tracker,
@@ -129,7 +128,8 @@ def train_recipe(
         save_model=write_model,
         validate=validate,
     )
-    console.print(f"wrote {output / 'model.safetensors'} after {result.seconds / 60:.1f} min", highlight=False)
+    minutes = result.seconds / 60
+    console.print(f"wrote {output / 'model.safetensors'} after {minutes:.1f} min", highlight=False)
     return result
 
 
@@ -153,23 +153,6 @@ def annotation_options(recipe: Recipe) -> AnnotationOptions:
     return AnnotationOptions(
         detector.classes, detector.point_range, min_points=recipe.training.data.min_points
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class Validation:
-    """Tracks scenes with the model in training and scores them with the official metrics."""
-
-    index: NuScenesIndex
-    scenes: tuple[str, ...]
-    recipe: Recipe
-
-    def __call__(self, tracker: Tracker) -> dict[str, float]:
-        """AMOTA, AMOTP and recall, and mAP, on the chosen scenes."""
-        from syncl.commands.validation import score_scenes
-
-        device = next(tracker.parameters()).device
-        results = track_scenes(tracker, self.recipe.model.input, self.index, self.scenes, device)
-        return score_scenes(results, self.index, self.scenes)
 
 
 def _split(given: str | None, default: str | None, option: str, version: str) -> str:

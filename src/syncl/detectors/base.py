@@ -167,7 +167,7 @@ def check_calibration(frame: Frame) -> Tensor:
     if not bool(sound.all()):
         stream, camera = (~sound).nonzero()[0].tolist()
         raise SynclError(
-            f"sample {frame.samples[stream]}, camera {frame.rig.names[camera]}: the calibration is not usable "
-            f"(nan, infinite or singular): {projections[stream, camera].tolist()}"
+            f"sample {frame.samples[stream]}, camera {frame.rig.names[camera]}: the calibration is not "
+            f"usable (nan, infinite or singular): {projections[stream, camera].tolist()}"
         )
     return projections

@@ -1,8 +1,8 @@
 """DETR3D: 3D object detection from multi-view images via 3D-to-2D queries (Wang et al., CoRL 2021).
 
 Each query's reference point is projected into every camera; features sampled there, weighted by the query,
-are its cross-attention. Every decoder layer predicts a box relative to its reference point and hands a refined
-reference to the next layer.
+are its cross-attention. Every decoder layer predicts a box relative to its reference point and hands a
+refined reference to the next layer.
 
 Letters: B batch, C cameras, Q queries, L decoder layers, D channels.
 """
@@ -229,9 +229,7 @@ class Detr3d(Detector):
                 units[group] = refined.detach()
         return tuple(_predictions(layers, queries) for layers in outputs)
 
-    def _sample(
-        self, references: list[Tensor], features: Detr3dFeatures
-    ) -> list[tuple[Tensor, Tensor]]:
+    def _sample(self, references: list[Tensor], features: Detr3dFeatures) -> list[tuple[Tensor, Tensor]]:
         """Samples [B, C, Q, L, D] and visibility [B, C, Q] at each group's references, in one look-up."""
         samples, inside = sample_features(
             features.levels, torch.cat(references, dim=1), features.image_from_vehicle, features.image_size

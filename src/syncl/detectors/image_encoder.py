@@ -1,13 +1,13 @@
 """Images to feature maps: normaliser, backbone and neck, all cameras in one batch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
 from syncl.backbones import BackboneConfig, NeckConfig
 from syncl.errors import SynclError
 from syncl.layers.grid_mask import GridMask
-from syncl.layers.normaliser import ImageNormaliser, NormaliserConfig
+from syncl.layers.normaliser import NormaliserConfig
 from syncl.structures import Frame
 
 
@@ -24,7 +24,7 @@ class ImageEncoderConfig:
 
     backbone: BackboneConfig
     neck: NeckConfig
-    normaliser: NormaliserConfig = NormaliserConfig()
+    normaliser: NormaliserConfig = field(default_factory=NormaliserConfig)
     grid_mask: float = 0.0
 
     def build(self) -> "ImageEncoder":
@@ -53,7 +53,8 @@ class ImageEncoder(nn.Module):
         finest = self.strides[0]
         if height % finest or width % finest:
             raise SynclError(
-                f"images of {height} x {width} pixels cannot be used: both sides must be divisible by {finest}"
+                f"images of {height} x {width} pixels cannot be used: "
+                f"both sides must be divisible by {finest}"
             )
         images = self.normaliser(frame.images)
         if self.training and self.grid_mask is not None:

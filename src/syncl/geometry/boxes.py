@@ -35,9 +35,7 @@ _UNIT_CORNERS = (
 def encode_boxes(boxes: Tensor) -> Tensor:
     """Box code [..., 10] of boxes [..., 9]; sizes must be positive (a zero size gives -inf)."""
     yaw = boxes[..., 6:7]
-    return torch.cat(
-        [boxes[..., :3], boxes[..., 3:6].log(), yaw.sin(), yaw.cos(), boxes[..., 7:9]], dim=-1
-    )
+    return torch.cat([boxes[..., :3], boxes[..., 3:6].log(), yaw.sin(), yaw.cos(), boxes[..., 7:9]], dim=-1)
 
 
 def decode_boxes(code: Tensor) -> Tensor:

@@ -77,7 +77,9 @@ def yaw_from_quaternion(quaternion: Array) -> Array:
 
 
 def rigid_from_pose(translation: Array, quaternion: Array) -> Array:
-    """Homogeneous matrices [..., 4, 4] of a pose given by translation [..., 3] (m) and quaternion [..., 4]."""
+    """Homogeneous matrices [..., 4, 4] of a pose given by translation [..., 3] (m) and quaternion [...,
+    4].
+    """
     rotation = rotation_from_quaternion(quaternion)
     matrix = np.zeros((*rotation.shape[:-2], 4, 4))
     matrix[..., :3, :3] = rotation

@@ -15,8 +15,8 @@ def project_points(image_from_vehicle: Tensor, points: Tensor) -> tuple[Tensor, 
         points: [..., N, 3] metres, vehicle frame.
 
     Returns:
-        Pixels [..., C, N, 2] (u, v) and depths [..., C, N] in metres along each optical axis. Pixels of points
-        at or behind the image plane (depth <= 1e-5) are finite but meaningless.
+        Pixels [..., C, N, 2] (u, v) and depths [..., C, N] in metres along each optical axis. Pixels of
+        points at or behind the image plane (depth <= 1e-5) are finite but meaningless.
     """
     ones = torch.ones_like(points[..., :1])
     homogeneous = torch.cat([points, ones], dim=-1).unsqueeze(-3)

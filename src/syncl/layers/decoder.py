@@ -1,10 +1,10 @@
 """The decoder layer that all detectors share, and how parallel decoder groups pass through it.
 
 SynCL's parallel decoders (section 3.1 of the paper's method) are groups of one batched call: standard and
-cross-attention decoder lie behind each other in the batch dimension, [G B, Q, D], go through the same weights,
-and only the standard part passes self-attention. Keys and values of the features are projected once for all
-groups. The standard part stays the baseline's to the last bit: linear maps and norms treat batch rows alike,
-and what does not (attention kernels, vectorised exponentials) runs on each group by itself.
+cross-attention decoder lie behind each other in the batch dimension, [G B, Q, D], go through the same
+weights, and only the standard part passes self-attention. Keys and values of the features are projected
+once for all groups. The standard part stays the baseline's to the last bit: linear maps and norms treat
+batch rows alike, and what does not (attention kernels, vectorised exponentials) runs on each group by itself.
 """
 
 from typing import Literal, Protocol
@@ -27,14 +27,16 @@ def repeat_groups(tensor: Tensor, groups: Groups) -> Tensor:
 
 def split_groups(tensor: Tensor, groups: Groups, dim: int = 0) -> tuple[Tensor, ...]:
     """The group parts of a tensor whose dimension `dim` is G B."""
-    return tuple(tensor.chunk(len(groups), dim=dim))
+    return torch.chunk(tensor, len(groups), dim=dim)
 
 
 class CrossAttention(Protocol):
     """What a detector puts between its queries and its image features."""
 
     def __call__(self, x: Tensor, positions: Tensor, group: int) -> Tensor:
-        """The update [B, Q, D] to add to group number `group`'s states `x` and positional part, both [B, Q, D]."""
+        """The update [B, Q, D] to add to group number `group`'s states `x` and positional part, both [B,
+        Q, D].
+        """
         ...
 
 
@@ -55,7 +57,8 @@ class FeedForward(nn.Module):
 class DecoderLayer(nn.Module):
     """Self-attention, cross-attention, feed-forward, each followed by addition and LayerNorm (post-norm).
 
-    The cross-attention itself is handed in at each call, because what it attends to differs between detectors.
+    The cross-attention itself is handed in at each call, because what it attends to differs between
+    detectors.
     """
 
     def __init__(self, dim: int, heads: int, hidden: int, dropout: float) -> None:
@@ -80,7 +83,8 @@ class DecoderLayer(nn.Module):
 
         Args:
             x: [G B, Q, D] query states, group behind group.
-            positions: [G B, Q, D] positional part, added to queries and keys of self-attention, not to values.
+            positions: [G B, Q, D] positional part, added to queries and keys of self-attention, not to
+                values.
             valid: [B, S] bool, False = padding no query may look at, or [B, Q, S] for a mask of its own per
                 query, with S = Q, or Q + M with memory; None if everything may be looked at.
             groups: which decoders the rows belong to. Rows of `cross_only` skip self-attention but keep its

@@ -1,6 +1,7 @@
 """Small numeric helpers shared by detectors, trackers and losses."""
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ def prior_bias(probability: float) -> float:
 def mlp(*dims: int, norm: bool = False) -> nn.Sequential:
     """Linear layers with ReLU between them (LayerNorm before each ReLU on request), none after the last."""
     layers: list[nn.Module] = []
-    for position, (source, target) in enumerate(zip(dims[:-1], dims[1:])):
+    for position, (source, target) in enumerate(pairwise(dims)):
         layers.append(nn.Linear(source, target))
         if position < len(dims) - 2:
             if norm:

@@ -14,7 +14,9 @@ def sinusoid(value: Tensor, channels: int, temperature: float = 10000.0) -> Tens
 
 
 def encode_points(points: Tensor, channels: int = 128) -> Tensor:
-    """Encode normalised points [..., 3] as [..., 3 channels], in the order y, x, z (PETR's `pos2posemb3d`)."""
+    """Encode normalised points [..., 3] as [..., 3 channels], in the order y, x, z (PETR's
+    `pos2posemb3d`).
+    """
     x, y, z = points.unbind(-1)
     return torch.cat([sinusoid(y, channels), sinusoid(x, channels), sinusoid(z, channels)], dim=-1)
 

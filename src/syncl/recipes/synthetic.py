@@ -8,7 +8,14 @@ from dataclasses import replace
 
 from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig
 from syncl.data.augmentation import Augmentation
-from syncl.detectors import Detr3dConfig, ImageEncoderConfig, PetrConfig, ProposalConfig
+from syncl.detectors import (
+    DetectorConfig,
+    Detr3dConfig,
+    ImageEncoderConfig,
+    PetrConfig,
+    Petrv2Config,
+    ProposalConfig,
+)
 from syncl.detectors.base import PointRange
 from syncl.recipes.recipe import Recipe
 from syncl.trackers import Mutr3dConfig, SingleFrameConfig, TrackerConfig
@@ -85,12 +92,28 @@ def small_petr() -> PetrConfig:
     )
 
 
+def small_petrv2() -> Petrv2Config:
+    """PETRv2 with three decoder layers, attending stride-8 tokens of two frames."""
+    return Petrv2Config(
+        image_encoder(all_levels=False),
+        CLASSES,
+        queries=QUERIES,
+        dim=DIM,
+        heads=4,
+        layers=3,
+        hidden=256,
+        dropout=0.0,
+        point_range=RANGE,
+        proposals=ProposalConfig(count=64),
+    )
+
+
 def small_mutr3d() -> Mutr3dConfig:
     """MUTR3D's propagation with fewer heads."""
     return Mutr3dConfig(heads=4, hidden=DIM, max_tracks=80)
 
 
-def _model(detector: Detr3dConfig | PetrConfig, tracker: TrackerConfig) -> ModelConfig:
+def _model(detector: DetectorConfig, tracker: TrackerConfig) -> ModelConfig:
     return ModelConfig(InputConfig(IMAGE_SIZE, exact_resize=False), detector, tracker)
 
 

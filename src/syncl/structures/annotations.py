@@ -13,9 +13,11 @@ class Annotations(TensorStructure):
     """Annotated objects of B frames, padded to M.
 
     Attributes:
-        boxes: [B, M, 9] float32 in the box layout (`geometry.boxes`), vehicle frame; unknown velocities are 0.
+        boxes: [B, M, 9] float32 in the box layout (`geometry.boxes`), vehicle frame; unknown velocities
+            are 0.
         labels: [B, M] int64 class index.
-        identities: [B, M] int64, one number an object for its whole life, unique in the dataset; -1 = padding.
+        identities: [B, M] int64, one number an object for its whole life, unique in the dataset; -1 =
+            padding.
         valid: [B, M] bool; False = padding.
     """
 

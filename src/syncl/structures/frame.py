@@ -25,7 +25,9 @@ class CameraRig(TensorStructure):
 
     @property
     def image_from_vehicle(self) -> Tensor:
-        """[B, C, 4, 4] float64 pixel projections: (u d, v d, d, 1) = M (x, y, z, 1) with depth d in metres."""
+        """[B, C, 4, 4] float64 pixel projections: (u d, v d, d, 1) = M (x, y, z, 1) with depth d in
+        metres.
+        """
         intrinsics = torch.zeros_like(self.camera_from_vehicle)
         intrinsics[..., :3, :3] = self.image_from_camera
         intrinsics[..., 3, 3] = 1

@@ -125,8 +125,9 @@ class Tracker(nn.Module, ABC):
         for stream, (is_same, elapsed) in enumerate(zip(same.tolist(), elapsed_s.tolist())):
             if is_same and elapsed <= 0:
                 raise SynclError(
-                    f"sample {frame.samples[stream]} of scene {frame.scenes[stream]} is not later than the frame "
-                    f"before it ({elapsed:+.3f} s): frames must come in time order; start a new scene otherwise"
+                    f"sample {frame.samples[stream]} of scene {frame.scenes[stream]} is not later than the "
+                    f"frame before it ({elapsed:+.3f} s): frames must come in time order; start a new scene "
+                    "otherwise"
                 )
         moved = state.references
         step = state.velocities * elapsed_s.to(moved.dtype)[:, None, None]

@@ -23,7 +23,7 @@ class MemoryBank(nn.Module):
         self.save_projection = nn.Linear(dim, dim)
 
     def attend(self, outputs: Tensor, memory: Tensor, memory_valid: Tensor) -> Tensor:
-        """Outputs [B, N, D] enriched by memory [B, N, S, D]; rows whose newest slot is empty stay as they are."""
+        """Outputs [B, N, D] enriched by memory [B, N, S, D]; a row with an empty newest slot stays."""
         filled = memory_valid[..., -1]
         flat = outputs.flatten(0, 1)[:, None]
         bank = memory.flatten(0, 1)
@@ -48,7 +48,8 @@ class MemoryBank(nn.Module):
         seen = scores > 0
         save = seen if self.training else (countdown == 0) & seen
         countdown = torch.where(countdown > 0, countdown - 1, countdown)
-        countdown = torch.where(save & (not self.training), torch.full_like(countdown, SAVE_PERIOD), countdown)
+        if not self.training:
+            countdown = countdown.masked_fill(save, SAVE_PERIOD)
         newest = self.save_projection(outputs)[:, :, None]
         shifted = torch.cat([memory[:, :, 1:], newest], dim=2)
         shifted_valid = torch.cat([memory_valid[:, :, 1:], torch.ones_like(memory_valid[:, :, :1])], dim=2)

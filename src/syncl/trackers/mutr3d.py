@@ -101,8 +101,8 @@ class Mutr3d(Tracker):
     ) -> TrackState:
         """Carry every query tied to an object, less some dropped and with some false positives.
 
-        Tracks whose object is gone keep their identity and may meet it again. A false positive keeps -1, so it
-        may be assigned a new object in the next frame.
+        Tracks whose object is gone keep their identity and may meet it again. A false positive keeps -1,
+        so it may be assigned a new object in the next frame.
         """
         config = self.config
         scores = predictions.logits[-1].detach().sigmoid().amax(-1).masked_fill(~queries.valid, 0)

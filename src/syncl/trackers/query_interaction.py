@@ -10,8 +10,8 @@ from syncl.layers.numerics import mlp
 class QueryInteraction(nn.Module):
     """Self-attention over the live tracks' outputs, then residual updates of position and content.
 
-    Positions are updated only where they are learned (DETR3D); where they follow the reference point (the PETR
-    family) the detector computes them anew after the point has moved.
+    Positions are updated only where they are learned (DETR3D); where they follow the reference point (the
+    PETR family) the detector computes them anew after the point has moved.
     """
 
     def __init__(self, dim: int, heads: int, hidden: int, update_positions: bool) -> None:

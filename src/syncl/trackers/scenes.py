@@ -56,19 +56,6 @@ def track_scene(
         yield to_sample(frame, objects, tracker.detector.classes, index.sample(row).global_from_ego)
 
 
-def track_scenes(
-    tracker: Tracker,
-    config: InputConfig,
-    index: NuScenesIndex,
-    scenes: tuple[str, ...],
-    device: torch.device | str,
-) -> list[SampleObjects]:
-    """Track scenes one after another."""
-    return [
-        sample for scene in scenes for sample in track_scene(tracker, config, index, scene, device)
-    ]
-
-
 def to_sample(
     frame: Frame, objects: Objects, classes: tuple[str, ...], global_from_ego: NDArray[np.float64]
 ) -> SampleObjects:

@@ -1,6 +1,7 @@
 """Which query is responsible for which annotated object.
 
-Letters: L decoder layers, B streams, Q queries, N track queries (the last N of Q), M annotated objects, K classes.
+Letters: L decoder layers, B streams, Q queries, N track queries (the last N of Q), M annotated objects, K
+classes.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ _MATCHED_CODES = 8
 
 @dataclass(frozen=True)
 class CostConfig:
-    """Weights of the matching cost: focal classification cost and L1 cost over centre, log size and heading."""
+    """Weights of the matching cost: focal classification cost and L1 cost over centre, log size and
+    heading.
+    """
 
     classification: float = 2.0
     box: float = 0.25
@@ -31,7 +34,9 @@ class CostConfig:
 
 
 def matching_cost(predictions: Predictions, annotations: Annotations, config: CostConfig) -> Tensor:
-    """Cost [L, B, Q, M] of every query for every object, without gradient; padding columns are meaningless."""
+    """Cost [L, B, Q, M] of every query for every object, without gradient; padding columns are
+    meaningless.
+    """
     with torch.no_grad():
         probability = predictions.logits.float().sigmoid()
         eps = 1e-12
@@ -106,8 +111,8 @@ def standard_assignment(
 ) -> Assignment:
     """Tracking by attention's own matching (method, section 2).
 
-    Track queries keep their objects; objects that no track holds (the new-born) are Hungarian-matched, layer by
-    layer, to the object queries and to track queries that hold no identity.
+    Track queries keep their objects; objects that no track holds (the new-born) are Hungarian-matched,
+    layer by layer, to the object queries and to track queries that hold no identity.
 
     Args:
         cost: [L, B, Q, M].
@@ -129,10 +134,10 @@ def standard_assignment(
     return Assignment(targets, valid.expand(layers, streams, queries))
 
 
-def identities_after(
-    assignment: Assignment, track_identities: Tensor, annotations: Annotations
-) -> Tensor:
-    """Identity [B, Q] every query is tied to after the frame, by the last layer; vanished tracks keep theirs."""
+def identities_after(assignment: Assignment, track_identities: Tensor, annotations: Annotations) -> Tensor:
+    """Identity [B, Q] every query is tied to after the frame, by the last layer; vanished tracks keep
+    theirs.
+    """
     target = assignment.targets[-1]
     object_queries = target.shape[1] - track_identities.shape[1]
     if annotations.identities.shape[1]:

@@ -1,9 +1,9 @@
 """Training checkpoints: whole folders that appear in one step.
 
-    RUN/checkpoints/step_00001000/
-        model.safetensors   the tracker as it would be used (averaged weights where there is an average)
-        state/              everything needed to go on bit for bit: weights, optimiser, schedule, random state
-        progress.json       the step
+RUN/checkpoints/step_00001000/
+    model.safetensors   the tracker as it would be used (averaged weights where there is an average)
+    state/              everything needed to go on bit for bit: weights, optimiser, schedule, random state
+    progress.json       the step
 """
 
 import os

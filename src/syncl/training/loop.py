@@ -205,13 +205,12 @@ def check_finite(values: dict[str, Tensor], clip: Clip, run: Path, step: int) ->
     broken = [name for name, value in values.items() if not bool(torch.isfinite(value.detach()))]
     raise SynclError(
         f"step {step}: the loss is not finite ({', '.join(broken)}) on samples "
-        f"{', '.join(clip.frames[0].samples)}; details in {path}. Lower the learning rate or look at these samples"
+        f"{', '.join(clip.frames[0].samples)}; details in {path}. Lower the learning rate or look at "
+        "these samples"
     )
 
 
-def validate_weights(
-    tracker: Tracker, weights: dict[str, Tensor], validate: Validate
-) -> dict[str, float]:
+def validate_weights(tracker: Tracker, weights: dict[str, Tensor], validate: Validate) -> dict[str, float]:
     """Run validation with other weights in place and put the tracker's own back."""
     own = {name: tensor.detach().clone() for name, tensor in tracker.state_dict().items()}
     tracker.load_state_dict(weights)

@@ -33,7 +33,7 @@ def proposal_losses(
 ) -> dict[str, Tensor]:
     """Penalty-reduced focal loss of the heat maps, L1 of offset and log depth at the centres' cells."""
     heat = proposals.heat.float()
-    streams, cameras, classes, height, width = heat.shape
+    height, width = heat.shape[-2:]
     centres, depth = project_points(features.image_from_vehicle.float(), annotations.boxes[..., :3])
     cells = centres / proposals.stride
     inside = (cells >= 0).all(-1) & (cells[..., 0] < width) & (cells[..., 1] < height)
@@ -61,7 +61,7 @@ def proposal_losses(
 
 def _radii(features: Features, annotations: Annotations, stride: int) -> Tensor:
     """Standard deviation [B, C, M] in cells of each object's bump: a sixth of its smaller image extent."""
-    streams, objects = annotations.labels.shape
+    objects = annotations.labels.shape[1]
     corners = box_corners(annotations.boxes).flatten(1, 2)
     pixels, _ = project_points(features.image_from_vehicle.float(), corners)
     pixels = pixels.unflatten(2, (objects, 8))
@@ -73,7 +73,7 @@ def _heat_maps(
     cells: Tensor, inside: Tensor, radii: Tensor, annotations: Annotations, shape: torch.Size
 ) -> Tensor:
     """Goal heat maps [B, C, K, H, W]: a Gaussian around every centre, 1 in the centre's own cell."""
-    streams, cameras, classes, height, width = shape
+    height, width = shape[-2:]
     rows = torch.arange(height, device=cells.device)
     columns = torch.arange(width, device=cells.device)
     centre_column, centre_row = cells[..., 0].floor(), cells[..., 1].floor()
@@ -84,7 +84,8 @@ def _heat_maps(
     bump = torch.where(inside[..., None, None], bump, 0.0)
     goal: Tensor = cells.new_zeros(shape)
     labels = annotations.labels.clamp(min=0)[:, None, :, None, None].expand_as(bump)
-    return torch.scatter_reduce(goal, 2, labels, bump, "amax")
+    reduced: Tensor = torch.scatter_reduce(goal, 2, labels, bump, "amax")
+    return reduced
 
 
 def _heat_loss(logits: Tensor, goal: Tensor, count: Tensor) -> Tensor:

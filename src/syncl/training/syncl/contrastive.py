@@ -1,10 +1,12 @@
 """Instance-aware contrastive learning in the cross-attention decoder (method, section 3.4).
 
-    L = -log( exp(k(o_i, t_j) / tau) / sum over k != j of exp(k(o_i, t_k) / tau) ),   k(o, t) = MLP(FFN(o) * t)
+    L = -log( exp(k(o_i, t_j) / tau) / sum over k != j of exp(k(o_i, t_k) / tau) ),   k(o, t) = MLP(FFN(o)
+    * t)
 
-for every kept pair of an object query i and the track query j of the same object, over all track queries of the
-frame. The denominator leaves the positive out, as in the paper; so without a limit the loss could fall for ever
-by scaling k. `score_limit` bounds k smoothly, limit * tanh(k / limit); 0 is the paper's formula as printed.
+for every kept pair of an object query i and the track query j of the same object, over all track queries
+of the frame. The denominator leaves the positive out, as in the paper; so without a limit the loss could
+fall for ever by scaling k. `score_limit` bounds k smoothly, limit * tanh(k / limit); 0 is the paper's
+formula as printed.
 
 Letters: B streams, P pairs, N track queries, D channels.
 """

@@ -1,7 +1,8 @@
 """Task-specific hybrid matching in the cross-attention decoder (method, section 3.2).
 
-Track queries keep their own objects, one to one. Object queries are matched one to many against the persistent
-objects, those which track queries already hold: without self-attention they need not give way to the tracks.
+Track queries keep their own objects, one to one. Object queries are matched one to many against the
+persistent objects, those which track queries already hold: without self-attention they need not give way
+to the tracks.
 
 Letters: L decoder layers, B streams, O object queries, M objects, K queries an object at most.
 """

@@ -1,12 +1,13 @@
 """Dynamic query filtering: a Gaussian mixture over matching costs sets the threshold (method, section 3.3).
 
-The costs of a frame's one-to-many candidates fall into reliable and unreliable ones. A two-component mixture is
-fitted to them without supervision; the lower mean is the threshold. It follows the state of training by itself.
+The costs of a frame's one-to-many candidates fall into reliable and unreliable ones. A two-component
+mixture is fitted to them without supervision; the lower mean is the threshold. It follows the state of
+training by itself.
 
-The paper leaves the scope of one fit, its initialisation and the degenerate cases open. Here: one fit for each
-decoder layer and stream of a frame; the means start at the lowest and the highest cost, with equal weights and
-the whole set's variance; a fixed number of EM steps. No candidate: nothing is kept. One candidate, or all
-costs equal: the threshold is that cost, so all are kept.
+The paper leaves the scope of one fit, its initialisation and the degenerate cases open. Here: one fit for
+each decoder layer and stream of a frame; the means start at the lowest and the highest cost, with equal
+weights and the whole set's variance; a fixed number of EM steps. No candidate: nothing is kept. One
+candidate, or all costs equal: the threshold is that cost, so all are kept.
 """
 
 import math

@@ -71,9 +71,7 @@ class SynCL(Baseline):
         losses["contrast"] = self._contrast(cross, candidates, ties)
         return FrameOutcome(losses, identities_after(assignment, track_identities, annotations))
 
-    def reliable_pairs(
-        self, cross: Predictions, annotations: Annotations, persistent: Tensor
-    ) -> Candidates:
+    def reliable_pairs(self, cross: Predictions, annotations: Annotations, persistent: Tensor) -> Candidates:
         """One-to-many candidates of the cross-attention decoder that survive the filter."""
         cost = matching_cost(cross, annotations, self.config.cost)[:, :, : cross.object_count]
         candidates = one_to_many(cost, persistent, self.syncl.queries_per_object)
@@ -84,7 +82,7 @@ class SynCL(Baseline):
         """Contrastive loss of the kept pairs, in the last layer or in all."""
         first = 0 if self.syncl.contrastive.all_layers else cross.logits.shape[0] - 1
         embeddings = cross.embeddings[first:]
-        layers, streams, _, dim = embeddings.shape
+        layers, _, _, dim = embeddings.shape
         rows = candidates.rows[first:].flatten(2)
         objects = embeddings.gather(2, rows[..., None].expand(-1, -1, -1, dim))
         tracks = embeddings[:, :, cross.object_count :]
@@ -112,8 +110,8 @@ def hybrid_assignment(
 
     Object queries have the candidates' targets, track queries their own objects, all others background. Two
     kinds of rows carry no loss here: object queries which the standard decoder ties to a new-born object (the
-    shared heads would be told opposite things of them), and whole streams that hold no persistent object, such
-    as a clip's first frame.
+    shared heads would be told opposite things of them), and whole streams that hold no persistent object,
+    such as a clip's first frame.
     """
     layers = cross.logits.shape[0]
     object_targets = candidates.targets(cross.object_count)

@@ -1,0 +1,97 @@
+"""What `syncl demo` does: generate, track, evaluate, draw, and say where everything is."""
+
+import importlib.resources
+import json
+import shutil
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from syncl.checkpoints.model_file import load_model
+from syncl.commands.tracking_run import track_to_file
+from syncl.data.nuscenes.index import open_nuscenes
+from syncl.data.synthetic.config import WorldConfig
+from syncl.data.synthetic.generation import generate_world
+from syncl.evaluation import TrackingMetrics, evaluate_tracking
+from syncl.files import atomic_write, refuse_to_overwrite
+from syncl.rendering import RenderStyle, render_image, render_video
+from syncl.rendering.results import open_results
+
+DEMO_MODEL = "demo.safetensors"
+_RESULTS = ("results.json", "metrics.json", "tracks.mp4", "frame.png")
+
+
+def run_demo(output: Path, *, seed: int, scenes: int, keyframes: int, overwrite: bool) -> TrackingMetrics:
+    """Run the demo; see `syncl.commands.demo.demo` for the arguments.
+
+    Raises:
+        SynclError: if the output folder is in use or an option is out of range.
+    """
+    config = WorldConfig(train_scenes=0, val_scenes=scenes, keyframes=keyframes, seed=seed)
+    refuse_to_overwrite(output, overwrite)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    started = time.perf_counter()
+    world = output / "world"
+    if world.exists():
+        shutil.rmtree(world)
+    generate_world(world, config, workers=_cores(), overwrite=overwrite)
+    index = open_nuscenes(world, config.version)
+    names = index.split_scenes("mini_val")
+    console.print(f"generated {len(names)} unseen scenes of {keyframes} frames (seed {seed}) in {world}")
+
+    with importlib.resources.as_file(importlib.resources.files("syncl.models") / DEMO_MODEL) as path:
+        model = load_model(path)
+    results, metrics_file, video, picture = (output / name for name in _RESULTS)
+    report = track_to_file(model, index, names, results, device="cpu", overwrite=overwrite)
+    console.print(f"tracked {report.frames} frames, {report.seconds_per_frame * 1000:.0f} ms each")
+
+    metrics = evaluate_tracking(results, world, config.version, "mini_val")
+    atomic_write(metrics_file, json.dumps(metrics.summary(), indent=2).encode() + b"\n")
+
+    style = RenderStyle()
+    source = open_results(index, results, names, 0.3, title="syncl demo, synthetic world")
+    render_video(source.frames(style), video, style, 4.0, overwrite)
+    frame, history = source.frame(names[0], max(1, keyframes // 2), style)
+    render_image(frame, picture, style, history, overwrite)
+
+    Console().print(metrics_table(metrics))
+    console.print("Figures are of a synthetic world; they say nothing about nuScenes.")
+    for name, what in zip(
+        _RESULTS,
+        (
+            "tracks in the nuScenes submission format",
+            "metrics with the official keys",
+            "six cameras and bird's-eye view",
+            "one frame of it",
+        ),
+    ):
+        console.print(f"  {output / name}  {what}")
+    console.print(f"done in {time.perf_counter() - started:.0f} s")
+    return metrics
+
+
+def metrics_table(metrics: TrackingMetrics) -> Table:
+    """The figures a reader looks for first, overall and for each class."""
+    shown = ("amota", "amotp", "recall", "mota", "tp", "fp", "fn", "ids")
+    table = Table(title="tracking on unseen synthetic scenes (official definitions)")
+    table.add_column("class")
+    for name in shown:
+        table.add_column(name.upper(), justify="right")
+
+    def cell(name: str, value: float) -> str:
+        return f"{value:.0f}" if name in ("tp", "fp", "fn", "ids") else f"{value:.3f}"
+
+    for label in metrics.curves:
+        values = [metrics.label_metrics[name][label] for name in shown]
+        table.add_row(label, *(cell(name, value) for name, value in zip(shown, values)))
+    table.add_section()
+    table.add_row("all", *(cell(name, metrics.overall(name)) for name in shown), style="bold")
+    return table
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,58 @@
+"""Scoring a model on some scenes during training, with the official metrics."""
+
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from syncl.checkpoints.model_file import LoadedModel
+from syncl.commands.tracking_run import track_to_file
+from syncl.data.nuscenes.index import NuScenesIndex
+from syncl.trackers import SingleFrame, Tracker
+from syncl.trackers.model import ModelConfig
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Tracks (or, for a detector, detects in) some scenes of a split and scores the result.
+
+    Attributes:
+        index: the dataset.
+        split: the split the scenes belong to.
+        scenes: which of its scenes.
+        config: of the model in training.
+    """
+
+    index: NuScenesIndex
+    split: str
+    scenes: tuple[str, ...]
+    config: ModelConfig
+
+    def __call__(self, tracker: Tracker) -> dict[str, float]:
+        """AMOTA, AMOTP, recall and identity switches of a tracker; mAP and NDS of a detector."""
+        from syncl.evaluation import evaluate_detection, evaluate_tracking
+
+        detects = isinstance(tracker, SingleFrame)
+        device = next(tracker.parameters()).device
+        model = LoadedModel(tracker, self.config, None, {})
+        with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():
+            results = Path(folder) / "results.json"
+            track_to_file(
+                model,
+                self.index,
+                self.scenes,
+                results,
+                task="detection" if detects else "tracking",
+                device=str(device),
+                quiet=True,
+            )
+            source = (results, self.index.dataroot, self.index.version, self.split, self.scenes)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
+                if detects:
+                    detection = evaluate_detection(*source)
+                    return {"map": detection.mean_ap, "nds": detection.nd_score}
+                metrics = evaluate_tracking(*source)
+        return {name: metrics.overall(name) for name in ("amota", "amotp", "recall", "ids")}
