@@ -4,9 +4,10 @@ from syncl.detectors.base import Detector, Features
 from syncl.detectors.detr3d import Detr3dConfig
 from syncl.detectors.image_encoder import ImageEncoderConfig
 from syncl.detectors.petr import PetrConfig
+from syncl.detectors.petrv2 import Petrv2Config
 from syncl.detectors.proposals import ProposalConfig
 
-DetectorConfig = Detr3dConfig | PetrConfig
+DetectorConfig = Detr3dConfig | PetrConfig | Petrv2Config
 
 __all__ = [
     "Detector",
@@ -15,5 +16,6 @@ __all__ = [
     "Features",
     "ImageEncoderConfig",
     "PetrConfig",
+    "Petrv2Config",
     "ProposalConfig",
 ]
