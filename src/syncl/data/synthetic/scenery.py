@@ -136,7 +136,7 @@ def build_scenery(
         driven: [N, 2] places of the ego vehicle; nothing farther than `within_m` metres from all is kept.
         within_m: see `driven`.
     """
-    builder = _Builder(rng)
+    builder = _Builder(rng, driven[::20], within_m)
     for a, b in sorted(streets.streets):
         builder.line_street(streets, a, b)
         builder.furnish(streets, a, b, occluders)
@@ -144,22 +144,22 @@ def build_scenery(
         for direction in DIRECTIONS:
             if not streets.joined(node, step(node, direction)):
                 builder.close_crossing(streets.position(node), np.array(direction, float))
-    track = driven[::20]
-
-    def near(place: Array) -> bool:
-        return bool((np.square(track - place).sum(-1) < within_m**2).any())
-
-    props = tuple(prop for prop in builder.props if near(prop.place))
-    return Scenery(props, tuple(crown for crown in builder.crowns if near(crown.centre[:2])))
+    crowns = tuple(crown for crown in builder.crowns if builder.is_near(crown.centre[:2]))
+    return Scenery(tuple(prop for prop in builder.props if builder.is_near(prop.place)), crowns)
 
 
 class _Builder:
     """Collects scenery."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, driven: Array, within_m: float) -> None:
         self.rng = rng
+        self.driven, self.within_m = driven, within_m
         self.props: list[Prop] = []
         self.crowns: list[Crown] = []
+
+    def is_near(self, place: Array) -> bool:
+        """Whether a place can matter to the pictures."""
+        return bool((np.square(self.driven - place).sum(-1) < self.within_m**2).any())
 
     def line_street(self, streets: StreetMap, a: Node, b: Node) -> None:
         start, end = streets.position(a), streets.position(b)
@@ -207,26 +207,12 @@ class _Builder:
 
     def _block(self, corner_a: Array, corner_b: Array, height: float, wall: Array, storeys: int) -> None:
         low, high = np.minimum(corner_a, corner_b), np.maximum(corner_a, corner_b)
-        x, y = high - low
-        b = ShapeBuilder()
-        b.box((-x / 2, x / 2), (-y / 2, y / 2), (0.0, height), Tint(0), faces="front back left right")
-        shop = self.rng.random() < 0.3
-        pane = (0.16, 0.42), (0.58, 0.84)
-        lower, upper = float(self.rng.uniform(0.25, 0.38)), float(self.rng.uniform(0.72, 0.85))
-        for face in ("front", "back", "left", "right"):
-            b.detail(face, (0.0, 1.0), (0.0, 0.45 / height), Tint(0, 0.72))
-            for storey in range(storeys):
-                base = (0.3 + 3.1 * storey) / height
-                if shop and storey == 0:
-                    b.detail(face, (0.08, 0.66), (base + 0.5 / height, base + 2.5 / height), (70, 62, 55))
-                    b.detail(face, (0.72, 0.92), (base, base + 2.3 / height), (50, 55, 70))
-                    continue
-                for u in pane:
-                    v = (base + lower * 3.1 / height, base + upper * 3.1 / height)
-                    b.detail(face, u, v, Tint(1))
-        shape = b.build((float(x), float(y), height))
+        shop = bool(self.rng.random() < 0.3)
+        sill = float(self.rng.uniform(0.25, 0.38)), float(self.rng.uniform(0.72, 0.85))
         panes = np.array([95, 85, 75.0]) * self.rng.uniform(0.6, 1.3)
-        self.props.append(Prop(shape, (low + high) / 2, 0.0, shape.size, np.stack([wall, panes, wall])))
+        if self.is_near((low + high) / 2):
+            shape = _house(float((high - low)[0]), float((high - low)[1]), height, storeys, shop, sill)
+            self.props.append(Prop(shape, (low + high) / 2, 0.0, shape.size, np.stack([wall, panes, wall])))
 
     def _garden(self, centre: Array, along: Array, width: float) -> None:
         heading = float(np.arctan2(along[1], along[0]))
@@ -293,3 +279,20 @@ class _Builder:
         shape = b.build((length, width, height))
         leaf = np.tile(np.array([40, 92, 62.0]) * self.rng.uniform(0.8, 1.2), (3, 1))
         self.props.append(Prop(shape, place, heading, shape.size, leaf))
+
+
+def _house(x: float, y: float, height: float, storeys: int, shop: bool, sill: tuple[float, float]) -> Shape:
+    """A block of flats with two windows a storey on every side, perhaps a shop below."""
+    b = ShapeBuilder()
+    b.box((-x / 2, x / 2), (-y / 2, y / 2), (0.0, height), Tint(0), faces="front back left right")
+    for face in ("front", "back", "left", "right"):
+        b.detail(face, (0.0, 1.0), (0.0, 0.45 / height), Tint(0, 0.72))
+        for storey in range(storeys):
+            base = (0.3 + 3.1 * storey) / height
+            if shop and storey == 0:
+                b.detail(face, (0.08, 0.66), (base + 0.5 / height, base + 2.5 / height), (70, 62, 55))
+                b.detail(face, (0.72, 0.92), (base, base + 2.3 / height), (50, 55, 70))
+                continue
+            for u in ((0.16, 0.42), (0.58, 0.84)):
+                b.detail(face, u, (base + sill[0] * 3.1 / height, base + sill[1] * 3.1 / height), Tint(1))
+    return b.build((x, y, height))

@@ -73,8 +73,8 @@ class Shape:
         cell = tuple(int(n) for n in (planes < viewer).sum(0))
         key = (cell[0], cell[1], cell[2])
         if key not in self._orders:
-            distance = np.linalg.norm((self.low + self.high) / 2 - viewer, axis=-1)
-            order = back_to_front(self.low, self.high, viewer, distance)
+            # Parts that touch are painted as listed: an order by distance would depend on who looked first.
+            order = back_to_front(self.low, self.high, viewer, -np.arange(len(self.low), dtype=float))
             groups = [np.flatnonzero(self.parts == part) for part in order]
             self._orders[key] = np.concatenate(groups)
         return self._orders[key]

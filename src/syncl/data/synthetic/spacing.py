@@ -27,7 +27,7 @@ class Occupancy:
         self._corners.append(_corners(motion, size))
 
     def is_free(self, motion: Motion, size: Array, margin_m: float) -> bool:
-        """Whether a box that moves so never meets another, nor comes within about `margin_m` metres sideways."""
+        """Whether a box that moves so never meets another, nor comes within `margin_m` metres beside one."""
         if not self._discs:
             return True
         discs, radius = _discs(motion, size)
