@@ -85,7 +85,8 @@ class EvaluationBoxes:
 
     def select(self, index: Bools | Ints) -> "EvaluationBoxes":
         """The boxes of a mask [N] or an index array."""
-        return EvaluationBoxes(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
+        rows = np.flatnonzero(index) if index.dtype == np.bool_ else index
+        return EvaluationBoxes(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
 @dataclass(frozen=True)

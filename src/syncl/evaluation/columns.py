@@ -1,51 +1,69 @@
 """Turning lists of JSON values into arrays, strictly."""
 
-from itertools import chain
+from collections.abc import Sequence
+from itertools import chain, islice
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
-from syncl.errors import SynclError
 from syncl.evaluation.boxes import Floats
+
+_NUMBERS = {float, int}
+_NUMBERS_AND_NULL = {float, int, type(None)}
 
 
 class ColumnError(ValueError):
     """A value is not what its column must hold."""
 
 
-def strict_numbers(values: list[Any], width: int, allow_null: bool = False) -> Floats:
-    """Array [N, width] of N lists of `width` numbers each; null becomes nan where allowed.
+def strict_vectors(
+    records: Sequence[dict[str, Any]], widths: dict[str, int], nullable: str = ""
+) -> list[Floats]:
+    """One array [N, width] for each of several fields that hold lists of numbers.
+
+    Args:
+        records: N records.
+        widths: field name -> length its lists must have; at least two fields.
+        nullable: the field, the last of `widths`, in which null stands for nan.
 
     Raises:
+        KeyError: if a record lacks a field.
         ColumnError: if a value is not a list of that length, or holds something that is not a number.
     """
+    lists = list(chain.from_iterable(map(itemgetter(*widths), records)))
     try:
-        if set(map(len, values)) - {width}:
-            raise ColumnError
-        flat = list(chain.from_iterable(values))
+        for place, width in enumerate(widths.values()):
+            if set(map(len, islice(lists, place, None, len(widths)))) - {width}:
+                raise ColumnError
+        flat = list(chain.from_iterable(lists))
     except TypeError:
         raise ColumnError from None
-    return strict_scalars(flat, allow_null).reshape(len(values), width)
+    total = sum(widths.values())
+    if not set(map(type, flat)) <= _NUMBERS:
+        strict = total - widths.get(nullable, 0)
+        for place in range(total):
+            allowed = _NUMBERS if place < strict else _NUMBERS_AND_NULL
+            if not set(map(type, islice(flat, place, None, total))) <= allowed:
+                raise ColumnError
+    table = _array(flat).reshape(len(records), total)
+    return np.split(table, np.cumsum(list(widths.values()))[:-1], axis=1)
 
 
-def strict_scalars(values: list[Any], allow_null: bool = False) -> Floats:
-    """Array [N] of N numbers; null becomes nan where allowed.
+def strict_scalars(values: list[Any]) -> Floats:
+    """Array [N] of N numbers.
 
     Raises:
         ColumnError: if a value is not a number.
     """
-    allowed = {float, int, type(None)} if allow_null else {float, int}
-    if set(map(type, values)) - allowed:
+    if not set(map(type, values)) <= _NUMBERS:
         raise ColumnError
+    return _array(values)
+
+
+def _array(values: list[Any]) -> Floats:
+    """Numbers as an array; null becomes nan."""
     try:
         return np.fromiter(values, np.float64, len(values))
     except OverflowError:
         raise ColumnError from None
-
-
-def number_column(values: list[Any], width: int, where: str) -> Floats:
-    """Like `strict_numbers`, for a column of a table that errors name as `where`."""
-    try:
-        return strict_numbers(values, width)
-    except ColumnError:
-        raise SynclError(f"{where} must be a list of {width} numbers in every record") from None

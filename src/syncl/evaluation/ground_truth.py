@@ -12,7 +12,7 @@ import numpy as np
 from syncl.data.nuscenes.splits import split_scenes
 from syncl.errors import SynclError
 from syncl.evaluation.boxes import Bools, EvaluationBoxes, Floats, GroundTruth, Ints, Racks, Samples
-from syncl.evaluation.columns import number_column
+from syncl.evaluation.columns import ColumnError, strict_vectors
 from syncl.evaluation.constants import ATTRIBUTE_NAMES, DETECTION_NAMES, NAME_OF_CATEGORY, RACK_CATEGORY
 from syncl.evaluation.json_stream import Record, convert_records
 
@@ -121,7 +121,12 @@ def _ego_positions(tables: Path, tokens: tuple[str, ...]) -> Floats:
         raise SynclError(
             f"{tables / 'ego_pose.json'}: no record {error.args[0]!r}, which sample_data names"
         ) from error
-    return number_column(positions, 3, f"{tables / 'ego_pose.json'}: translation")[:, :2]
+    try:
+        return np.array(positions, np.float64).reshape(len(tokens), 3)[:, :2]
+    except (TypeError, ValueError) as error:
+        raise SynclError(
+            f"{tables / 'ego_pose.json'}: translation must be a list of 3 numbers in every record"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -146,10 +151,10 @@ def _read_annotations(tables: Path, samples: Samples, velocities: bool) -> tuple
 
     def columns(records: list[Record]) -> _AnnotationPiece:
         rows = [row for row in records if row["sample_token"] in index_of_sample]
-
-        def numbers(name: str, width: int) -> Floats:
-            return number_column([row[name] for row in rows], width, f"{path}: {name}")
-
+        try:
+            center, size, rotation = strict_vectors(rows, {"translation": 3, "size": 3, "rotation": 4})
+        except ColumnError:
+            raise SynclError(f"{path}: {_bad_vector(rows)}") from None
         return _AnnotationPiece(
             tokens=[row["token"] for row in rows],
             previous=[row["prev"] for row in rows] if velocities else [],
@@ -158,9 +163,9 @@ def _read_annotations(tables: Path, samples: Samples, velocities: bool) -> tuple
             attributes=[row["attribute_tokens"] for row in rows],
             sample=[index_of_sample[row["sample_token"]] for row in rows],
             points=[row["num_lidar_pts"] + row["num_radar_pts"] for row in rows],
-            center=numbers("translation", 3),
-            size=numbers("size", 3),
-            rotation=numbers("rotation", 4),
+            center=center,
+            size=size,
+            rotation=rotation,
         )
 
     pieces = _converted(path, columns)
@@ -199,6 +204,20 @@ def _read_annotations(tables: Path, samples: Samples, velocities: bool) -> tuple
     boxes = boxes.select(known)
     _check_instances(path, boxes, samples)
     return boxes, racks
+
+
+def _bad_vector(rows: list[Record]) -> str:
+    """Which annotation has a field that is not a list of the right number of numbers."""
+    for row in rows:
+        for name, width in {"translation": 3, "size": 3, "rotation": 4}.items():
+            value = row[name]
+            if (
+                not isinstance(value, list)
+                or len(value) != width
+                or not all(type(v) in (int, float) for v in value)
+            ):
+                return f"annotation {row['token']}: {name} must be a list of {width} numbers"
+    return "translation, size and rotation must be lists of numbers"
 
 
 def _joined(lists: Iterable[list[T]]) -> list[T]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from syncl.errors import SynclError
 from syncl.evaluation.boxes import EvaluationBoxes, Floats, Ints, Samples
-from syncl.evaluation.columns import ColumnError, strict_numbers, strict_scalars
+from syncl.evaluation.columns import ColumnError, strict_scalars, strict_vectors
 from syncl.evaluation.constants import (
     ATTRIBUTE_NAMES,
     DETECTION_NAMES,
@@ -28,6 +28,7 @@ _LABEL_OF_NAME = {
 _INDEX_OF_ATTRIBUTE = {"": -1, **{name: index for index, name in enumerate(ATTRIBUTE_NAMES)}}
 _UNIT_TOLERANCE = 1e-3
 _REQUIRED_FIELDS = 8
+_VECTORS = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2}
 
 
 @dataclass(frozen=True)
@@ -165,13 +166,14 @@ class _Reader:
         own_tokens = column("sample_token")
         if set(map(type, own_tokens)) - {str}:
             raise ColumnError("sample_token")
+        center, size, rotation, velocity = strict_vectors(boxes, _VECTORS, nullable="velocity")
         return _Piece(
             tokens=list(members),
             counts=np.array(counts, np.int64),
-            center=strict_numbers(column("translation"), 3),
-            size=strict_numbers(column("size"), 3),
-            rotation=strict_numbers(column("rotation"), 4),
-            velocity=strict_numbers(column("velocity"), 2, allow_null=True),
+            center=center,
+            size=size,
+            rotation=rotation,
+            velocity=velocity,
             score=strict_scalars(column(f"{self.task}_score")),
             label=_integers(map(self.names.__getitem__, column(f"{self.task}_name")), count),
             points=_points(boxes) if max(map(len, boxes), default=0) > _REQUIRED_FIELDS else none,
@@ -216,17 +218,14 @@ class _Reader:
             raise SynclError(
                 f"{self.path}: sample {token}, box {number}: must be an object with the box's fields"
             )
-        numbers = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2}
         name, score = f"{self.task}_name", f"{self.task}_score"
         own = ("attribute_name",) if self.task == "detection" else ("tracking_id",)
-        for field in ("sample_token", *numbers, name, score, *own):
+        for field in ("sample_token", *_VECTORS, name, score, *own):
             if field not in box:
                 raise self._error(token, number, field, "is missing")
-        for field, width in numbers.items():
-            try:
-                strict_numbers([box[field]], width, allow_null=field == "velocity")
-            except ColumnError:
-                raise self._error(token, number, field, f"must be a list of {width} numbers") from None
+        for field, width in _VECTORS.items():
+            if not _is_vector(box[field], width, nullable=field == "velocity"):
+                raise self._error(token, number, field, f"must be a list of {width} numbers")
         if type(box[score]) not in (int, float):
             raise self._error(token, number, score, f"must be a number, not {box[score]!r}")
         if not isinstance(box["sample_token"], str):
@@ -242,6 +241,11 @@ class _Reader:
             raise self._error(token, number, "tracking_id", "must be a string or an integer")
         if type(box.get("num_pts", -1)) not in (int, float):
             raise self._error(token, number, "num_pts", "must be an integer")
+
+
+def _is_vector(value: object, width: int, nullable: bool) -> bool:
+    kinds = (float, int, type(None)) if nullable else (float, int)
+    return isinstance(value, list) and len(value) == width and all(type(number) in kinds for number in value)
 
 
 def _points(boxes: list[dict[str, Any]]) -> Ints:
