@@ -1,6 +1,5 @@
 """Clips for training and scenes for tracking, read from a nuScenes index."""
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -196,14 +195,3 @@ def _clip_rows(
         ends = np.arange(first_end, samples.stop)
         clips.append(np.maximum(ends[:, None] + offsets, samples.start))
     return np.concatenate(clips)
-
-
-def without_cameras(frame: Frame, names: Iterable[str]) -> Frame:
-    """The frame as if the named cameras had delivered nothing (for tests of robustness)."""
-    lost = set(names)
-    keep = frame.camera_valid.new_tensor([name not in lost for name in frame.rig.names])
-    return dataclasses.replace(
-        frame,
-        images=frame.images * keep[None, :, None, None, None],
-        camera_valid=frame.camera_valid & keep,
-    )
