@@ -27,7 +27,8 @@ def repeat_groups(tensor: Tensor, groups: Groups) -> Tensor:
 
 def split_groups(tensor: Tensor, groups: Groups, dim: int = 0) -> tuple[Tensor, ...]:
     """The group parts of a tensor whose dimension `dim` is G B."""
-    return torch.chunk(tensor, len(groups), dim=dim)
+    parts: tuple[Tensor, ...] = torch.chunk(tensor, len(groups), dim=dim)
+    return parts
 
 
 class CrossAttention(Protocol):
