@@ -9,6 +9,7 @@ import orjson
 import pytest
 import torch
 from safetensors.torch import load_file
+
 from syncl.checkpoints.model_file import load_model
 from syncl.commands.training_run import train_recipe
 from syncl.data.synthetic.config import WorldConfig

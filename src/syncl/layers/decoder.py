@@ -52,7 +52,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] to [..., D]."""
-        return self.dropout(self.contract(self.dropout(torch.relu(self.expand(x)))))
+        output: Tensor = self.dropout(self.contract(self.dropout(torch.relu(self.expand(x)))))
+        return output
 
 
 class DecoderLayer(nn.Module):

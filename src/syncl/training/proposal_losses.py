@@ -66,7 +66,8 @@ def _radii(features: Features, annotations: Annotations, stride: int) -> Tensor:
     pixels, _ = project_points(features.image_from_vehicle.float(), corners)
     pixels = pixels.unflatten(2, (objects, 8))
     extent = (pixels.amax(3) - pixels.amin(3)).amin(-1) / stride
-    return (extent / 6).clamp(0.4, 2.0)
+    radii: Tensor = (extent / 6).clamp(0.4, 2.0)
+    return radii
 
 
 def _heat_maps(

@@ -1,0 +1,227 @@
+"""MUTR3D's life cycle, motion and state on hand-made predictions and on small models."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from syncl.errors import SynclError
+from syncl.recipes.synthetic import small_detr3d, small_mutr3d
+from syncl.structures import CameraRig, Frame, Predictions, Queries
+from syncl.trackers import Mutr3dConfig, SingleFrameConfig
+from syncl.trackers.base import TrackState
+from syncl.trackers.memory_bank import SAVE_PERIOD, MemoryBank
+
+HEIGHT, WIDTH = 64, 96
+OBJECTS = 96
+
+
+def make_frame(
+    time_s: float, scene: str = "a", forward_m: float = 0.0, streams: int = 1, seed: int = 0
+) -> Frame:
+    generator = torch.Generator().manual_seed(seed)
+    extrinsics = torch.tensor(
+        [[0.0, -1, 0, 0], [0, 0, -1, 1.5], [1, 0, 0, 0], [0, 0, 0, 1]], dtype=torch.float64
+    )
+    intrinsics = torch.tensor([[60.0, 0, WIDTH / 2], [0, 60, HEIGHT / 2], [0, 0, 1]], dtype=torch.float64)
+    pose = torch.eye(4, dtype=torch.float64).repeat(streams, 1, 1)
+    pose[:, 0, 3] = forward_m
+    rig = CameraRig(
+        tuple(f"CAM_{i}" for i in range(6)),
+        intrinsics.repeat(streams, 6, 1, 1),
+        extrinsics.repeat(streams, 6, 1, 1),
+    )
+    return Frame(
+        torch.randint(0, 256, (streams, 6, 3, HEIGHT, WIDTH), generator=generator).to(torch.uint8),
+        rig,
+        torch.ones(streams, 6, dtype=torch.bool),
+        torch.tensor([HEIGHT, WIDTH]).repeat(streams, 6, 1),
+        pose,
+        torch.full((streams,), time_s, dtype=torch.float64),
+        (scene,) * streams,
+        (f"{scene}-{time_s}",) * streams,
+    )
+
+
+@pytest.fixture(scope="module")
+def tracker():
+    torch.manual_seed(0)
+    return small_mutr3d().build(small_detr3d().build()).eval()
+
+
+def predict(
+    tracker, queries: Queries, scores: dict[int, float], x_m: float = 5.0, speed: float = 0.0
+) -> Predictions:
+    """Last-layer predictions in which the named rows have a score for class 0 and all others next to none."""
+    rows = queries.count
+    logits = torch.full((1, 1, rows, 10), -9.0)
+    for row, score in scores.items():
+        logits[0, 0, row, 0] = torch.logit(torch.tensor(score))
+    codes = torch.zeros(1, 1, rows, 10)
+    codes[..., 0], codes[..., 7], codes[..., 8] = x_m, 1.0, speed
+    embeddings = torch.randn(1, 1, rows, tracker.detector.dim, generator=torch.Generator().manual_seed(1))
+    return Predictions(logits, codes, embeddings, codes[..., :3], queries.valid, queries.object_count)
+
+
+def advance(tracker, state: TrackState, time_s: float, scores: dict[int, float], **options):
+    frame = make_frame(time_s, forward_m=options.pop("forward_m", 0.0), scene=options.pop("scene", "a"))
+    state = tracker.enter(state, frame)
+    object_rows = Queries(
+        torch.zeros(1, OBJECTS, tracker.detector.dim),
+        torch.zeros(1, OBJECTS, tracker.detector.dim),
+        torch.zeros(1, OBJECTS, 3),
+        torch.ones(1, OBJECTS, dtype=torch.bool),
+        OBJECTS,
+    )
+    queries = object_rows.with_tracks(state.as_queries())
+    with torch.no_grad():
+        return tracker.conclude(state, queries, predict(tracker, queries, scores, **options))
+
+
+def test_births_are_numbered_in_row_order_and_keep_their_numbers(tracker):
+    objects, state = advance(tracker, tracker.initial_state(), 0.0, {7: 0.9, 3: 0.6, 20: 0.39})
+    assert state.identities.tolist() == [[0, 1]]
+    assert objects.identities[objects.valid].tolist() == [0, 1]
+    assert objects.scores[objects.valid].tolist() == pytest.approx([0.6, 0.9])
+    objects, state = advance(tracker, state, 0.5, {OBJECTS + 1: 0.8, 50: 0.7})
+    assert objects.identities[objects.valid].tolist() == [2, 1]
+    assert sorted(state.identities[0].tolist()) == [0, 1, 2]
+    assert int(state.next_identity) == 3
+
+
+def test_a_track_survives_misses_up_to_its_tolerance_and_its_number_is_not_reused(tracker):
+    _, state = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9})
+    for missed in range(1, tracker.config.miss_tolerance):
+        objects, state = advance(tracker, state, 0.5 * missed, {})
+        assert not objects.valid.any()
+        assert state.identities.tolist() == [[0]] and state.misses.tolist() == [[missed]]
+    _, revived = advance(tracker, state, 5.0, {OBJECTS: 0.5})
+    assert revived.misses.tolist() == [[0]]
+    _, state = advance(tracker, state, 5.0, {})
+    assert state.count == 0
+    _, state = advance(tracker, state, 5.5, {0: 0.9})
+    assert state.identities.tolist() == [[1]]
+
+
+def test_between_the_two_scores_the_count_holds_and_the_track_is_reported(tracker):
+    _, state = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9})
+    _, state = advance(tracker, state, 0.5, {})
+    objects, state = advance(tracker, state, 1.0, {OBJECTS: 0.37})
+    assert state.misses.tolist() == [[1]]
+    assert objects.identities[objects.valid].tolist() == [0]
+
+
+def test_references_follow_velocity_and_ego_motion(tracker):
+    _, state = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9}, x_m=10.0, speed=4.0)
+    moved = tracker.enter(state, make_frame(0.5, forward_m=3.0))
+    # 10 m ahead, 2 m further by its own motion, 3 m nearer by ours.
+    assert torch.allclose(moved.references[0, 0], torch.tensor([9.0, 0.0, 0.0]), atol=1e-5)
+    dropped = tracker.enter(state, make_frame(1.5, forward_m=3.0))
+    assert dropped.references[0, 0, 0].item() == pytest.approx(13.0)
+
+
+def test_a_new_scene_ends_all_tracks_and_counts_from_zero(tracker):
+    _, state = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9, 1: 0.9})
+    objects, state = advance(tracker, state, -100.0, {0: 0.9}, scene="b")
+    assert state.identities.tolist() == [[0]]
+    assert objects.identities[objects.valid].tolist() == [0]
+
+
+@pytest.mark.parametrize("time_s", [1.0, 0.5])
+def test_a_repeated_or_earlier_frame_is_refused(tracker, time_s):
+    _, state = advance(tracker, tracker.initial_state(), 1.0, {0: 0.9})
+    with pytest.raises(SynclError, match=r"sample a-.* of scene a is not later"):
+        tracker.enter(state, make_frame(time_s))
+
+
+def test_more_objects_than_slots_keeps_the_best(tracker):
+    few = dataclasses.replace(tracker.config, max_tracks=3, max_objects=2)
+    small = few.build(tracker.detector).eval()
+    scores = {row: 0.5 + 0.04 * row for row in range(8)}
+    objects, state = advance(small, small.initial_state(), 0.0, scores)
+    assert state.identities.tolist() == [[5, 6, 7]]
+    assert objects.identities[objects.valid].tolist() == [6, 7]
+
+
+def test_stepping_is_deterministic_and_the_state_can_be_copied(tracker):
+    state = tracker.initial_state()
+    frames = [make_frame(0.5 * t, seed=t) for t in range(3)]
+    eager = dataclasses.replace(tracker.config, birth_score=0.005, keep_score=0.004, output_score=0.004)
+    small = eager.build(tracker.detector).eval()
+    small.load_state_dict(tracker.state_dict())
+    for frame in frames[:2]:
+        _, state = small.step(frame, state)
+    assert state.count > 0
+    saved = state.map(torch.clone)
+    first, _ = small.step(frames[2], state)
+    second, _ = small.step(frames[2], saved)
+    assert torch.equal(first.boxes, second.boxes) and torch.equal(first.identities, second.identities)
+    identities = first.identities[first.valid].tolist()
+    assert len(identities) == len(set(identities))
+
+
+def test_streams_in_a_batch_do_not_see_each_other(tracker):
+    eager = dataclasses.replace(tracker.config, birth_score=0.0102, keep_score=0.005, output_score=0.005)
+    small = eager.build(tracker.detector).eval()
+    small.load_state_dict(tracker.state_dict())
+    both, alone = small.initial_state(2), small.initial_state(1)
+    for t in range(3):
+        left, right = make_frame(0.5 * t, seed=t), make_frame(0.5 * t, seed=t + 50)
+        joined = dataclasses.replace(
+            make_frame(0.5 * t, streams=2), images=torch.cat([left.images, right.images])
+        )
+        pair, both = small.step(joined, both)
+        single, alone = small.step(left, alone)
+        valid = single.valid[0]
+        assert torch.equal(pair.identities[0][pair.valid[0]], single.identities[0][valid])
+        assert torch.allclose(pair.boxes[0][pair.valid[0]], single.boxes[0][valid], atol=1e-4)
+
+
+def test_a_thousand_frames_keep_the_state_bounded(tracker):
+    state = tracker.initial_state()
+    for t in range(1000):
+        _, state = advance(tracker, state, 0.5 * t, {t % OBJECTS: 0.9})
+        assert state.count <= tracker.config.miss_tolerance + 1
+    assert int(state.next_identity) == 1000
+
+
+def test_memory_bank_saves_every_fourth_frame_at_inference_and_always_in_training():
+    bank = MemoryBank(8, 2, 16, slots=3).eval()
+    memory, valid = torch.zeros(1, 1, 3, 8), torch.zeros(1, 1, 3, dtype=torch.bool)
+    countdown = torch.zeros(1, 1, dtype=torch.int64)
+    saved = []
+    for _ in range(6):
+        before = memory
+        out = torch.randn(1, 1, 8)
+        memory, valid, countdown = bank.update(out, torch.ones(1, 1), memory, valid, countdown)
+        saved.append(not torch.equal(before, memory))
+    assert saved == [True, False, False, False, True, False] and SAVE_PERIOD == 3
+    assert valid.sum() == 2
+    bank.train()
+    memory, valid, _ = bank.update(torch.randn(1, 1, 8), torch.ones(1, 1), memory, valid, countdown)
+    assert valid.sum() == 3
+
+
+def test_detection_only_reports_without_identities(tracker):
+    single = SingleFrameConfig(max_objects=10).build(tracker.detector).eval()
+    objects, state = single.step(make_frame(0.0), single.initial_state())
+    assert objects.boxes.shape == (1, 10, 9) and (objects.identities == -1).all()
+    assert (objects.scores[0].diff() <= 0).all() and state.count == 0
+
+
+def test_training_drops_tracks_and_adds_false_positives(tracker):
+    config = Mutr3dConfig(heads=4, hidden=128, drop_probability=0.5, false_positive_ratio=1.0)
+    noisy = config.build(tracker.detector)
+    state = noisy.enter(noisy.initial_state(), make_frame(0.0))
+    queries = Queries(
+        torch.zeros(1, 64, 128), torch.zeros(1, 64, 128), torch.zeros(1, 64, 3),
+        torch.ones(1, 64, dtype=torch.bool), 64,
+    )  # fmt: skip
+    identities = torch.full((1, 64), -1)
+    identities[0, :40] = torch.arange(40)
+    predictions = predict(noisy, queries, {50: 0.9, 51: 0.8})
+    torch.manual_seed(0)
+    carried = noisy.carry_supervised(state, queries, predictions, identities)
+    kept = carried.identities[carried.alive]
+    assert 5 < (kept >= 0).sum() < 35
+    assert (kept < 0).sum() == (kept >= 0).sum().clamp(max=24)
