@@ -128,7 +128,7 @@ def _damage(content: bytes) -> str:
 
 
 def _checked_records(records: Any, path: Path) -> list[Record]:
-    if not isinstance(records, list) or not all(type(record) is dict for record in records):
+    if not isinstance(records, list) or not set(map(type, records)) <= {dict}:
         raise SynclError(f"{path}: must hold a list of objects; is this a nuScenes table?")
     return records
 
