@@ -81,7 +81,25 @@ class Population:
 POPULATIONS: dict[Difficulty, Population] = {
     "easy": Population(
         parked={
-            "car": 4, "truck": 1, "bus": 1, "trailer": 1,
+            "car": 3, "truck": 1, "bus": 1, "trailer": 1,
+            "construction_vehicle": 1, "motorcycle": 1, "bicycle": 1,
+        },
+        moving={
+            "car": 2, "truck": 1,
+            "bus": 1, "trailer": 1, "motorcycle": 1, "bicycle": 1,
+        },
+        standing_pedestrians=2,
+        walking_pedestrians=3,
+        cones=2,
+        barriers=1,
+        speed=0.8,
+        reach_m=20.0,
+        occluders=0.4,
+        through_streets=0.2,
+    ),
+    "default": Population(
+        parked={
+            "car": 5, "truck": 1, "bus": 1, "trailer": 1,
             "construction_vehicle": 1, "motorcycle": 1, "bicycle": 1,
         },
         moving={
@@ -90,29 +108,11 @@ POPULATIONS: dict[Difficulty, Population] = {
         },
         standing_pedestrians=3,
         walking_pedestrians=5,
-        cones=2,
-        barriers=1,
-        speed=0.8,
-        reach_m=22.0,
-        occluders=0.4,
-        through_streets=0.2,
-    ),
-    "default": Population(
-        parked={
-            "car": 8, "truck": 2, "bus": 1, "trailer": 2,
-            "construction_vehicle": 1, "motorcycle": 2, "bicycle": 2,
-        },
-        moving={
-            "car": 4, "truck": 1,
-            "bus": 2, "trailer": 1, "motorcycle": 2, "bicycle": 3,
-        },
-        standing_pedestrians=4,
-        walking_pedestrians=8,
-        cones=4,
+        cones=3,
         barriers=2,
         speed=1.0,
-        reach_m=28.0,
-        occluders=0.7,
+        reach_m=24.0,
+        occluders=0.6,
         through_streets=0.25,
     ),
     "hard": Population(

@@ -11,8 +11,10 @@ POINTS_PER_SQUARE_DEG = 1.6
 """32 beams 1.33 degrees apart, a third of a degree between firings, less what glass and paint lose."""
 LIDAR_RANGE_M = 70.0
 FEWEST_PIXELS = 4
-SMALLEST_SHARE = 1e-4
+SMALLEST_SHARE = 3e-4
 """An object of which fewer pixels are visible than these, in all cameras together, counts as hidden."""
+LEAST_VISIBLE = 0.08
+"""So does one of which a smaller part shows: a strip of a bumper tells nobody what stands there."""
 LEVELS = (0.4, 0.6, 0.8)
 
 
@@ -38,7 +40,8 @@ class Sight:
         """Visible share of the pixels the actor would cover alone; 0 if it is in no picture or hidden."""
         if self._visible[actor] < self._fewest:
             return 0.0
-        return float(self._visible[actor] / self._alone[actor])
+        visible = float(self._visible[actor] / self._alone[actor])
+        return visible if visible >= LEAST_VISIBLE else 0.0
 
     def level(self, actor: int) -> int:
         """nuScenes visibility token: 1 (up to 40 %) to 4 (80 to 100 %)."""
