@@ -6,6 +6,7 @@ identities can never disagree.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -210,17 +211,18 @@ def _outlines(polygons: Polygons, index: Ints, of: Ints, lens: Lens) -> tuple[In
 
     Pixels have the centre of the top-left pixel at 0, as drawing needs.
     """
-    towards = ((lens.place - polygons.corners[index, 0]) * polygons.normals[index]).sum(-1)
-    facing = (towards > 0) | ~polygons.flat[index]
+    x, y, z = ((lens.place - polygons.corners[index, 0]) * polygons.normals[index]).T
+    facing = (x + y + z > 0) | ~polygons.flat[index]
     index, of = index[facing], of[facing]
     corners = lens.into_camera(polygons.corners[index])
     blobs = polygons.blobs[index]
     corners[..., 0] += blobs[..., 0]
     corners[..., 1] -= blobs[..., 1]
     counts = polygons.counts[index]
-    depth = corners[..., 2]
-    ahead = depth.max(-1) > NEAR_M
-    crossing = np.flatnonzero(ahead & (depth.min(-1) < NEAR_M))
+    # Reductions over the corners are several times faster with the polygons last.
+    depth = np.ascontiguousarray(corners[..., 2].T)
+    ahead = depth.max(0) > NEAR_M
+    crossing = np.flatnonzero(ahead & (depth.min(0) < NEAR_M))
     for row in crossing:
         clipped = _clip(corners[row, : counts[row]])
         if not 3 <= len(clipped) <= corners.shape[1]:
@@ -231,9 +233,10 @@ def _outlines(polygons: Polygons, index: Ints, of: Ints, lens: Lens) -> tuple[In
         corners[row, len(clipped) :] = clipped[-1]
     index, of, counts, corners = index[ahead], of[ahead], counts[ahead], corners[ahead]
     pixels = (lens.project(corners) - 0.5).clip(-_LIMIT_PX, _LIMIT_PX)
-    low, high = pixels.min(1), pixels.max(1)
-    inside = ((high > -0.5) & (low < (lens.width - 0.5, lens.height - 0.5))).all(-1)
-    inside &= (high - low > DETAIL_PX * 0.5).any(-1)
+    by_corner = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    low, high = by_corner.min(0), by_corner.max(0)
+    inside = (high[0] > -0.5) & (low[0] < lens.width - 0.5) & (high[1] > -0.5) & (low[1] < lens.height - 0.5)
+    inside &= (high[0] - low[0] > DETAIL_PX * 0.5) | (high[1] - low[1] > DETAIL_PX * 0.5)
     return index[inside], of[inside], pixels[inside], counts[inside]
 
 
@@ -285,21 +288,22 @@ def _alone(fixed: NDArray[np.int32], counts: Ints, of: Ints, ids: Ints, lens: Le
     import cv2
 
     pixels = np.zeros(int(ids.max(initial=0)) + 1, np.int64)
-    edges = np.flatnonzero(np.diff(of)) + 1
+    edges = [0, *(np.flatnonzero(np.diff(of)) + 1).tolist(), len(of)]
     one = 1 << _SHIFT
-    for rows in np.split(np.arange(len(of)), edges):
-        if len(rows) == 0 or ids[of[rows[0]]] == 0:
+    for first, end_row in pairwise(edges):
+        identity = int(ids[of[first]]) if first < end_row else 0
+        if identity == 0:
             continue
-        outlines = fixed[rows]
+        outlines = fixed[first:end_row]
         corner = np.maximum(outlines.min((0, 1)) // one - 1, 0)
         end = np.minimum(outlines.max((0, 1)) // one + 2, (lens.width, lens.height))
         if (end <= corner).any():
             continue
         mask = np.zeros((int(end[1] - corner[1]), int(end[0] - corner[0])), np.uint8)
         shifted = outlines - (corner * one).astype(np.int32)
-        for points, count in zip(shifted, counts[rows].tolist(), strict=True):
+        for points, count in zip(shifted, counts[first:end_row].tolist(), strict=True):
             cv2.fillConvexPoly(mask, points[:count], 1.0, cv2.LINE_8, _SHIFT)
-        pixels[ids[of[rows[0]]]] = cv2.countNonZero(mask)
+        pixels[identity] = cv2.countNonZero(mask)
     return pixels
 
 

@@ -101,10 +101,14 @@ def cannot_hide(low: Array, high: Array, others_low: Array, others_high: Array, 
         [N, M]; true means that box n cannot hide box m.
     """
     margin = 1e-6
-    low, high = low[:, None], high[:, None]
-    beyond = (others_high <= low + margin) & (viewer <= low + margin)
-    beyond |= (others_low >= high - margin) & (viewer >= high - margin)
-    return np.asarray(beyond.any(-1))
+    result = np.zeros((len(low), len(others_low)), bool)
+    # One axis at a time: reductions over so short an axis are slow.
+    for axis in range(len(viewer)):
+        above, below = low[:, axis] + margin, high[:, axis] - margin
+        ahead, behind = viewer[axis] <= above, viewer[axis] >= below
+        result |= (others_high[:, axis] <= above[:, None]) & ahead[:, None]
+        result |= (others_low[:, axis] >= below[:, None]) & behind[:, None]
+    return result
 
 
 def in_order(harmless: Flags, distance: Array) -> NDArray[np.int64]:
@@ -173,8 +177,10 @@ class ShapeBuilder:
     ) -> "ShapeBuilder":
         """Add a rectangle on a face of the last box, in fractions: u left to right, v bottom to top."""
         quad, _ = self._faces[face]
-        corners = [_on_face(quad, a, b) for a, b in ((u[0], v[0]), (u[1], v[0]), (u[1], v[1]), (u[0], v[1]))]
-        self._add(np.array(corners), paint, glow, np.zeros(4))
+        across, up = np.array([u[0], u[1], u[1], u[0]])[:, None], np.array([v[0], v[0], v[1], v[1]])[:, None]
+        low = (1 - across) * quad[0] + across * quad[1]
+        high = (1 - across) * quad[3] + across * quad[2]
+        self._add((1 - up) * low + up * high, paint, glow, np.zeros(4))
         return self
 
     def wheel(
@@ -231,8 +237,3 @@ class ShapeBuilder:
         self._polygons.append(polygon)
         self._rows.append((len(self._bounds) - 1, colour, slot, glow))
         self._swing.append(swing)
-
-
-def _on_face(quad: Array, u: float, v: float) -> Array:
-    point: Array = (1 - v) * ((1 - u) * quad[0] + u * quad[1]) + v * ((1 - u) * quad[3] + u * quad[2])
-    return point
