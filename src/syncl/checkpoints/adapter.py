@@ -1,0 +1,103 @@
+"""What every adapter of a published checkpoint format has in common."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from syncl.checkpoints.mapping import Conversion, Entry, Ignored, read_entries, write_entries
+from syncl.errors import SynclError
+from syncl.trackers.model import ModelConfig
+
+# mmdetection before 2.0 kept the offsets of deformable convolutions beside them.
+_OLD_OFFSETS = re.compile(r"(layer\d+\.\d+\.conv2)_offset\.")
+# Parts of our models that no published detector has; they are new when a model is made from one.
+_OURS_ALONE = re.compile(r"detector\.proposal_head\..*|(?!detector\.).*")
+
+
+class Adapter(ABC):
+    """One published format: which parameter of ours is which of theirs.
+
+    Attributes:
+        name: as in `syncl convert --from NAME`.
+        title: what such a file is, in words.
+        recipe: the recipe a file of this format is for unless the user names another.
+        ignored: published names that stay unused.
+    """
+
+    name: str
+    title: str
+    recipe: str
+    ignored: tuple[Ignored, ...] = ()
+
+    @abstractmethod
+    def entries(self, names: Iterable[str], config: ModelConfig) -> list[Entry]:
+        """Entries of all parameters the format holds, for the model of this configuration.
+
+        Args:
+            names: of the model's state dict.
+            config: the model's.
+
+        Raises:
+            SynclError: if the format is not for such a model.
+        """
+
+    def constants(self, config: ModelConfig) -> dict[str, Tensor]:  # noqa: ARG002
+        """Published entries that are not weights, with the values the originals' configurations give them."""
+        return {}
+
+    def read(self, published: Mapping[str, Tensor], config: ModelConfig, source: str) -> Conversion:
+        """Our parameters from a published checkpoint's.
+
+        Args:
+            published: its parameters, unwrapped.
+            config: the model to fill.
+            source: file name for messages.
+
+        Raises:
+            SynclError: if the two do not fit, naming the first differences.
+        """
+        with torch.device("meta"):
+            shapes = {name: tensor.shape for name, tensor in config.build().state_dict().items()}
+        renamed = {_OLD_OFFSETS.sub(r"\1.conv_offset.", name): tensor for name, tensor in published.items()}
+        entries = self._complete_entries(shapes, config)
+        return read_entries(renamed, entries, shapes, self.ignored, source)
+
+    def write(self, weights: Mapping[str, Tensor], config: ModelConfig) -> Conversion:
+        """A published checkpoint's parameters from ours.
+
+        Raises:
+            SynclError: if the format is not for such a model.
+        """
+        conversion = write_entries(weights, self._complete_entries(weights, config))
+        conversion.weights.update(self.constants(config))
+        return conversion
+
+    def _complete_entries(self, names: Iterable[str], config: ModelConfig) -> list[Entry]:
+        names = tuple(names)
+        entries = self.entries(names, config)
+        covered = {entry.ours for entry in entries}
+        lacking = [name for name in names if name not in covered and not _OURS_ALONE.fullmatch(name)]
+        if lacking:
+            raise SynclError(
+                f"format {self.name} has no place for {', '.join(lacking[:5])} of this model; "
+                "check that the recipe is for this format"
+            )
+        return entries
+
+
+def require_detector(adapter: Adapter, config: ModelConfig, *kinds: type) -> None:
+    """Make sure that the model's detector is of one of these configuration classes, exactly.
+
+    Raises:
+        SynclError: if it is another.
+    """
+    if type(config.detector) not in kinds:
+        wanted = " or ".join(kind.__name__.removesuffix("Config") for kind in kinds)
+        found = type(config.detector).__name__.removesuffix("Config")
+        raise SynclError(
+            f"format {adapter.name} ({adapter.title}) is for a {wanted}, the recipe's detector is a {found}; "
+            "choose another --recipe"
+        )

@@ -1,0 +1,136 @@
+"""Rules for parameter names that several published formats share."""
+
+from collections.abc import Iterable
+
+from syncl.backbones import VoVNetConfig
+from syncl.checkpoints.backbones import published_vovnet_names
+from syncl.checkpoints.mapping import POINTWISE, Entry, Ignored, Rule, box_rows
+from syncl.detectors.image_encoder import ImageEncoderConfig
+from syncl.geometry.mmdet3d import CodeLayout
+
+_ENCODER = "detector.image_encoder."
+# The original heads always hold this many prediction branches, whatever the number of decoder layers.
+_PUBLISHED_BRANCHES = 6
+_COUNTER = "num_batches_tracked"
+
+ATTENTION = r"(in_proj_weight|in_proj_bias|out_proj\.weight|out_proj\.bias)"
+AFFINE = r"(weight|bias)"
+
+# mmcv's transformer layers, as used by every head of both families; ours is `layers.N` below the detector.
+DECODER_LAYERS: tuple[Rule, ...] = (
+    Rule(
+        rf"layers\.(\d+)\.self_attention\.{ATTENTION}", r"transformer.decoder.layers.\1.attentions.0.attn.\2"
+    ),
+    Rule(
+        rf"layers\.(\d+)\.feed_forward\.expand\.{AFFINE}",
+        r"transformer.decoder.layers.\1.ffns.0.layers.0.0.\2",
+    ),
+    Rule(
+        rf"layers\.(\d+)\.feed_forward\.contract\.{AFFINE}",
+        r"transformer.decoder.layers.\1.ffns.0.layers.1.\2",
+    ),
+    Rule(rf"layers\.(\d+)\.self_norm\.{AFFINE}", r"transformer.decoder.layers.\1.norms.0.\2"),
+    Rule(rf"layers\.(\d+)\.cross_norm\.{AFFINE}", r"transformer.decoder.layers.\1.norms.1.\2"),
+    Rule(rf"layers\.(\d+)\.feed_forward_norm\.{AFFINE}", r"transformer.decoder.layers.\1.norms.2.\2"),
+)
+
+# Cross-attention of the PETR family, and the one LayerNorm behind every layer.
+TOKEN_ATTENTION: tuple[Rule, ...] = (
+    Rule(rf"cross_attentions\.(\d+)\.{ATTENTION}", r"transformer.decoder.layers.\1.attentions.1.attn.\2"),
+    Rule(rf"output_norm\.{AFFINE}", r"transformer.decoder.post_norm.\1"),
+)
+
+# Cross-attention of the DETR3D family.
+SAMPLING_ATTENTION: tuple[Rule, ...] = (
+    Rule(
+        rf"cross_attentions\.(\d+)\.(attention_weights|position_encoder\.\d)\.{AFFINE}",
+        r"transformer.decoder.layers.\1.attentions.1.\2.\3",
+    ),
+    Rule(
+        rf"cross_attentions\.(\d+)\.output_projection\.{AFFINE}",
+        r"transformer.decoder.layers.\1.attentions.1.output_proj.\2",
+    ),
+)
+
+# PETR's encoders of rays and grid, 1x1 convolutions there and linear layers here.
+TOKEN_ENCODERS: tuple[Rule, ...] = (
+    Rule(rf"input_projection\.{AFFINE}", r"input_proj.\1", POINTWISE),
+    Rule(rf"position_encoder\.(\d)\.{AFFINE}", r"position_encoder.\1.\2", POINTWISE),
+    Rule(rf"grid_encoder\.(\d)\.{AFFINE}", r"adapt_pos3d.\1.\2", POINTWISE),
+)
+
+TRAINING_CONSTANTS = Ignored(
+    r"(?:.*\.)?(?:code_weights|match_costs)", "a constant of the training loss, not a weight"
+)
+RANGE_CONSTANTS = Ignored(
+    r"(?:.*\.)?(?:pc_range|position_range|coords_d)", "a constant that the recipe's settings hold"
+)
+
+
+def branch_rules(layout: CodeLayout, shared: bool) -> tuple[Rule, ...]:
+    """Class and box branches; the box branch's last layer is converted from the foreign box code.
+
+    Args:
+        layout: the foreign code.
+        shared: whether one branch serves all layers; the originals then store it six times.
+    """
+    if not shared:
+        return (
+            Rule(rf"class_branches\.(\d+)\.(\d)\.{AFFINE}", r"cls_branches.\1.\2.\3"),
+            Rule(rf"box_branches\.(\d+)\.4\.{AFFINE}", r"reg_branches.\1.4.\2", box_rows(layout)),
+            Rule(rf"box_branches\.(\d+)\.(\d)\.{AFFINE}", r"reg_branches.\1.\2.\3"),
+        )
+    others = range(1, _PUBLISHED_BRANCHES)
+    return (
+        Rule(
+            rf"class_branches\.0\.(\d)\.{AFFINE}",
+            r"cls_branches.0.\1.\2",
+            copies=tuple(rf"cls_branches.{index}.\1.\2" for index in others),
+        ),
+        Rule(
+            rf"box_branches\.0\.4\.{AFFINE}",
+            r"reg_branches.0.4.\1",
+            box_rows(layout),
+            tuple(rf"reg_branches.{index}.4.\1" for index in others),
+        ),
+        Rule(
+            rf"box_branches\.0\.(\d)\.{AFFINE}",
+            r"reg_branches.0.\1.\2",
+            copies=tuple(rf"reg_branches.{index}.\1.\2" for index in others),
+        ),
+    )
+
+
+def image_encoder_entries(
+    names: Iterable[str],
+    config: ImageEncoderConfig,
+    backbone: str = "img_backbone.",
+    neck: str = "img_neck.",
+) -> list[Entry]:
+    """Entries of the image backbone and neck.
+
+    Args:
+        names: our model's state dict names.
+        config: tells which backbone it is.
+        backbone: prefix of the published backbone's names.
+        neck: prefix of the published neck's names.
+    """
+    ours = [name.removeprefix(_ENCODER) for name in names if name.startswith(_ENCODER)]
+    inner = [name.removeprefix("backbone.") for name in ours if name.startswith("backbone.")]
+    published = {name: name for name in inner}
+    if isinstance(config.backbone, VoVNetConfig):
+        published = published_vovnet_names(inner)
+    entries = [
+        Entry(
+            f"{_ENCODER}backbone.{name}",
+            backbone + published[name],
+            # Counters are not used by weights with fixed statistics, and some published files drop them.
+            optional=name.endswith(_COUNTER),
+        )
+        for name in inner
+    ]
+    pyramid = [name.removeprefix("neck.") for name in ours if name.startswith("neck.")]
+    entries += [
+        Entry(f"{_ENCODER}neck.{name}", neck + name, optional=name.endswith(_COUNTER)) for name in pyramid
+    ]
+    return entries

@@ -1,0 +1,91 @@
+"""Reading and writing checkpoint files of the original code bases (pickles made by `torch.save`)."""
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from syncl.errors import SynclError
+from syncl.files import atomic_path
+
+_WRAPPERS = ("state_dict", "model", "model_state_dict")
+_MODULE = "module."
+
+
+def read_published(path: Path) -> dict[str, Tensor]:
+    """The parameters of a published checkpoint, without the wrappers that training code puts around them.
+
+    Pickles can run code when they are opened; this opens them in torch's weights-only mode, which cannot.
+
+    Raises:
+        SynclError: if the file is missing, truncated, not a checkpoint, or holds more than data.
+    """
+    if not path.is_file():
+        raise SynclError(f"{path}: there is no such checkpoint")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    try:
+        content: object = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        text = str(error)
+        if "global" in text.lower() or "weights_only" in text.lower():
+            reason = text.splitlines()[0]
+            raise SynclError(
+                f"{path}: this pickle holds more than tensors and plain values; it is not opened because it "
+                f"could run code ({reason}); save its state_dict alone with torch.save and convert that"
+            ) from error
+        raise _incomplete(path, error) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise _incomplete(path, error) from error
+    return parameters(content, str(path))
+
+
+def parameters(content: object, source: str) -> dict[str, Tensor]:
+    """The parameters in what a checkpoint file held: wrappers and `module.` prefixes removed.
+
+    Raises:
+        SynclError: if there are none.
+    """
+    while isinstance(content, Mapping):
+        inner = next((content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, Mapping) or not content:
+        raise SynclError(
+            f"{source}: there are no parameters in it; expected a state_dict or one wrapped in a dict"
+        )
+    weights = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if not weights:
+        keys = ", ".join(map(str, list(content)[:5]))
+        raise SynclError(f"{source}: there are no tensors in it (its entries are {keys})")
+    while all(name.startswith(_MODULE) for name in weights):
+        weights = {name.removeprefix(_MODULE): tensor for name, tensor in weights.items()}
+    return weights
+
+
+def write_published(path: Path, weights: Mapping[str, Tensor], meta: Mapping[str, str]) -> None:
+    """Write parameters the way mmcv's checkpoint loader reads them: `{"meta": ..., "state_dict": ...}`."""
+    tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in weights.items()}
+    with atomic_path(path) as temporary:
+        torch.save({"meta": dict(meta), "state_dict": tensors}, temporary)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return parameters(load_file(path), str(path))
+    except SafetensorError as error:
+        raise _incomplete(path, error) from error
+
+
+def _incomplete(path: Path, error: Exception) -> SynclError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return SynclError(
+        f"{path} ({path.stat().st_size} bytes): truncated, or not a checkpoint ({reason}); download it again"
+    )
