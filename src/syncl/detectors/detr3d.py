@@ -164,6 +164,7 @@ class Detr3d(Detector):
                 f"{frame.images.shape[1]} ({', '.join(frame.rig.names)}); mask missing ones in camera_valid "
                 "or train a recipe with detector.cameras set to the rig's"
             )
+        frame = self.image_encoder.pad(frame)
         projections = check_calibration(frame)
         levels = self.image_encoder(frame)
         proposals = None

@@ -1,8 +1,10 @@
 """Images to feature maps: normaliser, backbone and neck, all cameras in one batch."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from syncl.backbones import BackboneConfig, NeckConfig
 from syncl.errors import SynclError
@@ -20,12 +22,14 @@ class ImageEncoderConfig:
         neck: the feature pyramid; its output channels are the detector's feature channels.
         normaliser: pixel mean, deviation and channel order.
         grid_mask: probability of masking a training image batch with a grid (0 = never).
+        divisor: images whose sides are not divisible by it are padded right and below (1 = never).
     """
 
     backbone: BackboneConfig
     neck: NeckConfig
     normaliser: NormaliserConfig = field(default_factory=NormaliserConfig)
     grid_mask: float = 0.0
+    divisor: int = 1
 
     def build(self) -> "ImageEncoder":
         """Build the module."""
@@ -42,6 +46,15 @@ class ImageEncoder(nn.Module):
         self.backbone = config.backbone.build()
         self.neck = config.neck.build(self.backbone.channels, self.backbone.strides)
         self.strides = self.neck.strides
+        self.divisor = config.divisor
+
+    def pad(self, frame: Frame) -> Frame:
+        """The frame with images padded right and below to multiples of `divisor`; `content_size` stays."""
+        height, width = frame.image_size
+        below, right = -height % self.divisor, -width % self.divisor
+        if not below and not right:
+            return frame
+        return replace(frame, images=functional.pad(frame.images, (0, right, 0, below)))
 
     def forward(self, frame: Frame) -> tuple[Tensor, ...]:
         """Feature levels of all cameras.
@@ -59,6 +72,18 @@ class ImageEncoder(nn.Module):
         images = self.normaliser(frame.images)
         if self.training and self.grid_mask is not None:
             images = self.grid_mask(images)
+        # The originals pad after normalising: padding is 0, the mean colour, not black.
+        images = torch.where(inside_content(frame)[:, :, None], images, 0.0)
         streams, cameras = images.shape[:2]
         levels = self.neck(self.backbone(images.flatten(0, 1)))
         return tuple(level.unflatten(0, (streams, cameras)) for level in levels)
+
+
+def inside_content(frame: Frame) -> Tensor:
+    """[B, C, H, W] bool: pixels that are not padding."""
+    height, width = frame.image_size
+    rows = torch.arange(height, device=frame.content_size.device)
+    columns = torch.arange(width, device=frame.content_size.device)
+    inside_rows = rows < frame.content_size[..., :1]
+    inside_columns = columns < frame.content_size[..., 1:]
+    return inside_rows[..., :, None] & inside_columns[..., None, :]
