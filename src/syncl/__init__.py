@@ -1,6 +1,36 @@
 """syncl: end-to-end multi-camera 3D tracking in plain PyTorch.
 
 Importing the package is cheap; the public functions import their machinery on first use.
+
+    tracker = syncl.load("model.safetensors", device="cuda")
+    state = tracker.initial_state()
+    for frame in frames:
+        objects, state = tracker.step(frame, state)
+
+`demo`, `generate`, `train`, `track`, `evaluate` and `render` are the commands of the same names.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from syncl.checkpoints.model_file import load as load
+    from syncl.commands.demo import demo as demo
+    from syncl.commands.evaluate import evaluate as evaluate
+    from syncl.commands.generate import generate as generate
+    from syncl.commands.render import render as render
+    from syncl.commands.track import track as track
+    from syncl.commands.train import train as train
+
 __version__ = "0.1.0"
+
+__all__ = ["demo", "evaluate", "generate", "load", "render", "track", "train"]
+
+
+def __getattr__(name: str) -> object:
+    import importlib
+
+    if name not in __all__:
+        raise AttributeError(f"module 'syncl' has no attribute {name!r}")
+    module = "syncl.checkpoints.model_file" if name == "load" else f"syncl.commands.{name}"
+    value: object = getattr(importlib.import_module(module), name)
+    return value

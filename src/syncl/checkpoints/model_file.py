@@ -120,6 +120,11 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
     return LoadedModel(tracker, config, recipe, orjson.loads(metadata.get("notes", "{}")))
 
 
+def load(path: str | Path, device: torch.device | str = "cpu") -> Tracker:
+    """The tracker of a model file, ready to `step`; see `load_model` for what else the file holds."""
+    return load_model(Path(path), device).tracker
+
+
 def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
     """What is missing, unexpected or of another shape, one phrase each."""
     problems = [f"{name} is missing" for name in expected if name not in found]

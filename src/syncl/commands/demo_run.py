@@ -12,8 +12,9 @@ from rich.table import Table
 from syncl.checkpoints.model_file import load_model
 from syncl.commands.tracking_run import track_to_file
 from syncl.data.nuscenes.index import open_nuscenes
-from syncl.data.synthetic.config import WorldConfig
+from syncl.data.synthetic.config import MINI_SCENES, WorldConfig
 from syncl.data.synthetic.generation import generate_world
+from syncl.errors import SynclError
 from syncl.evaluation import TrackingMetrics, evaluate_tracking
 from syncl.files import atomic_write, refuse_to_overwrite
 from syncl.rendering import RenderStyle, render_image, render_video
@@ -29,6 +30,8 @@ def run_demo(output: Path, *, seed: int, scenes: int, keyframes: int, overwrite:
     Raises:
         SynclError: if the output folder is in use or an option is out of range.
     """
+    if not 1 <= scenes <= MINI_SCENES[1]:
+        raise SynclError(f"scenes: {scenes} is not between 1 and {MINI_SCENES[1]}")
     config = WorldConfig(train_scenes=0, val_scenes=scenes, keyframes=keyframes, seed=seed)
     refuse_to_overwrite(output, overwrite)
     console = Console(stderr=True, highlight=False, soft_wrap=True)

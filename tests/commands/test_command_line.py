@@ -1,0 +1,67 @@
+"""The command line as a user meets it: help, errors, exit codes, light imports."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from syncl.commands.main import COMMANDS, main
+
+
+def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "syncl", *arguments], capture_output=True, text=True)
+
+
+def test_help_lists_every_command():
+    finished = call("--help")
+    assert finished.returncode == 0
+    assert all(name in finished.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_help_of_every_command_describes_its_options(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([name, "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert f"usage: syncl {name}" in text and len(text.splitlines()) > 3
+
+
+def test_help_takes_less_than_a_second():
+    begin = time.process_time()
+    children = time.perf_counter()
+    finished = call("train", "--help")
+    assert finished.returncode == 0
+    # Wall time is not to be trusted on a busy machine; what costs time is importing torch, tested below.
+    assert time.perf_counter() - children < 20 and time.process_time() - begin < 1
+
+
+@pytest.mark.parametrize("module", ["syncl", "syncl.commands.main", "syncl.evaluation"])
+def test_light_imports_do_not_pull_in_torch(module):
+    heavy = ("torch", "cv2", "av", "matplotlib")
+    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert finished.stdout.strip() == "[]", finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["dance"], "there is no command 'dance'"),
+        (["train", "nonsense", "--data", "nowhere", "--output", "out"], "there is no recipe 'nonsense'"),
+        (["track", "missing.safetensors", "--data", "nowhere", "--output", "r.json"], "nowhere"),
+        (["evaluate", "missing.json", "--data", "nowhere"], "nowhere"),
+        (["render", "missing.json", "--data", "nowhere", "--output", "v.mp4"], "nowhere"),
+        (["generate", "out", "--keyframes", "0"], "keyframes"),
+        (["demo", "--scenes", "5", "--output", "out"], "scenes"),
+    ],
+)
+def test_errors_name_the_problem_without_a_traceback(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error
+    assert "Traceback" not in error and not list(tmp_path.iterdir())

@@ -1,0 +1,118 @@
+"""The whole way once, as the README shows it, on a tiny world: images to tracks, figures and pictures."""
+
+import json
+from pathlib import Path
+
+import av
+import pytest
+
+from syncl.commands.evaluate import evaluate
+from syncl.commands.generate import generate
+from syncl.commands.recipes import recipes
+from syncl.commands.render import render
+from syncl.commands.track import track
+from syncl.commands.train import train
+from syncl.errors import SynclError
+from syncl.recipes import RECIPES
+
+SMALL = ("model.input.image_size=[64,96]", "training.steps=2", "training.data.batch_size=1")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("pipeline")
+    generate(
+        root / "world", train_scenes=1, val_scenes=2, keyframes=4, width=96, height=64, seed=4, workers=1
+    )
+    train("detr3d_synthetic", data=root / "world", output=root / "detector", set=SMALL)
+    train(
+        "mutr3d_detr3d_synthetic_syncl",
+        data=root / "world",
+        output=root / "tracker",
+        init=root / "detector" / "model.safetensors",
+        # Barely trained scores lie near the prior; births must happen all the same.
+        set=(
+            *SMALL,
+            "model.tracker.birth_score=0.012",
+            "model.tracker.keep_score=0.01",
+            "model.tracker.output_score=0.01",
+        ),
+    )
+    track(root / "tracker" / "model.safetensors", data=root / "world", output=root / "results.json")
+    return root
+
+
+def test_tracks_are_a_valid_submission_and_get_official_figures(folder):
+    results = json.loads((folder / "results.json").read_text())
+    assert results["meta"]["use_camera"] and len(results["results"]) == 8
+    boxes = [box for sample in results["results"].values() for box in sample]
+    assert boxes and {"tracking_id", "tracking_name", "tracking_score"} <= boxes[0].keys()
+    for sample in results["results"].values():
+        identities = [box["tracking_id"] for box in sample]
+        assert len(identities) == len(set(identities))
+    evaluate(folder / "results.json", data=folder / "world", output=folder / "metrics.json")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert 0 <= metrics["amota"] <= 1 and set(metrics["label_metrics"]["amota"]) >= {"car", "pedestrian"}
+
+
+def test_tracking_again_gives_the_same_bytes(folder):
+    track(folder / "tracker" / "model.safetensors", data=folder / "world", output=folder / "again.json")
+    assert (folder / "again.json").read_bytes() == (folder / "results.json").read_bytes()
+
+
+def test_detections_of_a_detector_and_of_a_trackers_detector(folder):
+    for name in ("detector", "tracker"):
+        output = folder / f"{name}_detections.json"
+        track(folder / name / "model.safetensors", data=folder / "world", output=output, task="detection")
+        evaluate(output, data=folder / "world", task="detection", output=folder / f"{name}.json")
+        assert 0 <= json.loads((folder / f"{name}.json").read_text())["mean_ap"] <= 1
+
+
+def test_a_detector_alone_cannot_track(folder):
+    with pytest.raises(SynclError, match=r"cannot track.*--task detection"):
+        track(folder / "detector" / "model.safetensors", data=folder / "world", output=folder / "x.json")
+    assert not (folder / "x.json").exists()
+
+
+def test_results_become_a_video_and_a_picture(folder):
+    render(folder / "results.json", data=folder / "world", output=folder / "tracks.mp4", min_score=0.0)
+    render(
+        folder / "results.json", data=folder / "world", output=folder / "frame.png", frame=2, min_score=0.0
+    )
+    with av.open(str(folder / "tracks.mp4")) as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+        assert sum(1 for _ in container.decode(video=0)) == 8
+    assert (folder / "frame.png").stat().st_size > 1000
+
+
+def test_results_are_not_overwritten_unasked(folder):
+    before = (folder / "results.json").read_bytes()
+    model = folder / "tracker" / "model.safetensors"
+    with pytest.raises(SynclError, match=r"results\.json: this file already exists.*--overwrite"):
+        track(model, data=folder / "world", output=folder / "results.json")
+    assert (folder / "results.json").read_bytes() == before
+
+
+def test_a_truncated_model_is_named(folder):
+    whole = (folder / "tracker" / "model.safetensors").read_bytes()
+    (folder / "half.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SynclError, match=r"half\.safetensors: not a complete safetensors file"):
+        track(folder / "half.safetensors", data=folder / "world", output=folder / "y.json")
+
+
+def test_validation_during_training_is_logged(folder):
+    train(
+        "mutr3d_detr3d_synthetic",
+        data=folder / "world",
+        output=folder / "validated",
+        set=(*SMALL, "training.validate_every=2", "training.validation_scenes=1"),
+    )
+    lines = [json.loads(line) for line in (folder / "validated" / "log.jsonl").read_text().splitlines()]
+    (validation,) = [line for line in lines if line["group"] == "validation"]
+    assert validation["step"] == 2 and 0 <= validation["amota"] <= 1
+
+
+def test_recipes_are_listed(capsys):
+    recipes()
+    printed = capsys.readouterr().out
+    assert all(name[:12] in printed for name in RECIPES)

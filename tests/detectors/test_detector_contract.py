@@ -1,0 +1,139 @@
+"""What every detector promises, on the small models."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from syncl.detectors import ProposalConfig
+from syncl.errors import SynclError
+from syncl.recipes.synthetic import small_detr3d, small_petr
+from syncl.structures import CameraRig, Frame
+
+HEIGHT, WIDTH = 64, 96
+DETECTORS = {"detr3d": small_detr3d, "petr": small_petr}
+
+
+def make_frame(cameras: int = 6, height: int = HEIGHT, width: int = WIDTH) -> Frame:
+    generator = torch.Generator().manual_seed(0)
+    angles = torch.arange(cameras, dtype=torch.float64) * (2 * torch.pi / cameras)
+    extrinsics = torch.zeros(cameras, 4, 4, dtype=torch.float64)
+    extrinsics[:, 0, 0], extrinsics[:, 0, 1] = angles.sin(), -angles.cos()
+    extrinsics[:, 1, 2], extrinsics[:, 1, 3], extrinsics[:, 3, 3] = -1, 1.5, 1
+    extrinsics[:, 2, 0], extrinsics[:, 2, 1] = angles.cos(), angles.sin()
+    intrinsics = torch.tensor([[60.0, 0, width / 2], [0, 60, height / 2], [0, 0, 1]], dtype=torch.float64)
+    rig = CameraRig(
+        tuple(f"CAM_{i}" for i in range(cameras)), intrinsics.repeat(1, cameras, 1, 1), extrinsics[None]
+    )
+    return Frame(
+        torch.randint(0, 256, (1, cameras, 3, height, width), generator=generator).to(torch.uint8),
+        rig,
+        torch.ones(1, cameras, dtype=torch.bool),
+        torch.tensor([height, width]).repeat(1, cameras, 1),
+        torch.eye(4, dtype=torch.float64)[None],
+        torch.ones(1, dtype=torch.float64),
+        ("scene",),
+        ("sample",),
+    )
+
+
+def build(kind: str, **changes):
+    torch.manual_seed(0)
+    return dataclasses.replace(DETECTORS[kind](), **changes).build().eval()
+
+
+@torch.no_grad()
+def predict(detector, frame):
+    features = detector.encode(frame)
+    return detector.decode(detector.initial_queries(features), features)[0]
+
+
+@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("size", [(64, 96), (96, 160)])
+def test_shapes(kind, size):
+    detector = build(kind)
+    predictions = predict(detector, make_frame(6, *size))
+    layers, queries = detector.config.layers, detector.query_count
+    assert predictions.logits.shape == (layers, 1, queries, 10)
+    assert predictions.codes.shape == (layers, 1, queries, 10)
+    assert torch.isfinite(predictions.codes).all()
+    low, high = torch.tensor(detector.config.point_range).view(2, 3)
+    assert (predictions.codes[..., :3] >= low).all() and (predictions.codes[..., :3] <= high).all()
+
+
+@pytest.mark.parametrize("kind", DETECTORS)
+def test_a_missing_camera_is_a_mask(kind):
+    detector = build(kind)
+    frame = make_frame()
+    valid = frame.camera_valid.clone()
+    valid[0, 2] = False
+    with_hole = dataclasses.replace(frame, camera_valid=valid)
+    images = frame.images.clone()
+    images[0, 2] = 255
+    other_pixels = dataclasses.replace(with_hole, images=images)
+    masked = predict(detector, with_hole)
+    assert torch.allclose(masked.logits, predict(detector, other_pixels).logits, atol=1e-5)
+    assert not torch.allclose(masked.logits, predict(detector, frame).logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", DETECTORS)
+def test_no_camera_at_all_gives_finite_numbers(kind):
+    frame = make_frame()
+    blind = dataclasses.replace(frame, camera_valid=torch.zeros_like(frame.camera_valid))
+    assert torch.isfinite(predict(build(kind), blind).codes).all()
+
+
+@pytest.mark.parametrize("cameras", [1, 4, 8])
+@pytest.mark.parametrize("kind", DETECTORS)
+def test_any_number_of_cameras(kind, cameras):
+    changes = {"cameras": cameras} if kind == "detr3d" else {}
+    assert predict(build(kind, **changes), make_frame(cameras)).logits.shape[2] == 96
+
+
+def test_detr3d_names_the_cameras_it_has_no_weights_for():
+    with pytest.raises(SynclError, match=r"weights for 6 cameras, the frame has 4 \(CAM_0, "):
+        predict(build("detr3d"), make_frame(4))
+
+
+@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("damage", [float("nan"), 0.0])
+def test_a_bad_calibration_names_sample_and_camera(kind, damage):
+    frame = make_frame()
+    frame.rig.image_from_camera[0, 3, 0, 0] = damage
+    with pytest.raises(SynclError, match="sample sample, camera CAM_3: the calibration is not usable"):
+        predict(build(kind), frame)
+
+
+@pytest.mark.parametrize("kind", DETECTORS)
+def test_images_must_fit_the_stride(kind):
+    with pytest.raises(SynclError, match=r"60 x 96 pixels cannot be used.*divisible by 8"):
+        predict(build(kind), make_frame(6, 60, 96))
+
+
+def test_permuting_cameras_does_not_change_petr_up_to_its_camera_encoding():
+    # DETR3D has weights of its own for each camera; sampling itself must not care about the order.
+    detector = build("detr3d")
+    frame = make_frame()
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    rig = CameraRig(
+        tuple(frame.rig.names[i] for i in order),
+        frame.rig.image_from_camera[:, order],
+        frame.rig.camera_from_vehicle[:, order],
+    )
+    permuted = dataclasses.replace(frame, images=frame.images[:, order], rig=rig)
+    # With equal weights for all cameras (their initial state) the order does not matter.
+    first, second = predict(detector, frame), predict(detector, permuted)
+    assert torch.allclose(first.logits[0, 0, 64:], second.logits[0, 0, 64:], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", DETECTORS)
+def test_too_many_proposals_are_refused(kind):
+    with pytest.raises(SynclError, match=r"proposals.count=97 exceeds the 96 object queries"):
+        build(kind, proposals=ProposalConfig(count=97))
+
+
+@pytest.mark.parametrize("kind", DETECTORS)
+def test_without_proposals_the_published_form_works(kind):
+    detector = build(kind, proposals=None)
+    assert detector.proposal_head is None
+    assert torch.isfinite(predict(detector, make_frame()).codes).all()
