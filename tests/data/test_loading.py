@@ -5,6 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate.data_loader import prepare_data_loader
@@ -128,6 +129,27 @@ def test_loader_is_reproducible_with_and_without_workers(dataset: ClipDataset) -
     # Five clips make two full batches.
     assert len(alone) == len(helped) == 2
     assert all(same(a, b) for a, b in zip(alone, helped))
+
+
+def test_workers_decode_although_opencv_has_used_threads(tiny: Any, tmp_path: Path) -> None:
+    """OpenCV's threads do not survive a fork; workers would wait for them for ever."""
+    import cv2
+
+    # Large enough for OpenCV to share the work among threads.
+    picture = np.random.default_rng(0).integers(0, 255, (720, 1280, 3), dtype=np.uint8)
+    encoded = cv2.imencode(".jpg", picture)[1].tobytes()
+    root = tiny.write(tmp_path)
+    for record in tiny.tables["sample_data"]:
+        if "CAM" in record["filename"]:
+            record["width"], record["height"] = 1280, 720
+            (root / record["filename"]).write_bytes(encoded)
+    tiny.write(root, images=False)
+    dataset = open_clips(root)
+    cv2.setNumThreads(4)
+    cv2.resize(picture, (901, 501), interpolation=cv2.INTER_AREA)
+    loader = clip_loader(dataset, 1, seed=5, workers=1)
+    loader.timeout = 30
+    assert next(iter(loader)).length == 2
 
 
 def test_loader_resumes_in_the_middle(dataset: ClipDataset) -> None:

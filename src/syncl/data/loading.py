@@ -147,7 +147,8 @@ def clip_loader(
         dataset: where clips come from.
         batch_size: B, for each process.
         seed: of the order, if no sampler is given.
-        workers: reading processes; 0 reads in the caller.
+        workers: reading processes; 0 reads in the caller. With workers, OpenCV is limited to one thread in
+            this process too, since its threads do not survive the fork.
         pin_memory: page-locked batches, for copies to a GPU in the background.
         sampler: the order; one epoch from the start if None.
         prefetch: batches each worker keeps ready.
@@ -159,6 +160,8 @@ def clip_loader(
         raise SynclError(
             f"{len(dataset)} clips do not fill a batch of {batch_size}; use more scenes or a smaller batch"
         )
+    if workers:
+        _stop_opencv_threads()
     # A generator of its own: the loader would otherwise advance torch's global one at every start.
     generator = torch.Generator()
     generator.manual_seed(seed)
@@ -171,7 +174,6 @@ def clip_loader(
         pin_memory=pin_memory,
         drop_last=True,
         generator=generator,
-        worker_init_fn=_limit_worker_threads if workers else None,
         persistent_workers=workers > 0,
         prefetch_factor=prefetch if workers else None,
     )
@@ -194,8 +196,12 @@ def steps_per_epoch(clips: int, batch_size: int, processes: int = 1) -> int:
     return math.ceil(clips / (batch_size * processes))
 
 
-def _limit_worker_threads(_worker: int) -> None:
-    """One OpenCV thread a worker: the workers themselves are the parallelism."""
+def _stop_opencv_threads() -> None:
+    """Let OpenCV work in the calling thread only, from now on.
+
+    A worker forked from a process in which OpenCV has started threads of its own waits for ever for threads
+    that do not exist in it. Workers inherit the setting; they themselves are the parallelism.
+    """
     import cv2
 
     cv2.setNumThreads(1)
