@@ -27,10 +27,10 @@ class Change:
 
 
 KEEP = Change(lambda tensor: tensor, lambda tensor: tensor)
-# A 1x1 convolution's weight [O, I, 1, 1] and a linear layer's [O, I].
+# A 1x1 convolution's weight [O, I, 1, 1] and a linear layer's [O, I]; biases are equal.
 POINTWISE = Change(
     lambda tensor: tensor[..., 0, 0] if tensor.dim() == 4 and tensor.shape[2:] == (1, 1) else tensor,
-    lambda tensor: tensor[..., None, None],
+    lambda tensor: tensor[..., None, None] if tensor.dim() == 2 else tensor,
 )
 
 

@@ -10,8 +10,12 @@ from syncl.layers.numerics import inverse_sigmoid
 
 
 def depth_bins(count: int, start_m: float, end_m: float) -> Tensor:
-    """Linearly increasing depths [Z] float64, metres: bin i is start + step i (i + 1)."""
-    index = torch.arange(count, dtype=torch.float64)
+    """Linearly increasing depths [Z] float32, metres: bin i is start + step i (i + 1).
+
+    Rounded to float32 at every step, as the original does: far bins differ by micrometres from exact ones,
+    which sharp attention turns into relative differences above 1e-4.
+    """
+    index = torch.arange(count, dtype=torch.float32)
     step = (end_m - start_m) / (count * (count + 1))
     return start_m + step * index * (index + 1)
 

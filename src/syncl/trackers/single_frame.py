@@ -18,20 +18,25 @@ class SingleFrameConfig:
     Attributes:
         max_objects: how many (query, class) pairs are reported a frame.
         output_range_m: objects whose centre lies beyond +-this in x or y are not reported.
+        output_height_m: the same for z.
     """
 
     max_objects: int = 300
     output_range_m: float = 61.2
+    output_height_m: float = 10.0
 
     def build(self, detector: Detector) -> "SingleFrame":
         """Build the module around a detector."""
         return SingleFrame(detector, self)
 
 
-def best_pairs(predictions: Predictions, max_objects: int, output_range_m: float) -> Objects:
+def best_pairs(
+    predictions: Predictions, max_objects: int, output_range_m: float, output_height_m: float
+) -> Objects:
     """The highest scoring (query, class) pairs of the last layer, as DETR-style detectors decode.
 
-    One query can give several labelled boxes. Identities are -1.
+    One query can give several labelled boxes. Pairs are chosen before the range is looked at, so there may be
+    fewer valid ones than asked for. Identities are -1.
     """
     scores = predictions.logits[-1].sigmoid()
     streams, _, classes = scores.shape
@@ -40,6 +45,7 @@ def best_pairs(predictions: Predictions, max_objects: int, output_range_m: float
     rows = flat // classes
     boxes = decode_boxes(predictions.codes[-1]).gather(1, rows[..., None].expand(-1, -1, 9))
     valid = (boxes[..., :2].abs() <= output_range_m).all(-1) & (top > 0)
+    valid = valid & (boxes[..., 2].abs() <= output_height_m)
     identities = torch.full((streams, top.shape[1]), -1, dtype=torch.int64, device=top.device)
     return Objects(boxes, flat % classes, top, identities, valid)
 
@@ -59,7 +65,11 @@ class SingleFrame(Tracker):
         predictions: Predictions,
     ) -> tuple[Objects, TrackState]:
         """Objects are the best (query, class) pairs."""
-        return best_pairs(predictions, self.config.max_objects, self.config.output_range_m), state
+        config = self.config
+        objects = best_pairs(
+            predictions, config.max_objects, config.output_range_m, config.output_height_m
+        )
+        return objects, state
 
     def carry_supervised(
         self,
