@@ -13,7 +13,7 @@ from accelerate.utils import set_seed
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from syncl.data.loading import ResumableSampler, clip_loader
+from syncl.data.loading import ResumableSampler, clip_loader, readable_errors
 from syncl.data.nuscenes.dataset import ClipDataset
 from syncl.errors import SynclError
 from syncl.files import atomic_write
@@ -168,7 +168,7 @@ def clips(
         pin_memory=accelerator.device.type == "cuda",
         sampler=ResumableSampler.from_position(len(dataset), config.seed, position),
     )
-    yield from prepare_data_loader(
+    prepared = prepare_data_loader(
         loader,
         accelerator.device,
         num_processes=accelerator.num_processes,
@@ -176,12 +176,14 @@ def clips(
         put_on_device=True,
         even_batches=False,
     )
+    yield from readable_errors(prepared)
 
 
 def mean_losses(pending: list[dict[str, Tensor]]) -> dict[str, float]:
     """Means over steps and processes, in one transfer."""
     names = sorted({name for values in pending for name in values})
-    table = torch.stack([torch.stack([v.get(n, torch.zeros(())).float() for n in names]) for v in pending])
+    zero = torch.zeros((), device=pending[0]["total"].device)
+    table = torch.stack([torch.stack([v.get(n, zero).float() for n in names]) for v in pending])
     means = mean_over_processes(table.mean(0)).tolist()
     return dict(zip(names, means))
 
