@@ -64,7 +64,7 @@ def test_scenes_by_choice(dataset: Any):
         (
             "sample_annotation",
             lambda r: r[0].update(attribute_tokens=["zz"]),
-            "an attribute the metrics do not",
+            "an unknown attribute",
         ),
         (
             "sample_annotation",

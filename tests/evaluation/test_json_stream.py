@@ -8,7 +8,7 @@ import pytest
 
 from syncl.errors import SynclError
 from syncl.evaluation import json_stream
-from syncl.evaluation.json_stream import convert_records, convert_results
+from syncl.evaluation.json_stream import convert_records, convert_results, find_records
 
 BOX = {
     "translation": [1.5, 2, 3],
@@ -94,3 +94,25 @@ def test_of_a_repeated_sample_the_last_list_counts(tmp_path: Path):
     path = tmp_path / "results.json"
     path.write_text('{"meta": {}, "results": {"t": [{"a": 1}], "t": [{"a": 2}]}}')
     assert convert_results(path, dict, in_pieces=False)[1] == [{"t": [{"a": 2}]}]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_finding_records_equals_reading_all(tmp_path: Path, indent: int | None):
+    tables = {
+        "flat": [{"token": f"t{n}", "kind": f"k{n % 7}", "list": [n, 2.5]} for n in range(200)],
+        "linked": [{"token": f"t{n}", "next": f"t{n + 1}", "kind": f"k{n % 7}"} for n in range(200)],
+        "nested": [{"part": {"a": n}, "token": f"t{n}", "more": [{"kind": "k3"}]} for n in range(200)],
+        "odd": [{"token": f"t{n}", "kind": 'a "token": "t5" {'} for n in range(200)] + [{"other": 1}],
+        "accents": [{"token": f"t{n}", "kind": "é"} for n in range(200)],
+    }
+    wanted = {"t5", "t6", "t77", "t199", "k3"}
+    for name, rows in tables.items():
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(rows, indent=indent, ensure_ascii=False), encoding="utf-8")
+        # Fields of nested objects are not told from the record's own: nuScenes has none.
+        for field in ("token",) if name == "nested" else ("token", "kind"):
+            expected = [row for row in rows if row.get(field) in wanted]
+            assert find_records(path, field, wanted) == expected, (name, field)
+    path.write_text(json.dumps(tables["flat"])[:-20])
+    with pytest.raises(SynclError, match="truncated JSON"):
+        find_records(path, "token", wanted)

@@ -18,8 +18,8 @@ def evaluated_boxes(boxes: EvaluationBoxes, samples: Samples, racks: Racks) -> E
     """
     offset = boxes.center[:, :2] - samples.ego_xy[boxes.sample]
     near = np.sqrt(offset[:, 0] ** 2 + offset[:, 1] ** 2) < _REACH_M[boxes.label]
-    kept = boxes.select(near & (boxes.points != 0))
-    return kept.select(~_parked(kept, racks)) if len(racks.sample) else kept
+    kept = near & (boxes.points != 0)
+    return boxes.select(kept & ~_parked(boxes, racks))
 
 
 def _parked(boxes: EvaluationBoxes, racks: Racks) -> Bools:

@@ -14,7 +14,7 @@ from syncl.errors import SynclError
 from syncl.evaluation.boxes import Bools, EvaluationBoxes, Floats, GroundTruth, Ints, Racks, Samples
 from syncl.evaluation.columns import ColumnError, strict_vectors
 from syncl.evaluation.constants import ATTRIBUTE_NAMES, DETECTION_NAMES, NAME_OF_CATEGORY, RACK_CATEGORY
-from syncl.evaluation.json_stream import Record, convert_records
+from syncl.evaluation.json_stream import Record, convert_records, find_records
 
 T = TypeVar("T")
 
@@ -62,6 +62,14 @@ def _converted(path: Path, convert: Callable[[list[Record]], T]) -> list[T]:
         raise SynclError(f"{path}: a record lacks the field {error.args[0]!r}") from error
 
 
+def _found(path: Path, field: str, wanted: Collection[str], *names: str) -> list[tuple[Any, ...]]:
+    """Some fields of the rows of a table whose `field` is one of the `wanted` values."""
+    try:
+        return list(map(itemgetter(*names), find_records(path, field, wanted)))
+    except KeyError as error:
+        raise SynclError(f"{path}: a record lacks the field {error.args[0]!r}") from error
+
+
 def _fields(path: Path, *names: str, where: Callable[[Record], bool] = lambda _: True) -> list[Any]:
     """Some fields of the rows of a table: tuples, or values where only one field is asked for."""
     pick = itemgetter(*names)
@@ -93,27 +101,22 @@ def _ego_positions(tables: Path, tokens: tuple[str, ...]) -> Floats:
         _fields(tables / "calibrated_sensor.json", "token", where=lambda r: r["sensor_token"] in lidars)
     )
     wanted = set(tokens)
-    pose_of_sample: dict[str, str] = dict(
-        _fields(
-            tables / "sample_data.json",
-            "sample_token",
-            "ego_pose_token",
-            where=lambda r: (
-                r["is_key_frame"]
-                and r["calibrated_sensor_token"] in calibrations
-                and r["sample_token"] in wanted
-            ),
-        )
+    path = tables / "sample_data.json"
+    sweeps = _found(
+        path, "calibrated_sensor_token", calibrations, "sample_token", "ego_pose_token", "is_key_frame"
     )
+    pose_of_sample: dict[str, str] = {
+        sample: pose for sample, pose, is_key_frame in sweeps if is_key_frame and sample in wanted
+    }
     for token in tokens:
         if token not in pose_of_sample:
             raise SynclError(
-                f"{tables / 'sample_data.json'}: sample {token} has no key frame of LIDAR_TOP, from whose "
+                f"{path}: sample {token} has no key frame of LIDAR_TOP, from whose "
                 "vehicle pose distances are measured (camera-only data needs the record too)"
             )
     poses = set(pose_of_sample.values())
     position_of_pose: dict[str, list[float]] = dict(
-        _fields(tables / "ego_pose.json", "token", "translation", where=lambda r: r["token"] in poses)
+        _found(tables / "ego_pose.json", "token", poses, "token", "translation")
     )
     try:
         positions = [position_of_pose[pose_of_sample[token]] for token in tokens]
@@ -265,18 +268,19 @@ def _instance_kinds(tables: Path) -> dict[str, int]:
 def _attributes(tables: Path, tokens: list[str], attributes: list[list[str]], known: Bools) -> Ints:
     """Index of each annotation's only attribute [N], -1 for none."""
     index_of_token = {
-        token: ATTRIBUTE_NAMES.index(name) if name in ATTRIBUTE_NAMES else None
+        token: ATTRIBUTE_NAMES.index(name)
         for token, name in _fields(tables / "attribute.json", "token", "name")
+        if name in ATTRIBUTE_NAMES
     }
-    column = np.full(len(tokens), -1, np.int64)
-    for row, (names, evaluated) in enumerate(zip(attributes, known.tolist())):
-        if not evaluated or not names:
-            continue
-        index = index_of_token.get(names[0])
-        if len(names) > 1 or index is None:
-            what = "more than one attribute" if len(names) > 1 else "an attribute the metrics do not know"
-            raise SynclError(f"{tables / 'sample_annotation.json'}: annotation {tokens[row]} has {what}")
-        column[row] = index
+    unknown = -2
+    column = np.array(
+        [index_of_token.get(names[0], unknown) if names else -1 for names in attributes], np.int64
+    )
+    several = np.array(list(map(len, attributes)), np.int64) > 1
+    for bad, what in ((several, "more than one attribute"), (column == unknown, "an unknown attribute")):
+        if (known & bad).any():
+            token = tokens[int((known & bad).argmax())]
+            raise SynclError(f"{tables / 'sample_annotation.json'}: annotation {token} has {what}")
     return column
 
 

@@ -8,7 +8,7 @@ is parsed in one go instead.
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -21,8 +21,9 @@ T = TypeVar("T")
 Record = dict[str, Any]
 """One JSON object of a table, or one box of a results file."""
 
-_PIECE_BYTES = 8 << 20
-_WINDOW_BYTES = 1 << 19
+# Small enough for what is parsed from a piece to stay in the processor's cache.
+_PIECE_BYTES = 1 << 20
+_WINDOW_BYTES = 1 << 14
 
 # Between two members of "results": the end of a list, a comma, a key, the beginning of a list of objects.
 _MEMBER_BOUNDARY = re.compile(rb'\]\s*(,)\s*(?="(?:[^"\\]|\\.)*"\s*:\s*\[\s*[{\]])')
@@ -49,6 +50,47 @@ def convert_records(path: Path, convert: Callable[[list[Record]], T]) -> list[T]
         ]
     except _GuessError:
         return [convert(_checked_records(_whole(path), path))]
+
+
+def find_records(path: Path, field: str, wanted: Collection[str]) -> list[Record]:
+    """The records of a JSON array file whose string `field` has one of the `wanted` values, in file order.
+
+    Only these records are parsed, for tables of which few are needed. That takes flat records and values that
+    are found nowhere else in them; where the outcome shows otherwise, the whole file is parsed.
+
+    Raises:
+        SynclError: if the file is missing, is not valid JSON or is not a list of objects.
+    """
+    values = frozenset(wanted)
+    try:
+        return [record for piece in _record_pieces(path) for record in _matching(piece, field, values)]
+    except _GuessError:
+        pieces = convert_records(path, lambda rows: [row for row in rows if row.get(field) in values])
+    return [record for piece in pieces for record in piece]
+
+
+def _matching(piece: bytes, field: str, values: frozenset[str]) -> list[Record]:
+    """The flat records of a piece whose `field` has one of `values`."""
+    text = piece.strip()
+    if text and not (text.startswith(b"{") and text.endswith(b"}")):
+        raise _GuessError
+    try:
+        candidates = re.findall(rf'"{re.escape(field)}"\s*:\s*"([^"\\]*)"', piece.decode("ascii"))
+    except UnicodeDecodeError:
+        raise _GuessError from None
+    expected = [value for value in candidates if value in values]
+    texts: list[bytes] = []
+    position = 0
+    for value in expected:
+        position = piece.find(b'"%s"' % value.encode(), position)
+        end = piece.find(b"}", position)
+        texts.append(piece[piece.rfind(b"{", 0, position) : end + 1])
+        position = end
+    records = _parse(b"[" + b",".join(texts) + b"]")
+    if [record.get(field) for record in records] != expected:
+        raise _GuessError
+    found: list[Record] = records
+    return found
 
 
 def convert_results(

@@ -193,18 +193,18 @@ class _Reader:
 
     def _check_values(self, piece: _Piece) -> None:
         """Raises for values of the right form that cannot be scored."""
-        length = np.linalg.norm(piece.rotation, axis=1)
+        zero = ~piece.rotation.any(axis=1)
         rules: tuple[tuple[str, Any, str], ...] = (
-            ("translation", np.isnan(piece.center).any(axis=1), "is nan"),
-            ("size", np.isnan(piece.size).any(axis=1), "is nan"),
-            ("size", (piece.size <= 0).any(axis=1), "must be positive (width, length, height in metres)"),
-            ("rotation", np.isnan(length), "is nan"),
-            ("rotation", length == 0, "is the zero quaternion; write (w, x, y, z)"),
+            ("translation", np.isnan(piece.center), "is nan"),
+            ("size", np.isnan(piece.size), "is nan"),
+            ("size", piece.size <= 0, "must be positive (width, length, height in metres)"),
+            ("rotation", np.isnan(piece.rotation), "is nan"),
+            ("rotation", zero, "is the zero quaternion; write (w, x, y, z)"),
             (f"{self.task}_score", ~np.isfinite(piece.score), "must be a finite number"),
         )
         for field, bad, what in rules:
             if bad.any():
-                row = int(bad.argmax())
+                row = int(np.nonzero(bad)[0][0])
                 position = int(np.searchsorted(np.cumsum(piece.counts), row, side="right"))
                 number = row - int(piece.counts[:position].sum())
                 raise self._error(piece.tokens[position], number, field, what)
@@ -259,10 +259,10 @@ def _integers(values: Iterable[int], count: int) -> Ints:
 
 def _remarks(boxes: EvaluationBoxes, samples: Samples, task: Task) -> tuple[str, ...]:
     """Sentences about what was accepted though it looks wrong, with counts."""
-    length = np.linalg.norm(boxes.rotation, axis=1)
+    squared_length = np.einsum("ij,ij->i", boxes.rotation, boxes.rotation)
+    no_unit = np.abs(squared_length - 1) > 2 * _UNIT_TOLERANCE
     counts = {
-        "boxes with a rotation that is not a unit quaternion (normalised)": np.abs(length - 1)
-        > _UNIT_TOLERANCE,
+        "boxes with a rotation that is not a unit quaternion (normalised)": no_unit,
         "boxes with a velocity that is nan or infinite": ~np.isfinite(boxes.velocity).all(axis=1),
         "boxes with an infinite centre (out of range, dropped)": np.isinf(boxes.center).any(axis=1),
         "boxes with an infinite size": np.isinf(boxes.size).any(axis=1),
