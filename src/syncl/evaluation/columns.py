@@ -40,7 +40,7 @@ def strict_vectors(
     except TypeError:
         raise ColumnError from None
     total = sum(widths.values())
-    if not set(map(type, flat)) <= _NUMBERS:
+    if not _are_numbers(flat):
         strict = total - widths.get(nullable, 0)
         for place in range(total):
             allowed = _NUMBERS if place < strict else _NUMBERS_AND_NULL
@@ -56,9 +56,18 @@ def strict_scalars(values: list[Any]) -> Floats:
     Raises:
         ColumnError: if a value is not a number.
     """
-    if not set(map(type, values)) <= _NUMBERS:
+    if not _are_numbers(values):
         raise ColumnError
     return _array(values)
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    """Whether all values are numbers; adding them up is the quickest way to find one that is not."""
+    try:
+        sum(values)
+    except (TypeError, OverflowError):
+        return False
+    return True
 
 
 def _array(values: list[Any]) -> Floats:

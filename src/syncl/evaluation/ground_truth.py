@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count, repeat
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -180,12 +180,12 @@ def _read_annotations(tables: Path, samples: Samples, velocities: bool) -> tuple
     )
     kind_of_instance = _instance_kinds(tables)
     try:
-        kind = np.array([kind_of_instance[instance] for instance in instances], np.int64)
+        kind = np.fromiter(map(kind_of_instance.__getitem__, instances), np.int64, len(instances))
     except KeyError as error:
         raise SynclError(f"{path}: instance {error.args[0]!r} is not in instance.json") from error
     known = kind >= 0
     _check_boxes(path, tokens, known, {"translation": center, "size": size, "rotation": rotation})
-    number_of_instance = {token: number for number, token in enumerate(dict.fromkeys(instances))}
+    number_of_instance = dict(zip(dict.fromkeys(instances), count()))
     velocity = np.full((len(tokens), 2), np.nan)
     if velocities:
         velocity = _velocities(path, pieces, center, samples.timestamp_us[sample])
@@ -199,7 +199,7 @@ def _read_annotations(tables: Path, samples: Samples, velocities: bool) -> tuple
         points=np.array(_joined(piece.points for piece in pieces), np.int64),
         score=np.full(len(tokens), -1.0),
         attribute=_attributes(tables, tokens, _joined(piece.attributes for piece in pieces), known),
-        identity=np.array([number_of_instance[instance] for instance in instances], np.int64),
+        identity=np.fromiter(map(number_of_instance.__getitem__, instances), np.int64, len(instances)),
         matched_sample=sample,
     )
     rack = kind == _RACK
@@ -286,13 +286,13 @@ def _attributes(tables: Path, tokens: list[str], attributes: list[list[str]], kn
 
 def _velocities(path: Path, pieces: list[_AnnotationPiece], center: Floats, timestamp_us: Ints) -> Floats:
     """Velocities [N, 2] by differences of neighbouring annotations, nan where missing or too far apart."""
-    row_of_token = {token: row for row, token in enumerate(_joined(piece.tokens for piece in pieces))}
+    row_of_token = dict(zip(_joined(piece.tokens for piece in pieces), count()))
     own = np.arange(len(timestamp_us))
     neighbours: list[Ints] = []
     for column in (_joined(piece.previous for piece in pieces), _joined(piece.next for piece in pieces)):
-        rows = np.array([row_of_token.get(token, -1) if token else -2 for token in column], np.int64)
-        if (rows == -1).any():
-            missing = column[int((rows == -1).argmax())]
+        rows = np.fromiter(map(row_of_token.get, column, repeat(-1)), np.int64, len(column))
+        if int((rows < 0).sum()) > column.count(""):
+            missing = next(token for token in column if token and token not in row_of_token)
             raise SynclError(f"{path}: no annotation {missing!r}, which a neighbour in the same scene names")
         neighbours.append(rows)
     has_previous, has_next = (rows >= 0 for rows in neighbours)
