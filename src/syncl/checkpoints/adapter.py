@@ -79,13 +79,17 @@ class Adapter(ABC):
         names = tuple(names)
         entries = self.entries(names, config)
         covered = {entry.ours for entry in entries}
-        lacking = [name for name in names if name not in covered and not _OURS_ALONE.fullmatch(name)]
+        lacking = self.lacking(name for name in names if name not in covered)
         if lacking:
             raise SynclError(
                 f"format {self.name} has no place for {', '.join(lacking[:5])} of this model; "
                 "check that the recipe is for this format"
             )
         return entries
+
+    def lacking(self, names: Iterable[str]) -> list[str]:
+        """Which of our parameters without entry ought to have one."""
+        return [name for name in names if not _OURS_ALONE.fullmatch(name)]
 
 
 def require_detector(adapter: Adapter, config: ModelConfig, *kinds: type) -> None:

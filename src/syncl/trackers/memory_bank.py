@@ -43,13 +43,15 @@ class MemoryBank(nn.Module):
             scores: [B, N]; only rows with a score above 0 are saved.
             memory: [B, N, S, D].
             memory_valid: [B, N, S] bool.
-            countdown: [B, N] int64 frames until a row is due (ignored in training).
+            countdown: [B, N] int64 frames until a row is due (neither used nor changed in training).
         """
         seen = scores > 0
-        save = seen if self.training else (countdown == 0) & seen
-        countdown = torch.where(countdown > 0, countdown - 1, countdown)
-        if not self.training:
-            countdown = countdown.masked_fill(save, SAVE_PERIOD)
+        if self.training:
+            save = seen
+        else:
+            save = (countdown == 0) & seen
+            countdown = torch.where(countdown > 0, countdown - 1, countdown)
+            countdown = torch.where(save, torch.full_like(countdown, SAVE_PERIOD), countdown)
         newest = self.save_projection(outputs)[:, :, None]
         shifted = torch.cat([memory[:, :, 1:], newest], dim=2)
         shifted_valid = torch.cat([memory_valid[:, :, 1:], torch.ones_like(memory_valid[:, :, :1])], dim=2)

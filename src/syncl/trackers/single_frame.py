@@ -66,9 +66,7 @@ class SingleFrame(Tracker):
     ) -> tuple[Objects, TrackState]:
         """Objects are the best (query, class) pairs."""
         config = self.config
-        objects = best_pairs(
-            predictions, config.max_objects, config.output_range_m, config.output_height_m
-        )
+        objects = best_pairs(predictions, config.max_objects, config.output_range_m, config.output_height_m)
         return objects, state
 
     def carry_supervised(

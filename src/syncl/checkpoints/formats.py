@@ -1,0 +1,23 @@
+"""All published checkpoint formats by name."""
+
+from syncl.checkpoints.adapter import Adapter
+from syncl.checkpoints.backbone_file import BackboneAdapter
+from syncl.checkpoints.detr3d import Detr3dAdapter
+from syncl.checkpoints.petr import PetrAdapter
+from syncl.checkpoints.pf_track import PfTrackAdapter
+from syncl.errors import SynclError
+
+_ADAPTERS: tuple[Adapter, ...] = (PetrAdapter(), Detr3dAdapter(), PfTrackAdapter(), BackboneAdapter())
+
+FORMATS: dict[str, Adapter] = {adapter.name: adapter for adapter in _ADAPTERS}
+
+
+def find_format(name: str) -> Adapter:
+    """The adapter of this name.
+
+    Raises:
+        SynclError: if there is none, with the names there are.
+    """
+    if name not in FORMATS:
+        raise SynclError(f"there is no checkpoint format {name!r}; formats: {', '.join(FORMATS)}")
+    return FORMATS[name]

@@ -1,0 +1,184 @@
+"""PETR against the original head, alone (`streampetr/petr_head`) and inside PF-Track's tracker."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from golden import Golden
+from heads import (
+    annotations_of,
+    check_boxes,
+    feed,
+    frame_of,
+    layer_count,
+    load_head,
+    published_codes,
+    sizes_in,
+    tiny_encoder,
+    train_frame,
+)
+from torch import Tensor, nn
+
+from syncl.checkpoints.adapter import Adapter
+from syncl.checkpoints.petr import PetrAdapter
+from syncl.checkpoints.pf_track import PfTrackAdapter
+from syncl.detectors import PetrConfig
+from syncl.detectors.base import PointRange
+from syncl.detectors.petr import Petr
+from syncl.geometry.mmdet3d import boxes_to_mmdet3d_0
+from syncl.layers.frustum import depth_bins, frustum_coordinates
+from syncl.layers.positional import encode_grid, encode_points
+from syncl.structures import Queries
+from syncl.trackers.single_frame import best_pairs
+
+OpenGolden = Callable[[str], Golden]
+
+
+@pytest.fixture(autouse=True)
+def no_gradients() -> Iterator[None]:
+    with torch.no_grad():
+        yield
+
+
+def _load(adapter: Adapter, golden: Golden, settings: dict[str, Any], query_count: int) -> Petr:
+    """The golden's head; `settings` are the original's."""
+    attention = settings["transformer"]["decoder"]["transformerlayers"]["attn_cfgs"][0]
+    weights = golden.state_dict()
+    hidden, dim = weights["transformer.decoder.layers.0.ffns.0.layers.0.0.weight"].shape
+    config = PetrConfig(
+        tiny_encoder(1, dim),
+        tuple(f"class_{index}" for index in range(len(weights["cls_branches.0.6.bias"]))),
+        queries=query_count,
+        dim=dim,
+        layers=layer_count(golden),
+        hidden=hidden,
+        heads=attention["num_heads"],
+        depth_count=weights["position_encoder.0.weight"].shape[1] // 3,
+        position_range=_range(settings["position_range"]),
+        point_range=_range(settings["bbox_coder"]["pc_range"]),
+    )
+    published = {f"pts_bbox_head.{name}": tensor for name, tensor in weights.items()}
+    detector = load_head(adapter, config, published).detector
+    assert isinstance(detector, Petr)
+    return detector
+
+
+def _range(numbers: list[float]) -> PointRange:
+    x0, y0, z0, x1, y1, z1 = numbers
+    return (x0, y0, z0, x1, y1, z1)
+
+
+def _record(modules: dict[str, nn.Module]) -> dict[str, Tensor]:
+    """Outputs of modules in the next forward pass."""
+    outputs: dict[str, Tensor] = {}
+    for name, module in modules.items():
+        module.register_forward_hook(lambda _m, _i, output, name=name: outputs.update({name: output}))
+    return outputs
+
+
+def _maps(tensor: Tensor) -> Tensor:
+    """[B, C, H, W, D] as the original's [B, C, D, H, W]."""
+    return tensor.permute(0, 1, 4, 2, 3)
+
+
+def test_petr_head(open_golden: OpenGolden) -> None:
+    golden = open_golden("streampetr/petr_head")
+    features = golden.filled("mlvl_feats_0")
+    streams = features.shape[0]
+    detector = _load(PetrAdapter(), golden, golden.config["cfg"], golden.config["num_query"])
+    feed(detector, (features,))
+    # Sizes are stated in prose only: one padded size, then the content of every sample.
+    (padded,) = sizes_in(golden.manifest["inputs"]["pad_shape"])
+    contents = sizes_in(golden.manifest["inputs"]["img_shape"])
+    frame = frame_of(golden.input("lidar2img"), padded, contents)
+    recorded = _record({"ray": detector.position_encoder, "grid": detector.grid_encoder})
+
+    encoded = detector.encode(frame)
+    queries = detector.initial_queries(encoded)
+    (predictions,) = detector.decode(queries, encoded)
+
+    shape = (*features.shape[:2], *features.shape[-2:])
+    golden.check("mask", ~encoded.token_valid.view(shape))
+    golden.check("position_encoder_slice", _maps(recorded["ray"])[:, :, ::8, ::3, ::5])
+    grid = encode_grid(encoded.token_valid.view(shape), detector.dim // 2)
+    golden.check("sine_slice", _maps(grid)[:, :, ::12, ::3, ::5])
+    golden.check("pos_embed_slice", _maps(recorded["ray"] + recorded["grid"])[:, :, ::8, ::3, ::5])
+    golden.check("query_embed_slice", queries.positions[0, :, ::8])
+    golden.check("all_cls_scores", predictions.logits)
+    golden.check("all_bbox_preds", published_codes(predictions.codes))
+
+    truth = annotations_of(
+        [golden.input(f"gt_boxes_{stream}") for stream in range(streams)],
+        [golden.input(f"gt_labels_{stream}") for stream in range(streams)],
+        bottom_centre=False,
+    )
+    assigned, losses = train_frame(predictions, truth)
+    for stream in range(streams):
+        golden.check(f"assigned_gt_inds_{stream}", assigned[-1, stream] + 1)
+    golden.check("losses", losses)
+
+    objects = best_pairs(predictions, golden.config["cfg"]["bbox_coder"]["max_num"], 61.2, 10.0)
+    for stream in range(streams):
+        kept = objects.valid[stream]
+        first = slice(golden.outputs[f"decoded_scores_{stream}"].shape[0])
+        golden.check(f"decoded_labels_{stream}", objects.labels[stream, kept][first])
+        golden.check(f"decoded_scores_{stream}", objects.scores[stream, kept][first])
+        boxes = boxes_to_mmdet3d_0(objects.boxes[stream, kept][first])
+        check_boxes(golden, f"decoded_boxes_{stream}", boxes)
+
+
+def test_pf_track_petr_head(open_golden: OpenGolden) -> None:
+    golden = open_golden("pftrack/petr_tracking_head")
+    units = golden.input("reference_points")
+    detector = _load(PfTrackAdapter(), golden, golden.config, len(units))
+    features = golden.filled("mlvl_feats")
+    feed(detector, (features,))
+    contents = golden.filled("query_targets")
+    scaled = re.search(
+        r"rows 0\.\.(\d+) .*multiplied by ([\d.]+)", golden.manifest["inputs"]["query_targets"]["how"]
+    )
+    assert scaled
+    contents[: int(scaled[1]) + 1] *= float(scaled[2])
+    (image_size, *_) = sizes_in(golden.notes)
+    golden.check("query_embedding_pos2posemb3d", encode_points(units, detector.dim // 2))
+    projections = golden.input("lidar2img")[None]
+    queries = Queries(
+        contents[None],
+        golden.filled("query_embeds")[None],
+        detector.point_range.to_metres(units)[None],
+        torch.ones(1, len(units), dtype=torch.bool),
+        object_count=len(units),
+    )
+    recorded = _record(
+        {"ray": detector.position_encoder, "grid": detector.grid_encoder, "input": detector.input_projection}
+    )
+    encoded = detector.encode(frame_of(projections, image_size))
+    (predictions,) = detector.decode(queries, encoded)
+
+    coordinates = frustum_coordinates(
+        projections,
+        image_size,
+        features.shape[-2:],
+        depth_bins(detector.config.depth_count, 1.0, detector.config.position_range[3]),
+        detector.config.position_range,
+    )
+    cells = torch.ones(1, features.shape[1], *features.shape[-2:], dtype=torch.bool)
+    golden.check("coords3d", _maps(coordinates)[0, :, ::12, ::3, ::6])
+    golden.check("position_embedding_3d", _maps(recorded["ray"])[0, :, ::16, ::3, ::6])
+    golden.check("sine_embedding_3d", _maps(encode_grid(cells, detector.dim // 2))[0, :, ::12, ::3, ::6])
+    golden.check("sine_embedding_adapted", _maps(recorded["grid"])[0, :, ::16, ::3, ::6])
+    golden.check("input_proj", _maps(recorded["input"])[0, :, ::16, ::3, ::6])
+    golden.check("all_cls_scores", predictions.logits)
+    golden.check("all_bbox_preds", published_codes(predictions.codes))
+    golden.check("query_feats", predictions.embeddings[-1])
+    golden.check("reference_points", detector.point_range.normalise(predictions.codes[-1][..., :3]))
+
+    (content, *_) = sizes_in(golden.manifest["outputs"]["padded_all_cls_scores"]["meaning"])
+    padded = detector.encode(frame_of(projections, image_size, [content]))
+    (predictions,) = detector.decode(queries, padded)
+    grid = encode_grid(padded.token_valid.view(cells.shape), detector.dim // 2)
+    golden.check("padded_sine_embedding_3d", _maps(grid)[0, :, ::12, ::3, ::6])
+    golden.check("padded_all_cls_scores", predictions.logits)
+    golden.check("padded_all_bbox_preds", published_codes(predictions.codes))
