@@ -1,5 +1,6 @@
 """Turning lists of JSON values into arrays, strictly."""
 
+from array import array
 from collections.abc import Sequence
 from itertools import chain, islice
 from operator import itemgetter
@@ -8,9 +9,6 @@ from typing import Any
 import numpy as np
 
 from syncl.evaluation.boxes import Floats
-
-_NUMBERS = {float, int}
-_NUMBERS_AND_NULL = {float, int, type(None)}
 
 
 class ColumnError(ValueError):
@@ -40,14 +38,11 @@ def strict_vectors(
     except TypeError:
         raise ColumnError from None
     total = sum(widths.values())
-    if not _are_numbers(flat):
-        strict = total - widths.get(nullable, 0)
-        for place in range(total):
-            allowed = _NUMBERS if place < strict else _NUMBERS_AND_NULL
-            if not set(map(type, islice(flat, place, None, total))) <= allowed:
-                raise ColumnError
-    table = _array(flat).reshape(len(records), total)
-    return np.split(table, np.cumsum(list(widths.values()))[:-1], axis=1)
+    try:
+        table = _array(flat)
+    except ColumnError:
+        table = _array(_without_nulls(flat, total, widths.get(nullable, 0)))
+    return np.split(table.reshape(len(records), total), np.cumsum(list(widths.values()))[:-1], axis=1)
 
 
 def strict_scalars(values: list[Any]) -> Floats:
@@ -56,23 +51,22 @@ def strict_scalars(values: list[Any]) -> Floats:
     Raises:
         ColumnError: if a value is not a number.
     """
-    if not _are_numbers(values):
-        raise ColumnError
     return _array(values)
 
 
-def _are_numbers(values: list[Any]) -> bool:
-    """Whether all values are numbers; adding them up is the quickest way to find one that is not."""
-    try:
-        sum(values)
-    except (TypeError, OverflowError):
-        return False
-    return True
+def _without_nulls(values: list[Any], total: int, nullable: int) -> list[Any]:
+    """The values with nan for null, where it is among the last `nullable` of each `total`."""
+    first = total - nullable
+    return [
+        float("nan") if value is None and number % total >= first else value
+        for number, value in enumerate(values)
+    ]
 
 
 def _array(values: list[Any]) -> Floats:
-    """Numbers as an array; null becomes nan."""
+    # Unlike numpy's, arrays of the standard library take nothing but numbers: no null, no numerals in strings.
     try:
-        return np.fromiter(values, np.float64, len(values))
-    except OverflowError:
+        numbers = array("d", values)
+    except (TypeError, OverflowError):
         raise ColumnError from None
+    return np.frombuffer(numbers, np.float64) if values else np.zeros(0)
