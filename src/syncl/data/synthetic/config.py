@@ -63,7 +63,8 @@ class WorldConfig:
 class Population:
     """How many instances of what a scene of 20 seconds holds, how fast and how near they are.
 
-    Counts grow with the length of longer scenes. `parked` and `moving` are counts by class.
+    Counts grow with the length of longer scenes. `parked` and `moving` are counts by class. Objects farther
+    than `lidar_range_m` get no lidar points and so are not ground truth to the official metrics.
     """
 
     parked: dict[str, int]
@@ -76,6 +77,7 @@ class Population:
     reach_m: float
     occluders: float
     through_streets: float
+    lidar_range_m: float
 
 
 POPULATIONS: dict[Difficulty, Population] = {
@@ -96,6 +98,7 @@ POPULATIONS: dict[Difficulty, Population] = {
         reach_m=20.0,
         occluders=0.4,
         through_streets=0.2,
+        lidar_range_m=25.0,
     ),
     "default": Population(
         parked={
@@ -114,6 +117,7 @@ POPULATIONS: dict[Difficulty, Population] = {
         reach_m=24.0,
         occluders=0.6,
         through_streets=0.25,
+        lidar_range_m=30.0,
     ),
     "hard": Population(
         parked={
@@ -132,6 +136,7 @@ POPULATIONS: dict[Difficulty, Population] = {
         reach_m=45.0,
         occluders=1.5,
         through_streets=0.7,
+        lidar_range_m=70.0,
     ),
 }  # fmt: skip
 

@@ -65,13 +65,15 @@ def paint_ground(
     shadows = cv2.blur(shadows, (5, 5))
     grain = rng.normal(1.0, 0.07, (256, 256))
     broad = cv2.resize(rng.normal(1.0, 0.08, (40, 40)), (256, 256), interpolation=cv2.INTER_CUBIC)
-    tile = np.tile(grain * broad, (cells[1] // 256 + 1, cells[0] // 256 + 1))[: cells[1], : cells[0]]
     lit = light.ambient + 0.08 + light.direct * light.sun[2]
-    factor = tile * (lit * (1 - (1 - light.shadow) * shadows / 255.0))
-    shaded = image * (factor[..., None] * light.tone)
+    tile = np.tile(grain * broad, (1, cells[0] // 256 + 1))[:, : cells[0]]
     fine = np.zeros((cells[1], cells[0], 4), np.uint8)
-    np.clip(shaded, 0, 255, out=shaded)
-    fine[..., :3] = shaded
+    # A band at a time, for long drives cover square kilometres.
+    for top in range(0, int(cells[1]), 256):
+        rows = slice(top, min(top + 256, int(cells[1])))
+        brightness = lit * (1 - (1 - light.shadow) * shadows[rows] / 255.0)
+        factor = tile[: rows.stop - top] * brightness
+        fine[rows, :, :3] = np.clip(image[rows] * (factor[..., None] * light.tone), 0, 255)
     small = (int(cells[0]) // COARSE, int(cells[1]) // COARSE)
     coarse = np.asarray(cv2.resize(fine, small, interpolation=cv2.INTER_AREA), np.uint8)
     return Ground(fine, coarse, corner, FINE_M, FINE_M * COARSE, base * lit * light.tone)

@@ -63,7 +63,8 @@ def make_scene(job: SceneJob) -> SceneRecords:
     present = _presence(cast, config)
     for frame in range(config.keyframes):
         time_s = frame * KEYFRAME_PERIOD_S
-        sight = Sight(len(cast.actors), config.width * config.height)
+        reach = POPULATIONS[config.difficulty].lidar_range_m
+        sight = Sight(len(cast.actors), config.width * config.height, reach)
         shots = []
         for channel, (mount, matrix) in lenses.items():
             moment = time_s + mount.delay_us * 1e-6

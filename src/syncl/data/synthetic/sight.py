@@ -9,7 +9,6 @@ from syncl.data.synthetic.shapes import Array
 
 POINTS_PER_SQUARE_DEG = 1.6
 """32 beams 1.33 degrees apart, a third of a degree between firings, less what glass and paint lose."""
-LIDAR_RANGE_M = 70.0
 FEWEST_PIXELS = 4
 SMALLEST_SHARE = 3e-4
 """An object of which fewer pixels are visible than these, in all cameras together, counts as hidden."""
@@ -24,11 +23,13 @@ class Sight:
     Args:
         count: number of actors.
         pixels: pixels of one picture.
+        lidar_range_m: objects beyond it get no lidar points.
     """
 
-    def __init__(self, count: int, pixels: int) -> None:
+    def __init__(self, count: int, pixels: int, lidar_range_m: float = 70.0) -> None:
         self._visible: NDArray[np.int64] = np.zeros(count, np.int64)
         self._alone: NDArray[np.int64] = np.zeros(count, np.int64)
+        self._lidar_range_m = lidar_range_m
         self._fewest = max(FEWEST_PIXELS, round(SMALLEST_SHARE * pixels))
 
     def add(self, view: View) -> None:
@@ -52,7 +53,7 @@ class Sight:
         mount = ego[:2, :2] @ np.array(LIDAR_PLACE[:2]) + ego[:2, 3]
         offset = place - mount
         distance = max(float(np.linalg.norm(offset)), 1.0)
-        if distance > LIDAR_RANGE_M:
+        if distance > self._lidar_range_m:
             return 0
         bearing = np.arctan2(offset[1], offset[0]) - heading
         across = abs(np.sin(bearing)) * size[0] + abs(np.cos(bearing)) * size[1]

@@ -18,34 +18,38 @@ class Occupancy:
         self._discs: list[Array] = []
         self._radii: list[float] = []
         self._corners: list[Array] = []
+        self._low: list[Array] = []
+        self._high: list[Array] = []
 
     def add(self, motion: Motion, size: Array) -> None:
         """Reserve the ground that a box of `size` (length, width, height; metres) covers."""
         discs, radius = _discs(motion, size)
-        self._discs += list(discs.swapaxes(0, 1))
-        self._radii += [radius] * discs.shape[1]
+        self._discs.append(discs)
+        self._radii.append(radius)
         self._corners.append(_corners(motion, size))
+        self._low.append(discs.min((0, 1)) - radius)
+        self._high.append(discs.max((0, 1)) + radius)
 
     def is_free(self, motion: Motion, size: Array, margin_m: float) -> bool:
         """Whether a box that moves so never meets another, nor comes within `margin_m` metres beside one."""
         if not self._discs:
             return True
         discs, radius = _discs(motion, size)
-        others = np.stack(self._discs, 1)
-        apart = np.array(self._radii) + radius + margin_m
-        gap = discs[:, :, None] - others[:, None]
-        if bool((np.square(gap).sum(-1) <= apart**2).any()):
-            return False
-        # Discs leave the corners of boxes out; they count only where boxes pass each other closely.
-        own = _corners(motion, size)
-        boxes = np.stack(self._corners, 1)
-        reach = (
-            np.linalg.norm(boxes[:, :, 0] - boxes[:, :, 2], axis=-1) / 2
-            + float(np.hypot(size[0], size[1])) / 2
-        )
-        near = np.linalg.norm(boxes.mean(2) - own.mean(1)[:, None], axis=-1) < reach
-        times, which = np.nonzero(near)
-        return not bool(_overlap(own[times], boxes[times, which]).any())
+        reach = radius + margin_m
+        low, high = discs.min((0, 1)) - reach, discs.max((0, 1)) + reach
+        meets = (np.array(self._low) <= high).all(1) & (np.array(self._high) >= low).all(1)
+        own, half = _corners(motion, size), float(np.hypot(size[0], size[1])) / 2
+        for index in np.flatnonzero(meets):
+            gap = discs[:, :, None] - self._discs[index][:, None]
+            if bool((np.square(gap).sum(-1) <= (self._radii[index] + reach) ** 2).any()):
+                return False
+            # Discs leave the corners of boxes out; they count where boxes pass each other closely.
+            other = self._corners[index]
+            apart = half + np.linalg.norm(other[0, 0] - other[0, 2]) / 2
+            near = np.linalg.norm(other.mean(1) - own.mean(1), axis=-1) < apart
+            if bool(_overlap(own[near], other[near]).any()):
+                return False
+        return True
 
 
 def _discs(motion: Motion, size: Array) -> tuple[Array, float]:
