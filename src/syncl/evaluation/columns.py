@@ -64,7 +64,7 @@ def _without_nulls(values: list[Any], total: int, nullable: int) -> list[Any]:
 
 
 def _array(values: list[Any]) -> Floats:
-    # Unlike numpy's, arrays of the standard library take nothing but numbers: no null, no numerals in strings.
+    # Unlike numpy's, arrays of the standard library take numbers only: no null, no numerals in strings.
     try:
         numbers = array("d", values)
     except (TypeError, OverflowError):
