@@ -12,7 +12,7 @@ import pytest
 
 import syncl.data.synthetic.generation as generation
 from syncl.data.nuscenes.index import open_nuscenes
-from syncl.data.synthetic.config import WorldConfig
+from syncl.data.synthetic.config import POPULATIONS, WorldConfig
 from syncl.data.synthetic.generation import generate_world
 from syncl.data.synthetic.records import ATTRIBUTES, CATEGORIES
 from syncl.data.synthetic.rig import MOUNTS
@@ -248,6 +248,22 @@ def test_hidden_objects_have_no_points_and_seen_ones_are_near(tables: Tables) ->
     barely = [count for level, count in points if level == "1"]
     assert np.mean([count == 0 for count in barely]) > 0.5
     assert np.mean([count > 0 for count in well_seen]) > 0.9
+
+
+def test_points_end_at_the_lidar_range_of_the_difficulty(tables: Tables) -> None:
+    lidar = {}
+    for record in tables["sample_data"].values():
+        if channel_of(tables, record) == "LIDAR_TOP":
+            lidar[record["sample_token"]] = tables["ego_pose"][record["ego_pose_token"]]["translation"]
+    reach = POPULATIONS[CONFIG.difficulty].lidar_range_m
+    beyond = 0
+    for record in tables["sample_annotation"].values():
+        distance = np.linalg.norm(np.subtract(record["translation"], lidar[record["sample_token"]])[:2])
+        assert distance < 110
+        if distance > reach + 1.0:  # the lidar sits 0.94 m before the rear axle
+            beyond += 1
+            assert record["num_lidar_pts"] == 0
+    assert beyond > 50
 
 
 def test_coloured_pixels_are_where_the_tables_say(root: Path, tables: Tables) -> None:
