@@ -13,7 +13,14 @@ from torch import Tensor
 from syncl import __version__
 from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig, VoVNetConfig
 from syncl.checkpoints.codec import Json, decode_config, encode_config
-from syncl.detectors import Detr3dConfig, ImageEncoderConfig, PetrConfig, Petrv2Config, ProposalConfig
+from syncl.detectors import (
+    Detr3dConfig,
+    ImageEncoderConfig,
+    PetrConfig,
+    Petrv2Config,
+    ProposalConfig,
+    StreamPetrConfig,
+)
 from syncl.errors import SynclError
 from syncl.files import atomic_path
 from syncl.layers.normaliser import NormaliserConfig
@@ -26,6 +33,7 @@ MODEL_TYPES: tuple[type, ...] = (
     Detr3dConfig,
     PetrConfig,
     Petrv2Config,
+    StreamPetrConfig,
     ImageEncoderConfig,
     ProposalConfig,
     ResNetConfig,

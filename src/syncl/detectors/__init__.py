@@ -6,8 +6,9 @@ from syncl.detectors.image_encoder import ImageEncoderConfig
 from syncl.detectors.petr import PetrConfig
 from syncl.detectors.petrv2 import Petrv2Config
 from syncl.detectors.proposals import ProposalConfig
+from syncl.detectors.streampetr import StreamPetrConfig
 
-DetectorConfig = Detr3dConfig | PetrConfig | Petrv2Config
+DetectorConfig = Detr3dConfig | PetrConfig | Petrv2Config | StreamPetrConfig
 
 __all__ = [
     "Detector",
@@ -18,4 +19,5 @@ __all__ = [
     "PetrConfig",
     "Petrv2Config",
     "ProposalConfig",
+    "StreamPetrConfig",
 ]

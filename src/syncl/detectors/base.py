@@ -66,7 +66,8 @@ class ReferenceRange(nn.Module):
     def __init__(self, point_range: PointRange) -> None:
         super().__init__()
         low, high = torch.tensor(point_range[:3]), torch.tensor(point_range[3:])
-        if not bool((high > low).all()):
+        # Compared as plain numbers: the module is also built on the meta device, where tensors have none.
+        if any(most <= least for least, most in zip(point_range[:3], point_range[3:], strict=True)):
             raise SynclError(f"point_range {point_range}: every maximum must exceed its minimum")
         self.register_buffer("low", low, persistent=False)
         self.register_buffer("span", high - low, persistent=False)
@@ -129,6 +130,33 @@ class Detector(nn.Module, ABC):
             groups: `standard` rows pass self-attention, `cross_only` rows do not; both start from the same
                 queries and share all weights (method, section 3.1).
         """
+
+    def decode_noised(
+        self,
+        queries: Queries,  # noqa: ARG002
+        noised: Tensor,  # noqa: ARG002
+        features: Features,  # noqa: ARG002
+        groups: Groups = STANDARD,  # noqa: ARG002
+    ) -> tuple[tuple[Predictions, ...], Predictions]:
+        """Training: decode queries as `decode` does, and denoising queries beside them.
+
+        Args:
+            queries: [B, Q, ...], object queries first.
+            noised: [B, G, N, 3] reference points in metres of G groups of denoising queries. A group sees
+                itself and `queries`; nobody sees a group but itself.
+            features: of the same B frames.
+            groups: as in `decode`; denoising queries belong to the standard decoder.
+
+        Returns:
+            What `decode` returns, and predictions [L, B, G N, ...] of the denoising queries.
+
+        Raises:
+            SynclError: if the detector cannot do that.
+        """
+        raise SynclError(
+            f"{type(self).__name__} cannot be trained with denoising queries; "
+            "set training.unroll.denoising=null"
+        )
 
     def remember(
         self,

@@ -22,7 +22,7 @@ from syncl.detectors.base import (
     check_calibration,
 )
 from syncl.detectors.image_encoder import ImageEncoderConfig
-from syncl.detectors.proposals import ProposalConfig, Proposals, build_proposal_head
+from syncl.detectors.proposals import ProposalConfig, build_proposal_head, propose
 from syncl.detectors.token_decoding import TokenFeatures, decode_tokens, predict_boxes
 from syncl.geometry.boxes import CODE_SIZE
 from syncl.layers.attention import Attention
@@ -133,7 +133,7 @@ class Petr(Detector):
             projections,
             frame.camera_valid,
             frame.image_size,
-            self._propose(frame, levels, projections),
+            propose(self.proposal_head, frame, levels, projections),
             keys=keys,
             values=values,
             token_valid=attended_tokens(cell_valid, frame.camera_valid),
@@ -161,18 +161,6 @@ class Petr(Detector):
         """Positional part [..., D] of ray coordinates [..., 3 Z] whose cells have the contents [..., D]."""
         positions: Tensor = self.position_encoder(coordinates)
         return positions
-
-    def _propose(self, frame: Frame, levels: tuple[Tensor, ...], projections: Tensor) -> Proposals | None:
-        if self.proposal_head is None:
-            return None
-        proposals: Proposals = self.proposal_head(
-            levels[self.proposal_head.config.level],
-            projections,
-            frame.rig.image_from_camera,
-            frame.camera_valid,
-            frame.image_size[0],
-        )
-        return proposals
 
     def _valid_cells(self, frame: Frame, grid_size: tuple[int, int]) -> Tensor:
         """[B, C, H, W] cells that are not padding: the pixel mask, resized to the nearest pixel."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from syncl.detectors.base import DetectorMemory, Features, check_calibration
 from syncl.detectors.past_frames import FrameView, PastFrames
 from syncl.detectors.petr import Petr, PetrConfig, attended_tokens
+from syncl.detectors.proposals import propose
 from syncl.detectors.token_decoding import TokenFeatures
 from syncl.layers.conditioning import FeatureGate
 from syncl.layers.decoder import STANDARD, Groups
@@ -115,7 +116,7 @@ class Petrv2(Petr):
             projections,
             frame.camera_valid,
             frame.image_size,
-            self._propose(frame, levels, projections),
+            propose(self.proposal_head, frame, levels, projections),
             keys=keys,
             values=values,
             token_valid=attended_tokens(both.cell_valid, both.camera_valid),

@@ -17,6 +17,7 @@ from torch.nn import functional
 from syncl.errors import SynclError
 from syncl.layers.numerics import mlp, prior_bias
 from syncl.layers.positional import encode_points
+from syncl.structures import Frame
 from syncl.structures.tensors import TensorStructure
 
 # Focal length for which predicted depth is metric; other cameras' depths scale with theirs, because what an
@@ -75,6 +76,22 @@ def build_proposal_head(
     if not 0 <= config.level < len(strides):
         raise SynclError(f"proposals.level={config.level}: the neck has {len(strides)} levels")
     return ProposalHead(config, dim, classes, strides[config.level])
+
+
+def propose(
+    head: "ProposalHead | None", frame: Frame, levels: tuple[Tensor, ...], projections: Tensor
+) -> Proposals | None:
+    """Proposals of a frame's feature levels; None without a head."""
+    if head is None:
+        return None
+    proposals: Proposals = head(
+        levels[head.config.level],
+        projections,
+        frame.rig.image_from_camera,
+        frame.camera_valid,
+        frame.image_size[0],
+    )
+    return proposals
 
 
 class ProposalHead(nn.Module):

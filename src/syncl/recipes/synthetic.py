@@ -15,6 +15,7 @@ from syncl.detectors import (
     PetrConfig,
     Petrv2Config,
     ProposalConfig,
+    StreamPetrConfig,
 )
 from syncl.detectors.base import PointRange
 from syncl.recipes.recipe import Recipe
@@ -98,6 +99,25 @@ def small_petrv2() -> Petrv2Config:
         image_encoder(all_levels=False),
         CLASSES,
         queries=QUERIES,
+        dim=DIM,
+        heads=4,
+        layers=3,
+        hidden=256,
+        dropout=0.0,
+        point_range=RANGE,
+        proposals=ProposalConfig(count=64),
+    )
+
+
+def small_streampetr() -> StreamPetrConfig:
+    """StreamPETR with three decoder layers and a memory of four frames, attending stride-8 tokens."""
+    return StreamPetrConfig(
+        image_encoder(all_levels=False),
+        CLASSES,
+        queries=QUERIES,
+        propagated=32,
+        memory_slots=128,
+        objects_a_frame=32,
         dim=DIM,
         heads=4,
         layers=3,

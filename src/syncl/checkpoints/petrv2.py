@@ -1,0 +1,58 @@
+"""Checkpoints of PETRv2 (megvii-research/PETR, `PETRv2Head`).
+
+Their box code has mmdetection3d's old order and heading. Our module puts its task heads' outputs into our
+order itself, so only the rows that regress the heading change.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from syncl.checkpoints.adapter import Adapter, require_detector
+from syncl.checkpoints.mapping import POINTWISE, Change, Entry, Rule, rule_entries
+from syncl.checkpoints.names import AFFINE, TRAINING_CONSTANTS, image_encoder_entries
+from syncl.checkpoints.petr import QUERIES, TRANSFORMER
+from syncl.detectors import Petrv2Config
+from syncl.trackers.model import ModelConfig
+
+
+def _turn_heading(rows: Tensor) -> Tensor:
+    """Rows of the old heading's sin and cos as rows of ours, and back: sin = -cos', cos = -sin'."""
+    return torch.stack([-rows[1], -rows[0]])
+
+
+HEADING = Change(_turn_heading, _turn_heading)
+
+HEAD: tuple[Rule, ...] = (
+    *TRANSFORMER,
+    *QUERIES,
+    Rule(rf"feature_gate\.(reduce|expand)\.{AFFINE}", r"fpe.conv_\1.\2", POINTWISE),
+    Rule(rf"class_branches\.(\d+)\.(\d)\.{AFFINE}", r"cls_branches.\1.\2.\3"),
+    Rule(rf"box_branches\.(\d+)\.trunk\.0\.{AFFINE}", r"reg_branches.\1.reg_branch.0.\2"),
+    Rule(rf"box_branches\.(\d+)\.trunk\.2\.{AFFINE}", r"reg_branches.\1.reg_branch.3.\2"),
+    Rule(rf"box_branches\.(\d+)\.heads\.3\.2\.{AFFINE}", r"reg_branches.\1.task_heads.3.2.\2", HEADING),
+    Rule(rf"box_branches\.(\d+)\.heads\.(\d)\.(\d)\.{AFFINE}", r"reg_branches.\1.task_heads.\2.\3.\4"),
+)
+
+
+class Petrv2Adapter(Adapter):
+    """PETRv2's detector: backbone, neck and head."""
+
+    name = "petrv2"
+    title = "PETRv2 detector"
+    recipe = "petrv2_v99_320x800"
+    ignored = (TRAINING_CONSTANTS,)
+
+    def entries(self, names: Iterable[str], config: ModelConfig) -> list[Entry]:
+        """See `Adapter.entries`."""
+        require_detector(self, config, Petrv2Config)
+        names = tuple(names)
+        return [
+            *image_encoder_entries(names, config.detector.image),
+            *rule_entries(names, HEAD, "detector.", "pts_bbox_head."),
+        ]
+
+    def constants(self, config: ModelConfig) -> dict[str, Tensor]:  # noqa: ARG002
+        """The loss' code weights."""
+        return {"pts_bbox_head.code_weights": torch.ones(10)}

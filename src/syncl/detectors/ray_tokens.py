@@ -1,0 +1,70 @@
+"""StreamPETR's image tokens: contents told about their camera, positions from the points along their rays.
+
+Letters: B batch, C cameras, S tokens in the order camera, row, column, D channels, Z depths, H W cells.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from syncl.detectors.base import PointRange
+from syncl.layers.conditioning import FeatureGate, MotionNorm
+from syncl.layers.frustum import depth_bins, frustum_points
+from syncl.layers.numerics import inverse_sigmoid, mlp
+from syncl.structures import Frame
+
+# The camera norm sees focal lengths (2) and two points of the viewing ray (3 each).
+_CONE = 8
+
+
+class RayTokens(nn.Module):
+    """Tokens of one feature level of all cameras."""
+
+    depths: Tensor
+
+    def __init__(self, dim: int, depth_count: int, depth_start_m: float, position_range: PointRange) -> None:
+        super().__init__()
+        self.position_range = position_range
+        depths = depth_bins(depth_count, depth_start_m, float(position_range[3]))
+        self.register_buffer("depths", depths.float(), persistent=False)
+        self.content_encoder = mlp(dim, dim, dim)
+        self.camera_norm = MotionNorm(dim, _CONE)
+        self.position_encoder = mlp(3 * depth_count, 4 * dim, dim)
+        self.feature_gate = FeatureGate(dim)
+
+    def forward(self, features: Tensor, projections: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+        """Keys (content plus position) and values (content), [B, S, D] each.
+
+        Args:
+            features: [B, C, D, H, W].
+            projections: [B, C, 4, 4] float64 image_from_vehicle.
+            frame: whose images they are of.
+        """
+        rows, columns = features.shape[-2:]
+        points = frustum_points(
+            projections, frame.image_size, (rows, columns), self.depths, self.position_range, 0.5
+        ).flatten(1, 3)
+        tokens = features.permute(0, 1, 3, 4, 2).flatten(1, 3)
+        values = self.camera_norm(self.content_encoder(tokens), self._cone(points, frame, rows * columns))
+        positions = self.position_encoder(inverse_sigmoid(points).flatten(-2))
+        return values + self.feature_gate(positions, values), values
+
+    def _cone(self, points: Tensor, frame: Frame, cells: int) -> Tensor:
+        """What the camera norm sees of ray points [B, S, Z, 3]: [B, S, 8]."""
+        focal = frame.rig.image_from_camera[..., :2, :2].diagonal(dim1=-2, dim2=-1).abs() / 1e3
+        # Published weights were trained with focal lengths tiled over tokens, not repeated for each camera:
+        # token t has those of camera t mod C.
+        focal = focal.to(points.dtype).repeat(1, cells, 1)
+        depths = points.shape[2]
+        middle = 34 * depths // 64
+        return torch.cat([focal, points[:, :, -1], points[:, :, middle]], dim=-1)
+
+
+def attended_cameras(camera_valid: Tensor, cells: int) -> Tensor | None:
+    """Mask [B, S] of the tokens of cameras [B, C] with `cells` cells each; None if none is missing.
+
+    A stream without any camera attends its black images rather than nothing (which would be nan).
+    """
+    if bool(camera_valid.all()):
+        return None
+    attended = camera_valid | ~camera_valid.any(1, keepdim=True)
+    return attended.repeat_interleave(cells, dim=1)
