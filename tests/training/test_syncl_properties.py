@@ -267,3 +267,19 @@ def test_a_clip_without_annotations_trains():
     losses["total"].backward()
     assert torch.isfinite(losses["total"])
     assert losses["box"] == 0 and losses["contrast"] == 0
+
+
+def test_a_query_far_from_its_object_lets_go_of_it():
+    tracker, state, queries, features = two_frames("detr3d")
+    predictions = tracker.detector.decode(queries, features)
+    annotations = make_annotations(objects=9)
+    keeping = BaselineConfig().build(tracker.detector.dim)(predictions, annotations, state.identities)
+    releasing = BaselineConfig(release_m=2.0).build(tracker.detector.dim)
+    released = releasing(predictions, annotations, state.identities)
+    assert released.losses["class"] == keeping.losses["class"]
+    assert sorted(keeping.identities[keeping.identities >= 0].tolist()) == list(range(9))
+    centres = {int(i): box[:2] for i, box in zip(annotations.identities[0], annotations.boxes[0])}
+    for row, identity in enumerate(keeping.identities[0].tolist()):
+        if identity >= 0:
+            distance = (predictions[0].codes[-1, 0, row, :2] - centres[identity]).norm()
+            assert released.identities[0, row] == (identity if distance <= 2.0 else -1)

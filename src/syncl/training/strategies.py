@@ -55,10 +55,19 @@ class Strategy(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class BaselineConfig:
-    """Tracking by attention as published: one decoder, one-to-one matching."""
+    """Tracking by attention as published: one decoder, one-to-one matching.
+
+    Attributes:
+        cost: matching cost.
+        loss: loss weights.
+        release_m: a query whose predicted centre ends a frame farther than this from its object lets go of
+            it, so that the object is new-born in the next frame; 0 = never, as published. Small models,
+            whose queries often end far off, learn from it that a track without its object has a low score.
+    """
 
     cost: CostConfig = field(default_factory=CostConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    release_m: float = 0.0
 
     def build(self, dim: int) -> "Baseline":  # noqa: ARG002
         """Build the strategy for queries of `dim` channels."""
@@ -78,7 +87,25 @@ class Baseline(Strategy):
         """See `Strategy.forward`."""
         assignment, _ = self.assign(predictions[0], annotations, track_identities)
         losses = set_losses(predictions[0], assignment, annotations, self.config.loss)
-        return FrameOutcome(losses, identities_after(assignment, track_identities, annotations))
+        return FrameOutcome(
+            losses, self.identities(predictions[0], assignment, annotations, track_identities)
+        )
+
+    def identities(
+        self,
+        predictions: Predictions,
+        assignment: Assignment,
+        annotations: Annotations,
+        track_identities: Tensor,
+    ) -> Tensor:
+        """Identity [B, Q] every query holds after the frame, -1 = none or released."""
+        identities = identities_after(assignment, track_identities, annotations)
+        if self.config.release_m <= 0 or annotations.labels.shape[1] == 0:
+            return identities
+        target = assignment.targets[-1]
+        centres = annotations.boxes[..., :2].gather(1, target.clamp(min=0)[..., None].expand(-1, -1, 2))
+        distance = (predictions.codes[-1, ..., :2].detach() - centres).norm(dim=-1)
+        return identities.masked_fill((target >= 0) & (distance > self.config.release_m), -1)
 
     def assign(
         self, predictions: Predictions, annotations: Annotations, track_identities: Tensor

@@ -11,7 +11,6 @@ from syncl.training.assignment import (
     Assignment,
     CostConfig,
     held_objects,
-    identities_after,
     matching_cost,
 )
 from syncl.training.losses import LossConfig, set_losses
@@ -31,6 +30,7 @@ class SynclConfig:
         queries_per_object: K, object queries an object may have (table 6).
         cross_weight: weight of the cross-attention decoder's losses.
         contrastive: instance-aware contrastive learning.
+        release_m: see `BaselineConfig`.
     """
 
     cost: CostConfig = field(default_factory=CostConfig)
@@ -38,6 +38,7 @@ class SynclConfig:
     queries_per_object: int = 5
     cross_weight: float = 1.0
     contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
+    release_m: float = 0.0
 
     def build(self, dim: int) -> "SynCL":
         """Build the strategy for queries of `dim` channels."""
@@ -50,7 +51,7 @@ class SynCL(Baseline):
     groups = PARALLEL
 
     def __init__(self, config: SynclConfig, dim: int) -> None:
-        super().__init__(BaselineConfig(config.cost, config.loss))
+        super().__init__(BaselineConfig(config.cost, config.loss, config.release_m))
         self.syncl = config
         self.contrast = InstanceContrast(dim, config.contrastive)
 
@@ -69,7 +70,7 @@ class SynCL(Baseline):
         for name, value in set_losses(cross, hybrid, annotations, self.config.loss).items():
             losses[f"cross_{name}"] = self.syncl.cross_weight * value
         losses["contrast"] = self._contrast(cross, candidates, ties)
-        return FrameOutcome(losses, identities_after(assignment, track_identities, annotations))
+        return FrameOutcome(losses, self.identities(standard, assignment, annotations, track_identities))
 
     def reliable_pairs(self, cross: Predictions, annotations: Annotations, persistent: Tensor) -> Candidates:
         """One-to-many candidates of the cross-attention decoder that survive the filter."""
