@@ -163,10 +163,14 @@ class InitialisationReport:
 def initialise_from(tracker: Tracker, path: Path) -> InitialisationReport:
     """Fill a tracker with what fits of another model's weights, such as its detector's.
 
+    Entries that a conversion made up (the file's note `new`) are not taken over.
+
     Raises:
         SynclError: if a parameter has another shape there, or nothing at all fits.
     """
-    weights, _ = read_model_file(path)
+    weights, metadata = read_model_file(path)
+    made_up = orjson.loads(metadata.get("notes", "{}")).get("new", "").split("\n")
+    weights = {name: tensor for name, tensor in weights.items() if name not in made_up}
     own = tracker.state_dict()
     shared = {name: tensor for name, tensor in weights.items() if name in own}
     problems = differences({name: own[name] for name in shared}, shared)

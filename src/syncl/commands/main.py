@@ -25,7 +25,8 @@ COMMANDS: dict[str, Command] = {
     "track": Command("syncl.commands.track", "track scenes with a model, write results for submission"),
     "evaluate": Command("syncl.commands.evaluate", "score results with the official nuScenes metrics"),
     "render": Command("syncl.commands.render", "draw results as a video or a picture"),
-    "recipes": Command("syncl.commands.recipes", "list the recipes"),
+    "convert": Command("syncl.commands.convert", "read published checkpoints, or write their format"),
+    "recipes": Command("syncl.commands.recipes", "list the recipes with size, cost and published results"),
 }
 
 

@@ -190,6 +190,8 @@ def check_calibration(frame: Frame) -> Tensor:
         SynclError: if an entry is not finite or a projection is singular, naming camera and sample.
     """
     projections = frame.rig.image_from_vehicle
+    if projections.is_meta:
+        return projections  # Cost is being counted without values.
     determinants = torch.linalg.det(projections)
     sound = torch.isfinite(projections).all(-1).all(-1) & (determinants.abs() > 1e-9)
     if not bool(sound.all()):

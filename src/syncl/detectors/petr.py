@@ -21,7 +21,7 @@ from syncl.detectors.base import (
     ReferenceRange,
     check_calibration,
 )
-from syncl.detectors.image_encoder import ImageEncoderConfig
+from syncl.detectors.image_encoder import ImageEncoderConfig, inside_content
 from syncl.detectors.proposals import ProposalConfig, build_proposal_head, propose
 from syncl.detectors.token_decoding import TokenFeatures, decode_tokens, predict_boxes
 from syncl.geometry.boxes import CODE_SIZE
@@ -52,6 +52,7 @@ class PetrConfig:
         point_range: range of reference points, metres, vehicle frame.
         shared_branches: one class and one box branch for all layers (as published) or one each a layer.
         proposals: auxiliary image head that starts some of the object queries; None as published.
+        learned_contents: object queries start from learned contents, as in PF-Track's trackers; else from 0.
     """
 
     image: ImageEncoderConfig
@@ -68,6 +69,7 @@ class PetrConfig:
     point_range: PointRange = NUSCENES_RANGE
     shared_branches: bool = True
     proposals: ProposalConfig | None = None
+    learned_contents: bool = False
 
     def build(self) -> "Petr":
         """Build the module."""
@@ -93,6 +95,7 @@ class Petr(Detector):
         self.grid_encoder = mlp(3 * (dim // 2), 4 * dim, dim)
         self.query_position = mlp(3 * (dim // 2), dim, dim)
         self.reference_points = nn.Embedding(config.queries, 3)
+        self.query_content = nn.Embedding(config.queries, dim) if config.learned_contents else None
         self.layers = nn.ModuleList(
             DecoderLayer(dim, config.heads, config.hidden, config.dropout) for _ in range(config.layers)
         )
@@ -116,6 +119,8 @@ class Petr(Detector):
 
     def _initialise(self) -> None:
         nn.init.uniform_(self.reference_points.weight, 0, 1)
+        if self.query_content is not None:
+            nn.init.zeros_(self.query_content.weight)
         for layer in self.layers:
             for parameter in layer.parameters():
                 if parameter.dim() > 1:
@@ -125,6 +130,7 @@ class Petr(Detector):
 
     def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> TokenFeatures:  # noqa: ARG002
         """Tokens of all cameras with their 3D positions, and proposals where configured."""
+        frame = self.image_encoder.pad(frame)
         projections = check_calibration(frame)
         levels = self.image_encoder(frame)
         cell_valid = self._valid_cells(frame, levels[0].shape[-2:])
@@ -164,13 +170,7 @@ class Petr(Detector):
 
     def _valid_cells(self, frame: Frame, grid_size: tuple[int, int]) -> Tensor:
         """[B, C, H, W] cells that are not padding: the pixel mask, resized to the nearest pixel."""
-        height, width = frame.image_size
-        rows = torch.arange(height, device=frame.content_size.device)
-        columns = torch.arange(width, device=frame.content_size.device)
-        inside_rows = rows < frame.content_size[..., :1]
-        inside_columns = columns < frame.content_size[..., 1:]
-        inside = inside_rows[..., :, None] & inside_columns[..., None, :]
-        resized = functional.interpolate(inside.float(), size=grid_size)
+        resized = functional.interpolate(inside_content(frame).float(), size=grid_size)
         return resized > 0.5
 
     def initial_queries(self, features: Features) -> Queries:
@@ -178,6 +178,8 @@ class Petr(Detector):
         streams = features.camera_valid.shape[0]
         unit = self.reference_points.weight.expand(streams, -1, -1)
         embeddings = unit.new_zeros(streams, self.query_count, self.dim)
+        if self.query_content is not None:
+            embeddings = self.query_content.weight.expand(streams, -1, -1)
         positions = self._positions(unit)
         proposals = features.proposals
         if proposals is not None and self.proposal_head is not None:

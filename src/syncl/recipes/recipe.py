@@ -17,6 +17,35 @@ from syncl.training.unroll import UnrollConfig
 
 
 @dataclass(frozen=True)
+class PaperResult:
+    """What a paper reports for a recipe, on nuScenes' validation split. None = not reported.
+
+    Attributes:
+        source: whose number it is.
+        amota: percent.
+        amotp: metres.
+        recall: percent.
+        mota: percent.
+        ids: identity switches.
+        fp: false positives.
+        fn: false negatives.
+        nds: nuScenes detection score, percent.
+        map: detection mAP, percent.
+    """
+
+    source: str
+    amota: float | None = None
+    amotp: float | None = None
+    recall: float | None = None
+    mota: float | None = None
+    ids: int | None = None
+    fp: int | None = None
+    fn: int | None = None
+    nds: float | None = None
+    map: float | None = None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A model and how to train it.
 
@@ -26,6 +55,7 @@ class Recipe:
         model: what is trained; stored in every checkpoint.
         training: the run's settings.
         starts_from: what `--init` should be given, in words; empty = from scratch.
+        paper: published results of the same model and training, where there are any.
     """
 
     name: str
@@ -33,10 +63,12 @@ class Recipe:
     model: ModelConfig
     training: TrainingConfig
     starts_from: str = ""
+    paper: PaperResult | None = None
 
 
 RECIPE_TYPES: tuple[type, ...] = (
     *MODEL_TYPES,
+    PaperResult,
     TrainingConfig,
     DataConfig,
     Augmentation,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from syncl.errors import SynclError
-from syncl.recipes import synthetic
+from syncl.recipes import detr3d, petr, synthetic
 from syncl.recipes.recipe import Recipe
 
 _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
@@ -13,6 +13,18 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     synthetic.mutr3d_detr3d_synthetic_syncl,
     synthetic.mutr3d_petr_synthetic,
     synthetic.mutr3d_petr_synthetic_syncl,
+    detr3d.detr3d_r101_900x1600,
+    detr3d.detr3d_r101_900x1600_q300,
+    detr3d.mutr3d_detr3d_r101_900x1600,
+    detr3d.mutr3d_detr3d_r101_900x1600_syncl,
+    petr.petr_v99_320x800,
+    petr.petr_v99_640x1600,
+    petr.petr_v99_320x800_q500,
+    petr.petr_v99_640x1600_q500,
+    petr.mutr3d_petr_v99_320x800,
+    petr.mutr3d_petr_v99_320x800_syncl,
+    petr.mutr3d_petr_v99_640x1600,
+    petr.mutr3d_petr_v99_640x1600_syncl,
 )
 
 RECIPES: dict[str, Callable[[], Recipe]] = {function.__name__: function for function in _FUNCTIONS}

@@ -1,0 +1,75 @@
+"""What `syncl convert` does."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from syncl.checkpoints.formats import find_format
+from syncl.checkpoints.mapping import Conversion
+from syncl.checkpoints.model_file import load_model, save_model
+from syncl.checkpoints.published import read_published, write_published
+from syncl.recipes import find_recipe
+from syncl.recipes.changes import apply_changes
+from syncl.recipes.recipe import recipe_to_json
+
+
+def import_checkpoint(
+    source: Path,
+    output: Path,
+    format_name: str,
+    recipe_name: str | None = None,
+    changes: tuple[str, ...] = (),
+) -> Conversion:
+    """Fill a recipe's model from a published checkpoint and write it as a model file.
+
+    Parameters the checkpoint does not have get their initial values, the same at every call; the file's note
+    `new` names them, so that training started from it draws its own.
+
+    Raises:
+        SynclError: if the checkpoint cannot be read or does not fit the recipe.
+    """
+    adapter = find_format(format_name)
+    recipe = apply_changes(find_recipe(recipe_name or adapter.recipe), changes)
+    conversion = adapter.read(read_published(source), recipe.model, str(source))
+    torch.manual_seed(0)
+    weights = recipe.model.build().state_dict() | conversion.weights
+    notes = {"converted_from": f"{source.name} ({adapter.title})", "new": "\n".join(conversion.new)}
+    save_model(output, weights, recipe.model, recipe_to_json(recipe), notes)
+    console = Console()
+    console.print(
+        f"wrote {output}: {recipe.name}, {len(conversion.weights)} entries from {source.name}",
+        highlight=False,
+    )
+    _print_names(console, "new", conversion.new)
+    for reason, count in Counter(conversion.ignored.values()).items():
+        names = [name for name, why in conversion.ignored.items() if why == reason]
+        console.print(f"  not used: {count} entries such as {names[0]} ({reason})", highlight=False)
+    return conversion
+
+
+def export_checkpoint(source: Path, output: Path, format_name: str) -> Conversion:
+    """Write a model file's parameters under a published format's names, for the original's code.
+
+    Raises:
+        SynclError: if the file cannot be read or the format is not for its model.
+    """
+    adapter = find_format(format_name)
+    model = load_model(source)
+    conversion = adapter.write(model.tracker.state_dict(), model.config)
+    classes = ", ".join(model.config.detector.classes)
+    write_published(output, conversion.weights, {"classes": classes, "written_by": "syncl convert"})
+    console = Console()
+    console.print(f"wrote {output}: {len(conversion.weights)} entries for {adapter.title}", highlight=False)
+    _print_names(console, "left out, the format has no place for them", conversion.new)
+    return conversion
+
+
+def _print_names(console: Console, title: str, names: Iterable[str]) -> None:
+    """Names grouped by the module they are in."""
+    groups = Counter(".".join(name.split(".")[:2]) for name in names)
+    if groups:
+        listed = ", ".join(f"{group} ({count})" for group, count in groups.items())
+        console.print(f"  {title}: {listed}", highlight=False)

@@ -1,0 +1,70 @@
+"""What a model costs: parameters, and operations of one frame, counted without computing anything."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from syncl.detectors import DetectorConfig
+from syncl.structures import CameraRig, Frame
+from syncl.trackers.model import InputConfig, ModelConfig
+
+_DEFAULT_CAMERAS = 6
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Size and cost of a model.
+
+    Attributes:
+        parameters: number of parameters.
+        frame_flops: floating point operations of matrix products, convolutions and attention for one frame of
+            all cameras with object queries only; a multiplication and an addition count as two.
+    """
+
+    parameters: int
+    frame_flops: int
+
+
+def model_cost(config: ModelConfig) -> Cost:
+    """Parameters and operations of a model, on torch's meta device, where tensors have shapes only."""
+    with torch.device("meta"):
+        tracker = config.build()
+    return Cost(
+        sum(parameter.numel() for parameter in tracker.parameters()),
+        _frame_flops(config.input, config.detector),
+    )
+
+
+@cache
+def _frame_flops(input_config: InputConfig, config: DetectorConfig) -> int:
+    with torch.device("meta"), torch.no_grad():
+        # The counter stumbles over parameters that want gradients where none are recorded.
+        detector = config.build().eval().requires_grad_(False)
+        frame = _empty_frame(input_config)
+        with FlopCounterMode(display=False) as counter:
+            features = detector.encode(frame)
+            detector.decode(detector.initial_queries(features), features)
+    return int(counter.get_total_flops())
+
+
+def _empty_frame(config: InputConfig) -> Frame:
+    """A frame of one stream on the current default device."""
+    height, width = config.image_size
+    names = config.cameras or tuple(f"camera {index}" for index in range(_DEFAULT_CAMERAS))
+    cameras = len(names)
+    return Frame(
+        images=torch.zeros(1, cameras, 3, height, width, dtype=torch.uint8),
+        rig=CameraRig(
+            names,
+            torch.zeros(1, cameras, 3, 3, dtype=torch.float64),
+            torch.zeros(1, cameras, 4, 4, dtype=torch.float64),
+        ),
+        camera_valid=torch.ones(1, cameras, dtype=torch.bool),
+        content_size=torch.tensor([height, width]).expand(1, cameras, 2),
+        global_from_vehicle=torch.zeros(1, 4, 4, dtype=torch.float64),
+        timestamp_s=torch.zeros(1, dtype=torch.float64),
+        scenes=("",),
+        samples=("",),
+    )

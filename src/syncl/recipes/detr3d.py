@@ -1,0 +1,91 @@
+"""Full-size DETR3D on ResNet-101, and MUTR3D on it."""
+
+from dataclasses import replace
+
+from syncl.classes import DETECTION_CLASSES, TRACKING_CLASSES
+from syncl.data.augmentation import Augmentation
+from syncl.detectors import Detr3dConfig
+from syncl.recipes.recipe import PaperResult, Recipe
+from syncl.recipes.settings import published_input, published_optimiser, r101_dcn, steps
+from syncl.trackers import Mutr3dConfig, SingleFrameConfig
+from syncl.trackers.model import ModelConfig
+from syncl.training.config import DataConfig, TrainingConfig
+from syncl.training.syncl.strategy import SynclConfig
+
+# Images keep their size, and nothing is mirrored or turned.
+_UNCHANGED = Augmentation(resize_range=(1.0, 1.0))
+_BACKBONE = "FCOS3D's image backbone (convert --from backbone)"
+
+
+def _model(detector: Detr3dConfig) -> ModelConfig:
+    return ModelConfig(published_input(900, 1600), detector, SingleFrameConfig())
+
+
+def _training(clip_length: int) -> TrainingConfig:
+    return TrainingConfig(
+        steps=steps(24),
+        data=DataConfig(clip_length=clip_length, batch_size=1, workers=4, augmentation=_UNCHANGED),
+        optimiser=published_optimiser(),
+        checkpoint_every=2000,
+        log_every=50,
+    )
+
+
+def detr3d_r101_900x1600() -> Recipe:
+    """DETR3D as published; takes published weights as they are."""
+    return Recipe(
+        "detr3d_r101_900x1600",
+        "DETR3D, ResNet-101 with deformable convolution, single frames",
+        _model(Detr3dConfig(r101_dcn(), DETECTION_CLASSES)),
+        _training(clip_length=1),
+        starts_from=_BACKBONE,
+        paper=PaperResult("DETR3D", nds=42.2, map=34.7),
+    )
+
+
+def detr3d_r101_900x1600_q300() -> Recipe:
+    """DETR3D with MUTR3D's 300 queries and seven classes."""
+    base = detr3d_r101_900x1600()
+    return replace(
+        base,
+        name="detr3d_r101_900x1600_q300",
+        summary="DETR3D with the 300 queries and seven classes MUTR3D starts from, single frames",
+        model=_model(Detr3dConfig(r101_dcn(), TRACKING_CLASSES, queries=300)),
+        paper=None,
+    )
+
+
+def mutr3d_detr3d_r101_900x1600() -> Recipe:
+    """MUTR3D on DETR3D, clips of three frames."""
+    detector = detr3d_r101_900x1600_q300()
+    return Recipe(
+        "mutr3d_detr3d_r101_900x1600",
+        "MUTR3D on DETR3D, ResNet-101, clips of three frames",
+        replace(detector.model, tracker=Mutr3dConfig()),
+        _training(clip_length=3),
+        starts_from=detector.name,
+        paper=PaperResult(
+            "SynCL, MUTR3D's row",
+            amota=32.1,
+            amotp=1.448,
+            recall=45.2,
+            mota=28.3,
+            ids=474,
+            fp=15269,
+            fn=43828,
+        ),
+    )
+
+
+def mutr3d_detr3d_r101_900x1600_syncl() -> Recipe:
+    """The same trained with SynCL."""
+    base = mutr3d_detr3d_r101_900x1600()
+    return replace(
+        base,
+        name="mutr3d_detr3d_r101_900x1600_syncl",
+        summary=f"{base.summary}, trained with SynCL",
+        training=replace(base.training, strategy=SynclConfig()),
+        paper=PaperResult(
+            "SynCL", amota=35.8, amotp=1.391, recall=49.2, mota=32.9, ids=588, fp=14311, fn=40740
+        ),
+    )
