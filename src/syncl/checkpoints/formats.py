@@ -4,10 +4,19 @@ from syncl.checkpoints.adapter import Adapter
 from syncl.checkpoints.backbone_file import BackboneAdapter
 from syncl.checkpoints.detr3d import Detr3dAdapter
 from syncl.checkpoints.petr import PetrAdapter
+from syncl.checkpoints.petrv2 import Petrv2Adapter
 from syncl.checkpoints.pf_track import PfTrackAdapter
+from syncl.checkpoints.streampetr import StreamPetrAdapter
 from syncl.errors import SynclError
 
-_ADAPTERS: tuple[Adapter, ...] = (PetrAdapter(), Detr3dAdapter(), PfTrackAdapter(), BackboneAdapter())
+_ADAPTERS: tuple[Adapter, ...] = (
+    PetrAdapter(),
+    Petrv2Adapter(),
+    StreamPetrAdapter(),
+    Detr3dAdapter(),
+    PfTrackAdapter(),
+    BackboneAdapter(),
+)
 
 FORMATS: dict[str, Adapter] = {adapter.name: adapter for adapter in _ADAPTERS}
 

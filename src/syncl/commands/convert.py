@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-Format = Literal["petr", "detr3d", "pf_track", "backbone"]
+Format = Literal["petr", "petrv2", "streampetr", "detr3d", "pf_track", "backbone"]
 
 
 def convert(

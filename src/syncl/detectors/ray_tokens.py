@@ -64,7 +64,7 @@ def attended_cameras(camera_valid: Tensor, cells: int) -> Tensor | None:
 
     A stream without any camera attends its black images rather than nothing (which would be nan).
     """
-    if bool(camera_valid.all()):
+    if camera_valid.is_meta or bool(camera_valid.all()):
         return None
     attended = camera_valid | ~camera_valid.any(1, keepdim=True)
     return attended.repeat_interleave(cells, dim=1)

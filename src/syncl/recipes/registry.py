@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from syncl.errors import SynclError
-from syncl.recipes import detr3d, petr, synthetic
+from syncl.recipes import detr3d, petr, petrv2, streampetr, synthetic
 from syncl.recipes.recipe import Recipe
 
 _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
@@ -25,6 +25,15 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     petr.mutr3d_petr_v99_320x800_syncl,
     petr.mutr3d_petr_v99_640x1600,
     petr.mutr3d_petr_v99_640x1600_syncl,
+    petrv2.petrv2_v99_320x800,
+    petrv2.petrv2_v99_640x1600,
+    streampetr.streampetr_r50_256x704,
+    streampetr.streampetr_r50_256x704_q428,
+    streampetr.streampetr_v99_320x800,
+    streampetr.streampetr_v99_640x1600,
+    streampetr.mutr3d_streampetr_v99_320x800,
+    streampetr.mutr3d_streampetr_v99_320x800_syncl,
+    streampetr.mutr3d_streampetr_v99_640x1600_syncl,
 )
 
 RECIPES: dict[str, Callable[[], Recipe]] = {function.__name__: function for function in _FUNCTIONS}

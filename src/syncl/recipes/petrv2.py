@@ -1,0 +1,52 @@
+"""Full-size PETRv2 on VoVNet-99."""
+
+from syncl.classes import DETECTION_CLASSES
+from syncl.data.augmentation import Augmentation
+from syncl.detectors import Petrv2Config
+from syncl.recipes.recipe import PaperResult, Recipe
+from syncl.recipes.settings import published_input, published_optimiser, steps, v2_99
+from syncl.trackers import SingleFrameConfig
+from syncl.trackers.model import ModelConfig
+from syncl.training.config import DataConfig, TrainingConfig
+from syncl.training.losses import LossConfig
+from syncl.training.strategies import BaselineConfig
+
+# Velocities count as much as the rest, unlike in the first version.
+_LOSS = LossConfig(code_weights=(1.0,) * 10)
+
+
+def _petrv2(height: int, width: int, paper: PaperResult | None = None) -> Recipe:
+    return Recipe(
+        f"petrv2_v99_{height}x{width}",
+        "PETRv2, VoVNet-99, pairs of frames",
+        ModelConfig(
+            published_input(height, width), Petrv2Config(v2_99(), DETECTION_CLASSES), SingleFrameConfig()
+        ),
+        TrainingConfig(
+            steps=steps(24),
+            data=DataConfig(
+                clip_length=2,
+                batch_size=1,
+                workers=4,
+                augmentation=Augmentation(
+                    flip_probability=0.5, rotation_rad=0.3925, scale_range=(0.95, 1.05)
+                ),
+            ),
+            optimiser=published_optimiser(),
+            strategy=BaselineConfig(loss=_LOSS),
+            checkpoint_every=2000,
+            log_every=50,
+        ),
+        starts_from="FCOS3D's VoVNet-99 (convert --from backbone)",
+        paper=paper,
+    )
+
+
+def petrv2_v99_320x800() -> Recipe:
+    """PETRv2 as published, at 320 x 800."""
+    return _petrv2(320, 800, PaperResult("PETRv2", map=41.0))
+
+
+def petrv2_v99_640x1600() -> Recipe:
+    """PETRv2 at 640 x 1600."""
+    return _petrv2(640, 1600)

@@ -1,0 +1,139 @@
+"""Full-size StreamPETR on ResNet-50 and VoVNet-99, and MUTR3D on it (the paper's second baseline).
+
+Sliding windows of frames, not streaming: clips of three frames, with gradients through all of them.
+"""
+
+from dataclasses import replace
+
+from syncl.backbones import CpFpnConfig, ResNetConfig
+from syncl.classes import DETECTION_CLASSES
+from syncl.data.augmentation import Augmentation
+from syncl.detectors import ImageEncoderConfig, StreamPetrConfig
+from syncl.recipes.recipe import PaperResult, Recipe
+from syncl.recipes.settings import published_input, published_optimiser, steps, v2_99
+from syncl.trackers import Mutr3dConfig, SingleFrameConfig
+from syncl.trackers.model import InputConfig, ModelConfig
+from syncl.training.config import DataConfig, TrainingConfig
+from syncl.training.losses import LossConfig
+from syncl.training.strategies import BaselineConfig
+from syncl.training.syncl.strategy import SynclConfig
+
+# The centre on the ground counts twice, velocities fully.
+_LOSS = LossConfig(code_weights=(2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0))
+_R50 = Augmentation(
+    resize_range=(0.864, 1.25), flip_probability=0.5, rotation_rad=0.3925, scale_range=(0.95, 1.05)
+)
+_V99 = Augmentation(flip_probability=0.5, rotation_rad=0.3925, scale_range=(0.95, 1.05))
+_VOVNET = "FCOS3D's VoVNet-99 (convert --from backbone)"
+_EPOCHS = {320: 12, 640: 24}
+
+
+def _r50() -> ImageEncoderConfig:
+    """ResNet-50 with frozen BatchNorm, strides 16 and 32 into CP-FPN; RGB."""
+    backbone = ResNetConfig(depth=50, out_stages=(3, 4), norm="frozen", checkpointing=True)
+    return ImageEncoderConfig(backbone, CpFpnConfig(256), grid_mask=0.7, divisor=32)
+
+
+def _training(epochs: int, augmentation: Augmentation) -> TrainingConfig:
+    return TrainingConfig(
+        steps=steps(epochs),
+        data=DataConfig(clip_length=3, batch_size=1, workers=4, augmentation=augmentation),
+        optimiser=published_optimiser(),
+        strategy=BaselineConfig(loss=_LOSS),
+        checkpoint_every=2000,
+        log_every=50,
+    )
+
+
+def _v99(height: int, width: int, paper: PaperResult | None = None) -> Recipe:
+    return Recipe(
+        f"streampetr_v99_{height}x{width}",
+        "StreamPETR, VoVNet-99, 900 queries",
+        _detector(published_input(height, width), StreamPetrConfig(v2_99(), DETECTION_CLASSES)),
+        _training(24, _V99),
+        starts_from=_VOVNET,
+        paper=paper,
+    )
+
+
+def _detector(images: InputConfig, detector: StreamPetrConfig) -> ModelConfig:
+    return ModelConfig(images, detector, SingleFrameConfig())
+
+
+def _mutr3d(height: int, width: int, paper: PaperResult | None) -> Recipe:
+    detector = _v99(height, width)
+    return Recipe(
+        f"mutr3d_{detector.name}",
+        "MUTR3D on StreamPETR, VoVNet-99, clips of three frames",
+        replace(detector.model, tracker=Mutr3dConfig()),
+        _training(_EPOCHS[height], Augmentation()),
+        starts_from=detector.name,
+        paper=paper,
+    )
+
+
+def _with_syncl(recipe: Recipe, paper: PaperResult) -> Recipe:
+    return replace(
+        recipe,
+        name=f"{recipe.name}_syncl",
+        summary=f"{recipe.summary}, trained with SynCL",
+        training=replace(recipe.training, strategy=SynclConfig(loss=_LOSS)),
+        paper=paper,
+    )
+
+
+def streampetr_r50_256x704() -> Recipe:
+    """StreamPETR on ResNet-50 with 900 queries."""
+    return Recipe(
+        "streampetr_r50_256x704",
+        "StreamPETR, ResNet-50, 900 queries",
+        _detector(published_input(256, 704), StreamPetrConfig(_r50(), DETECTION_CLASSES)),
+        _training(24, _R50),
+        starts_from="ImageNet's ResNet-50 (convert --from backbone)",
+        paper=PaperResult("StreamPETR, 24 epochs", nds=47.6, map=37.5),
+    )
+
+
+def streampetr_r50_256x704_q428() -> Recipe:
+    """StreamPETR on ResNet-50 with 428 queries and half the memory."""
+    base = streampetr_r50_256x704()
+    detector = StreamPetrConfig(
+        _r50(), DETECTION_CLASSES, queries=300, propagated=128, memory_slots=512, objects_a_frame=128
+    )
+    return replace(
+        base,
+        name="streampetr_r50_256x704_q428",
+        summary="StreamPETR, ResNet-50, 428 queries",
+        model=replace(base.model, detector=detector),
+        training=_training(60, _R50),
+        starts_from="nuImages' ResNet-50 (convert --from backbone)",
+        paper=PaperResult("StreamPETR, 60 epochs", nds=54.6, map=44.9),
+    )
+
+
+def streampetr_v99_320x800() -> Recipe:
+    """StreamPETR on VoVNet-99 at 320 x 800."""
+    return _v99(320, 800, PaperResult("StreamPETR, 24 epochs", nds=57.1, map=48.2))
+
+
+def streampetr_v99_640x1600() -> Recipe:
+    """StreamPETR on VoVNet-99 at 640 x 1600."""
+    return _v99(640, 1600)
+
+
+def mutr3d_streampetr_v99_320x800() -> Recipe:
+    """The paper's baseline 2."""
+    paper = PaperResult("SynCL, baseline 2", 49.6, 1.164, 57.3, 42.9, 411, 13962, 33526, 57.6, 48.5)
+    return _mutr3d(320, 800, paper)
+
+
+def mutr3d_streampetr_v99_320x800_syncl() -> Recipe:
+    """Baseline 2 trained with SynCL."""
+    paper = PaperResult("SynCL", 51.8, 1.149, 58.8, 45.2, 540, 13639, 33368, 58.7, 49.2)
+    return _with_syncl(mutr3d_streampetr_v99_320x800(), paper)
+
+
+def mutr3d_streampetr_v99_640x1600_syncl() -> Recipe:
+    """SynCL at full resolution."""
+    paper = PaperResult("SynCL", 58.9, 1.016, 64.0, 51.5, 652, 13946, 27330)
+    return _with_syncl(_mutr3d(640, 1600, None), paper)

@@ -1,0 +1,192 @@
+"""Adapters of published formats on small models: strictness, both directions, every kind of misfit."""
+
+import dataclasses
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor
+
+from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig, VoVNetConfig
+from syncl.checkpoints.formats import FORMATS, find_format
+from syncl.commands.convert import Format
+from syncl.detectors import (
+    Detr3dConfig,
+    ImageEncoderConfig,
+    PetrConfig,
+    Petrv2Config,
+    ProposalConfig,
+    StreamPetrConfig,
+)
+from syncl.errors import SynclError
+from syncl.recipes import RECIPES
+from syncl.trackers import Mutr3dConfig, SingleFrameConfig
+from syncl.trackers.model import InputConfig, ModelConfig
+
+RESNET = ImageEncoderConfig(
+    ResNetConfig(depth=None, block="bottleneck", blocks=(1, 1, 1, 1), stem_width=8, widths=(8,) * 4, dcn_stages=(3, 4)),
+    FpnConfig(32, num_outs=4),
+)
+VOVNET = ImageEncoderConfig(VoVNetConfig("V-19-slim", out_stages=(4, 5)), CpFpnConfig(32))
+CLASSES = ("car", "bus", "pedestrian")
+SIZES = {"dim": 32, "heads": 4, "layers": 2, "hidden": 48}
+DETR3D = Detr3dConfig(RESNET, CLASSES, queries=7, **SIZES)
+PETR = PetrConfig(VOVNET, CLASSES, queries=7, **SIZES)
+DETECTORS = {
+    "detr3d": DETR3D,
+    "petr": PETR,
+    "pf_track": dataclasses.replace(PETR, learned_contents=True),
+    "petrv2": Petrv2Config(VOVNET, CLASSES, queries=7, **SIZES),
+    "streampetr": StreamPetrConfig(
+        RESNET, CLASSES, queries=7, propagated=4, memory_slots=8, objects_a_frame=4, **SIZES
+    ),
+}
+WHOLE = tuple(name for name in FORMATS if name != "backbone")
+
+
+def model(name: str) -> ModelConfig:
+    return ModelConfig(InputConfig((64, 64)), DETECTORS[name], SingleFrameConfig())
+
+
+def published(name: str, seed: int = 0) -> dict[str, Tensor]:
+    torch.manual_seed(seed)
+    return find_format(name).write(model(name).build().state_dict(), model(name)).weights
+
+
+def test_the_command_knows_every_format() -> None:
+    assert set(get_args(Format)) == set(FORMATS)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_has_its_recipe(name: str) -> None:
+    assert find_format(name).recipe in RECIPES
+
+
+def test_an_unknown_format_lists_those_there_are() -> None:
+    with pytest.raises(SynclError, match="petr"):
+        find_format("onnx")
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_there_and_back(name: str) -> None:
+    config = model(name)
+    weights = config.build().state_dict()
+    written = find_format(name).write(weights, config)
+    assert not written.new
+    read = find_format(name).read(written.weights, config, "file")
+    assert not read.new and read.weights.keys() == weights.keys()
+    assert all(torch.equal(read.weights[key], weights[key]) for key in weights)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_missing_parameter_is_named(name: str) -> None:
+    weights = published(name)
+    lost = "pts_bbox_head.transformer.decoder.layers.1.norms.0.weight"
+    del weights[lost]
+    with pytest.raises(SynclError, match=f"weights.pth does not fit: missing: {lost}"):
+        find_format(name).read(weights, model(name), "weights.pth")
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_an_unknown_parameter_is_named(name: str) -> None:
+    weights = published(name) | {"pts_bbox_head.surprise.weight": torch.ones(3)}
+    with pytest.raises(SynclError, match=r"not known in this format: pts_bbox_head\.surprise\.weight"):
+        find_format(name).read(weights, model(name), "weights.pth")
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_another_size_names_both_shapes(name: str) -> None:
+    other = dataclasses.replace(
+        model(name), detector=dataclasses.replace(DETECTORS[name], hidden=SIZES["hidden"] + 16)
+    )
+    with pytest.raises(SynclError, match=r"has shape \(48, 32\), the model needs \(64, 32\)"):
+        find_format(name).read(published(name), other, "weights.pth")
+
+
+@pytest.mark.parametrize("name", ["petr", "pf_track", "streampetr"])
+def test_shared_branches_are_stored_six_times_and_must_agree(name: str) -> None:
+    weights = published(name)
+    copies = [key for key in weights if key.endswith("_branches.5.4.bias")]
+    assert len(copies) >= 1
+    weights[copies[0]] = weights[copies[0]] + 1
+    with pytest.raises(SynclError, match=r"branches\.5\.4\.bias differs from"):
+        find_format(name).read(weights, model(name), "weights.pth")
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_recipe_for_another_detector_is_refused(name: str) -> None:
+    wrong = next(
+        config for config in DETECTORS.values() if type(config) is not type(DETECTORS[name])
+    )
+    with pytest.raises(SynclError, match="choose another --recipe"):
+        find_format(name).read(published(name), dataclasses.replace(model(name), detector=wrong), "f")
+
+
+def test_what_a_tracker_adds_is_new() -> None:
+    config = dataclasses.replace(
+        model("petr"),
+        tracker=Mutr3dConfig(heads=4, hidden=32),
+        detector=dataclasses.replace(PETR, proposals=ProposalConfig(count=3)),
+    )
+    read = find_format("petr").read(published("petr"), config, "weights.pth")
+    new = {name.rsplit(".", 1)[0].split(".")[0] for name in read.new}
+    assert new == {"query_interaction", "memory_bank", "detector"}
+    assert all("proposal_head" in name for name in read.new if name.startswith("detector."))
+    assert find_format("petr").write(config.build().state_dict(), config).new == read.new
+
+
+def test_a_single_frame_detector_of_pf_track_starts_with_contents_of_zero() -> None:
+    weights = published("pf_track")
+    del weights["query_feat_embedding.weight"]
+    read = find_format("pf_track").read(weights, model("pf_track"), "f1.pth")
+    assert read.new == ("detector.query_content.weight",)
+
+
+def test_reasoning_of_pf_track_is_ignored_with_a_reason() -> None:
+    weights = published("pf_track") | {"STReasoner.track_cls.0.weight": torch.ones(2, 2)}
+    read = find_format("pf_track").read(weights, model("pf_track"), "f3.pth")
+    assert "reasoning" in read.ignored["STReasoner.track_cls.0.weight"]
+    assert "training loss" in read.ignored["criterion.code_weights"]
+
+
+def test_box_branches_are_turned_into_our_code() -> None:
+    weights = published("petr")
+    bias = torch.arange(10.0)
+    for index in range(6):
+        weights[f"pts_bbox_head.reg_branches.{index}.4.bias"] = bias
+    read = find_format("petr").read(weights, model("petr"), "f").weights
+    # x, y, log w, log l, z, log h, sin', cos', vx, vy become x, y, z, log l, log w, log h, -cos', -sin', vx, vy.
+    assert read["detector.box_branches.0.4.bias"].tolist() == [0, 1, 4, 3, 2, 5, -7, -6, 8, 9]
+
+
+def test_offsets_of_old_deformable_convolutions_are_found() -> None:
+    weights = published("detr3d")
+    old = {name.replace("conv2.conv_offset", "conv2_offset"): tensor for name, tensor in weights.items()}
+    assert set(old) != set(weights)
+    assert not find_format("detr3d").read(old, model("detr3d"), "f").new
+
+
+def test_counters_may_be_absent() -> None:
+    weights = {name: tensor for name, tensor in published("petr").items() if "num_batches" not in name}
+    read = find_format("petr").read(weights, model("petr"), "f")
+    assert read.new and all(name.endswith("num_batches_tracked") for name in read.new)
+
+
+@pytest.mark.parametrize("prefix", ["img_backbone.", "backbone.", ""])
+@pytest.mark.parametrize("name", ["detr3d", "petr"])
+def test_a_backbone_is_found_under_its_usual_prefixes(prefix: str, name: str) -> None:
+    inside = {
+        key.replace("img_backbone.", prefix, 1): tensor
+        for key, tensor in published(name).items()
+        if key.startswith("img_backbone.")
+    }
+    read = find_format("backbone").read(inside | {"fc.weight": torch.ones(2)}, model(name), "f")
+    assert len(read.weights) == len(inside)
+    assert set(read.ignored) == {"fc.weight"}
+    assert all(".backbone." not in key for key in read.new)
+
+
+def test_another_backbone_is_refused() -> None:
+    inside = {key: tensor for key, tensor in published("petr").items() if key.startswith("img_backbone.")}
+    with pytest.raises(SynclError, match="missing: img_backbone.conv1.weight"):
+        find_format("backbone").read(inside, model("detr3d"), "vovnet.pth")
