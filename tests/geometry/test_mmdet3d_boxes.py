@@ -24,12 +24,16 @@ def random_boxes(count: int) -> torch.Tensor:
 
 
 def test_a_car_facing_the_frames_x_axis():
-    # 4.5 m long and 1.8 m wide, heading along x: the old convention counts from the negative y axis, clockwise.
+    # 4.5 m long, 1.8 m wide, heading along x; the old heading counts clockwise from the negative y axis.
     old = torch.tensor([[10.0, -2, 0.5, 1.8, 4.5, 1.6, -math.pi / 2, 3, 0]])
-    assert boxes_from_mmdet3d_0(old)[0].tolist() == pytest.approx([10, -2, 0.5, 4.5, 1.8, 1.6, 0, 3, 0], abs=1e-6)
+    assert boxes_from_mmdet3d_0(old)[0].tolist() == pytest.approx(
+        [10, -2, 0.5, 4.5, 1.8, 1.6, 0, 3, 0], abs=1e-6
+    )
 
 
-@pytest.mark.parametrize(("yaw", "old_yaw"), [(0.0, -math.pi / 2), (math.pi / 2, -math.pi), (-math.pi / 2, 0.0)])
+@pytest.mark.parametrize(
+    ("yaw", "old_yaw"), [(0.0, -math.pi / 2), (math.pi / 2, -math.pi), (-math.pi / 2, 0.0)]
+)
 def test_headings(yaw, old_yaw):
     box = torch.tensor([0.0, 0, 0, 4, 2, 1, yaw, 0, 0])
     heading = boxes_to_mmdet3d_0(box)[6]
