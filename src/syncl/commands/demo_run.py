@@ -4,6 +4,7 @@ import importlib.resources
 import json
 import shutil
 import time
+import warnings
 from pathlib import Path
 
 from rich.console import Console
@@ -50,7 +51,10 @@ def run_demo(output: Path, *, seed: int, scenes: int, keyframes: int, overwrite:
     report = track_to_file(model, index, names, results, device="cpu", overwrite=overwrite)
     console.print(f"tracked {report.frames} frames, {report.seconds_per_frame * 1000:.0f} ms each")
 
-    metrics = evaluate_tracking(results, world, config.version, "mini_val")
+    with warnings.catch_warnings():
+        # The remarks are printed below the table.
+        warnings.simplefilter("ignore", UserWarning)
+        metrics = evaluate_tracking(results, world, config.version, "mini_val")
     atomic_write(metrics_file, json.dumps(metrics.summary(), indent=2).encode() + b"\n")
 
     style = RenderStyle()
@@ -71,6 +75,8 @@ def run_demo(output: Path, *, seed: int, scenes: int, keyframes: int, overwrite:
         ),
     ):
         console.print(f"  {output / name}  {what}")
+    for remark in metrics.remarks:
+        console.print(f"note: {remark}")
     console.print(f"done in {time.perf_counter() - started:.0f} s")
     return metrics
 
