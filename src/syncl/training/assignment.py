@@ -23,14 +23,21 @@ _MATCHED_CODES = 8
 
 @dataclass(frozen=True)
 class CostConfig:
-    """Weights of the matching cost: focal classification cost and L1 cost over centre, log size and
-    heading.
+    """Weights of the matching cost: focal classification cost and L1 cost over centre, log size, heading.
+
+    Attributes:
+        classification: weight of the focal cost.
+        box: weight of the L1 cost.
+        alpha: focal balance.
+        gamma: focal focus.
+        code_weights: weight of each matched number of the box code; StreamPETR doubles x and y.
     """
 
     classification: float = 2.0
     box: float = 0.25
     alpha: float = 0.25
     gamma: float = 2.0
+    code_weights: tuple[float, ...] = (1.0,) * _MATCHED_CODES
 
 
 def matching_cost(predictions: Predictions, annotations: Annotations, config: CostConfig) -> Tensor:
@@ -44,9 +51,11 @@ def matching_cost(predictions: Predictions, annotations: Annotations, config: Co
         positive = -(probability + eps).log() * config.alpha * (1 - probability) ** config.gamma
         labels = annotations.labels.clamp(min=0)[None, :, None, :].expand(*probability.shape[:3], -1)
         classification = (positive - negative).gather(-1, labels)
-        target = encode_boxes(annotations.boxes)[..., :_MATCHED_CODES]
+        weights = predictions.codes.new_tensor(config.code_weights)
+        target = encode_boxes(annotations.boxes)[..., :_MATCHED_CODES] * weights
         target = target.expand(probability.shape[0], *target.shape)
-        box = torch.cdist(predictions.codes[..., :_MATCHED_CODES].float(), target.float(), p=1)
+        codes = predictions.codes[..., :_MATCHED_CODES] * weights
+        box = torch.cdist(codes.float(), target.float(), p=1)
         cost = config.classification * classification + config.box * box
         return torch.nan_to_num(cost, _INFINITE_COST, _INFINITE_COST, -_INFINITE_COST)
 

@@ -1,0 +1,147 @@
+"""What parity tests of PETR-like heads share: given features in place of images, frames, losses, decoding."""
+
+import numpy as np
+import torch
+from golden import Golden
+from torch import nn
+
+from syncl.backbones import CpFpnConfig, ResNetConfig
+from syncl.checkpoints.mapping import Ignored, read_entries, rule_entries
+from syncl.detectors import ImageEncoderConfig
+from syncl.structures import Annotations, CameraRig, Frame, Predictions
+from syncl.trackers.single_frame import best_pairs
+from syncl.training.assignment import CostConfig, matching_cost, standard_assignment
+from syncl.training.losses import LossConfig, set_losses
+
+CLASSES = tuple("abcdefghij")
+# Heads always hold six branches; goldens with fewer layers leave the others unused.
+SPARE_BRANCHES = Ignored(r"(cls|reg)_branches\.\d+\..+", "no layer uses it")
+CONSTANTS = Ignored(r"code_weights|match_costs|pc_range|position_range|coords_d", "a constant")
+
+
+class GivenFeatures(nn.Module):
+    """Stands in for an image encoder: its next call returns `levels`."""
+
+    def __init__(self, stride: int = 16) -> None:
+        super().__init__()
+        self.strides = (stride,)
+        self.levels: tuple[torch.Tensor, ...] = ()
+
+    def forward(self, frame: Frame) -> tuple[torch.Tensor, ...]:
+        return self.levels
+
+
+def image_encoder() -> ImageEncoderConfig:
+    """The smallest encoder that builds; tests replace it by `GivenFeatures`."""
+    backbone = ResNetConfig(depth=None, blocks=(1, 1, 1, 1), stem_width=8, widths=(8, 8, 8, 8))
+    return ImageEncoderConfig(backbone, CpFpnConfig(out_channels=256))
+
+
+def load_head(detector: nn.Module, golden: Golden, rules, *ignored: Ignored) -> GivenFeatures:
+    """Fill a detector from the golden's checkpoint through the adapter's rules, all but its encoder."""
+    given = GivenFeatures()
+    detector.image_encoder = given
+    shapes = {name: tensor.shape for name, tensor in detector.state_dict().items()}
+    entries = rule_entries(shapes, rules, "", "")
+    conversion = read_entries(
+        golden.state_dict(), entries, shapes, (CONSTANTS, SPARE_BRANCHES, *ignored), golden.name
+    )
+    assert not conversion.new
+    detector.load_state_dict(conversion.weights)
+    return given
+
+
+def make_frame(
+    image_from_vehicle,
+    image_size: tuple[int, int],
+    pose=None,
+    time_s=None,
+    intrinsics=None,
+    content_size=None,
+    scenes: tuple[str, ...] = (),
+) -> Frame:
+    """A frame of black images; without intrinsics the projection stands for the extrinsics."""
+    projections = torch.as_tensor(image_from_vehicle).double()
+    streams, cameras = projections.shape[:2]
+    if intrinsics is None:
+        intrinsics = torch.eye(3, dtype=torch.float64).expand(streams, cameras, 3, 3)
+    intrinsics = torch.as_tensor(intrinsics).double()[..., :3, :3]
+    padded = torch.eye(4, dtype=torch.float64).repeat(streams, cameras, 1, 1)
+    padded[..., :3, :3] = intrinsics
+    rig = CameraRig(
+        tuple(f"CAM_{index}" for index in range(cameras)), intrinsics, torch.linalg.inv(padded) @ projections
+    )
+    if content_size is None:
+        content_size = torch.tensor(image_size).repeat(streams, cameras, 1)
+    if pose is None:
+        pose = torch.eye(4, dtype=torch.float64).repeat(streams, 1, 1)
+    return Frame(
+        torch.zeros(streams, cameras, 3, *image_size, dtype=torch.uint8),
+        rig,
+        torch.ones(streams, cameras, dtype=torch.bool),
+        content_size,
+        torch.as_tensor(pose).double(),
+        torch.zeros(streams, dtype=torch.float64) if time_s is None else torch.as_tensor(time_s).double(),
+        scenes or ("scene",) * streams,
+        ("sample",) * streams,
+    )
+
+
+def make_annotations(boxes: list[torch.Tensor], labels: list[torch.Tensor]) -> Annotations:
+    """Annotations of boxes in our layout, one tensor a stream."""
+    most = max(len(part) for part in boxes)
+    padded = torch.ones(len(boxes), most, 9)
+    padded_labels = torch.zeros(len(boxes), most, dtype=torch.int64)
+    valid = torch.zeros(len(boxes), most, dtype=torch.bool)
+    for stream, (part, own) in enumerate(zip(boxes, labels, strict=True)):
+        padded[stream, : len(part)] = part
+        padded_labels[stream, : len(own)] = own.long()
+        valid[stream, : len(part)] = True
+    identities = torch.arange(most).expand(len(boxes), -1).masked_fill(~valid, -1)
+    return Annotations(padded, padded_labels, identities, valid)
+
+
+def match_and_lose(
+    predictions: Predictions, annotations: Annotations, cost: CostConfig, loss: LossConfig
+) -> tuple[torch.Tensor, list[dict[str, torch.Tensor]]]:
+    """Assigned objects [L, B, Q] (-1 = none) and the losses of each layer."""
+    nothing = torch.zeros(predictions.logits.shape[1], 0, dtype=torch.int64)
+    costs = matching_cost(predictions, annotations, cost)
+    assignment = standard_assignment(costs, nothing, nothing, predictions.valid, annotations)
+    layers = []
+    for layer in range(len(predictions.logits)):
+        one = Predictions(
+            predictions.logits[layer : layer + 1],
+            predictions.codes[layer : layer + 1],
+            predictions.embeddings[layer : layer + 1],
+            predictions.references[layer : layer + 1],
+            predictions.valid,
+            predictions.object_count,
+        )
+        own = type(assignment)(
+            assignment.targets[layer : layer + 1], assignment.supervised[layer : layer + 1]
+        )
+        layers.append(set_losses(one, own, annotations, loss))
+    return assignment.targets, layers
+
+
+def check_decoding(golden: Golden, suffix: str, stream: int, predictions: Predictions, to_ours, tolerance):
+    """Compare decoded boxes row by row, matched by place: neighbouring scores may swap."""
+    coder = golden.config["cfg"]["bbox_coder"]
+    planar, height = coder["post_center_range"][3], coder["post_center_range"][5]
+    objects = best_pairs(predictions, coder["max_num"], planar, height)
+    theirs = to_ours(torch.from_numpy(golden.outputs[f"decoded_boxes_{suffix}"]))
+    labels = torch.from_numpy(golden.outputs[f"decoded_labels_{suffix}"])
+    head = len(theirs) + 10
+    own = objects.valid[stream]
+    boxes, own_labels = objects.boxes[stream, own][:head], objects.labels[stream, own][:head]
+    distance = torch.cdist(theirs, boxes) + 1e3 * (labels[:, None] != own_labels)
+    rows = distance.argmin(1)
+    assert len(set(rows.tolist())) == len(theirs), "a decoded box stands for two of the golden's"
+    assert (rows - torch.arange(len(rows))).abs().max() <= 3
+    chosen = boxes[rows]
+    turns = ((theirs[:, 6] - chosen[:, 6]) / (2 * np.pi)).round() * 2 * np.pi
+    chosen = torch.cat([chosen[:, :6], (chosen[:, 6] + turns)[:, None], chosen[:, 7:]], dim=1)
+    golden.compare(f"decoded_boxes_{suffix}", chosen, theirs, tolerance)
+    golden.check(f"decoded_labels_{suffix}", own_labels[rows])
+    golden.check(f"decoded_scores_{suffix}", objects.scores[stream, own][:head][rows], tolerance)

@@ -1,0 +1,296 @@
+"""StreamPETR against the original head: memory, encodings, outputs, denoising, losses, gradients."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from petr_heads import (
+    CLASSES,
+    check_decoding,
+    image_encoder,
+    load_head,
+    make_annotations,
+    make_frame,
+    match_and_lose,
+)
+
+from syncl.checkpoints.mapping import rule_entries
+from syncl.checkpoints.names import branch_rules
+from syncl.checkpoints.streampetr import HEAD
+from syncl.detectors import StreamPetrConfig
+from syncl.detectors.denoising import denoising_mask
+from syncl.geometry.mmdet3d import MMDET3D_1_CODE
+from syncl.training.assignment import CostConfig
+from syncl.training.denoising import DenoisingConfig, denoising_losses, noise_objects
+from syncl.training.losses import LossConfig
+
+STRIDE = 16
+
+
+def build(golden, dropout=0.1):
+    cfg = golden.config["cfg"]
+    decoder = cfg["transformer"]["decoder"]
+    config = StreamPetrConfig(
+        image_encoder(),
+        CLASSES[: cfg["num_classes"]],
+        queries=cfg["num_query"],
+        propagated=cfg["num_propagated"],
+        memory_slots=cfg["memory_len"],
+        objects_a_frame=cfg["topk_proposals"],
+        layers=decoder["num_layers"],
+        hidden=decoder["transformerlayers"]["feedforward_channels"],
+        dropout=dropout,
+        position_range=tuple(cfg["position_range"]),
+        point_range=tuple(cfg["bbox_coder"]["pc_range"]),
+    )
+    detector = config.build()
+    return detector, load_head(detector, golden, (*HEAD, *branch_rules(MMDET3D_1_CODE, shared=True)))
+
+
+def frames_of(golden):
+    """The golden's frames and their image features; a stream without past gets a new scene name."""
+    count = sum(name.startswith("img_feats_") for name in golden.manifest["inputs"])
+    scenes = None
+    for index in range(count):
+        features = golden.input(f"img_feats_{index}")
+        exists = golden.input(f"prev_exists_{index}").bool().tolist()
+        scenes = [
+            f"scene {index}" if not there else old
+            for there, old in zip(exists, scenes or [""] * len(exists), strict=True)
+        ]
+        size = (features.shape[-2] * STRIDE, features.shape[-1] * STRIDE)
+        frame = make_frame(
+            golden.input(f"lidar2img_{index}"),
+            size,
+            golden.input(f"ego_pose_{index}"),
+            golden.input(f"timestamp_{index}"),
+            golden.input(f"intrinsics_{index}"),
+            scenes=tuple(scenes),
+        )
+        yield index, frame, features, torch.tensor(exists)
+
+
+def annotations_of(golden, index, streams):
+    boxes = [golden.input(f"gt_boxes_{index}_{stream}") for stream in range(streams)]
+    labels = [golden.input(f"gt_labels_{index}_{stream}") for stream in range(streams)]
+    return make_annotations(boxes, labels)
+
+
+def golden_memory(golden, index, memory):
+    """Our memory after a frame with everything the golden has of its own put in place."""
+    slots = memory.embeddings.shape[1]
+    stored = {
+        name: torch.from_numpy(golden.outputs[f"memory_{name}_{index}"])[:, :slots]
+        for name in ("reference_point", "timestamp", "egopose", "velo", "embedding_slice")
+    }
+    embeddings = memory.embeddings.clone()
+    embeddings[..., ::16] = stored["embedding_slice"]
+    return dataclasses.replace(
+        memory,
+        embeddings=embeddings,
+        references=stored["reference_point"].double(),
+        velocities=stored["velo"],
+        global_from_vehicle=stored["egopose"].double(),
+        timestamps_s=-stored["timestamp"][..., 0],
+    )
+
+
+def check_frame(golden, index, seen, queries, predictions, captured, tolerance):
+    propagated = seen.propagated.count
+    golden.check(f"tgt_slice_{index}", queries.embeddings[..., ::16], tolerance)
+    golden.check(f"query_pos_slice_{index}", queries.positions[..., ::16], tolerance)
+    golden.check(f"temp_memory_slice_{index}", seen.temporal_values[..., ::16], tolerance)
+    positions = seen.temporal_keys - seen.temporal_values
+    golden.check(f"temp_pos_slice_{index}", positions[..., ::16], tolerance)
+    assert positions.shape[1] + propagated == seen.memory.embeddings.shape[1]
+    if f"cone_slice_{index}" in golden.outputs:
+        golden.check(f"cone_slice_{index}", captured["cone"][:, ::37])
+        golden.check(f"pos_embed_slice_{index}", captured["rays"][:, ::37, ::8])
+    golden.check(f"all_cls_scores_{index}", predictions.logits, tolerance)
+    golden.check(f"all_bbox_preds_{index}", predictions.codes, tolerance)
+
+
+def check_memory(golden, index, memory, tolerance):
+    slots = memory.embeddings.shape[1]
+    # The original keeps what drops out of the memory until the next frame begins; ours lets go at once.
+    for name, ours in {
+        "reference_point": memory.references,
+        "timestamp": -memory.timestamps_s[..., None],
+        "egopose": memory.global_from_vehicle,
+        "velo": memory.velocities,
+        "embedding_slice": memory.embeddings[..., ::16],
+    }.items():
+        theirs = golden.outputs[f"memory_{name}_{index}"][:, :slots]
+        # Velocities are columns of the box codes, which are held to 1e-4. By themselves they are small: a
+        # float64 run of this model is 0.8e-4 from the golden at frame 2, float32 runs 1.1e-4 to 1.4e-4.
+        slack = 2 if name == "velo" and index > 1 else 1
+        golden.compare(f"memory_{name}_{index}", ours, theirs, slack * tolerance)
+
+
+def best_rows(predictions, count):
+    return predictions.logits[-1].sigmoid().amax(-1).topk(count, dim=1).indices
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["golden memory", "own memory"])
+def test_frames(open_golden, kept):
+    golden = open_golden("streampetr/streampetr_head")
+    detector, given = build(golden)
+    detector.eval()
+    captured = {}
+    detector.tokens.camera_norm.register_forward_pre_hook(lambda _, args: captured.update(cone=args[1]))
+    detector.tokens.position_encoder.register_forward_hook(lambda *args: captured.update(rays=args[2]))
+    memory = None
+    weights = tuple(golden.outputs["sd_code_weights"].tolist())
+    cost = CostConfig(code_weights=tuple(golden.outputs["sd_match_costs"][:8].tolist()))
+    for index, frame, features, exists in frames_of(golden):
+        # Free running, the golden's own float32 noise grows through the frames (see its README).
+        tolerance = 1e-4 if kept else (1e-4, 3e-4, 2e-3)[min(index, 2)]
+        streams = frame.batch_size
+        if memory is None:
+            memory = detector.initial_memory(streams)
+        given.levels = (features,)
+        with torch.no_grad():
+            seen = detector.encode(frame, memory.keep(exists))
+            queries = detector.initial_queries(seen)
+            (predictions,) = detector.decode(queries, seen)
+            memory = detector.remember(memory, frame, seen, predictions)
+        check_frame(golden, index, seen, queries, predictions, captured, tolerance)
+        golden.check(f"topk_indexes_{index}", best_rows(predictions, detector.config.objects_a_frame))
+        check_memory(golden, index, memory, tolerance)
+
+        annotations = annotations_of(golden, index, streams)
+        targets, losses = match_and_lose(predictions, annotations, cost, LossConfig(code_weights=weights))
+        order = [losses[-1]["class"], losses[-1]["box"]]
+        for layer in losses[:-1]:
+            order += [layer["class"], layer["box"]]
+        golden.check(f"losses_{index}", torch.stack(order), tolerance)
+        for stream in range(streams):
+            golden.check(f"assigned_gt_inds_{index}_{stream}", targets[-1, stream] + 1)
+            check_decoding(golden, f"{index}_{stream}", stream, predictions, lambda boxes: boxes, tolerance)
+        if kept:
+            memory = golden_memory(golden, index, memory)
+
+
+def test_moving_the_memory_by_its_velocity_would_show(open_golden):
+    """The weak spot of the golden: its logits hardly tell, its memory does."""
+    golden = open_golden("streampetr/streampetr_head")
+    detector, given = build(golden)
+    detector.eval()
+    (_, frame, features, _), (_, later, *_) = list(frames_of(golden))[:2]
+    given.levels = (features,)
+    with torch.no_grad():
+        seen = detector.encode(frame, None)
+        (predictions,) = detector.decode(detector.initial_queries(seen), seen)
+        memory = detector.remember(None, frame, seen, predictions)
+    recalled = memory.recalled(later)
+    still = (
+        torch.linalg.inv(later.global_from_vehicle)[:, None]
+        @ torch.cat([memory.references, torch.ones_like(memory.references[..., :1])], dim=-1)[..., None]
+    )
+    assert torch.allclose(recalled.references, still[..., :3, 0].float(), atol=1e-4)
+
+
+def by_group(flat, groups, counts, most):
+    """Values of noised boxes (group-major, within a group sample by sample) as [B, G, M, ...]."""
+    table = flat.new_zeros(len(counts), groups, most, *flat.shape[1:])
+    start = 0
+    for group in range(groups):
+        for stream, count in enumerate(counts):
+            table[stream, group, :count] = flat[start : start + count]
+            start += count
+    assert start == len(flat)
+    return table
+
+
+def slices_of_gradients(golden, index):
+    prefix = f"grad_{index}_"
+    for name, values in golden.outputs.items():
+        if name.startswith(prefix):
+            yield name, name.removeprefix(prefix), values
+
+
+def test_denoising(open_golden):
+    golden = open_golden("streampetr/streampetr_dn")
+    detector, given = build(golden, dropout=0.0)
+    detector.train()
+    ours_of = {entry.published: entry.ours for entry in rule_entries(detector.state_dict(), (*HEAD,), "", "")}
+    config = DenoisingConfig(
+        groups=golden.config["scalar"],
+        noise_scale=golden.config["noise_scale"],
+        background_distance=golden.config["split"],
+    )
+    cost = CostConfig(code_weights=config.loss.code_weights[:8])
+    memory = None
+    for index, frame, features, exists in frames_of(golden):
+        # Behind a frame of memory gradients are noisy: at frame 1 this model in float64 is 1.6e-3 from the
+        # golden and 2.2e-3 from itself in float32, while outputs and losses agree to 1e-5.
+        gradient_tolerance = 1e-4 if index == 0 else 5e-3
+        streams = frame.batch_size
+        memory = detector.initial_memory(streams) if memory is None else memory
+        annotations = annotations_of(golden, index, streams)
+        counts, most = annotations.valid.sum(1).tolist(), annotations.valid.shape[1]
+        uniform = by_group(golden.input(f"rand_{index}"), config.groups, counts, most)
+        noised = noise_objects(annotations, detector.point_range, config, uniform)
+        check_noise(golden, index, noised, detector, counts)
+
+        features = features.clone().requires_grad_()
+        given.levels = (features,)
+        detector.zero_grad()
+        seen = detector.encode(frame, memory.keep(exists))
+        queries = detector.initial_queries(seen)
+        (predictions,), found = detector.decode_noised(queries, noised.references, seen)
+        golden.check(f"all_cls_scores_{index}", predictions.logits)
+        golden.check(f"all_bbox_preds_{index}", predictions.codes)
+        golden.check(f"dn_cls_{index}", found.logits)
+        golden.check(f"dn_box_{index}", found.codes)
+
+        losses = losses_by_layer(predictions, found, noised, annotations, cost, config)
+        golden.check(f"losses_{index}", torch.stack(losses))
+        torch.stack(losses).sum().backward()
+        parameters = dict(detector.named_parameters())
+        for label, published, values in slices_of_gradients(golden, index):
+            gradient = parameters[ours_of[published]].grad.flatten()
+            step = max(1, gradient.numel() // len(values))
+            golden.compare(label, gradient[::step][: len(values)], values, gradient_tolerance)
+        golden.check(f"grad_img_feats_{index}", features.grad.flatten()[::4099], gradient_tolerance)
+
+        memory = detector.remember(memory, frame, seen, predictions)
+        assert not memory.embeddings.requires_grad
+        slots = memory.embeddings.shape[1]
+        theirs = golden.outputs[f"memory_reference_point_{index}"][:, :slots]
+        golden.compare(f"memory_reference_point_{index}", memory.references, theirs)
+
+
+def check_noise(golden, index, noised, detector, counts):
+    """Anchors, labels, slots and mask of the denoising queries; theirs lie before all others."""
+    streams, groups, most = noised.valid.shape
+    learned = detector.reference_points.weight.detach().expand(streams, -1, -1)
+    unit = detector.point_range.normalise(noised.references).flatten(1, 2)
+    golden.check(f"dn_reference_points_{index}", torch.cat([unit, learned], dim=1))
+    order = noised.valid.transpose(0, 1)  # group-major
+    labels = noised.labels.transpose(0, 1)[order]
+    golden.check(f"known_labels_{index}", torch.where(labels < 0, len(detector.classes), labels))
+    slots = torch.arange(groups * most).view(groups, 1, most).expand(-1, streams, -1)
+    golden.check(f"map_known_indice_{index}", slots[order])
+    golden.check(f"known_bid_{index}", torch.arange(streams)[None, :, None].expand_as(order)[order])
+
+    pad, queries = groups * most, detector.query_count
+    temporal = detector.config.memory_slots - detector.config.propagated
+    seen = denoising_mask(torch.ones(streams, queries, dtype=torch.bool), groups, most, temporal)[0]
+    rows = [*range(queries, queries + pad), *range(queries)]
+    columns = [*rows, *range(queries + pad, queries + pad + temporal)]
+    golden.check(f"attn_mask_{index}", np.packbits(~seen[rows][:, columns].numpy()))
+
+
+def losses_by_layer(predictions, found, noised, annotations, cost, config):
+    """For each layer noised box, noised class, box and class loss: the golden's order."""
+    _, plain = match_and_lose(predictions, annotations, cost, config.loss)
+    losses = []
+    for layer, own in enumerate(plain):
+        part = dataclasses.replace(
+            found, logits=found.logits[layer : layer + 1], codes=found.codes[layer : layer + 1]
+        )
+        extra = denoising_losses(part, noised, annotations, config)
+        losses += [extra["noised_box"], extra["noised_class"], own["box"], own["class"]]
+    return losses
