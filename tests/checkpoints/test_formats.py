@@ -149,6 +149,12 @@ def test_reasoning_of_pf_track_is_ignored_with_a_reason() -> None:
     assert "training loss" in read.ignored["criterion.code_weights"]
 
 
+def test_the_auxiliary_head_of_streampetr_is_ignored() -> None:
+    weights = published("streampetr") | {"img_roi_head.cls.weight": torch.ones(2, 2)}
+    read = find_format("streampetr").read(weights, model("streampetr"), "f")
+    assert "2D head" in read.ignored["img_roi_head.cls.weight"]
+
+
 def test_box_branches_are_turned_into_our_code() -> None:
     weights = published("petr")
     bias = torch.arange(10.0)

@@ -21,16 +21,19 @@ from heads import (
 )
 from torch import Tensor, nn
 
+from syncl.backbones import CpFpnConfig, VoVNetConfig
 from syncl.checkpoints.adapter import Adapter
 from syncl.checkpoints.petr import PetrAdapter
 from syncl.checkpoints.pf_track import PfTrackAdapter
-from syncl.detectors import PetrConfig
+from syncl.detectors import ImageEncoderConfig, PetrConfig
 from syncl.detectors.base import PointRange
 from syncl.detectors.petr import Petr
 from syncl.geometry.mmdet3d import boxes_to_mmdet3d_0
 from syncl.layers.frustum import depth_bins, frustum_coordinates
 from syncl.layers.positional import encode_grid, encode_points
 from syncl.structures import Queries
+from syncl.trackers import SingleFrameConfig
+from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.trackers.single_frame import best_pairs
 
 OpenGolden = Callable[[str], Golden]
@@ -182,3 +185,35 @@ def test_pf_track_petr_head(open_golden: OpenGolden) -> None:
     golden.check("padded_sine_embedding_3d", _maps(grid)[0, :, ::12, ::3, ::6])
     golden.check("padded_all_cls_scores", predictions.logits)
     golden.check("padded_all_bbox_preds", published_codes(predictions.codes))
+
+
+def test_a_whole_pf_track_checkpoint(open_golden: OpenGolden) -> None:
+    """Every name of the original tracker's checkpoint is used or accounted for, and comes back."""
+    golden = open_golden("pftrack/cam3d_tracker")
+    weights = golden.state_dict()
+    hidden, dim = weights["pts_bbox_head.transformer.decoder.layers.0.ffns.0.layers.0.0.weight"].shape
+    layers = {
+        name.split(".")[4] for name in weights if name.startswith("pts_bbox_head.transformer.decoder.layers")
+    }
+    config = ModelConfig(
+        InputConfig((64, 64)),
+        PetrConfig(
+            ImageEncoderConfig(VoVNetConfig("V-19-slim", out_stages=(4, 5)), CpFpnConfig(dim)),
+            tuple(f"class_{index}" for index in range(len(weights["pts_bbox_head.cls_branches.0.6.bias"]))),
+            queries=len(weights["reference_points.weight"]),
+            dim=dim,
+            layers=len(layers),
+            hidden=hidden,
+            depth_count=weights["pts_bbox_head.position_encoder.0.weight"].shape[1] // 3,
+            learned_contents=True,
+        ),
+        SingleFrameConfig(),
+    )
+    conversion = PfTrackAdapter().read(weights, config, "golden")
+    assert not conversion.new
+    assert all(name.startswith(("STReasoner.", "criterion.")) for name in conversion.ignored)
+    back = PfTrackAdapter().write(conversion.weights, config).weights
+    expected = {name for name in weights if not name.startswith("STReasoner.")}
+    assert back.keys() == expected
+    for name in expected:
+        golden.compare(f"weights: {name.split('.')[0]}", back[name], weights[name])

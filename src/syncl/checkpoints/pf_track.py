@@ -29,7 +29,7 @@ class PfTrackAdapter(Adapter):
 
     name = "pf_track"
     title = "PF-Track on PETR"
-    recipe = "petr_v99_320x800"
+    recipe = "petr_v99_320x800_q500"
     ignored = (
         TRAINING_CONSTANTS,
         Ignored(

@@ -85,7 +85,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _incomplete(path: Path, error: Exception) -> SynclError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = str(error).partition("\n")[0].partition(". ")[0] or type(error).__name__
     return SynclError(
         f"{path} ({path.stat().st_size} bytes): truncated, or not a checkpoint ({reason}); download it again"
     )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from syncl.checkpoints.adapter import Adapter, require_detector
-from syncl.checkpoints.mapping import Entry, Rule, rule_entries
+from syncl.checkpoints.mapping import Entry, Ignored, Rule, rule_entries
 from syncl.checkpoints.names import (
     AFFINE,
     DECODER_LAYERS,
@@ -57,7 +57,11 @@ class StreamPetrAdapter(Adapter):
     name = "streampetr"
     title = "StreamPETR detector"
     recipe = "streampetr_r50_256x704"
-    ignored = (TRAINING_CONSTANTS, RANGE_CONSTANTS)
+    ignored = (
+        TRAINING_CONSTANTS,
+        RANGE_CONSTANTS,
+        Ignored(r"img_roi_head\..*", "the auxiliary 2D head, which only training uses"),
+    )
 
     def entries(self, names: Iterable[str], config: ModelConfig) -> list[Entry]:
         """See `Adapter.entries`."""
