@@ -15,6 +15,7 @@ from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig, VoVNetConfig
 from syncl.checkpoints.codec import Json, decode_config, encode_config
 from syncl.detectors import (
     Detr3dConfig,
+    FocalHeadConfig,
     ImageEncoderConfig,
     PetrConfig,
     Petrv2Config,
@@ -36,6 +37,7 @@ MODEL_TYPES: tuple[type, ...] = (
     StreamPetrConfig,
     ImageEncoderConfig,
     ProposalConfig,
+    FocalHeadConfig,
     ResNetConfig,
     VoVNetConfig,
     FpnConfig,

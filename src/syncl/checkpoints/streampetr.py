@@ -50,6 +50,15 @@ HEAD: tuple[Rule, ...] = (
     Rule(r"starting_points", "pseudo_reference_points.weight"),
 )
 
+FOCAL_HEAD: tuple[Rule, ...] = (
+    Rule(rf"class_tower\.([01])\.{AFFINE}", r"shared_cls.\1.\2"),
+    Rule(rf"box_tower\.([01])\.{AFFINE}", r"shared_reg.\1.\2"),
+    Rule(rf"classes\.{AFFINE}", r"cls.\1"),
+    Rule(rf"centerness\.{AFFINE}", r"centerness.\1"),
+    Rule(rf"sides\.{AFFINE}", r"ltrb.\1"),
+    Rule(rf"centre\.{AFFINE}", r"center2d.\1"),
+)
+
 
 class StreamPetrAdapter(Adapter):
     """StreamPETR's detector: backbone, neck and head."""
@@ -72,6 +81,7 @@ class StreamPetrAdapter(Adapter):
         rules = (*HEAD, *branch_rules(MMDET3D_1_CODE, shared))
         return [
             *image_encoder_entries(names, config.detector.image),
+            *rule_entries(names, FOCAL_HEAD, "detector.focal_head.", "img_roi_head."),
             *rule_entries(names, rules, "detector.", "pts_bbox_head."),
         ]
 

@@ -2,6 +2,7 @@
 
 from syncl.detectors.base import Detector, Features
 from syncl.detectors.detr3d import Detr3dConfig
+from syncl.detectors.focal_head import FocalHeadConfig
 from syncl.detectors.image_encoder import ImageEncoderConfig
 from syncl.detectors.petr import PetrConfig
 from syncl.detectors.petrv2 import Petrv2Config
@@ -15,6 +16,7 @@ __all__ = [
     "DetectorConfig",
     "Detr3dConfig",
     "Features",
+    "FocalHeadConfig",
     "ImageEncoderConfig",
     "PetrConfig",
     "Petrv2Config",

@@ -28,6 +28,7 @@ from syncl.detectors.base import (
     check_calibration,
 )
 from syncl.detectors.denoising import denoising_mask, split_predictions
+from syncl.detectors.focal_head import FocalHead, FocalHeadConfig, ImagePredictions
 from syncl.detectors.image_encoder import ImageEncoderConfig
 from syncl.detectors.object_memory import ObjectMemory
 from syncl.detectors.proposals import ProposalConfig, build_proposal_head, propose
@@ -69,6 +70,7 @@ class StreamPetrConfig:
         point_range: range of reference points, metres, vehicle frame.
         shared_branches: one class and one box branch for all layers (as published) or one each a layer.
         proposals: auxiliary image head that starts some of the learned queries; None as published.
+        focal_head: auxiliary head of training that looks for 2D boxes; it changes nothing else.
     """
 
     image: ImageEncoderConfig
@@ -88,6 +90,7 @@ class StreamPetrConfig:
     point_range: PointRange = NUSCENES_RANGE
     shared_branches: bool = True
     proposals: ProposalConfig | None = None
+    focal_head: FocalHeadConfig | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.propagated <= self.memory_slots:
@@ -114,12 +117,14 @@ class StreamPetrFeatures(TokenFeatures):
         temporal_keys: [B, M - P, D] content plus position of the other slots.
         temporal_values: [B, M - P, D] their content.
         memory: what was remembered before the frame.
+        image_predictions: of the focal head, in training only.
     """
 
     propagated: Queries
     temporal_keys: Tensor
     temporal_values: Tensor
     memory: ObjectMemory
+    image_predictions: ImagePredictions | None
 
 
 class StreamPetr(Detector):
@@ -164,6 +169,10 @@ class StreamPetr(Detector):
         self.proposal_head = build_proposal_head(
             config.proposals, config.queries, dim, len(config.classes), self.image_encoder.strides
         )
+        self.focal_head: FocalHead | None = None
+        if config.focal_head is not None:
+            levels = len(self.image_encoder.strides)
+            self.focal_head = FocalHead(config.focal_head, dim, len(config.classes), levels)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -214,7 +223,14 @@ class StreamPetr(Detector):
             temporal_keys=(contents + positions)[:, first:],
             temporal_values=contents[:, first:],
             memory=memory,
+            image_predictions=self._look_for_boxes(levels),
         )
+
+    def _look_for_boxes(self, levels: tuple[Tensor, ...]) -> ImagePredictions | None:
+        if self.focal_head is None or not self.training:
+            return None
+        predictions: ImagePredictions = self.focal_head(levels[self.focal_head.config.level])
+        return predictions
 
     def initial_queries(self, features: Features) -> Queries:
         """Learned queries, the first ones replaced by proposals where configured, then propagated ones."""

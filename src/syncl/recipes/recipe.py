@@ -8,6 +8,8 @@ from syncl.data.augmentation import Augmentation
 from syncl.trackers.model import ModelConfig
 from syncl.training.assignment import CostConfig
 from syncl.training.config import DataConfig, OptimiserConfig, TrainingConfig
+from syncl.training.denoising import DenoisingConfig
+from syncl.training.image_losses import ImageLossConfig
 from syncl.training.losses import LossConfig
 from syncl.training.proposal_losses import ProposalLossConfig
 from syncl.training.strategies import BaselineConfig
@@ -80,6 +82,8 @@ RECIPE_TYPES: tuple[type, ...] = (
     LossConfig,
     UnrollConfig,
     ProposalLossConfig,
+    ImageLossConfig,
+    DenoisingConfig,
 )
 
 

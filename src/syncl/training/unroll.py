@@ -5,8 +5,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from syncl.structures import Clip
-from syncl.trackers.base import Tracker
+from syncl.detectors.base import Features
+from syncl.detectors.streampetr import StreamPetrFeatures
+from syncl.errors import SynclError
+from syncl.structures import Annotations, Clip, Frame, Predictions, Queries
+from syncl.trackers.base import Tracker, TrackState
+from syncl.training.denoising import DenoisingConfig, denoising_losses, noise_objects
+from syncl.training.image_losses import ImageLossConfig, image_losses
+from syncl.training.image_targets import project_annotations
 from syncl.training.proposal_losses import ProposalLossConfig, proposal_losses
 from syncl.training.strategies import Strategy
 
@@ -16,12 +22,23 @@ class UnrollConfig:
     """What is shared by all strategies.
 
     Attributes:
-        proposals: loss weights of the auxiliary image head, where the detector has one.
+        proposals: loss weights of the proposal head, where the detector has one.
+        image: loss weights of StreamPETR's auxiliary image head, where the detector has it.
+        denoising: noised copies of the annotated objects as further queries, for detectors that can; None
+            leaves them out.
+        context_frames: leading frames of a clip that only fill the detector's memory: no losses, no tracks.
+            StreamPETR's sliding window has 6 of them in 8 frames.
+        context_gradients: whether these frames are run in training mode with gradients (PETRv2's past frame),
+            or in inference mode without (StreamPETR's).
         frozen: names of the model's parts that are not trained and stay in inference mode, such as
             `detector.image_encoder`.
     """
 
     proposals: ProposalLossConfig = field(default_factory=ProposalLossConfig)
+    image: ImageLossConfig = field(default_factory=ImageLossConfig)
+    denoising: DenoisingConfig | None = None
+    context_frames: int = 0
+    context_gradients: bool = False
     frozen: tuple[str, ...] = ()
 
 
@@ -45,24 +62,69 @@ class ClipTraining(nn.Module):
         return self
 
     def forward(self, clip: Clip) -> dict[str, Tensor]:
-        """Losses by name, summed over the clip's frames, and their `total`."""
-        detector = self.tracker.detector
+        """Losses by name, summed over the clip's frames behind the context, and their `total`.
+
+        Raises:
+            SynclError: if the clip has no frame behind its context.
+        """
+        context = self.config.context_frames
+        if clip.length <= context:
+            raise SynclError(
+                f"clips of {clip.length} frames have none with losses behind {context} context frames; "
+                "raise training.data.clip_length or lower training.unroll.context_frames"
+            )
         state = self.tracker.initial_state(clip.frames[0].batch_size)
+        for frame in clip.frames[:context]:
+            state = self._remember_only(state, frame)
         sums: dict[str, Tensor] = {}
-        for index, (frame, annotations) in enumerate(zip(clip.frames, clip.annotations)):
+        pairs = list(zip(clip.frames, clip.annotations, strict=True))[context:]
+        for index, (frame, annotations) in enumerate(pairs):
             state = self.tracker.enter(state, frame)
-            features = detector.encode(frame, state.detector_memory)
+            features = self.tracker.detector.encode(frame, state.detector_memory)
             queries = self.tracker.queries(state, features)
-            predictions = detector.decode(queries, features, self.strategy.groups)
+            predictions, losses = self._decode(queries, features, annotations)
             outcome = self.strategy(predictions, annotations, state.identities)
-            losses = outcome.losses
-            if features.proposals is not None:
-                losses = losses | proposal_losses(
-                    features.proposals, features, annotations, self.config.proposals
-                )
+            losses = outcome.losses | losses | self._image_losses(features, annotations)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value
-            if index + 1 < clip.length:
+            if index + 1 < len(pairs):
                 state = self.tracker.remember(state, frame, features, predictions[0])
                 state = self.tracker.carry_supervised(state, queries, predictions[0], outcome.identities)
         return sums | {"total": torch.stack(list(sums.values())).sum()}
+
+    def _remember_only(self, state: TrackState, frame: Frame) -> TrackState:
+        """The state after a frame that only the detector's memory takes notice of."""
+        training = self.training
+        if not self.config.context_gradients:
+            self.eval()
+        with torch.set_grad_enabled(self.config.context_gradients and torch.is_grad_enabled()):
+            state = self.tracker.enter(state, frame)
+            features = self.tracker.detector.encode(frame, state.detector_memory)
+            queries = self.tracker.queries(state, features)
+            (predictions,) = self.tracker.detector.decode(queries, features)
+            state = self.tracker.remember(state, frame, features, predictions)
+        self.train(training)
+        return state
+
+    def _decode(
+        self, queries: Queries, features: Features, annotations: Annotations
+    ) -> tuple[tuple[Predictions, ...], dict[str, Tensor]]:
+        """Predictions of the strategy's groups, and the losses of denoising queries where configured."""
+        detector, config, groups = self.tracker.detector, self.config.denoising, self.strategy.groups
+        if config is None or annotations.labels.shape[1] == 0:
+            return detector.decode(queries, features, groups), {}
+        noised = noise_objects(annotations, detector.point_range, config)
+        predictions, found = detector.decode_noised(queries, noised.references, features, groups)
+        return predictions, denoising_losses(found, noised, annotations, config)
+
+    def _image_losses(self, features: Features, annotations: Annotations) -> dict[str, Tensor]:
+        """Losses of the image heads that the detector has."""
+        losses: dict[str, Tensor] = {}
+        if features.proposals is not None:
+            losses |= proposal_losses(features.proposals, features, annotations, self.config.proposals)
+        if isinstance(features, StreamPetrFeatures) and features.image_predictions is not None:
+            targets = project_annotations(features, annotations)
+            losses |= image_losses(
+                features.image_predictions, targets, features.image_size, self.config.image
+            )
+        return losses
