@@ -7,11 +7,16 @@ import torch
 
 from syncl.detectors import ProposalConfig
 from syncl.errors import SynclError
-from syncl.recipes.synthetic import small_detr3d, small_petr
+from syncl.recipes.synthetic import small_detr3d, small_petr, small_petrv2, small_streampetr
 from syncl.structures import CameraRig, Frame
 
 HEIGHT, WIDTH = 64, 96
-DETECTORS = {"detr3d": small_detr3d, "petr": small_petr}
+DETECTORS = {
+    "detr3d": small_detr3d,
+    "petr": small_petr,
+    "petrv2": small_petrv2,
+    "streampetr": small_streampetr,
+}
 
 
 def make_frame(cameras: int = 6, height: int = HEIGHT, width: int = WIDTH) -> Frame:
@@ -87,7 +92,8 @@ def test_no_camera_at_all_gives_finite_numbers(kind):
 @pytest.mark.parametrize("kind", DETECTORS)
 def test_any_number_of_cameras(kind, cameras):
     changes = {"cameras": cameras} if kind == "detr3d" else {}
-    assert predict(build(kind, **changes), make_frame(cameras)).logits.shape[2] == 96
+    detector = build(kind, **changes)
+    assert predict(detector, make_frame(cameras)).logits.shape[2] == detector.query_count
 
 
 def test_detr3d_names_the_cameras_it_has_no_weights_for():

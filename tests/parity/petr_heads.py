@@ -1,54 +1,31 @@
-"""What parity tests of PETR-like heads share: given features in place of images, frames, losses, decoding."""
+"""What parity tests of temporal heads share: frames with pose and time, losses by layer, decoding by rows."""
+
+import re
+from typing import Any
 
 import numpy as np
 import torch
 from golden import Golden
-from torch import nn
+from heads import load_head
 
-from syncl.backbones import CpFpnConfig, ResNetConfig
-from syncl.checkpoints.mapping import Ignored, read_entries, rule_entries
-from syncl.detectors import ImageEncoderConfig
+from syncl.checkpoints.adapter import Adapter
+from syncl.detectors import Detector
 from syncl.structures import Annotations, CameraRig, Frame, Predictions
 from syncl.trackers.single_frame import best_pairs
 from syncl.training.assignment import CostConfig, matching_cost, standard_assignment
 from syncl.training.losses import LossConfig, set_losses
 
 CLASSES = tuple("abcdefghij")
-# Heads always hold six branches; goldens with fewer layers leave the others unused.
-SPARE_BRANCHES = Ignored(r"(cls|reg)_branches\.\d+\..+", "no layer uses it")
-CONSTANTS = Ignored(r"code_weights|match_costs|pc_range|position_range|coords_d", "a constant")
 
 
-class GivenFeatures(nn.Module):
-    """Stands in for an image encoder: its next call returns `levels`."""
-
-    def __init__(self, stride: int = 16) -> None:
-        super().__init__()
-        self.strides = (stride,)
-        self.levels: tuple[torch.Tensor, ...] = ()
-
-    def forward(self, frame: Frame) -> tuple[torch.Tensor, ...]:
-        return self.levels
-
-
-def image_encoder() -> ImageEncoderConfig:
-    """The smallest encoder that builds; tests replace it by `GivenFeatures`."""
-    backbone = ResNetConfig(depth=None, blocks=(1, 1, 1, 1), stem_width=8, widths=(8, 8, 8, 8))
-    return ImageEncoderConfig(backbone, CpFpnConfig(out_channels=256))
-
-
-def load_head(detector: nn.Module, golden: Golden, rules, *ignored: Ignored) -> GivenFeatures:
-    """Fill a detector from the golden's checkpoint through the adapter's rules, all but its encoder."""
-    given = GivenFeatures()
-    detector.image_encoder = given
-    shapes = {name: tensor.shape for name, tensor in detector.state_dict().items()}
-    entries = rule_entries(shapes, rules, "", "")
-    conversion = read_entries(
-        golden.state_dict(), entries, shapes, (CONSTANTS, SPARE_BRANCHES, *ignored), golden.name
-    )
-    assert not conversion.new
-    detector.load_state_dict(conversion.weights)
-    return given
+def load(adapter: Adapter, detector: Any, golden: Golden, unused: str = "-") -> Detector:
+    """The detector of a golden's head; `unused` matches names of the golden that none of its layers uses."""
+    weights = {
+        f"pts_bbox_head.{name}": tensor
+        for name, tensor in golden.state_dict().items()
+        if not re.fullmatch(unused, name)
+    }
+    return load_head(adapter, detector, weights).detector
 
 
 def make_frame(

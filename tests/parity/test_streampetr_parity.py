@@ -5,22 +5,20 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from heads import feed, tiny_encoder
 from petr_heads import (
     CLASSES,
     check_decoding,
-    image_encoder,
-    load_head,
+    load,
     make_annotations,
     make_frame,
     match_and_lose,
 )
 
 from syncl.checkpoints.mapping import rule_entries
-from syncl.checkpoints.names import branch_rules
-from syncl.checkpoints.streampetr import HEAD
+from syncl.checkpoints.streampetr import HEAD, StreamPetrAdapter
 from syncl.detectors import StreamPetrConfig
 from syncl.detectors.denoising import denoising_mask
-from syncl.geometry.mmdet3d import MMDET3D_1_CODE
 from syncl.training.assignment import CostConfig
 from syncl.training.denoising import DenoisingConfig, denoising_losses, noise_objects
 from syncl.training.losses import LossConfig
@@ -32,7 +30,7 @@ def build(golden, dropout=0.1):
     cfg = golden.config["cfg"]
     decoder = cfg["transformer"]["decoder"]
     config = StreamPetrConfig(
-        image_encoder(),
+        tiny_encoder(1, 256),
         CLASSES[: cfg["num_classes"]],
         queries=cfg["num_query"],
         propagated=cfg["num_propagated"],
@@ -44,8 +42,7 @@ def build(golden, dropout=0.1):
         position_range=tuple(cfg["position_range"]),
         point_range=tuple(cfg["bbox_coder"]["pc_range"]),
     )
-    detector = config.build()
-    return detector, load_head(detector, golden, (*HEAD, *branch_rules(MMDET3D_1_CODE, shared=True)))
+    return load(StreamPetrAdapter(), config, golden)
 
 
 def frames_of(golden):
@@ -135,8 +132,7 @@ def best_rows(predictions, count):
 @pytest.mark.parametrize("kept", [True, False], ids=["golden memory", "own memory"])
 def test_frames(open_golden, kept):
     golden = open_golden("streampetr/streampetr_head")
-    detector, given = build(golden)
-    detector.eval()
+    detector = build(golden)
     captured = {}
     detector.tokens.camera_norm.register_forward_pre_hook(lambda _, args: captured.update(cone=args[1]))
     detector.tokens.position_encoder.register_forward_hook(lambda *args: captured.update(rays=args[2]))
@@ -149,7 +145,7 @@ def test_frames(open_golden, kept):
         streams = frame.batch_size
         if memory is None:
             memory = detector.initial_memory(streams)
-        given.levels = (features,)
+        feed(detector, (features,))
         with torch.no_grad():
             seen = detector.encode(frame, memory.keep(exists))
             queries = detector.initial_queries(seen)
@@ -175,10 +171,9 @@ def test_frames(open_golden, kept):
 def test_moving_the_memory_by_its_velocity_would_show(open_golden):
     """The weak spot of the golden: its logits hardly tell, its memory does."""
     golden = open_golden("streampetr/streampetr_head")
-    detector, given = build(golden)
-    detector.eval()
+    detector = build(golden)
     (_, frame, features, _), (_, later, *_) = list(frames_of(golden))[:2]
-    given.levels = (features,)
+    feed(detector, (features,))
     with torch.no_grad():
         seen = detector.encode(frame, None)
         (predictions,) = detector.decode(detector.initial_queries(seen), seen)
@@ -212,7 +207,7 @@ def slices_of_gradients(golden, index):
 
 def test_denoising(open_golden):
     golden = open_golden("streampetr/streampetr_dn")
-    detector, given = build(golden, dropout=0.0)
+    detector = build(golden, dropout=0.0)
     detector.train()
     ours_of = {entry.published: entry.ours for entry in rule_entries(detector.state_dict(), (*HEAD,), "", "")}
     config = DenoisingConfig(
@@ -235,7 +230,7 @@ def test_denoising(open_golden):
         check_noise(golden, index, noised, detector, counts)
 
         features = features.clone().requires_grad_()
-        given.levels = (features,)
+        feed(detector, (features,))
         detector.zero_grad()
         seen = detector.encode(frame, memory.keep(exists))
         queries = detector.initial_queries(seen)

@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from syncl.layers.decoder import PARALLEL, STANDARD
-from syncl.recipes.synthetic import small_detr3d, small_mutr3d, small_petr
+from syncl.recipes.synthetic import (
+    small_detr3d,
+    small_mutr3d,
+    small_petr,
+    small_petrv2,
+    small_streampetr,
+)
 from syncl.structures import Annotations, CameraRig, Clip, Frame
 from syncl.trackers import Mutr3dConfig
 from syncl.training.assignment import matching_cost
@@ -19,7 +25,12 @@ from syncl.training.syncl.strategy import SynclConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 HEIGHT, WIDTH = 64, 96
-DETECTORS = {"detr3d": small_detr3d, "petr": small_petr}
+DETECTORS = {
+    "detr3d": small_detr3d,
+    "petr": small_petr,
+    "petrv2": small_petrv2,
+    "streampetr": small_streampetr,
+}
 
 
 def make_frame(streams: int = 1, time_s: float = 1.0, cameras: int = 6) -> Frame:
@@ -77,13 +88,14 @@ def two_frames(kind: str, streams: int = 1):
     tracker = build(kind).eval()
     strategy = BaselineConfig().build(tracker.detector.dim)
     state = tracker.enter(tracker.initial_state(streams), make_frame(streams, 1.0))
-    features = tracker.detector.encode(make_frame(streams, 1.0))
+    features = tracker.detector.encode(make_frame(streams, 1.0), state.detector_memory)
     queries = tracker.queries(state, features)
     predictions = tracker.detector.decode(queries, features)
     outcome = strategy(predictions, make_annotations(streams), state.identities)
+    state = tracker.remember(state, make_frame(streams, 1.0), features, predictions[0])
     state = tracker.carry_supervised(state, queries, predictions[0], outcome.identities)
     state = tracker.enter(state, make_frame(streams, 1.5))
-    features = tracker.detector.encode(make_frame(streams, 1.5))
+    features = tracker.detector.encode(make_frame(streams, 1.5), state.detector_memory)
     return tracker, state, tracker.queries(state, features), features
 
 

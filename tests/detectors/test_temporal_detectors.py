@@ -1,0 +1,361 @@
+"""What PETRv2 and StreamPETR remember: alignment, scene changes, missing cameras, gradients."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from syncl.detectors.object_memory import ObjectMemory
+from syncl.detectors.past_frames import PastFrames
+from syncl.errors import SynclError
+from syncl.geometry.transforms import transform_points
+from syncl.recipes.synthetic import small_detr3d, small_petr, small_petrv2, small_streampetr
+from syncl.structures import CameraRig, Frame
+
+HEIGHT, WIDTH = 32, 64
+TEMPORAL = {"petrv2": small_petrv2, "streampetr": small_streampetr}
+
+
+def pose(x_m: float, y_m: float = 0.0, yaw_rad: float = 0.0) -> torch.Tensor:
+    matrix = torch.eye(4, dtype=torch.float64)
+    turn = torch.tensor(yaw_rad, dtype=torch.float64)
+    matrix[0, 0], matrix[0, 1], matrix[1, 0], matrix[1, 1] = turn.cos(), -turn.sin(), turn.sin(), turn.cos()
+    matrix[0, 3], matrix[1, 3] = x_m, y_m
+    return matrix
+
+
+def make_frame(
+    time_s: float,
+    poses: tuple[torch.Tensor, ...] = (torch.eye(4, dtype=torch.float64),) * 2,
+    scenes: tuple[str, ...] = ("a", "b"),
+    cameras: int = 3,
+    size: tuple[int, int] = (HEIGHT, WIDTH),
+) -> Frame:
+    streams = len(poses)
+    generator = torch.Generator().manual_seed(int(time_s * 100))
+    extrinsics = torch.zeros(cameras, 4, 4, dtype=torch.float64)
+    angles = torch.arange(cameras, dtype=torch.float64) * (2 * torch.pi / cameras)
+    extrinsics[:, 0, 0], extrinsics[:, 0, 1] = angles.sin(), -angles.cos()
+    extrinsics[:, 1, 2], extrinsics[:, 1, 3], extrinsics[:, 3, 3] = -1, 1.5, 1
+    extrinsics[:, 2, 0], extrinsics[:, 2, 1] = angles.cos(), angles.sin()
+    intrinsics = torch.eye(3, dtype=torch.float64).repeat(streams, cameras, 1, 1)
+    intrinsics[..., 0, 0] = intrinsics[..., 1, 1] = 40 + 10 * torch.arange(cameras)
+    intrinsics[..., 0, 2], intrinsics[..., 1, 2] = size[1] / 2, size[0] / 2
+    images = torch.randint(0, 256, (streams, cameras, 3, *size), generator=generator)
+    names = tuple(f"CAM_{index}" for index in range(cameras))
+    return Frame(
+        images.to(torch.uint8),
+        CameraRig(names, intrinsics, extrinsics.repeat(streams, 1, 1, 1)),
+        torch.ones(streams, cameras, dtype=torch.bool),
+        torch.tensor(size).repeat(streams, cameras, 1),
+        torch.stack(poses),
+        torch.full((streams,), time_s, dtype=torch.float64),
+        scenes,
+        tuple(f"{scene}-{time_s}" for scene in scenes),
+    )
+
+
+def build(kind: str, **changes):
+    torch.manual_seed(0)
+    return dataclasses.replace(TEMPORAL[kind](), proposals=None, **changes).build().eval()
+
+
+def run(detector, frames, keep=None):
+    """Predictions of the last frame; `keep` [B] empties streams before it."""
+    memory = detector.initial_memory(frames[0].batch_size)
+    with torch.no_grad():
+        for index, frame in enumerate(frames):
+            if keep is not None and index + 1 == len(frames):
+                memory = memory.keep(keep)
+            features = detector.encode(frame, memory)
+            (predictions,) = detector.decode(detector.initial_queries(features), features)
+            memory = detector.remember(memory, frame, features, predictions)
+    return predictions, memory
+
+
+MOVING = (
+    (pose(0), pose(5, 3, 0.2)),
+    (pose(2, 0.3, 0.1), pose(6, 3.5, 0.3)),
+    (pose(4, 1, 0.2), pose(7, 4, 0.4)),
+)
+
+
+def drive(times=(1.0, 1.5, 2.0), **changes):
+    return [make_frame(time, poses, **changes) for time, poses in zip(times, MOVING, strict=True)]
+
+
+@pytest.mark.parametrize("detector", [small_detr3d, small_petr])
+def test_detectors_without_memory_have_none(detector):
+    assert detector().build().initial_memory(2) is None
+
+
+@pytest.mark.parametrize("kind", TEMPORAL)
+def test_memory_changes_what_is_seen(kind):
+    detector, frames = build(kind), drive()
+    remembered, _ = run(detector, frames)
+    alone, _ = run(detector, frames[-1:])
+    assert not torch.allclose(remembered.logits, alone.logits, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", TEMPORAL)
+def test_an_emptied_stream_starts_anew_and_the_other_does_not_notice(kind):
+    detector, frames = build(kind), drive()
+    whole, _ = run(detector, frames)
+    half, _ = run(detector, frames, keep=torch.tensor([True, False]))
+    fresh, _ = run(detector, frames[-1:])
+    assert torch.allclose(half.codes[:, 0], whole.codes[:, 0], atol=1e-4)
+    assert torch.allclose(half.codes[:, 1], fresh.codes[:, 1], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", TEMPORAL)
+def test_where_the_map_begins_does_not_matter(kind):
+    detector, frames = build(kind), drive()
+    elsewhere = pose(-1200, 3400, 2.0)
+    moved = [
+        dataclasses.replace(frame, global_from_vehicle=elsewhere @ frame.global_from_vehicle)
+        for frame in frames
+    ]
+    first, _ = run(detector, frames)
+    second, _ = run(detector, moved)
+    assert torch.allclose(first.codes, second.codes, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", TEMPORAL)
+def test_a_camera_missing_now_or_before_is_a_mask(kind):
+    detector, frames = build(kind), drive()
+    holes = []
+    for colour in (0, 255):
+        changed = []
+        for index, frame in enumerate(frames):
+            valid, images = frame.camera_valid.clone(), frame.images.clone()
+            valid[:, index] = False
+            images[:, index] = colour
+            changed.append(dataclasses.replace(frame, images=images, camera_valid=valid))
+        holes.append(run(detector, changed)[0])
+    assert torch.allclose(holes[0].logits, holes[1].logits, atol=1e-4)
+    assert not torch.allclose(holes[0].logits, run(detector, frames)[0].logits, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", TEMPORAL)
+def test_memory_moves_like_any_structure(kind):
+    detector, frames = build(kind), drive()
+    _, memory = run(detector, frames[:2])
+    moved = memory.map(lambda tensor: tensor.clone())
+    with torch.no_grad():
+        first, second = (
+            detector.decode(detector.initial_queries(seen), seen)[0]
+            for seen in (detector.encode(frames[2], memory), detector.encode(frames[2], moved))
+        )
+    assert torch.equal(first.logits, second.logits)
+
+
+@pytest.mark.parametrize("kind", TEMPORAL)
+def test_the_wrong_kind_of_memory_is_refused(kind):
+    other = next(name for name in TEMPORAL if name != kind)
+    detector, frame = build(kind), make_frame(1.0)
+    with pytest.raises(TypeError, match="remembers"):
+        detector.encode(frame, build(other).initial_memory(2))
+
+
+# PETRv2
+
+
+def test_petrv2_repeats_a_frame_without_past():
+    detector = build("petrv2")
+    with torch.no_grad():
+        seen = detector.encode(make_frame(1.0), None)
+    now, past = seen.values.chunk(2, dim=1)
+    assert torch.equal(now, past)
+    assert seen.interval_s.tolist() == [detector.config.repeat_interval_s] * 2
+
+
+def test_petrv2_points_of_the_past_land_where_they_were_seen():
+    before, now = make_frame(1.0, MOVING[0]), make_frame(1.5, MOVING[1])
+    detector = build("petrv2")
+    with torch.no_grad():
+        memory = detector.initial_memory(2)
+        memory = detector.remember(memory, before, detector.encode(before, memory), None)
+        view = detector.encode(now, memory).view
+    past, interval_s = memory.aligned(now, view, 1.25, 1.245)
+    assert torch.allclose(interval_s, torch.full((2,), 0.5).double())
+    points = torch.tensor([[[5.0, 1, 0], [-3, 8, 1], [20, -4, -1]]], dtype=torch.float64).repeat(2, 1, 1)
+    still = transform_points(torch.linalg.inv(before.global_from_vehicle) @ now.global_from_vehicle, points)
+
+    def project(matrices, points):
+        homogeneous = torch.cat([points, torch.ones_like(points[..., :1])], dim=-1)
+        return torch.einsum("bcij,bnj->bcni", matrices, homogeneous)
+
+    there = project(before.rig.image_from_vehicle, still)
+    assert torch.allclose(project(past.image_from_vehicle, points), there, atol=1e-9)
+
+
+def test_petrv2_velocities_are_displacements_over_the_interval():
+    detector = build("petrv2")
+    still = [make_frame(1.0), make_frame(1.5)]
+    later = [dataclasses.replace(still[0], timestamp_s=still[0].timestamp_s - 1.0), still[1]]
+    half, _ = run(detector, still)
+    long, _ = run(detector, later)
+    assert torch.allclose(half.codes[..., :8], long.codes[..., :8], atol=1e-5)
+    assert torch.allclose(half.codes[..., 8:] * 0.5, long.codes[..., 8:] * 1.5, atol=1e-5)
+
+
+def test_petrv2_attends_the_frame_nearest_to_the_wanted_age():
+    detector = build("petrv2", history=3)
+    memory = detector.initial_memory(2)
+    with torch.no_grad():
+        for time in (1.0, 1.5, 2.0, 2.5):
+            frame = make_frame(time)
+            memory = detector.remember(memory, frame, detector.encode(frame, memory), None)
+        seen = detector.encode(make_frame(2.8), memory.keep(torch.tensor([True, False])))
+    assert memory.timestamps_s.tolist() == [[2.5, 2.0, 1.5]] * 2
+    assert torch.allclose(seen.interval_s, torch.tensor([1.3, 1.245]).double())
+
+
+def test_petrv2_refuses_other_images_within_a_scene_only():
+    detector = build("petrv2")
+    first = make_frame(1.0)
+    with torch.no_grad():
+        memory = detector.initial_memory(2)
+        memory = detector.remember(memory, first, detector.encode(first, memory), None)
+        wider = make_frame(1.5, size=(HEIGHT, WIDTH + 32))
+        with pytest.raises(SynclError, match=r"number of cameras or image size changed within a scene"):
+            detector.encode(wider, memory)
+        fresh = detector.encode(wider, memory.keep(torch.zeros(2, dtype=torch.bool)))
+    assert torch.isfinite(fresh.keys).all()
+
+
+def test_petrv2_gradients_reach_the_past_frame():
+    detector = build("petrv2")
+    before, now = drive()[:2]
+    memory = detector.remember(None, before, detector.encode(before, None), None)
+    assert isinstance(memory, PastFrames)
+    memory.views.features.retain_grad()
+    seen = detector.encode(now, memory)
+    detector.decode(detector.initial_queries(seen), seen)[0].logits.sum().backward()
+    assert memory.views.features.grad.abs().sum() > 0
+
+
+# StreamPETR
+
+
+def test_streampetr_memory_is_newest_first_and_detached():
+    detector, frames = build("streampetr"), drive()
+    detector.train()
+    memory = None
+    for frame in frames:
+        seen = detector.encode(frame, memory)
+        (predictions,) = detector.decode(detector.initial_queries(seen), seen)
+        memory = detector.remember(memory, frame, seen, predictions)
+    assert isinstance(memory, ObjectMemory)
+    count, slots = detector.config.objects_a_frame, detector.config.memory_slots
+    times = memory.timestamps_s[0].tolist()
+    assert times == [2.0] * count + [1.5] * count + [1.0] * (slots - 2 * count)
+    assert not any(tensor.requires_grad for tensor in vars(memory).values())
+    scores = predictions.logits[-1].sigmoid().amax(-1)
+    best = scores.topk(count, dim=1).indices
+    places = predictions.codes[-1, ..., :3].gather(1, best[..., None].expand(-1, -1, 3))
+    expected = transform_points(frames[-1].global_from_vehicle, places.double())
+    assert torch.allclose(memory.references[:, :count], expected)
+    assert torch.equal(memory.global_from_vehicle[1, 0], frames[-1].global_from_vehicle[1])
+
+
+def test_streampetr_first_frame_has_starting_points_and_unwritten_slots():
+    detector = build("streampetr")
+    frame = make_frame(1.0, MOVING[1])
+    with torch.no_grad():
+        seen = detector.encode(frame, None)
+    points = detector.config.propagated
+    poses = seen.memory.global_from_vehicle
+    assert torch.equal(poses[:, 0], frame.global_from_vehicle)
+    assert (poses[:, points:] == 0).all()
+    expected = detector.point_range.to_metres(detector.starting_points)
+    assert torch.allclose(seen.propagated.references, expected.expand(2, -1, -1), atol=1e-4)
+
+
+def test_recalled_objects_by_hand():
+    memory = ObjectMemory.empty(1, 2, torch.zeros(4))
+    before = make_frame(1.0, (pose(10, 0, torch.pi / 2),), ("a",))
+    now = make_frame(1.5, (pose(12, 1, torch.pi / 2),), ("a",))
+    memory = memory.entered(before, torch.zeros(0, 3))
+    memory = memory.pushed(
+        before, torch.ones(1, 1, 4), torch.tensor([[[5.0, 1, 0]]]), torch.tensor([[[2.0, -1]]])
+    )
+    # 5 m ahead and 1 m left of a vehicle that faces north at (10, 0): at (9, 5) on the map.
+    assert torch.allclose(memory.references[0, 0], torch.tensor([9.0, 5, 0]).double())
+    recalled = memory.recalled(now)
+    # Seen from (12, 1), facing north: 4 m ahead, 3 m left. Not advanced by its velocity.
+    assert torch.allclose(recalled.references[0, 0], torch.tensor([4.0, 3, 0]), atol=1e-5)
+    assert recalled.age_s.tolist() == [[0.5, 0.5]]
+    # The pose then, seen from now: one metre behind and two metres to the left.
+    wanted = torch.tensor([2.0, -1, 0.5, 1, 0, 0, -1, 0, 1, 0, 2, 0, 0, 1, 0])
+    assert torch.allclose(recalled.motion[0, 0], wanted, atol=1e-6)
+    assert torch.allclose(recalled.motion[0, 1], torch.tensor([0.0, 0, 0.5] + [0.0] * 12), atol=1e-6)
+
+
+def test_streampetr_remembers_valid_rows_only():
+    detector, frame = build("streampetr"), make_frame(1.0)
+    with torch.no_grad():
+        seen = detector.encode(frame, None)
+        (predictions,) = detector.decode(detector.initial_queries(seen), seen)
+    valid = predictions.valid.clone()
+    hidden = predictions.logits[-1].amax(-1).argmax(1)
+    valid[torch.arange(2), hidden] = False
+    logits = predictions.logits.clone()
+    logits[:, torch.arange(2), hidden] = 50.0
+    masked = dataclasses.replace(predictions, valid=valid, logits=logits)
+    memory = detector.remember(None, frame, seen, masked)
+    place = transform_points(frame.global_from_vehicle, predictions.codes[-1, :, :, :3].double())
+    for stream in range(2):
+        distance = (memory.references[stream, :32] - place[stream, hidden[stream]]).norm(dim=-1)
+        assert distance.min() > 0
+
+
+def test_focal_lengths_are_tiled_over_tokens_as_published_weights_expect():
+    detector, frame = build("streampetr"), make_frame(1.0)
+    captured = {}
+    detector.tokens.camera_norm.register_forward_pre_hook(lambda _, args: captured.update(cone=args[1]))
+    with torch.no_grad():
+        detector.encode(frame, None)
+    focal = torch.tensor([0.04, 0.05, 0.06])
+    tokens = captured["cone"].shape[1]
+    assert torch.allclose(captured["cone"][0, :, 0], focal.repeat(tokens // 3))
+
+
+def test_noised_queries_are_seen_by_their_own_group_alone():
+    detector, frames = build("streampetr"), drive()
+    _, memory = run(detector, frames[:2])
+    with torch.no_grad():
+        seen = detector.encode(frames[2], memory)
+        queries = detector.initial_queries(seen)
+        (plain,) = detector.decode(queries, seen)
+        noised = torch.rand(2, 3, 4, 3) * 20 - 10
+        (beside,), found = detector.decode_noised(queries, noised, seen)
+        other = noised.clone()
+        other[:, 1] += 5
+        (_,), changed = detector.decode_noised(queries, other, seen)
+    assert torch.allclose(plain.logits, beside.logits, atol=1e-4)
+    assert found.logits.shape[2] == 12
+    groups, moved = found.logits.unflatten(2, (3, 4)), changed.logits.unflatten(2, (3, 4))
+    assert torch.allclose(groups[:, :, [0, 2]], moved[:, :, [0, 2]], atol=1e-4)
+    assert not torch.allclose(groups[:, :, 1], moved[:, :, 1], atol=1e-3)
+
+
+def test_detectors_without_noised_queries_say_so():
+    torch.manual_seed(0)
+    detector, frame = small_petr().build().eval(), make_frame(1.0)
+    with torch.no_grad():
+        seen = detector.encode(frame)
+        with pytest.raises(SynclError, match="Petr cannot be trained with denoising queries"):
+            detector.decode_noised(detector.initial_queries(seen), torch.zeros(2, 1, 1, 3), seen)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"propagated": 200}, "propagated=200 must be between 0 and memory_slots=128"),
+        ({"objects_a_frame": 129}, "objects_a_frame=129 must be between 1 and the number of queries, 128"),
+    ],
+)
+def test_impossible_memories_are_refused(changes, message):
+    with pytest.raises(SynclError, match=message):
+        build("streampetr", **changes)
