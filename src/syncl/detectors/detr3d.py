@@ -25,7 +25,14 @@ from syncl.detectors.image_encoder import ImageEncoderConfig
 from syncl.detectors.proposals import ProposalConfig, build_proposal_head
 from syncl.errors import SynclError
 from syncl.geometry.boxes import CODE_SIZE
-from syncl.layers.decoder import STANDARD, DecoderLayer, Groups, repeat_groups, split_groups
+from syncl.layers.decoder import (
+    STANDARD,
+    DecoderLayer,
+    Groups,
+    apply_to_groups,
+    repeat_groups,
+    split_groups,
+)
 from syncl.layers.numerics import inverse_sigmoid, mlp, prior_bias
 from syncl.layers.sampling import sample_features
 from syncl.structures import Frame, Predictions, Queries
@@ -222,7 +229,11 @@ class Detr3d(Detector):
                 groups,
                 lambda x, p, g, cross=cross, r=reference_logits, s=sampled: cross(x, p, r[g], *s[g]),
             )
-            parts = zip(*(split_groups(output, groups) for output in (classify(x), regress(x), x)))
+            parts = zip(
+                apply_to_groups(classify, x, groups),
+                apply_to_groups(regress, x, groups),
+                split_groups(x, groups),
+            )
             for group, (logits, delta, state) in enumerate(parts):
                 refined = (delta[..., :3] + reference_logits[group]).sigmoid()
                 code = torch.cat([self.point_range.to_metres(refined), delta[..., 3:]], dim=-1)

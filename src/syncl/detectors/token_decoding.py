@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from syncl.detectors.base import Features, ReferenceRange
 from syncl.layers.attention import Attention
-from syncl.layers.decoder import DecoderLayer, Groups, repeat_groups, split_groups
+from syncl.layers.decoder import DecoderLayer, Groups, apply_to_groups, repeat_groups, split_groups
 from syncl.layers.numerics import inverse_sigmoid
 from syncl.structures import Predictions, Queries
 
@@ -93,8 +93,12 @@ def predict_boxes(
     outputs: list[list[tuple[Tensor, ...]]] = [[] for _ in groups]
     for index, state in enumerate(states):
         branch = min(index, len(class_branches) - 1)
-        heads = class_branches[branch](state), box_branches[branch](state), state
-        for group, (logits, delta, part) in enumerate(zip(*(split_groups(h, groups) for h in heads))):
+        heads = zip(
+            apply_to_groups(class_branches[branch], state, groups),
+            apply_to_groups(box_branches[branch], state, groups),
+            split_groups(state, groups),
+        )
+        for group, (logits, delta, part) in enumerate(heads):
             centre = (delta[..., :3] + reference_logits).sigmoid()
             code = torch.cat([point_range.to_metres(centre), delta[..., 3:]], dim=-1)
             outputs[group].append((logits, code, part))

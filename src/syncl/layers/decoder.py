@@ -3,8 +3,9 @@
 SynCL's parallel decoders (section 3.1 of the paper's method) are groups of one batched call: standard and
 cross-attention decoder lie behind each other in the batch dimension, [G B, Q, D], go through the same
 weights, and only the standard part passes self-attention. Keys and values of the features are projected
-once for all groups. The standard part stays the baseline's to the last bit: linear maps and norms treat
-batch rows alike, and what does not (attention kernels, vectorised exponentials) runs on each group by itself.
+once for all groups. The standard part stays the baseline's to the last bit: wide linear maps and norms treat
+batch rows alike, and what does not (attention kernels, vectorised exponentials, the narrow last layers of
+prediction heads) runs on each group by itself.
 """
 
 from typing import Literal, Protocol
@@ -29,6 +30,15 @@ def split_groups(tensor: Tensor, groups: Groups, dim: int = 0) -> tuple[Tensor, 
     """The group parts of a tensor whose dimension `dim` is G B."""
     parts: tuple[Tensor, ...] = torch.chunk(tensor, len(groups), dim=dim)
     return parts
+
+
+def apply_to_groups(module: nn.Module, tensor: Tensor, groups: Groups) -> tuple[Tensor, ...]:
+    """A head's output for the group parts of [G B, ...], each computed by itself.
+
+    Matrix products with few columns treat the last rows of a batch differently from the others, so that the
+    standard decoder's outputs would depend in their last bits on whether another group is behind it.
+    """
+    return tuple(module(part) for part in split_groups(tensor, groups))
 
 
 class CrossAttention(Protocol):
