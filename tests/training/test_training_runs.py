@@ -92,7 +92,6 @@ def test_two_processes_give_the_losses_of_one_with_twice_the_batch(world, tmp_pa
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
-        "ACCELERATE_USE_CPU": "true",
     }
     two = [sys.executable, *launch, *command, "--output", str(tmp_path / "two")]
     finished = subprocess.run(two, env=environment, capture_output=True, text=True, timeout=300)

@@ -75,7 +75,9 @@ class ImageEncoder(nn.Module):
         # The originals pad after normalising: padding is 0, the mean colour, not black.
         images = torch.where(inside_content(frame)[:, :, None], images, 0.0)
         streams, cameras = images.shape[:2]
-        levels = self.neck(self.backbone(images.flatten(0, 1)))
+        # Convolutions are up to 1.5 times as fast when channels lie next to each other in memory.
+        images = images.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        levels = self.neck(self.backbone(images))
         return tuple(level.unflatten(0, (streams, cameras)) for level in levels)
 
 

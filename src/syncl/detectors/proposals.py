@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from syncl.errors import SynclError
-from syncl.layers.numerics import mlp, prior_bias
+from syncl.layers.numerics import at_full_precision, mlp, prior_bias
 from syncl.layers.positional import encode_points
 from syncl.structures import Frame
 from syncl.structures.tensors import TensorStructure
@@ -131,10 +131,10 @@ class ProposalHead(nn.Module):
         streams, cameras = features.shape[:2]
         flat = features.flatten(0, 1)
         tower = self.tower(flat)
-        heat = self.heat(tower)
-        offsets = self.offset(tower)
-        focal = image_from_camera[..., 1, 1].to(flat.dtype) / (image_height * _REFERENCE_FOCAL)
-        log_depths = self.log_depth(tower)[:, 0] + focal.flatten().log()[:, None, None]
+        heat = at_full_precision(self.heat, tower)
+        offsets = at_full_precision(self.offset, tower)
+        focal = image_from_camera[..., 1, 1].to(offsets.dtype) / (image_height * _REFERENCE_FOCAL)
+        log_depths = at_full_precision(self.log_depth, tower)[:, 0] + focal.flatten().log()[:, None, None]
 
         shape = (streams, cameras)
         heat, offsets, log_depths = (x.unflatten(0, shape) for x in (heat, offsets, log_depths))

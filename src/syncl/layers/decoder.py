@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from syncl.layers.attention import Attention
+from syncl.layers.numerics import at_full_precision
 
 Group = Literal["standard", "cross_only"]
 Groups = tuple[Group, ...]
@@ -33,12 +34,12 @@ def split_groups(tensor: Tensor, groups: Groups, dim: int = 0) -> tuple[Tensor, 
 
 
 def apply_to_groups(module: nn.Module, tensor: Tensor, groups: Groups) -> tuple[Tensor, ...]:
-    """A head's output for the group parts of [G B, ...], each computed by itself.
+    """A head's output in full precision for the group parts of [G B, ...], each computed by itself.
 
     Matrix products with few columns treat the last rows of a batch differently from the others, so that the
     standard decoder's outputs would depend in their last bits on whether another group is behind it.
     """
-    return tuple(module(part) for part in split_groups(tensor, groups))
+    return tuple(at_full_precision(module, part) for part in split_groups(tensor, groups))
 
 
 class CrossAttention(Protocol):

@@ -19,6 +19,20 @@ def inverse_sigmoid(value: Tensor, eps: float = REFERENCE_EPS) -> Tensor:
     return torch.log(value.clamp(min=eps) / (1 - value).clamp(min=eps))
 
 
+def at_full_precision(module: nn.Module, tensor: Tensor) -> Tensor:
+    """Apply a module in float32 even under autocast.
+
+    For what ends as metres or pixels: bfloat16 keeps eight bits, 0.2 m at 50 m.
+    """
+    device = tensor.device.type
+    if device == "meta" or not torch.is_autocast_enabled(device):
+        output: Tensor = module(tensor)
+        return output
+    with torch.autocast(device, enabled=False):
+        output = module(tensor.float())
+    return output
+
+
 def prior_bias(probability: float) -> float:
     """Bias of a sigmoid classifier that starts out predicting `probability`."""
     return -math.log((1 - probability) / probability)

@@ -13,7 +13,8 @@ def sample_features(
     """Bilinear samples of every camera and level at projected points.
 
     Args:
-        levels: per level [B, C, D, H_l, W_l].
+        levels: per level [B, C, D, H_l, W_l]; sampled in the precision of `points`, since half precision
+            cannot tell neighbouring pixels apart.
         points: [B, Q, 3] metres, vehicle frame.
         image_from_vehicle: [B, C, 4, 4]; used in float32 as the original does.
         image_size: (H, W) of the images the levels come from.
@@ -30,8 +31,8 @@ def sample_features(
     # Far-off coordinates overflow the sampler's integer arithmetic; anything beyond the border reads zero.
     grid = torch.nan_to_num(grid, 0.0, 2.0, -2.0).clamp(-2, 2).flatten(0, 1).unsqueeze(2)
     sampled = [
-        functional.grid_sample(level.flatten(0, 1), grid.to(level.dtype), align_corners=False)[..., 0]
+        functional.grid_sample(level.flatten(0, 1).to(grid.dtype), grid, align_corners=False)[..., 0]
         for level in levels
     ]
     stacked = torch.stack(sampled, dim=-1).unflatten(0, depth.shape[:2])
-    return torch.nan_to_num(stacked.permute(0, 1, 3, 4, 2)), inside
+    return stacked.permute(0, 1, 3, 4, 2), inside

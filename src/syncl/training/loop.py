@@ -49,14 +49,25 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     """The accelerator for a run, with the precision its device has."""
     precision = config.precision
     if precision == "auto":
-        has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        precision = "bf16" if has_bf16 else "fp32"
+        precision = "bf16" if has_bfloat16() else "fp32"
     return Accelerator(
+        # Several processes without an accelerator are only recognised as one run if told so.
+        cpu=not torch.accelerator.is_available(),
         mixed_precision="no" if precision == "fp32" else precision,
         # A clip without tracks leaves the tracker's own modules out of the graph.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         step_scheduler_with_optimizer=False,
     )
+
+
+def has_bfloat16() -> bool:
+    """Whether the device computes in bfloat16 by instructions of its own (GPUs, and CPUs with AVX512-BF16 or
+    AMX); elsewhere it would be slower than float32.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    flags = torch.backends.cpu.get_cpu_capability()
+    return flags in ("AVX512", "AMX") and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def run_training(
