@@ -73,6 +73,7 @@ def test_two_processes_give_the_losses_of_one_with_twice_the_batch(world, tmp_pa
     changes = [
         *TINY,
         "training.steps=2",
+        "training.precision=fp32",
         "training.data.augmentation=null",
         "model.tracker.drop_probability=0",
         "model.tracker.false_positive_ratio=0",
@@ -179,3 +180,23 @@ def test_a_checkpoint_folder_appears_whole_or_not_at_all(world, tmp_path, monkey
     with pytest.raises(OSError, match="disk full"):
         run(world, tmp_path / "run", 2)
     assert checkpointing.checkpoint_folders(tmp_path / "run") == []
+
+
+@pytest.mark.parametrize("kind", ["detr3d", "petr"])
+def test_bfloat16_follows_float32_and_keeps_boxes_in_full_precision(world, tmp_path, kind):
+    """Half precision is for the layers: centres in metres and losses must not be rounded to eight bits."""
+    for precision in ("fp32", "bf16"):
+        run(
+            world,
+            tmp_path / precision,
+            2,
+            f"training.precision={precision}",
+            "training.optimiser.learning_rate=1e-5",
+            recipe=f"{kind}_synthetic",
+        )
+    full, half = (log(tmp_path / precision) for precision in ("fp32", "bf16"))
+    assert any(a["total"] != b["total"] for a, b in zip(full, half))
+    for a, b in zip(full, half, strict=True):
+        assert b["total"] == pytest.approx(a["total"], rel=0.03)
+        # A rounded loss would be a number of eight bits.
+        assert b["box"] != float(torch.tensor(b["box"]).bfloat16())

@@ -25,11 +25,12 @@ def at_full_precision(module: nn.Module, tensor: Tensor) -> Tensor:
     For what ends as metres or pixels: bfloat16 keeps eight bits, 0.2 m at 50 m.
     """
     device = tensor.device.type
+    output: Tensor
     if device == "meta" or not torch.is_autocast_enabled(device):
-        output: Tensor = module(tensor)
-        return output
-    with torch.autocast(device, enabled=False):
-        output = module(tensor.float())
+        output = module(tensor)
+    else:
+        with torch.autocast(device, enabled=False):
+            output = module(tensor.float())
     return output
 
 

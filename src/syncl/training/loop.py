@@ -9,6 +9,7 @@ import orjson
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.data_loader import prepare_data_loader
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
@@ -50,6 +51,8 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     precision = config.precision
     if precision == "auto":
         precision = "bf16" if has_bfloat16() else "fp32"
+    # A second run of the same Python process may ask for another precision than the first.
+    AcceleratorState._reset_state()
     return Accelerator(
         # Several processes without an accelerator are only recognised as one run if told so.
         cpu=not torch.accelerator.is_available(),
@@ -65,7 +68,7 @@ def has_bfloat16() -> bool:
     AMX); elsewhere it would be slower than float32.
     """
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     flags = torch.backends.cpu.get_cpu_capability()
     return flags in ("AVX512", "AMX") and bool(torch.cpu._is_avx512_bf16_supported())
 

@@ -83,7 +83,9 @@ class ClipTraining(nn.Module):
             features = self.tracker.detector.encode(frame, state.detector_memory)
             queries = self.tracker.queries(state, features)
             predictions, losses = self._decode(queries, features, annotations)
-            outcome = self.strategy(predictions, annotations, state.identities)
+            # Costs and losses are small differences of large numbers: full precision whatever the model has.
+            with torch.autocast(frame.images.device.type, enabled=False):
+                outcome = self.strategy(predictions, annotations, state.identities)
             losses = outcome.losses | losses | self._image_losses(features, annotations)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value
