@@ -14,7 +14,7 @@ from syncl.recipes.cost import model_cost
 from syncl.recipes.recipe import PaperResult, Recipe, recipe_from_json, recipe_to_json
 from syncl.structures import CameraRig, Frame
 from syncl.trackers import SingleFrameConfig
-from syncl.training.syncl.strategy import SynclConfig
+from syncl.training.syncl.config import SynclConfig
 
 
 def frame_for(recipe: Recipe) -> Frame:

@@ -18,10 +18,10 @@ from syncl.structures import Annotations, CameraRig, Clip, Frame
 from syncl.trackers import Mutr3dConfig
 from syncl.training.assignment import matching_cost
 from syncl.training.strategies import BaselineConfig
+from syncl.training.syncl.config import SynclConfig
 from syncl.training.syncl.contrastive import ContrastiveConfig, InstanceContrast, decoupled_loss
 from syncl.training.syncl.hybrid_matching import one_to_many
 from syncl.training.syncl.query_filtering import fit_mixture, mixture_threshold
-from syncl.training.syncl.strategy import SynclConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 HEIGHT, WIDTH = 64, 96

@@ -20,7 +20,7 @@ from syncl.training.image_losses import ImageLossConfig, heat_maps, image_losses
 from syncl.training.image_targets import ImageTargets, project_annotations, uncovered
 from syncl.training.losses import LossConfig
 from syncl.training.strategies import BaselineConfig
-from syncl.training.syncl.strategy import SynclConfig
+from syncl.training.syncl.config import SynclConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 HEIGHT, WIDTH = 32, 64

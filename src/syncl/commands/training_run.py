@@ -26,7 +26,7 @@ from syncl.trackers.scenes import image_options
 from syncl.training.checkpointing import checkpoint_folders
 from syncl.training.loop import RunResult, make_accelerator, run_training
 from syncl.training.strategies import BaselineConfig
-from syncl.training.syncl.strategy import SynclConfig
+from syncl.training.syncl.config import SynclConfig
 
 SPLITS: Mapping[str, tuple[str, str]] = {
     "v1.0-mini": ("mini_train", "mini_val"),
@@ -47,7 +47,10 @@ def resolve_recipe(
         recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, strategy=chosen))
     if freeze_encoder:
         recipe = frozen_encoder(recipe)
-    return apply_changes(recipe, changes)
+    recipe = apply_changes(recipe, changes)
+    if isinstance(recipe.training.strategy, SynclConfig):
+        recipe.training.strategy.check()
+    return recipe
 
 
 def train_recipe(

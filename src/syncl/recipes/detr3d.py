@@ -10,7 +10,7 @@ from syncl.recipes.settings import published_input, published_optimiser, r101_dc
 from syncl.trackers import Mutr3dConfig, SingleFrameConfig
 from syncl.trackers.model import ModelConfig
 from syncl.training.config import DataConfig, TrainingConfig
-from syncl.training.syncl.strategy import SynclConfig
+from syncl.training.syncl.config import SynclConfig
 
 # Images keep their size, and nothing is mirrored or turned.
 _UNCHANGED = Augmentation(resize_range=(1.0, 1.0))

@@ -14,7 +14,7 @@ from syncl.recipes.settings import TRACKED_FIRST, published_input, published_opt
 from syncl.trackers import Mutr3dConfig, SingleFrameConfig
 from syncl.trackers.model import ModelConfig
 from syncl.training.config import DataConfig, TrainingConfig
-from syncl.training.syncl.strategy import SynclConfig
+from syncl.training.syncl.config import SynclConfig
 
 # PETR turns and scales the world; PF-Track's detectors only mirror images, its trackers not even that.
 _PETR = Augmentation(flip_probability=0.5, rotation_rad=0.3925, scale_range=(0.95, 1.05))

@@ -13,8 +13,8 @@ from syncl.training.image_losses import ImageLossConfig
 from syncl.training.losses import LossConfig
 from syncl.training.proposal_losses import ProposalLossConfig
 from syncl.training.strategies import BaselineConfig
+from syncl.training.syncl.config import SynclConfig
 from syncl.training.syncl.contrastive import ContrastiveConfig
-from syncl.training.syncl.strategy import SynclConfig
 from syncl.training.unroll import UnrollConfig
 
 

@@ -16,7 +16,7 @@ from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.training.config import DataConfig, TrainingConfig
 from syncl.training.losses import LossConfig
 from syncl.training.strategies import BaselineConfig
-from syncl.training.syncl.strategy import SynclConfig
+from syncl.training.syncl.config import SynclConfig
 
 # The centre on the ground counts twice, velocities fully.
 _LOSS = LossConfig(code_weights=(2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0))

@@ -24,7 +24,7 @@ from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.training.config import DataConfig, OptimiserConfig, StrategyConfig, TrainingConfig
 from syncl.training.losses import LossConfig
 from syncl.training.strategies import BaselineConfig
-from syncl.training.syncl.strategy import SynclConfig
+from syncl.training.syncl.config import SynclConfig
 from syncl.training.unroll import UnrollConfig
 
 # Tracked classes first, as PF-Track numbers them.

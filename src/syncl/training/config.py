@@ -5,7 +5,7 @@ from typing import Literal
 
 from syncl.data.augmentation import Augmentation
 from syncl.training.strategies import BaselineConfig
-from syncl.training.syncl.strategy import SynclConfig
+from syncl.training.syncl.config import SynclConfig
 from syncl.training.unroll import UnrollConfig
 
 StrategyConfig = BaselineConfig | SynclConfig

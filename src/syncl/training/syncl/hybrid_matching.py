@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from syncl.training.assignment import hungarian
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -43,7 +45,24 @@ class Candidates:
         return target[..., :object_queries]
 
 
-def one_to_many(cost: Tensor, persistent: Tensor, most: int) -> Candidates:
+def one_to_one(cost: Tensor, takes_part: Tensor) -> Candidates:
+    """The Hungarian assignment as candidates, one an object (table 5's one-to-one rows).
+
+    Args:
+        cost: [L, B, O, M] finite costs of object queries.
+        takes_part: [B, M] bool objects.
+    """
+    layers, streams, queries, objects = cost.shape
+    everyone = torch.ones(streams, queries, dtype=torch.bool, device=cost.device)
+    target = hungarian(cost, everyone, takes_part)
+    own = torch.arange(objects, device=cost.device)
+    assigned = target[..., None] == own
+    rows = assigned.int().argmax(2) if objects else target.new_zeros(layers, streams, 0)
+    costs = cost.gather(2, rows[:, :, None]).squeeze(2)
+    return Candidates(rows[..., None], costs[..., None], assigned.any(2)[..., None])
+
+
+def one_to_many(cost: Tensor, takes_part: Tensor, most: int) -> Candidates:
     """At most K queries for every object, no query for two objects.
 
     Every object names its K cheapest queries; a query named by several objects goes to the one it is cheapest
@@ -51,7 +70,7 @@ def one_to_many(cost: Tensor, persistent: Tensor, most: int) -> Candidates:
 
     Args:
         cost: [L, B, O, M] finite costs of object queries.
-        persistent: [B, M] bool objects that take part.
+        takes_part: [B, M] bool objects.
         most: K.
     """
     layers, streams, queries, objects = cost.shape
@@ -61,10 +80,10 @@ def one_to_many(cost: Tensor, persistent: Tensor, most: int) -> Candidates:
         return Candidates(nothing.long(), nothing, nothing.bool())
     barred = torch.finfo(cost.dtype).max
     named_cost, named = cost.transpose(2, 3).topk(count, dim=3, largest=False)
-    takes_part = persistent[None, :, :, None].expand_as(named)
+    wanted = takes_part[None, :, :, None].expand_as(named)
     selected = torch.full_like(cost.transpose(2, 3), barred)
-    selected.scatter_(3, named, torch.where(takes_part, named_cost, barred))
+    selected.scatter_(3, named, torch.where(wanted, named_cost, barred))
     cheapest = selected.argmin(2, keepdim=True)
     own = torch.arange(objects, device=cost.device)[:, None]
     wins = (cheapest == own).gather(3, named)
-    return Candidates(named, named_cost, takes_part & wins)
+    return Candidates(named, named_cost, wanted & wins)

@@ -1,85 +1,77 @@
 """The SynCL strategy: the baseline plus a cross-attention decoder that is supervised its own way."""
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor
 
-from syncl.layers.decoder import PARALLEL
+from syncl.layers.decoder import PARALLEL, STANDARD
 from syncl.structures import Annotations, Predictions
-from syncl.training.assignment import (
-    Assignment,
-    CostConfig,
-    held_objects,
-    matching_cost,
-)
-from syncl.training.losses import LossConfig, set_losses
+from syncl.training.assignment import Assignment, held_objects, matching_cost
+from syncl.training.losses import set_losses
 from syncl.training.strategies import Baseline, BaselineConfig, FrameOutcome
-from syncl.training.syncl.contrastive import ContrastiveConfig, InstanceContrast
-from syncl.training.syncl.hybrid_matching import Candidates, one_to_many
+from syncl.training.syncl.config import Range, SynclConfig
+from syncl.training.syncl.contrastive import InstanceContrast
+from syncl.training.syncl.hybrid_matching import Candidates, one_to_many, one_to_one
+from syncl.training.syncl.other_filters import atss, candidate_overlaps, fixed_cost, simota
 from syncl.training.syncl.query_filtering import mixture_threshold
 
 
-@dataclass(frozen=True)
-class SynclConfig:
-    """SynCL's settings; the defaults are the paper's where it gives them.
-
-    Attributes:
-        cost: matching cost of both decoders.
-        loss: losses of both decoders.
-        queries_per_object: K, object queries an object may have (table 6).
-        cross_weight: weight of the cross-attention decoder's losses.
-        contrastive: instance-aware contrastive learning.
-        release_m: see `BaselineConfig`.
-    """
-
-    cost: CostConfig = field(default_factory=CostConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    queries_per_object: int = 5
-    cross_weight: float = 1.0
-    contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
-    release_m: float = 0.0
-
-    def build(self, dim: int) -> "SynCL":
-        """Build the strategy for queries of `dim` channels."""
-        return SynCL(self, dim)
-
-
 class SynCL(Baseline):
-    """Section 3 of the method. The standard decoder is trained exactly as `Baseline` does."""
-
-    groups = PARALLEL
+    """Section 3 of the method. The standard decoder is trained exactly as `Baseline` does, unless
+    `SynclConfig.decoder` puts the added matching there.
+    """
 
     def __init__(self, config: SynclConfig, dim: int) -> None:
         super().__init__(BaselineConfig(config.cost, config.loss, config.release_m))
         self.syncl = config
-        self.contrast = InstanceContrast(dim, config.contrastive)
+        self.groups = PARALLEL if config.decoder == "cross_only" else STANDARD
+        self.contrast = InstanceContrast(dim, config.contrastive) if config.contrastive.weight > 0 else None
 
     def forward(
         self, predictions: tuple[Predictions, ...], annotations: Annotations, track_identities: Tensor
     ) -> FrameOutcome:
         """See `Strategy.forward`; `predictions` are the standard and the cross-attention decoder's."""
-        standard, cross = predictions
+        standard, matched = predictions[0], predictions[-1]
         assignment, ties = self.assign(standard, annotations, track_identities)
+        persistent = held_objects(ties, annotations.labels.shape[1]) & annotations.valid
+        wanted = objects_in_range(self.syncl.objects, persistent, annotations.valid)
+        candidates = self.reliable_pairs(matched, annotations, wanted)
+        identities = self.identities(standard, assignment, annotations, track_identities)
+        if self.syncl.decoder == "standard":
+            widened = widened_assignment(assignment, candidates, standard.object_count)
+            losses = set_losses(standard, widened, annotations, self.config.loss)
+            return FrameOutcome(losses, identities)
+
         losses = set_losses(standard, assignment, annotations, self.config.loss)
-
-        objects = annotations.labels.shape[1]
-        persistent = held_objects(ties, objects) & annotations.valid
-        candidates = self.reliable_pairs(cross, annotations, persistent)
-        hybrid = hybrid_assignment(cross, candidates, ties, assignment, persistent)
-        for name, value in set_losses(cross, hybrid, annotations, self.config.loss).items():
+        hybrid = hybrid_assignment(matched, candidates, ties, assignment, wanted, self.syncl.tracks)
+        for name, value in set_losses(matched, hybrid, annotations, self.config.loss).items():
             losses[f"cross_{name}"] = self.syncl.cross_weight * value
-        losses["contrast"] = self._contrast(cross, candidates, ties)
-        return FrameOutcome(losses, self.identities(standard, assignment, annotations, track_identities))
+        if self.contrast is not None:
+            losses["contrast"] = self._contrast(self.contrast, matched, candidates, ties)
+        return FrameOutcome(losses, identities)
 
-    def reliable_pairs(self, cross: Predictions, annotations: Annotations, persistent: Tensor) -> Candidates:
-        """One-to-many candidates of the cross-attention decoder that survive the filter."""
-        cost = matching_cost(cross, annotations, self.config.cost)[:, :, : cross.object_count]
-        candidates = one_to_many(cost, persistent, self.syncl.queries_per_object)
-        threshold = mixture_threshold(candidates.costs.flatten(2), candidates.valid.flatten(2))
-        return candidates.keep(candidates.costs <= threshold[..., None, None])
+    def reliable_pairs(
+        self, predictions: Predictions, annotations: Annotations, takes_part: Tensor
+    ) -> Candidates:
+        """Pairs of object queries and objects [B, M] that survive the filter."""
+        cost = matching_cost(predictions, annotations, self.config.cost)[:, :, : predictions.object_count]
+        if not self.syncl.one_to_many:
+            return one_to_one(cost, takes_part)
+        candidates = one_to_many(cost, takes_part, self.syncl.queries_per_object)
+        if self.syncl.filter == "none":
+            return candidates
+        if self.syncl.filter == "mixture":
+            threshold = mixture_threshold(candidates.costs.flatten(2), candidates.valid.flatten(2))
+            return candidates.keep(candidates.costs <= threshold[..., None, None])
+        if self.syncl.filter == "fixed_cost":
+            return fixed_cost(candidates, self.syncl.filter_cost)
+        overlaps, inside = candidate_overlaps(candidates, predictions, annotations)
+        if self.syncl.filter == "simota":
+            return simota(candidates, overlaps)
+        return atss(candidates, overlaps, inside)
 
-    def _contrast(self, cross: Predictions, candidates: Candidates, ties: Tensor) -> Tensor:
+    def _contrast(
+        self, contrast: InstanceContrast, cross: Predictions, candidates: Candidates, ties: Tensor
+    ) -> Tensor:
         """Contrastive loss of the kept pairs, in the last layer or in all."""
         first = 0 if self.syncl.contrastive.all_layers else cross.logits.shape[0] - 1
         embeddings = cross.embeddings[first:]
@@ -92,8 +84,17 @@ class SynCL(Baseline):
         positives = holder.repeat_interleave(per_pair, dim=1).expand(layers, -1, -1)
         pair_valid = candidates.valid[first:].flatten(2) & (positives >= 0)
         track_valid = cross.valid[:, cross.object_count :].expand(layers, -1, -1)
-        loss: Tensor = self.contrast(objects, tracks, positives.clamp(min=0), pair_valid, track_valid)
+        loss: Tensor = contrast(objects, tracks, positives.clamp(min=0), pair_valid, track_valid)
         return loss
+
+
+def objects_in_range(objects: Range, persistent: Tensor, valid: Tensor) -> Tensor:
+    """[B, M] bool: the objects that the added matching is about (table 5)."""
+    if objects == "persistent":
+        return persistent
+    if objects == "new_born":
+        return valid & ~persistent
+    return valid if objects == "all" else torch.zeros_like(valid)
 
 
 def track_of_object(ties: Tensor, objects: int) -> Tensor:
@@ -105,18 +106,49 @@ def track_of_object(ties: Tensor, objects: int) -> Tensor:
 
 
 def hybrid_assignment(
-    cross: Predictions, candidates: Candidates, ties: Tensor, standard: Assignment, persistent: Tensor
+    cross: Predictions,
+    candidates: Candidates,
+    ties: Tensor,
+    standard: Assignment,
+    wanted: Tensor,
+    tracks: bool = True,
 ) -> Assignment:
     """Targets of the cross-attention decoder.
 
-    Object queries have the candidates' targets, track queries their own objects, all others background. Two
-    kinds of rows carry no loss here: object queries which the standard decoder ties to a new-born object (the
-    shared heads would be told opposite things of them), and whole streams that hold no persistent object,
-    such as a clip's first frame.
+    Object queries have the candidates' targets, track queries their own objects, all others background. Three
+    kinds of rows carry no loss here: object queries which the standard decoder ties to an object that no
+    candidate gives them (the shared heads would be told opposite things of them), object queries of streams
+    without any object that takes part and track queries of streams without any persistent one, such as a
+    clip's first frame, and whatever is switched off.
+
+    Args:
+        cross: of the cross-attention decoder.
+        candidates: from `SynCL.reliable_pairs`.
+        ties: [B, N] object of each track query.
+        standard: the standard decoder's assignment.
+        wanted: [B, M] objects that take part; none at all switches object queries off.
+        tracks: whether track queries carry losses.
     """
-    layers = cross.logits.shape[0]
-    object_targets = candidates.targets(cross.object_count)
-    targets = torch.cat([object_targets, ties.expand(layers, -1, -1)], dim=2)
-    new_born = (standard.targets >= 0) & (targets < 0)
-    supervised = cross.valid & persistent.any(1, keepdim=True)
-    return Assignment(targets, supervised.expand(layers, -1, -1) & ~new_born)
+    layers, count = cross.logits.shape[0], cross.object_count
+    targets = torch.cat([candidates.targets(count), ties.expand(layers, -1, -1)], dim=2)
+    contradicted = (standard.targets >= 0) & (targets < 0)
+    with_losses = torch.cat(
+        [
+            wanted.any(1, keepdim=True).expand(-1, count),
+            ((ties >= 0).any(1, keepdim=True) & tracks).expand(-1, ties.shape[1]),
+        ],
+        dim=1,
+    )
+    supervised = cross.valid & with_losses
+    return Assignment(targets, supervised.expand(layers, -1, -1) & ~contradicted)
+
+
+def widened_assignment(standard: Assignment, candidates: Candidates, object_count: int) -> Assignment:
+    """The standard assignment with further object queries given to the candidates' objects (table 5, first
+    decoder). Identities still follow the one-to-one assignment: an object lives on in one query.
+    """
+    further = candidates.targets(object_count)
+    own = standard.targets[:, :, :object_count]
+    widened = torch.where(own >= 0, own, further)
+    targets = torch.cat([widened, standard.targets[:, :, object_count:]], dim=2)
+    return Assignment(targets, standard.supervised)

@@ -1,0 +1,207 @@
+"""Every switch of the paper's tables: what it changes, what it leaves, what is refused."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from syncl.errors import SynclError
+from syncl.geometry.boxes import encode_boxes
+from syncl.structures import Annotations, Predictions
+from syncl.training.strategies import BaselineConfig
+from syncl.training.syncl.config import SynclConfig
+from syncl.training.syncl.contrastive import ContrastiveConfig
+from syncl.training.syncl.hybrid_matching import Candidates, one_to_one
+from syncl.training.syncl.other_filters import atss, candidate_overlaps, fixed_cost, simota
+
+OBJECT_QUERIES, TRACKS, OBJECTS, LAYERS, DIM = 20, 3, 6, 2, 8
+SILENT = ContrastiveConfig(weight=0.0)
+
+
+@pytest.fixture
+def annotations() -> Annotations:
+    """Six objects; tracks will hold the first three."""
+    boxes = torch.zeros(1, OBJECTS, 9)
+    boxes[0, :, 0] = torch.arange(OBJECTS) * 10.0 - 25
+    boxes[..., 3:6] = torch.tensor([4.0, 2.0, 1.5])
+    labels = torch.arange(OBJECTS)[None] % 4
+    return Annotations(boxes, labels, torch.arange(OBJECTS)[None], torch.ones(1, OBJECTS, dtype=torch.bool))
+
+
+IDENTITIES = torch.tensor([[0, 1, 2]])
+
+
+def predictions(seed: int) -> Predictions:
+    generator = torch.Generator().manual_seed(seed)
+    queries = OBJECT_QUERIES + TRACKS
+
+    def noise(*shape):
+        return torch.randn(LAYERS, 1, queries, *shape, generator=generator).requires_grad_()
+
+    codes = noise(10).detach()
+    codes[..., :2] = codes[..., :2] * 15
+    return Predictions(
+        noise(4),
+        codes.requires_grad_(),
+        noise(DIM),
+        codes[..., :3].detach(),
+        torch.ones(1, queries, dtype=torch.bool),
+        OBJECT_QUERIES,
+    )
+
+
+def outcome(annotations, **switches):
+    torch.manual_seed(0)
+    strategy = SynclConfig(**switches).build(DIM)
+    pair = predictions(1), predictions(2)
+    return strategy, pair, strategy(pair[: len(strategy.groups)], annotations, IDENTITIES)
+
+
+def rows_with_gradient(tensor):
+    (gradient,) = torch.autograd.grad(tensor[0].sum(), tensor[1], allow_unused=True)
+    return (gradient != 0).any(-1)[:, 0]
+
+
+def test_without_detection_matching_object_queries_carry_no_loss(annotations):
+    _, (_, cross), found = outcome(annotations, objects="none", filter="none", contrastive=SILENT)
+    rows = rows_with_gradient((found.losses["cross_class"], cross.logits))
+    assert not rows[:, :OBJECT_QUERIES].any() and rows[:, OBJECT_QUERIES:].all()
+
+
+def test_without_tracking_matching_track_queries_carry_no_loss(annotations):
+    _, (_, cross), found = outcome(annotations, tracks=False, contrastive=SILENT)
+    rows = rows_with_gradient((found.losses["cross_class"], cross.logits))
+    assert rows[:, :OBJECT_QUERIES].any() and not rows[:, OBJECT_QUERIES:].any()
+
+
+def test_without_contrast_there_is_neither_loss_nor_parameter(annotations):
+    strategy, _, found = outcome(annotations, contrastive=SILENT)
+    assert "contrast" not in found.losses
+    assert not list(strategy.parameters())
+
+
+@pytest.mark.parametrize(
+    ("objects", "expected"), [("persistent", {0, 1, 2}), ("new_born", {3, 4, 5}), ("all", set(range(6)))]
+)
+@pytest.mark.parametrize("one_to_many", [True, False])
+def test_the_range_decides_which_objects_object_queries_get(annotations, objects, expected, one_to_many):
+    contrastive = SILENT if objects == "new_born" else ContrastiveConfig()
+    strategy, (_, cross), _ = outcome(
+        annotations, objects=objects, one_to_many=one_to_many, filter="none", contrastive=contrastive
+    )
+    wanted = torch.tensor([[number in expected for number in range(OBJECTS)]])
+    pairs = strategy.reliable_pairs(cross, annotations, wanted)
+    targets = pairs.targets(OBJECT_QUERIES)
+    assert set(targets[targets >= 0].tolist()) == expected
+    counts = torch.stack([(targets == number).sum(-1) for number in sorted(expected)])
+    assert (counts == 1).all() if not one_to_many else (counts > 1).any()
+    assert (counts <= 5).all()
+
+
+def test_the_standard_decoder_alone_can_have_one_to_many(annotations):
+    strategy, (standard, _), found = outcome(
+        annotations, decoder="standard", objects="new_born", filter="none", contrastive=SILENT
+    )
+    assert strategy.groups == ("standard",)
+    baseline = BaselineConfig().build(DIM)((standard,), annotations, IDENTITIES)
+    assert torch.equal(found.identities, baseline.identities), "an object must live on in one query"
+    assert found.losses.keys() == baseline.losses.keys()
+    assert found.losses["class"] != baseline.losses["class"]
+
+
+def test_one_to_one_is_the_cheapest_assignment():
+    cost = torch.tensor([[[[1.0, 2.0], [1.5, 9.0], [4.0, 4.0]]]])
+    pairs = one_to_one(cost, torch.tensor([[True, True]]))
+    assert pairs.rows[0, 0, :, 0].tolist() == [1, 0]
+    assert pairs.costs[0, 0, :, 0].tolist() == [1.5, 2.0]
+    alone = one_to_one(cost, torch.tensor([[False, True]]))
+    assert alone.valid[0, 0, :, 0].tolist() == [False, True]
+    assert alone.targets(3).tolist() == [[[1, -1, -1]]]
+    nothing = one_to_one(torch.zeros(2, 1, 4, 0), torch.zeros(1, 0, dtype=torch.bool))
+    assert (nothing.targets(4) == -1).all()
+
+
+def candidates(costs, valid=None) -> Candidates:
+    costs = torch.tensor([[costs]])
+    valid = torch.ones_like(costs, dtype=torch.bool) if valid is None else torch.tensor([[valid]])
+    return Candidates(torch.arange(costs.numel()).view(costs.shape), costs, valid)
+
+
+def test_fixed_cost_keeps_what_does_not_exceed_it():
+    kept = fixed_cost(candidates([[0.5, 1.0, 1.5], [2.0, 3.0, 4.0]]), 1.0)
+    assert kept.valid[0, 0].tolist() == [[True, True, False], [False, False, False]]
+
+
+def test_simota_keeps_as_many_as_the_overlaps_add_up_to():
+    pairs = candidates(
+        [[0.3, 0.1, 0.2], [0.3, 0.1, 0.2], [0.3, 0.1, 0.2]],
+        [[True, True, True], [True, True, True], [True, False, True]],
+    )
+    overlaps = torch.tensor([[[[0.9, 0.8, 0.7], [0.1, 0.1, 0.1], [0.9, 0.9, 0.9]]]])
+    kept = simota(pairs, overlaps)
+    assert kept.valid[0, 0].tolist() == [[False, True, True], [False, True, False], [False, False, True]]
+
+
+def test_atss_keeps_what_reaches_mean_plus_deviation():
+    pairs = candidates([[0.1, 0.2, 0.3, 0.4]] * 2)
+    overlaps = torch.tensor([[[[0.0, 0.1, 0.2, 0.9], [0.0, 0.1, 0.2, 0.9]]]])
+    inside = torch.ones(1, 1, 2, 4, dtype=torch.bool)
+    inside[0, 0, 1, 3] = False
+    kept = atss(pairs, overlaps, inside)
+    assert kept.valid[0, 0].tolist() == [[False, False, False, True], [False] * 4]
+
+
+def test_overlaps_are_those_of_the_predicted_boxes(annotations):
+    found = predictions(1)
+    codes = found.codes.detach().clone()
+    boxes = annotations.boxes.clone()
+    boxes[..., 0] += 1  # a quarter of the length
+    codes[:, :, :OBJECTS] = encode_boxes(boxes)
+    found = dataclasses.replace(found, codes=codes)
+    rows = torch.arange(OBJECTS).expand(LAYERS, 1, -1)[..., None]
+    pairs = Candidates(rows, torch.zeros(rows.shape), torch.ones(rows.shape, dtype=torch.bool))
+    overlaps, inside = candidate_overlaps(pairs, found, annotations)
+    assert torch.allclose(overlaps, torch.tensor(3 / 5), atol=1e-4)
+    assert inside.all()
+
+
+@pytest.mark.parametrize("kind", ["mixture", "fixed_cost", "simota", "atss", "none"])
+def test_every_filter_trains(annotations, kind):
+    strategy, (_, cross), found = outcome(annotations, filter=kind)
+    total = sum(found.losses.values())
+    total.backward()
+    assert torch.isfinite(total) and torch.isfinite(cross.logits.grad).all()
+    persistent = torch.tensor([[True] * 3 + [False] * 3])
+    pairs = strategy.reliable_pairs(cross, annotations, persistent)
+    everything = outcome(annotations, filter="none")[0].reliable_pairs(cross, annotations, persistent)
+    assert not (pairs.valid & ~everything.valid).any()
+    if kind in ("mixture", "atss", "simota"):
+        assert pairs.valid.sum() < everything.valid.sum()
+
+
+@pytest.mark.parametrize(
+    ("switches", "reason"),
+    [
+        ({"decoder": "standard"}, "persistent objects belong to their track queries"),
+        ({"decoder": "standard", "objects": "new_born"}, "no cross-attention decoder"),
+        (
+            {
+                "decoder": "standard",
+                "objects": "new_born",
+                "contrastive": SILENT,
+                "one_to_many": False,
+                "filter": "none",
+            },
+            "is the baseline",
+        ),
+        ({"objects": "none", "tracks": False, "contrastive": SILENT, "filter": "none"}, "leave nothing"),
+        ({"objects": "none", "filter": "none"}, "no pairs"),
+        ({"objects": "new_born"}, "no pairs"),
+        ({"one_to_many": False}, "no one-to-many candidates"),
+        ({"objects": "none", "contrastive": SILENT}, "no one-to-many candidates"),
+        ({"queries_per_object": 0}, "at least 1"),
+    ],
+)
+def test_combinations_that_make_no_sense_are_refused_with_the_reason(switches, reason):
+    with pytest.raises(SynclError, match=reason):
+        SynclConfig(**switches).build(DIM)
