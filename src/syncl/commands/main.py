@@ -26,6 +26,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command("syncl.commands.evaluate", "score results with the official nuScenes metrics"),
     "render": Command("syncl.commands.render", "draw results as a video or a picture"),
     "convert": Command("syncl.commands.convert", "read published checkpoints, or write their format"),
+    "experiment": Command("syncl.commands.experiment", "train and compare recipes pairwise over seeds"),
     "recipes": Command("syncl.commands.recipes", "list the recipes with size, cost and published results"),
 }
 

@@ -1,0 +1,39 @@
+"""`syncl experiment`."""
+
+from pathlib import Path
+
+
+def experiment(
+    plan: Path,
+    /,
+    *,
+    data: Path,
+    output: Path,
+    jobs: int = 1,
+    report_only: bool = False,
+) -> None:
+    """Run a plan of paired trainings (recipe, strategy, seed) under one budget and compare them.
+
+    What is done is skipped, what was stopped goes on from its last checkpoint: start it again after a kill.
+    Every run's metrics go to OUTPUT/results/ARM_seedN.json with its exact recipe, seed, commit, hardware, time
+    and memory; report.md and report.png compare the arms with the plan's reference, seed by seed.
+
+    Args:
+        plan: JSON file; `syncl.commands.experiment_plan` says what is in it.
+        data: folder of a nuScenes-format dataset.
+        output: folder of the experiment: runs, results, report.
+        jobs: runs at the same time.
+        report_only: write the report of what is there and train nothing.
+    """
+    from rich.console import Console
+
+    from syncl.commands.experiment_plan import read_plan
+    from syncl.commands.experiment_report import write_report
+    from syncl.commands.experiment_run import run_plan
+
+    settings = read_plan(plan)
+    if not report_only:
+        run_plan(settings, data, output, jobs)
+    console = Console(highlight=False, soft_wrap=True)
+    for path in write_report(settings, output):
+        console.print(f"wrote {path}")

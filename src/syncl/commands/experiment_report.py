@@ -1,0 +1,165 @@
+"""The report of an experiment: mean, spread and paired differences, as markdown and a plot."""
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from syncl.commands.experiment_plan import Plan
+from syncl.commands.experiment_run import result_path
+from syncl.errors import SynclError
+from syncl.files import atomic_path, atomic_write
+
+# What is compared: key in metrics.json, heading, decimals, whether more is better.
+FIGURES = (
+    ("amota", "AMOTA", 3, True),
+    ("amotp", "AMOTP", 3, False),
+    ("recall", "recall", 3, True),
+    ("mota", "MOTA", 3, True),
+    ("ids", "IDS", 0, False),
+    ("fp", "FP", 0, False),
+    ("fn", "FN", 0, False),
+)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation of n values; the deviation is nan for one value."""
+
+    mean: float
+    deviation: float
+    count: int
+
+    def text(self, decimals: int, signed: bool = False) -> str:
+        """Such as `0.412 ± 0.013`."""
+        sign = "+" if signed else ""
+        mean = f"{self.mean:{sign}.{decimals}f}"
+        return mean if self.count < 2 else f"{mean} ± {self.deviation:.{decimals}f}"
+
+
+def spread(values: list[float]) -> Spread:
+    """Mean and spread of at least one value."""
+    deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
+    return Spread(statistics.fmean(values), deviation, len(values))
+
+
+def read_results(plan: Plan, output: Path) -> dict[str, dict[int, dict[str, Any]]]:
+    """The results that are there, by arm and seed.
+
+    Raises:
+        SynclError: if there is none at all.
+    """
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for arm in plan.arms:
+        paths = {seed: result_path(output, arm.name, seed) for seed in plan.seeds}
+        found[arm.name] = {
+            seed: orjson.loads(path.read_bytes()) for seed, path in paths.items() if path.is_file()
+        }
+    if not any(found.values()):
+        raise SynclError(f"{output / 'results'}: no results of {plan.name} yet")
+    return found
+
+
+def write_report(plan: Plan, output: Path) -> tuple[Path, Path]:
+    """Write report.md and report.png beside the results; returns their paths."""
+    results = read_results(plan, output)
+    text = output / "report.md"
+    atomic_write(text, markdown(plan, results).encode())
+    picture = output / "report.png"
+    _plot(plan, results, picture)
+    return text, picture
+
+
+def markdown(plan: Plan, results: dict[str, dict[int, dict[str, Any]]]) -> str:
+    """The report as markdown."""
+    every = [result for seeds in results.values() for result in seeds.values()]
+    kind = "the synthetic world" if all(result["synthetic"] for result in every) else "the data given"
+    missing = len(plan.arms) * len(plan.seeds) - len(every)
+    lines = [
+        f"# {plan.name}",
+        "",
+        f"{len(every)} runs on {kind}, {plan.split} of {plan.version}; mean ± sample standard deviation over "
+        f"seeds {', '.join(map(str, plan.seeds))}."
+        + (f" **{missing} runs are missing.**" if missing else ""),
+        "",
+        "| arm | n | " + " | ".join(heading for _, heading, _, _ in FIGURES) + " | CPU s a step | peak GB |",
+        "|---|---|" + "---|" * (len(FIGURES) + 2),
+    ]
+    for name, seeds in results.items():
+        if not seeds:
+            continue
+        cells = [
+            spread([_value(result, key) for result in seeds.values()]).text(decimals)
+            for key, _, decimals, _ in FIGURES
+        ]
+        cost = [r["training"]["cpu_s"] / r["training"]["steps"] for r in seeds.values() if not _resumed(r)]
+        peak = max(result["training"]["peak_bytes"] for result in seeds.values()) / 1e9
+        price = f"{statistics.fmean(cost):.2f}" if cost else "(resumed)"
+        lines.append(f"| {name} | {len(seeds)} | " + " | ".join(cells) + f" | {price} | {peak:.2f} |")
+    lines += ["", f"Paired differences from {plan.reference}, same seed:", ""]
+    lines += [
+        "| arm | pairs | " + " | ".join(heading for _, heading, _, _ in FIGURES) + " | AMOTA of each pair |",
+        "|---|---|" + "---|" * (len(FIGURES) + 1),
+    ]
+    for name in results:
+        if name == plan.reference:
+            continue
+        pairs = paired(results, plan.reference, name)
+        if not pairs:
+            continue
+        cells = [
+            spread([_value(b, key) - _value(a, key) for a, b in pairs]).text(decimals, signed=True)
+            for key, _, decimals, _ in FIGURES
+        ]
+        each = ", ".join(f"{_value(b, 'amota') - _value(a, 'amota'):+.3f}" for a, b in pairs)
+        lines.append(f"| {name} | {len(pairs)} | " + " | ".join(cells) + f" | {each} |")
+    hardware = sorted({orjson.dumps(result["hardware"]).decode() for result in every})
+    commits = sorted({result["commit"] for result in every})
+    lines += ["", f"Hardware: {'; '.join(hardware)}. Code: {', '.join(commits)}.", ""]
+    return "\n".join(lines)
+
+
+def paired(
+    results: dict[str, dict[int, dict[str, Any]]], reference: str, arm: str
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Results (reference, arm) of the seeds that both have."""
+    seeds = sorted(results[reference].keys() & results[arm].keys())
+    return [(results[reference][seed], results[arm][seed]) for seed in seeds]
+
+
+def _value(result: dict[str, Any], key: str) -> float:
+    value = result["metrics"][key]
+    return float("nan") if value is None else float(value)
+
+
+def _resumed(result: dict[str, Any]) -> bool:
+    return bool(result["training"]["resumed"])
+
+
+def _plot(plan: Plan, results: dict[str, dict[int, dict[str, Any]]], path: Path) -> None:
+    """AMOTA and recall of every run; a line joins the runs of a seed."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    for axis, (key, heading) in zip(figure.subplots(1, 2), (("amota", "AMOTA"), ("recall", "recall"))):
+        for seed in plan.seeds:
+            points = [
+                (column, _value(seeds[seed], key))
+                for column, seeds in enumerate(results.values())
+                if seed in seeds
+            ]
+            if points:
+                axis.plot(*zip(*points), marker="o", linewidth=0.8, alpha=0.7, label=f"seed {seed}")
+        for column, seeds in enumerate(results.values()):
+            if seeds:
+                mean = spread([_value(result, key) for result in seeds.values()]).mean
+                axis.hlines(mean, column - 0.25, column + 0.25, color="black", linewidth=2)
+        axis.set_xticks(range(len(results)), list(results), rotation=20, ha="right")
+        axis.set_ylabel(heading)
+        axis.grid(axis="y", alpha=0.3)
+    figure.axes[0].legend(fontsize=8)
+    figure.suptitle(f"{plan.name}: every run, and means", fontsize=11)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)

@@ -1,0 +1,192 @@
+"""Running a plan of paired trainings: what is done is skipped, what was stopped goes on."""
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+from rich.console import Console
+
+import syncl
+from syncl.commands.experiment_plan import Arm, Plan
+from syncl.errors import SynclError
+from syncl.files import atomic_write
+from syncl.progress import track as progress
+from syncl.recipes.recipe import recipe_to_json
+from syncl.training.checkpointing import checkpoint_folders
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process took: CPU seconds, wall seconds and peak memory in bytes."""
+
+    cpu_s: float
+    wall_s: float
+    peak_bytes: int
+
+
+def result_path(output: Path, arm: str, seed: int) -> Path:
+    """Where a run's result is."""
+    return output / "results" / f"{arm}_seed{seed}.json"
+
+
+def run_plan(plan: Plan, data: Path, output: Path, jobs: int) -> None:
+    """Run what is not done yet, `jobs` runs at a time.
+
+    Raises:
+        SynclError: before any work, if a result is there that was made with other settings; afterwards,
+            naming the runs that failed, with all others done.
+    """
+    if jobs < 1:
+        raise SynclError(f"--jobs {jobs}: must be at least 1")
+    pending = []
+    for seed in plan.seeds:  # seed by seed, so that pairs are complete early
+        for arm in plan.arms:
+            digest = run_digest(plan, arm, seed, data)
+            if not _is_done(result_path(output, arm.name, seed), digest):
+                pending.append((arm, seed, digest))
+    total = len(plan.seeds) * len(plan.arms)
+    console = Console(stderr=True, highlight=False)
+    console.print(f"{plan.name}: {total} runs, {total - len(pending)} done already")
+    failures: list[str] = []
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [
+            (arm, seed, pool.submit(_run, plan, arm, seed, digest, data, output))
+            for arm, seed, digest in pending
+        ]
+        for arm, seed, future in progress(futures, plan.name, total=len(futures)):
+            try:
+                amota = future.result()
+                console.print(f"{arm.name} seed {seed}: AMOTA {amota:.3f}")
+            except SynclError as error:
+                failures.append(f"{arm.name} seed {seed}: {error}")
+                console.print(f"failed: {failures[-1]}")
+    if failures:
+        raise SynclError(f"{len(failures)} of {len(pending)} runs failed; the first: {failures[0]}")
+
+
+def run_digest(plan: Plan, arm: Arm, seed: int, data: Path) -> str:
+    """What a run's outcome depends on, as a hash: recipe, start, data and evaluation."""
+    start = "" if arm.init is None else hashlib.sha256(arm.init.read_bytes()).hexdigest()
+    samples = data / plan.version / "sample.json"
+    if not samples.is_file():
+        raise SynclError(f"{samples}: no such file; is --data a folder in the nuScenes format?")
+    world = hashlib.sha256(samples.read_bytes()).hexdigest()
+    recipe = recipe_to_json(plan.resolved(arm, seed))
+    return hashlib.sha256(
+        orjson.dumps([recipe, start, world, plan.version, plan.train_split, plan.split, plan.scenes])
+    ).hexdigest()
+
+
+def _is_done(path: Path, digest: str) -> bool:
+    if not path.is_file():
+        return False
+    if orjson.loads(path.read_bytes())["digest"] != digest:
+        raise SynclError(
+            f"{path}: made with other settings or data than the plan has now; move it away or choose another "
+            "--output"
+        )
+    return True
+
+
+def _run(plan: Plan, arm: Arm, seed: int, digest: str, data: Path, output: Path) -> float:
+    """Train, track and evaluate; returns AMOTA."""
+    run = output / "runs" / f"{arm.name}_seed{seed}"
+    train = ["train", arm.recipe, "--data", str(data), "--version", plan.version, "--output", str(run)]
+    if plan.train_split is not None:
+        train += ["--split", plan.train_split]
+    if arm.strategy is not None:
+        train += ["--strategy", arm.strategy]
+    resumes = bool(checkpoint_folders(run))
+    train += ["--resume"] if resumes else ["--overwrite"]
+    if arm.init is not None:
+        train += ["--init", str(arm.init)]
+    train += ["--threads", "1", "--set", f"training.seed={seed}", *plan.changes, *arm.changes]
+    training = _syncl(train, run / "train.txt")
+
+    source = ["--data", str(data), "--version", plan.version, "--split", plan.split]
+    results, metrics = run / "results.json", run / "metrics.json"
+    scenes = _scenes(plan, data)
+    tracking = _syncl(
+        [
+            *["track", str(run / "model.safetensors"), *source, "--output", str(results), "--overwrite"],
+            *["--threads", "1", *(("--scenes", *scenes) if plan.scenes else ())],
+        ],
+        run / "track.txt",
+    )
+    evaluate = ["evaluate", str(results), *source, "--output", str(metrics), "--overwrite"]
+    _syncl([*evaluate, *(("--scenes", *scenes) if plan.scenes else ())], run / "evaluate.txt")
+    recipe = plan.resolved(arm, seed)
+    record = {
+        "experiment": plan.name,
+        "arm": arm.name,
+        "seed": seed,
+        "digest": digest,
+        "synthetic": (data / "world.json").is_file(),
+        "metrics": orjson.loads(metrics.read_bytes().replace(b"NaN", b"null")),
+        "training": {**training.__dict__, "steps": recipe.training.steps, "resumed": resumes},
+        "tracking": tracking.__dict__,
+        "recipe": recipe_to_json(recipe),
+        "commit": commit(),
+        "hardware": hardware(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    atomic_write(result_path(output, arm.name, seed), orjson.dumps(record, option=orjson.OPT_INDENT_2))
+    return float(record["metrics"]["amota"])
+
+
+def _scenes(plan: Plan, data: Path) -> tuple[str, ...]:
+    from syncl.data.nuscenes.index import open_nuscenes
+
+    return open_nuscenes(data, plan.version).split_scenes(plan.split)[: plan.scenes or None]
+
+
+def _syncl(arguments: list[str], journal: Path) -> Usage:
+    """Run a syncl command in a process of its own; what it says goes to a file.
+
+    Raises:
+        SynclError: with the end of that file, if it fails.
+    """
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    with journal.open("ab") as text:
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "syncl", *arguments], stdout=text, stderr=text, env=environment
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        end = journal.read_text(errors="replace").strip().splitlines()[-3:]
+        raise SynclError(f"syncl {arguments[0]} ended with status {process.returncode}: {' / '.join(end)}")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Usage(usage.ru_utime + usage.ru_stime, time.perf_counter() - started, int(usage.ru_maxrss * unit))
+
+
+def commit() -> str:
+    """The commit of the running code, `+changes` if the tree differs; the version where there is no git."""
+    folder = Path(syncl.__file__).parent
+
+    def git(*arguments: str) -> str:
+        found = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
+        return found.stdout.strip()
+
+    try:
+        changed = "+changes" if git("status", "--porcelain", ".") else ""
+        return git("rev-parse", "HEAD") + changed
+    except (OSError, subprocess.CalledProcessError):
+        return f"syncl {syncl.__version__}"
+
+
+def hardware() -> dict[str, str | int]:
+    """What the run was made on."""
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    return {"device": device, "cores": os.cpu_count() or 0, "torch": torch.__version__}

@@ -1,0 +1,146 @@
+"""Paired experiments: plans, resuming, refusing, reporting."""
+
+import json
+from pathlib import Path
+
+import orjson
+import pytest
+
+from syncl.commands.experiment_plan import read_plan
+from syncl.commands.experiment_report import markdown, paired, read_results, spread, write_report
+from syncl.commands.experiment_run import result_path, run_digest, run_plan
+from syncl.data.synthetic.config import WorldConfig
+from syncl.data.synthetic.generation import generate_world
+from syncl.errors import SynclError
+
+PLAN = {
+    "name": "tiny",
+    "seeds": [0, 1],
+    "set": [
+        "training.steps=2",
+        "training.data.batch_size=1",
+        "training.data.clip_length=2",
+        "training.checkpoint_every=1",
+        "model.input.image_size=[64,96]",
+    ],
+    "reference": "baseline",
+    "arms": [
+        {"name": "baseline", "recipe": "mutr3d_detr3d_synthetic"},
+        {"name": "syncl", "recipe": "mutr3d_detr3d_synthetic", "strategy": "syncl"},
+    ],
+}
+
+
+def write(folder: Path, **changes) -> Path:
+    path = folder / "plan.json"
+    path.write_text(json.dumps(PLAN | changes))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seeds": []}, "seeds"),
+        ({"seeds": [1, 1]}, "different"),
+        ({"reference": "nobody"}, "'nobody' is none of the arms baseline, syncl"),
+        ({"arms": []}, "at least one arm"),
+        ({"colour": 1}, "unknown field 'colour'"),
+        ({"arms": [{"name": "a"}]}, "field 'recipe' is missing"),
+        ({"arms": [{"name": "a", "recipe": "nothing"}]}, "there is no recipe 'nothing'"),
+        ({"arms": [{"name": "a/b", "recipe": "x"}]}, "file name"),
+        ({"arms": [{"name": "a", "recipe": "x", "strategy": "magic"}]}, "magic"),
+        ({"arms": [PLAN["arms"][0], PLAN["arms"][0]]}, "same name"),
+        ({"set": ["training.colour=1"]}, "colour"),
+        ({"init": "none.safetensors"}, "does not exist"),
+    ],
+)
+def test_a_bad_plan_is_refused_before_any_work(tmp_path, changes, said):
+    if "arms" in changes and "reference" not in changes and changes["arms"]:
+        changes = changes | {"reference": changes["arms"][0]["name"]}
+    with pytest.raises(SynclError, match=said):
+        read_plan(write(tmp_path, **changes))
+
+
+def test_a_plan_that_is_missing_or_not_json(tmp_path):
+    with pytest.raises(SynclError, match="no such file"):
+        read_plan(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(SynclError, match="not JSON"):
+        read_plan(tmp_path / "bad.json")
+
+
+def test_spread_by_hand():
+    assert spread([1.0, 2.0, 3.0]).text(2) == "2.00 ± 1.00"
+    assert spread([0.5]).text(3, signed=True) == "+0.500"
+
+
+def fake(path: Path, amota: float, digest: str = "x") -> None:
+    metrics = dict.fromkeys(("amota", "amotp", "recall", "mota", "ids", "fp", "fn"), amota)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(
+        orjson.dumps(
+            {
+                "digest": digest,
+                "synthetic": True,
+                "metrics": metrics,
+                "training": {"cpu_s": 4.0, "steps": 2, "peak_bytes": 2e9, "resumed": False},
+                "hardware": {"device": "x"},
+                "commit": "abc",
+            }
+        )
+    )
+
+
+def test_the_report_pairs_by_seed(tmp_path):
+    plan = read_plan(write(tmp_path))
+    fake(result_path(tmp_path, "baseline", 0), 0.30)
+    fake(result_path(tmp_path, "baseline", 1), 0.40)
+    fake(result_path(tmp_path, "syncl", 1), 0.45)
+    results = read_results(plan, tmp_path)
+    assert [
+        round(b["metrics"]["amota"] - a["metrics"]["amota"], 6)
+        for a, b in paired(results, "baseline", "syncl")
+    ] == [0.05]
+    text = markdown(plan, results)
+    assert "1 runs are missing" in text and "synthetic world" in text
+    assert "| baseline | 2 | 0.350 ± 0.071 |" in text
+    assert "| syncl | 1 | +0.050 |" in text
+    report, picture = write_report(plan, tmp_path)
+    assert report.read_text() == text and picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_results_is_an_error(tmp_path):
+    with pytest.raises(SynclError, match="no results"):
+        write_report(read_plan(write(tmp_path)), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("experiment") / "world"
+    generate_world(root, WorldConfig(1, 1, keyframes=4, width=96, height=64, seed=3), workers=1)
+    return root
+
+
+def test_a_run_is_done_once_and_never_replaced_by_other_settings(world, tmp_path):
+    arms = [PLAN["arms"][1]]
+    plan = read_plan(write(tmp_path, arms=arms, seeds=[0], reference="syncl"))
+    run_plan(plan, world, tmp_path / "out", jobs=1)
+    path = result_path(tmp_path / "out", "syncl", 0)
+    record = orjson.loads(path.read_bytes())
+    assert record["synthetic"] and record["seed"] == 0 and record["training"]["peak_bytes"] > 1e8
+    assert record["recipe"]["training"]["steps"] == 2 and 0 <= record["metrics"]["amota"] <= 1
+    assert record["digest"] == run_digest(plan, plan.arms[0], 0, world)
+    before = path.stat().st_mtime_ns
+    run_plan(plan, world, tmp_path / "out", jobs=1)
+    assert path.stat().st_mtime_ns == before
+    other = read_plan(write(tmp_path, arms=arms, seeds=[0], reference="syncl", set=["training.steps=3"]))
+    with pytest.raises(SynclError, match="other settings"):
+        run_plan(other, world, tmp_path / "out", jobs=1)
+
+
+def test_a_failed_run_is_named_with_its_reason(world, tmp_path):
+    arms = [{"name": "broken", "recipe": "mutr3d_detr3d_synthetic", "set": ["training.data.clip_length=9"]}]
+    plan = read_plan(write(tmp_path, arms=arms, seeds=[0], reference="broken"))
+    with pytest.raises(SynclError, match=r"broken seed 0: .*9 key frames"):
+        run_plan(plan, world, tmp_path / "out", jobs=1)
+    assert not result_path(tmp_path / "out", "broken", 0).exists()
