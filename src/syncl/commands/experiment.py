@@ -15,7 +15,7 @@ def experiment(
     """Run a plan of paired trainings (recipe, strategy, seed) under one budget and compare them.
 
     What is done is skipped, what was stopped goes on from its last checkpoint: start it again after a kill.
-    Every run's metrics go to OUTPUT/results/ARM_seedN.json with its exact recipe, seed, commit, hardware, time
+    Metrics go to OUTPUT/results/ARM_seedN.json with the run's exact recipe, seed, commit, hardware, time
     and memory; report.md and report.png compare the arms with the plan's reference, seed by seed.
 
     Args:
