@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from syncl.detectors.base import Detector
-from syncl.geometry.boxes import decode_boxes
 from syncl.structures import Objects, Predictions, Queries
 from syncl.trackers.base import Tracker, TrackState
 from syncl.trackers.memory_bank import MemoryBank
@@ -36,6 +35,7 @@ class Mutr3dConfig:
         hidden: hidden channels of both.
         drop_probability: training: chance that a track is forgotten, so that its object is born again.
         false_positive_ratio: training: chance, a track, that a query without object is carried on as well.
+        longest_gap_s: tracks end after a longer silence within a scene; the original's is 10 s; None = never.
     """
 
     birth_score: float = 0.4
@@ -50,6 +50,7 @@ class Mutr3dConfig:
     hidden: int = 256
     drop_probability: float = 0.1
     false_positive_ratio: float = 0.3
+    longest_gap_s: float | None = None
 
     def build(self, detector: Detector) -> "Mutr3d":
         """Build the module around a detector."""
@@ -64,6 +65,7 @@ class Mutr3d(Tracker):
         self.detector = detector
         self.config = config
         self.memory_slots = config.memory_slots
+        self.longest_gap_s = config.longest_gap_s
         self.query_interaction = QueryInteraction(
             detector.dim, config.heads, config.hidden, not detector.positions_follow_references
         )
@@ -88,7 +90,7 @@ class Mutr3d(Tracker):
         misses = torch.where(strong, 0, misses + (scores < config.keep_score))
         alive = queries.valid & (identities >= 0) & (misses < config.miss_tolerance)
 
-        boxes = decode_boxes(predictions.codes[-1])
+        boxes = self.detector.boxes(predictions.codes[-1])
         reported = alive & (scores >= config.output_score)
         reported = reported & (boxes[..., :2].abs() <= config.output_range_m).all(-1)
         objects = Objects(boxes, labels, scores, identities, reported)
@@ -167,6 +169,7 @@ class Mutr3d(Tracker):
             memory=take(memory),
             memory_valid=take(memory_valid),
             save_countdown=take(countdown),
+            log_sizes=take(code[..., 3:6]).detach() if self.detector.carries_sizes else None,
         )
 
 
