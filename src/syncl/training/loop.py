@@ -65,7 +65,7 @@ def has_bfloat16() -> bool:
     AMX); elsewhere it would be slower than float32.
     """
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     flags = torch.backends.cpu.get_cpu_capability()
     return flags in ("AVX512", "AMX") and bool(torch.cpu._is_avx512_bf16_supported())
 
