@@ -118,18 +118,22 @@ def train_frame(predictions: Predictions, truth: Annotations) -> tuple[Tensor, T
     assignment, _ = strategy.assign(predictions, truth, no_tracks)
     losses = []
     for layer in range(len(predictions.logits)):
-        part = slice(layer, layer + 1)
-        one = replace(
-            predictions,
-            logits=predictions.logits[part],
-            codes=predictions.codes[part],
-            embeddings=predictions.embeddings[part],
-            references=predictions.references[part],
-        )
-        rows = Assignment(assignment.targets[part], assignment.supervised[part])
-        values = set_losses(one, rows, truth, LossConfig())
+        values = set_losses(*layer_of(predictions, assignment, layer), truth, LossConfig())
         losses += [values["box"], values["class"]]
     return assignment.targets, torch.stack(losses)
+
+
+def layer_of(predictions: Predictions, assignment: Assignment, layer: int) -> tuple[Predictions, Assignment]:
+    """One decoder layer's predictions and targets."""
+    part = slice(layer, layer + 1)
+    one = replace(
+        predictions,
+        logits=predictions.logits[part],
+        codes=predictions.codes[part],
+        embeddings=predictions.embeddings[part],
+        references=predictions.references[part],
+    )
+    return one, replace(assignment, targets=assignment.targets[part], supervised=assignment.supervised[part])
 
 
 def check_boxes(golden: Golden, name: str, boxes: Tensor) -> None:
