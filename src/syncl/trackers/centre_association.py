@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from syncl.trackers.rows import take_rows_or_zero
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 # What the original's solver pays for a pair that is not allowed.
@@ -128,21 +130,14 @@ class NextRows:
         return self.seen & (self.track >= 0)
 
     def take(self, values: Tensor) -> Tensor:
-        """Values [B, D, ...] of the rows' detections; anything where there is none."""
-        return _gather(values, self.detection)
+        """Values [B, D, ...] of the rows' detections; 0 where there is none."""
+        return take_rows_or_zero(values, self.detection)
 
     def held(self, values: Tensor) -> Tensor:
-        """Values [B, N, ...] of the rows' tracks; anything where there is none."""
-        return _gather(values, self.track)
+        """Values [B, N, ...] of the rows' tracks; 0 where there is none."""
+        return take_rows_or_zero(values, self.track)
 
     def mixed(self, of_detections: Tensor, of_tracks: Tensor) -> Tensor:
         """The detection's value where the row has one, else the track's."""
         seen = self.seen.reshape(*self.seen.shape, *[1] * (of_detections.dim() - 2))
         return torch.where(seen, self.take(of_detections), self.held(of_tracks))
-
-
-def _gather(values: Tensor, rows: Tensor) -> Tensor:
-    if values.shape[1] == 0:
-        return values.new_zeros(*rows.shape, *values.shape[2:])
-    index = rows.clamp(min=0).reshape(*rows.shape, *[1] * (values.dim() - 2))
-    return values.gather(1, index.expand(-1, -1, *values.shape[2:]))
