@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from golden import Golden
+from golden import TOLERANCE, Golden
 from torch import Tensor
 
 from syncl.backbones import FpnConfig, ResNetConfig
@@ -136,11 +136,11 @@ def layer_of(predictions: Predictions, assignment: Assignment, layer: int) -> tu
     return one, replace(assignment, targets=assignment.targets[part], supervised=assignment.supervised[part])
 
 
-def check_boxes(golden: Golden, name: str, boxes: Tensor) -> None:
+def check_boxes(golden: Golden, name: str, boxes: Tensor, tolerance: float = TOLERANCE) -> None:
     """Compare boxes [N, 9]; headings, which are equal up to whole turns, by sine and cosine."""
     theirs = torch.from_numpy(golden.outputs[name])
 
     def parts(rows: Tensor) -> Tensor:
         return torch.cat([rows[:, :6], rows[:, 6:7].sin(), rows[:, 6:7].cos(), rows[:, 7:]], dim=1)
 
-    golden.compare(name, parts(boxes), parts(theirs))
+    golden.compare(name, parts(boxes), parts(theirs), tolerance)

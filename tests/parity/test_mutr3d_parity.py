@@ -161,7 +161,11 @@ def _golden_frames(golden: Golden) -> Iterator[Frame]:
         )
 
 
-def test_whole_tracker(open_golden: OpenGolden) -> None:
+# Left to themselves, golden and ours drift apart: logits of references at the range's border are noise in their
+# last digits. Against our tracker in float64 the golden is off by up to 1.1e-4, ours in float32 by
+# 1.9e-4. With queries and references taken from the golden after each frame, 1e-4 holds with a margin.
+@pytest.mark.parametrize(("pinned", "tolerance"), [(True, 1e-4), (False, 3e-4)], ids=["pinned", "free"])
+def test_whole_tracker(open_golden: OpenGolden, pinned: bool, tolerance: float) -> None:
     golden = open_golden("mutr3d/mutr3d_tracker")
     tracker = _whole_tracker(golden)
     detector = tracker.detector
@@ -171,6 +175,14 @@ def test_whole_tracker(open_golden: OpenGolden) -> None:
 
     def logits(points: Tensor) -> Tensor:
         return inverse_sigmoid(detector.point_range.normalise(points))
+
+    def check(name: str, ours: Tensor) -> None:
+        golden.check(f"{prefix}{name}", ours, tolerance)
+
+    def check_logits(name: str, ours: Tensor) -> None:
+        # Beyond +-9 a reference is within a centimetre of the border, and one bit of it is 1e-3 of its logit.
+        theirs = torch.from_numpy(golden.outputs[f"{prefix}{name}"])
+        golden.compare(f"{prefix}{name}", ours.clamp(-9, 9), theirs.clamp(-9, 9), tolerance)
 
     state = tracker.initial_state()
     seen: set[int] = set()
@@ -186,31 +198,41 @@ def test_whole_tracker(open_golden: OpenGolden) -> None:
         # Slots of tracks that ended with the gap are there, but empty.
         live = queries.valid[0]
         assert queries.log_sizes is not None
-        golden.check(f"{prefix}ref_in", logits(queries.references[0, live]))
-        golden.check(f"{prefix}size_in", queries.log_sizes[0, live][:, [1, 0, 2]])
+        check_logits("ref_in", logits(queries.references[0, live]))
+        check("size_in", queries.log_sizes[0, live][:, [1, 0, 2]])
         (predictions,) = detector.decode(queries, features)
-        golden.check(f"{prefix}pred_logits", predictions.logits[:, 0, live])
-        golden.check(f"{prefix}pred_boxes", published_codes(predictions.codes)[:, 0, live])
-        golden.check(f"{prefix}ref_out", logits(predictions.codes[-1, 0, live, :3]))
+        check("pred_logits", predictions.logits[:, 0, live])
+        check("pred_boxes", published_codes(predictions.codes)[:, 0, live])
+        check_logits("ref_out", logits(predictions.codes[-1, 0, live, :3]))
 
         objects, state = tracker.conclude(state, queries, predictions)
         assert bool(state.alive.all())
-        golden.check(f"{prefix}trk_ids", state.identities[0])
-        golden.check(f"{prefix}trk_disappear", state.misses[0])
-        golden.check(f"{prefix}trk_query", torch.cat([state.positions, state.embeddings], dim=-1)[0])
-        golden.check(f"{prefix}trk_ref", logits(state.references[0]))
-        golden.check(f"{prefix}trk_embed", attended[-1][:, ::2])
-        golden.check(f"{prefix}trk_mem", state.memory[0, ..., ::4])
-        golden.check(f"{prefix}trk_mem_mask", (~state.memory_valid[0]).to(torch.uint8))
-        golden.check(f"{prefix}trk_save_period", state.save_countdown[0].float())
+        check("trk_ids", state.identities[0])
+        check("trk_disappear", state.misses[0])
+        check("trk_query", torch.cat([state.positions, state.embeddings], dim=-1)[0])
+        check_logits("trk_ref", logits(state.references[0]))
+        check("trk_embed", attended[-1][:, ::2])
+        check("trk_mem", state.memory[0, ..., ::4])
+        check("trk_mem_mask", (~state.memory_valid[0]).to(torch.uint8))
+        check("trk_save_period", state.save_countdown[0].float())
 
         kept = objects.valid[0]
         order = objects.scores[0, kept].argsort(descending=True)
-        golden.check(f"{prefix}res_ids", objects.identities[0, kept][order])
-        golden.check(f"{prefix}res_labels", objects.labels[0, kept][order])
-        golden.check(f"{prefix}res_scores", objects.scores[0, kept][order])
+        check("res_ids", objects.identities[0, kept][order])
+        check("res_labels", objects.labels[0, kept][order])
+        check("res_scores", objects.scores[0, kept][order])
         boxes = boxes_to_mmdet3d_0(objects.boxes[0, kept][order], bottom_centre=True)
-        check_boxes(golden, f"{prefix}res_boxes", boxes)
+        check_boxes(golden, f"{prefix}res_boxes", boxes, tolerance)
+        if pinned:
+            query = torch.from_numpy(golden.outputs[f"{prefix}trk_query"])[None]
+            positions, embeddings = query.split(detector.dim, dim=-1)
+            units = torch.from_numpy(golden.outputs[f"{prefix}trk_ref"])[None].sigmoid()
+            state = replace(
+                state,
+                positions=positions,
+                embeddings=embeddings,
+                references=detector.point_range.to_metres(units),
+            )
         seen |= set(objects.identities[0, kept].tolist())
     assert len(seen) == int(state.next_identity), "a golden without births, misses or a gap tests little"
 
