@@ -161,8 +161,8 @@ def _golden_frames(golden: Golden) -> Iterator[Frame]:
         )
 
 
-# Left to themselves, golden and ours drift apart: logits of references at the range's border are noise in their
-# last digits. Against our tracker in float64 the golden is off by up to 1.1e-4, ours in float32 by
+# Left to themselves, golden and ours drift apart: logits of references at the range's border are noise in
+# their last digits. Against our tracker in float64 the golden is off by up to 1.1e-4, ours in float32 by
 # 1.9e-4. With queries and references taken from the golden after each frame, 1e-4 holds with a margin.
 @pytest.mark.parametrize(("pinned", "tolerance"), [(True, 1e-4), (False, 3e-4)], ids=["pinned", "free"])
 def test_whole_tracker(open_golden: OpenGolden, pinned: bool, tolerance: float) -> None:
