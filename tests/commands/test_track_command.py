@@ -12,6 +12,7 @@ import torch
 
 from syncl.checkpoints.model_file import save_model
 from syncl.commands.generate import generate
+from syncl.commands.processes import Processes
 from syncl.commands.track import track
 from syncl.errors import SynclError
 from syncl.recipes.synthetic import small_detr3d, small_mutr3d
@@ -60,6 +61,16 @@ def launch(
     command += [part for name, value in SPLIT.items() for part in (f"--{name}", value)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_every_scene_is_dealt_to_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenes = ("a", "b", "c", "d", "e")
+    shares = [Processes(rank, 3).deal(scenes) for rank in range(3)]
+    assert shares == [("a", "d"), ("b", "e"), ("c",)]
+    assert Processes(4, 8).deal(scenes[:2]) == ()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    alone = Processes.current()
+    assert alone == Processes() and alone.is_main and alone.gather([1, 2]) == [1, 2]
 
 
 @pytest.mark.slow

@@ -10,6 +10,8 @@ import torch
 from syncl.errors import SynclError
 
 T = TypeVar("T")
+# Where launchers say how many processes they started: torchrun and accelerate, then MPI's several kinds.
+_COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Processes:
     @classmethod
     def current(cls) -> "Processes":
         """What the launcher's environment says; connects the processes with each other."""
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if all(int(os.environ.get(name, "1")) <= 1 for name in _COUNTS):
             return cls()
         from accelerate import PartialState
 
