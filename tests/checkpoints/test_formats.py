@@ -13,6 +13,7 @@ from syncl.commands.convert import Format
 from syncl.detectors import (
     Detr3dConfig,
     ImageEncoderConfig,
+    Mutr3dDetr3dConfig,
     PetrConfig,
     Petrv2Config,
     ProposalConfig,
@@ -36,6 +37,7 @@ DETR3D = Detr3dConfig(RESNET, CLASSES, queries=7, **SIZES)
 PETR = PetrConfig(VOVNET, CLASSES, queries=7, **SIZES)
 DETECTORS = {
     "detr3d": DETR3D,
+    "mutr3d": Mutr3dDetr3dConfig(RESNET, CLASSES, queries=7, **SIZES),
     "petr": PETR,
     "pf_track": dataclasses.replace(PETR, learned_contents=True),
     "petrv2": Petrv2Config(VOVNET, CLASSES, queries=7, **SIZES),
@@ -163,6 +165,43 @@ def test_box_branches_are_turned_into_our_code() -> None:
     read = find_format("petr").read(weights, model("petr"), "f").weights
     # x, y, log w, log l, z, log h, sin', cos', ... become x, y, z, log l, log w, log h, -cos', -sin', ...
     assert read["detector.box_branches.0.4.bias"].tolist() == [0, 1, 4, 3, 2, 5, -7, -6, 8, 9]
+
+
+def test_branches_of_mutr3d_are_turned_into_our_code() -> None:
+    weights = published("mutr3d")
+    head = "pts_bbox_head."
+    weights[f"{head}reg_branches.1.4.bias"] = torch.arange(6.0)
+    weights[f"{head}direction_branches.1.4.bias"] = torch.tensor([6.0, 7.0])
+    weights["bbox_size_fc.bias"] = torch.tensor([1.0, 2.0, 3.0])
+    read = find_format("mutr3d").read(weights, model("mutr3d"), "f").weights
+    branch = "detector.box_branches.1"
+    # x, y, log w, log l, z, log h; sin', cos'; w, l, h.
+    assert read[f"{branch}.place.4.bias"].tolist() == [0, 1, 4, 3, 2, 5]
+    assert read[f"{branch}.heading.4.bias"].tolist() == [-7, -6]
+    assert read["detector.query_sizes.bias"].tolist() == [2, 1, 3]
+
+
+def test_a_whole_mutr3d_goes_there_and_back_and_its_detector_alone_too() -> None:
+    whole = dataclasses.replace(model("mutr3d"), tracker=Mutr3dConfig(heads=4, hidden=32))
+    weights = whole.build().state_dict()
+    adapter = find_format("mutr3d")
+    written = adapter.write(weights, whole)
+    assert not written.new and any(name.startswith("memory_bank.") for name in written.weights)
+    read = adapter.read(written.weights, whole, "f")
+    assert not read.new and all(torch.equal(read.weights[name], weights[name]) for name in weights)
+    assert set(read.ignored) == {"criterion.code_weights"}
+    alone = adapter.read(written.weights, model("mutr3d"), "f")
+    assert not alone.new
+    assert "tracking module" in alone.ignored["query_interact.norm1.weight"]
+    del written.weights["query_interact.norm1.weight"]
+    with pytest.raises(SynclError, match=r"missing: query_interact\.norm1\.weight"):
+        adapter.read(written.weights, whole, "f")
+
+
+def test_published_mutr3d_weights_regress_bottom_centres_and_the_model_knows() -> None:
+    changed = find_format("mutr3d").converted(model("mutr3d"))
+    assert isinstance(changed.detector, Mutr3dDetr3dConfig) and changed.detector.bottom_centres
+    assert find_format("detr3d").converted(model("detr3d")) == model("detr3d")
 
 
 def test_offsets_of_old_deformable_convolutions_are_found() -> None:

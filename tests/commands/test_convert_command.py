@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from syncl.backbones import CpFpnConfig, ResNetConfig
+from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig
 from syncl.checkpoints.formats import find_format
 from syncl.checkpoints.model_file import initialise_from, load_model, save_model
 from syncl.checkpoints.published import read_published
 from syncl.commands.main import main
-from syncl.detectors import ImageEncoderConfig, PetrConfig
+from syncl.detectors import ImageEncoderConfig, Mutr3dDetr3dConfig, PetrConfig
 from syncl.recipes import RECIPES, find_recipe
 from syncl.recipes.recipe import Recipe
 from syncl.trackers import Mutr3dConfig, SingleFrameConfig
@@ -26,11 +26,29 @@ DETECTOR = ModelConfig(InputConfig((64, 96)), PETR, SingleFrameConfig())
 TRACKER = dataclasses.replace(DETECTOR, tracker=Mutr3dConfig(heads=4, hidden=32))
 
 
+WHOLE_MUTR3D = dataclasses.replace(
+    TRACKER,
+    detector=Mutr3dDetr3dConfig(
+        dataclasses.replace(ENCODER, neck=FpnConfig(32, norm="batch")),
+        ("car", "bus"),
+        queries=6,
+        dim=32,
+        heads=4,
+        layers=2,
+        hidden=48,
+    ),
+)
+
+
 @pytest.fixture(autouse=True)
 def small_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Recipes small enough to be written in a moment."""
     training = find_recipe("petr_synthetic").training
-    for name, model in (("small_petr", DETECTOR), ("small_mutr3d", TRACKER)):
+    for name, model in (
+        ("small_petr", DETECTOR),
+        ("small_mutr3d", TRACKER),
+        ("whole_mutr3d", WHOLE_MUTR3D),
+    ):
         recipe = Recipe(name, "for tests", model, training)
         monkeypatch.setitem(RECIPES, name, lambda recipe=recipe: recipe)
 
@@ -60,6 +78,19 @@ def test_a_checkpoint_becomes_a_model_and_a_checkpoint_again(tmp_path: Path, che
     before, after = read_published(checkpoint), read_published(back)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_mutr3d_becomes_a_model_and_a_checkpoint_again(tmp_path: Path) -> None:
+    published, model, back = tmp_path / "mutr3d.pth", tmp_path / "model.safetensors", tmp_path / "back.pth"
+    weights = find_format("mutr3d").write(WHOLE_MUTR3D.build().state_dict(), WHOLE_MUTR3D).weights
+    torch.save({"state_dict": weights | {"radar_encoder.mlp.weight": torch.ones(2)}}, published)
+    main(["convert", str(published), str(model), "--from", "mutr3d", "--recipe", "whole_mutr3d"])
+    main(["convert", str(model), str(back), "--to", "mutr3d"])
+    loaded = load_model(model)
+    assert isinstance(loaded.config.detector, Mutr3dDetr3dConfig) and loaded.config.detector.bottom_centres
+    assert loaded.config.tracker == WHOLE_MUTR3D.tracker and loaded.notes["new"] == ""
+    after = read_published(back)
+    assert weights.keys() == after.keys() and all(torch.equal(weights[name], after[name]) for name in after)
 
 
 def test_a_tracker_starts_from_a_detectors_checkpoint(

@@ -5,14 +5,22 @@ import dataclasses
 import pytest
 import torch
 
-from syncl.detectors import ProposalConfig
+from syncl.detectors import Mutr3dDetr3dConfig, ProposalConfig
 from syncl.errors import SynclError
 from syncl.recipes.synthetic import small_detr3d, small_petr, small_petrv2, small_streampetr
 from syncl.structures import CameraRig, Frame
 
 HEIGHT, WIDTH = 64, 96
+
+
+def small_mutr3d_detr3d() -> Mutr3dDetr3dConfig:
+    base = small_detr3d()
+    return Mutr3dDetr3dConfig(**{field.name: getattr(base, field.name) for field in dataclasses.fields(base)})
+
+
 DETECTORS = {
     "detr3d": small_detr3d,
+    "mutr3d_detr3d": small_mutr3d_detr3d,
     "petr": small_petr,
     "petrv2": small_petrv2,
     "streampetr": small_streampetr,
@@ -91,7 +99,7 @@ def test_no_camera_at_all_gives_finite_numbers(kind):
 @pytest.mark.parametrize("cameras", [1, 4, 8])
 @pytest.mark.parametrize("kind", DETECTORS)
 def test_any_number_of_cameras(kind, cameras):
-    changes = {"cameras": cameras} if kind == "detr3d" else {}
+    changes = {"cameras": cameras} if "detr3d" in kind else {}
     detector = build(kind, **changes)
     assert predict(detector, make_frame(cameras)).logits.shape[2] == detector.query_count
 

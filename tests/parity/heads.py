@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from golden import Golden
+from golden import TOLERANCE, Golden
 from torch import Tensor
 
 from syncl.backbones import FpnConfig, ResNetConfig
@@ -118,25 +118,29 @@ def train_frame(predictions: Predictions, truth: Annotations) -> tuple[Tensor, T
     assignment, _ = strategy.assign(predictions, truth, no_tracks)
     losses = []
     for layer in range(len(predictions.logits)):
-        part = slice(layer, layer + 1)
-        one = replace(
-            predictions,
-            logits=predictions.logits[part],
-            codes=predictions.codes[part],
-            embeddings=predictions.embeddings[part],
-            references=predictions.references[part],
-        )
-        rows = Assignment(assignment.targets[part], assignment.supervised[part])
-        values = set_losses(one, rows, truth, LossConfig())
+        values = set_losses(*layer_of(predictions, assignment, layer), truth, LossConfig())
         losses += [values["box"], values["class"]]
     return assignment.targets, torch.stack(losses)
 
 
-def check_boxes(golden: Golden, name: str, boxes: Tensor) -> None:
+def layer_of(predictions: Predictions, assignment: Assignment, layer: int) -> tuple[Predictions, Assignment]:
+    """One decoder layer's predictions and targets."""
+    part = slice(layer, layer + 1)
+    one = replace(
+        predictions,
+        logits=predictions.logits[part],
+        codes=predictions.codes[part],
+        embeddings=predictions.embeddings[part],
+        references=predictions.references[part],
+    )
+    return one, replace(assignment, targets=assignment.targets[part], supervised=assignment.supervised[part])
+
+
+def check_boxes(golden: Golden, name: str, boxes: Tensor, tolerance: float = TOLERANCE) -> None:
     """Compare boxes [N, 9]; headings, which are equal up to whole turns, by sine and cosine."""
     theirs = torch.from_numpy(golden.outputs[name])
 
     def parts(rows: Tensor) -> Tensor:
         return torch.cat([rows[:, :6], rows[:, 6:7].sin(), rows[:, 6:7].cos(), rows[:, 7:]], dim=1)
 
-    golden.compare(name, parts(boxes), parts(theirs))
+    golden.compare(name, parts(boxes), parts(theirs), tolerance)

@@ -48,6 +48,12 @@ class Adapter(ABC):
         """Published entries that are not weights, with the values the originals' configurations give them."""
         return {}
 
+    def converted(self, config: ModelConfig) -> ModelConfig:
+        """The configuration of a model filled from this format: the recipe's, but for what belongs to the
+        published weights and not to the recipe.
+        """
+        return config
+
     def read(self, published: Mapping[str, Tensor], config: ModelConfig, source: str) -> Conversion:
         """Our parameters from a published checkpoint's.
 

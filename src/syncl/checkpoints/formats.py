@@ -3,6 +3,7 @@
 from syncl.checkpoints.adapter import Adapter
 from syncl.checkpoints.backbone_file import BackboneAdapter
 from syncl.checkpoints.detr3d import Detr3dAdapter
+from syncl.checkpoints.mutr3d import Mutr3dAdapter
 from syncl.checkpoints.petr import PetrAdapter
 from syncl.checkpoints.petrv2 import Petrv2Adapter
 from syncl.checkpoints.pf_track import PfTrackAdapter
@@ -14,6 +15,7 @@ _ADAPTERS: tuple[Adapter, ...] = (
     Petrv2Adapter(),
     StreamPetrAdapter(),
     Detr3dAdapter(),
+    Mutr3dAdapter(),
     PfTrackAdapter(),
     BackboneAdapter(),
 )

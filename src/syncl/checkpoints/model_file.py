@@ -17,6 +17,7 @@ from syncl.detectors import (
     Detr3dConfig,
     FocalHeadConfig,
     ImageEncoderConfig,
+    Mutr3dDetr3dConfig,
     PetrConfig,
     Petrv2Config,
     ProposalConfig,
@@ -25,13 +26,14 @@ from syncl.detectors import (
 from syncl.errors import SynclError
 from syncl.files import atomic_path
 from syncl.layers.normaliser import NormaliserConfig
-from syncl.trackers import Mutr3dConfig, SingleFrameConfig, Tracker
+from syncl.trackers import GreedyConfig, Mutr3dConfig, SingleFrameConfig, Tracker
 from syncl.trackers.model import InputConfig, ModelConfig
 
 MODEL_TYPES: tuple[type, ...] = (
     ModelConfig,
     InputConfig,
     Detr3dConfig,
+    Mutr3dDetr3dConfig,
     PetrConfig,
     Petrv2Config,
     StreamPetrConfig,
@@ -44,6 +46,7 @@ MODEL_TYPES: tuple[type, ...] = (
     CpFpnConfig,
     NormaliserConfig,
     Mutr3dConfig,
+    GreedyConfig,
     SingleFrameConfig,
 )
 

@@ -1,9 +1,54 @@
-"""Tracking modules of MUTR3D checkpoints (a1600012888/MUTR3D): query interaction and memory bank."""
+"""Checkpoints of MUTR3D (a1600012888/MUTR3D): detector, query interaction and memory bank.
+
+Box regression is cut differently there: centre with size (x, y, log w, log l, z, log h), heading (sin y',
+cos y') and velocity come from branches of their own, and object queries start from sizes w, l, h. The rows of
+the last layers are converted, as for the other formats (`geometry.mmdet3d`).
+"""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from syncl.checkpoints.mapping import Entry, Rule, rule_entries
-from syncl.checkpoints.names import AFFINE, ATTENTION
+import torch
+from torch import Tensor
+
+from syncl.checkpoints.adapter import Adapter, require_detector
+from syncl.checkpoints.mapping import Entry, Ignored, Rule, box_rows, rule_entries
+from syncl.checkpoints.names import (
+    AFFINE,
+    ATTENTION,
+    DECODER_LAYERS,
+    SAMPLING_ATTENTION,
+    TRAINING_CONSTANTS,
+    image_encoder_entries,
+)
+from syncl.detectors import Mutr3dDetr3dConfig
+from syncl.geometry.mmdet3d import CodeLayout
+from syncl.trackers.model import ModelConfig
+
+_SIZE_ROWS = box_rows(CodeLayout((1, 0, 2), (1, 1, 1)))
+_PLACE_ROWS = box_rows(CodeLayout((0, 1, 4, 3, 2, 5), (1, 1, 1, 1, 1, 1)))
+_HEADING_ROWS = box_rows(CodeLayout((1, 0), (-1, -1)))
+
+
+HEAD: tuple[Rule, ...] = (
+    *DECODER_LAYERS,
+    *SAMPLING_ATTENTION,
+    Rule(rf"class_branches\.(\d+)\.(\d)\.{AFFINE}", r"cls_branches.\1.\2.\3"),
+    Rule(rf"box_branches\.(\d+)\.place\.4\.{AFFINE}", r"reg_branches.\1.4.\2", _PLACE_ROWS),
+    Rule(rf"box_branches\.(\d+)\.place\.(\d)\.{AFFINE}", r"reg_branches.\1.\2.\3"),
+    Rule(rf"box_branches\.(\d+)\.heading\.4\.{AFFINE}", r"direction_branches.\1.4.\2", _HEADING_ROWS),
+    Rule(rf"box_branches\.(\d+)\.heading\.(\d)\.{AFFINE}", r"direction_branches.\1.\2.\3"),
+    Rule(rf"box_branches\.(\d+)\.velocity\.(\d)\.{AFFINE}", r"velo_branches.\1.\2.\3"),
+    Rule(r"level_embedding", "level_embeds"),
+    Rule(r"camera_embedding", "cam_embeds"),
+)
+
+# The tracker there holds what makes object queries.
+QUERIES: tuple[Rule, ...] = (
+    Rule(r"query_embedding\.weight", "query_embedding.weight"),
+    Rule(rf"reference_points\.{AFFINE}", r"reference_points.\1"),
+    Rule(rf"query_sizes\.{AFFINE}", r"bbox_size_fc.\1", _SIZE_ROWS),
+)
 
 
 def _perceptron(ours: str, published: str) -> tuple[Rule, Rule]:
@@ -41,3 +86,40 @@ def tracking_entries(names: Iterable[str]) -> list[Entry]:
         *rule_entries(names, QUERY_INTERACTION, "query_interaction.", "query_interact."),
         *rule_entries(names, MEMORY_BANK, "memory_bank.", "memory_bank."),
     ]
+
+
+class Mutr3dAdapter(Adapter):
+    """MUTR3D as a whole, or its single-frame detector."""
+
+    name = "mutr3d"
+    title = "MUTR3D on DETR3D"
+    recipe = "mutr3d_detr3d_r101_900x1600"
+    ignored = (
+        TRAINING_CONSTANTS,
+        Ignored(
+            r"(?:query_interact|memory_bank)\..*", "a tracking module the recipe's tracker does not have"
+        ),
+        Ignored(r"radar_encoder\..*", "the radar encoder, which the original does not use either"),
+    )
+
+    def entries(self, names: Iterable[str], config: ModelConfig) -> list[Entry]:
+        """See `Adapter.entries`."""
+        require_detector(self, config, Mutr3dDetr3dConfig)
+        names = tuple(names)
+        return [
+            *image_encoder_entries(names, config.detector.image),
+            *rule_entries(names, HEAD, "detector.", "pts_bbox_head."),
+            *rule_entries(names, QUERIES, "detector.", ""),
+            *tracking_entries(names),
+        ]
+
+    def constants(self, config: ModelConfig) -> dict[str, Tensor]:  # noqa: ARG002
+        """The loss' code weights."""
+        return {"criterion.code_weights": torch.tensor([1.0] * 8 + [0.2] * 2)}
+
+    def converted(self, config: ModelConfig) -> ModelConfig:
+        """Published weights regress the centre of a box's bottom face; see `Adapter.converted`."""
+        detector = config.detector
+        if not isinstance(detector, Mutr3dDetr3dConfig):
+            return config
+        return replace(config, detector=replace(detector, bottom_centres=True))

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -33,6 +34,7 @@ def import_checkpoint(
     """
     adapter = find_format(format_name)
     recipe = apply_changes(find_recipe(recipe_name or adapter.recipe), changes)
+    recipe = replace(recipe, model=adapter.converted(recipe.model))
     conversion = adapter.read(read_published(source), recipe.model, str(source))
     torch.manual_seed(0)
     weights = recipe.model.build().state_dict() | conversion.weights

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-Format = Literal["petr", "petrv2", "streampetr", "detr3d", "pf_track", "backbone"]
+Format = Literal["petr", "petrv2", "streampetr", "detr3d", "mutr3d", "pf_track", "backbone"]
 
 
 def convert(

@@ -13,6 +13,7 @@ def track(
     version: str = "v1.0-mini",
     split: str = "mini_val",
     task: Literal["tracking", "detection"] = "tracking",
+    tracker: Literal["model", "greedy", "greedy-observed"] = "model",
     device: str = "auto",
     threads: int | None = None,
     overwrite: bool = False,
@@ -20,7 +21,8 @@ def track(
     """Track the scenes of a split and write a nuScenes submission.
 
     Scenes are streamed frame by frame in time order; every scene starts with no tracks. The same input gives
-    the same file.
+    the same file. Under `torchrun` or `accelerate launch` the scenes are dealt to the processes, and the file
+    is the same again.
 
     Args:
         model: model file (a run's model.safetensors, or a checkpoint folder's).
@@ -29,6 +31,9 @@ def track(
         version: nuScenes version folder inside data.
         split: which scenes.
         task: tracking writes tracks; detection writes what the model's detector sees in each frame alone.
+        tracker: model tracks as the model was trained to. greedy is the yardstick: the model's detector
+            looks at each frame alone, and detections are tied together by the distance of their centres, put
+            back by their velocity. greedy-observed does without the detector's velocities.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.
         threads: CPU threads (default: torch's choice).
         overwrite: replace an existing results file.
@@ -37,6 +42,7 @@ def track(
     from rich.console import Console
 
     from syncl.checkpoints.model_file import load_model
+    from syncl.commands.processes import Processes
     from syncl.commands.tracking_run import track_to_file
     from syncl.data.nuscenes.index import open_nuscenes
     from syncl.files import refuse_to_overwrite
@@ -47,9 +53,21 @@ def track(
     index = open_nuscenes(data, version)
     scenes = index.split_scenes(split)
     loaded = load_model(model)
-    report = track_to_file(loaded, index, scenes, output, task=task, device=device, overwrite=overwrite)
-    Console().print(
-        f"wrote {output}: {report.frames} frames of {len(scenes)} scenes, "
-        f"{report.seconds_per_frame:.3f} s a frame",
-        highlight=False,
+    processes = Processes.current()
+    report = track_to_file(
+        loaded,
+        index,
+        scenes,
+        output,
+        task=task,
+        tracker=tracker,
+        device=device,
+        overwrite=overwrite,
+        processes=processes,
     )
+    if processes.is_main:
+        Console().print(
+            f"wrote {output}: {report.frames} frames of {len(scenes)} scenes, "
+            f"{report.seconds_per_frame:.3f} s a frame",
+            highlight=False,
+        )

@@ -1,6 +1,7 @@
 """What `syncl track` does: a model over scenes of a dataset, results to a submission file."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,12 +9,17 @@ from typing import Literal
 import torch
 
 from syncl.checkpoints.model_file import LoadedModel
+from syncl.commands.processes import Processes
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.submission import DetectionSubmission, TrackingSubmission
 from syncl.errors import SynclError
 from syncl.progress import track as progress
-from syncl.trackers import SingleFrame, SingleFrameConfig, Tracker
+from syncl.trackers import GreedyConfig, SingleFrame, SingleFrameConfig, Tracker
 from syncl.trackers.scenes import SampleObjects, track_scene
+
+Task = Literal["tracking", "detection"]
+TrackerChoice = Literal["model", "greedy", "greedy-observed"]
+ALONE = Processes()
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,14 @@ class TrackingReport:
         return self.seconds / max(self.frames, 1)
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of this name; `auto` takes a GPU where there is one.
+def choose_device(name: str, processes: Processes = ALONE) -> torch.device:
+    """The device of this name; `auto` takes a GPU where there is one, and of several processes each its own.
 
     Raises:
         SynclError: if torch does not know the device or cannot use it.
     """
+    if processes.device is not None and name in ("auto", processes.device.type):
+        return processes.device
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -56,60 +64,85 @@ def track_to_file(
     scenes: tuple[str, ...],
     output: Path,
     *,
-    task: Literal["tracking", "detection"] = "tracking",
+    task: Task = "tracking",
+    tracker: TrackerChoice = "model",
     device: str = "auto",
     overwrite: bool = False,
     quiet: bool = False,
+    processes: Processes = ALONE,
 ) -> TrackingReport:
-    """Track scenes and write one results file, which appears only when all is done; `quiet` without a bar.
+    """Track scenes and write one results file, which appears only when all is done.
+
+    Args:
+        model: a loaded model.
+        index: the dataset.
+        scenes: names of the scenes.
+        output: results file.
+        task: see `syncl.commands.track.track`.
+        tracker: the same.
+        device: the same; of several processes, each on a GPU takes its own.
+        overwrite: replace an existing file.
+        quiet: no progress bar.
+        processes: those that share the work, whole scenes each. Process 0 writes the file, which is the one a
+            single process would write.
 
     Raises:
         SynclError: on unusable input, or if the model only detects and tracks were asked for.
     """
-    chosen = choose_device(device)
-    tracker: Tracker = model.tracker
-    if task == "tracking" and isinstance(tracker, SingleFrame):
-        raise SynclError(
-            "this model detects in single frames and cannot track; use --task detection, or train a "
-            "tracker from it"
-        )
-    if task == "detection" and not isinstance(tracker, SingleFrame):
-        tracker = SingleFrame(tracker.detector, SingleFrameConfig())
-    tracker = tracker.eval().to(chosen)
+    chosen = choose_device(device, processes)
+    stepping = choose_tracker(model, task, tracker).eval().to(chosen)
     index = index.with_vehicle_frame(model.config.input.vehicle_frame)
-    tokens = [index.sample(int(row)).token for scene in scenes for row in index.scene_samples(scene)]
-    tracks, detections = TrackingSubmission(tokens), DetectionSubmission(tokens)
+    own = processes.deal(scenes)
+    total = sum(len(index.scene_samples(scene)) for scene in own)
     started = time.perf_counter()
     samples = (
-        sample
-        for scene in scenes
-        for sample in track_scene(tracker, model.config.input, index, scene, chosen)
+        sample for scene in own for sample in track_scene(stepping, model.config.input, index, scene, chosen)
     )
-    for sample in samples if quiet else progress(samples, "tracking", total=len(tokens)):
-        if task == "tracking":
-            add_tracks(tracks, sample)
-        else:
-            detections.add(
-                sample.sample,
-                sample.boxes.astype(float),
-                sample.classes,
-                sample.scores.astype(float),
-                sample.global_from_vehicle,
-                sample.global_from_ego,
-            )
+    shown = samples if quiet or not processes.is_main else progress(samples, "tracking", total=total)
+    tokens = [index.sample(int(row)).token for scene in scenes for row in index.scene_samples(scene)]
+    submission: TrackingSubmission | DetectionSubmission
+    submission = TrackingSubmission(tokens) if task == "tracking" else DetectionSubmission(tokens)
+    gathered: Iterable[SampleObjects] | None = shown
+    if processes.count > 1:
+        gathered = processes.gather(list(shown))
+    for sample in gathered or ():
+        add_objects(submission, sample)
     seconds = time.perf_counter() - started
-    (tracks if task == "tracking" else detections).save(output, overwrite)
+    if processes.is_main:
+        submission.save(output, overwrite)
     return TrackingReport(len(tokens), seconds)
 
 
-def add_tracks(submission: TrackingSubmission, sample: SampleObjects) -> None:
-    """Add a tracked sample to a submission."""
-    submission.add(
-        sample.sample,
-        sample.boxes.astype(float),
-        sample.classes,
-        sample.scores.astype(float),
-        sample.identities,
-        sample.global_from_vehicle,
-        sample.global_from_ego,
-    )
+def choose_tracker(model: LoadedModel, task: Task, choice: TrackerChoice) -> Tracker:
+    """The tracker that does what was asked for, around the model's detector.
+
+    Raises:
+        SynclError: if the options contradict each other or the model.
+    """
+    own = model.tracker
+    if task == "detection":
+        if choice != "model":
+            raise SynclError(f"--task detection has no tracks for --tracker {choice}; leave one out")
+        if isinstance(own, SingleFrame):
+            return own
+        return SingleFrame(own.detector, SingleFrameConfig())
+    if choice == "greedy":
+        return GreedyConfig().build(own.detector)
+    if choice == "greedy-observed":
+        return GreedyConfig(motion="observed", coasting="elapsed").build(own.detector)
+    if isinstance(own, SingleFrame):
+        raise SynclError(
+            "this model detects in single frames and cannot track; use --task detection, tie its detections "
+            "together with --tracker greedy, or train a tracker from it"
+        )
+    return own
+
+
+def add_objects(submission: TrackingSubmission | DetectionSubmission, sample: SampleObjects) -> None:
+    """Add a sample's objects to a submission."""
+    boxes, scores = sample.boxes.astype(float), sample.scores.astype(float)
+    poses = (sample.global_from_vehicle, sample.global_from_ego)
+    if isinstance(submission, TrackingSubmission):
+        submission.add(sample.sample, boxes, sample.classes, scores, sample.identities, *poses)
+    else:
+        submission.add(sample.sample, boxes, sample.classes, scores, *poses)

@@ -4,12 +4,13 @@ from syncl.detectors.base import Detector, Features
 from syncl.detectors.detr3d import Detr3dConfig
 from syncl.detectors.focal_head import FocalHeadConfig
 from syncl.detectors.image_encoder import ImageEncoderConfig
+from syncl.detectors.mutr3d_detr3d import Mutr3dDetr3dConfig
 from syncl.detectors.petr import PetrConfig
 from syncl.detectors.petrv2 import Petrv2Config
 from syncl.detectors.proposals import ProposalConfig
 from syncl.detectors.streampetr import StreamPetrConfig
 
-DetectorConfig = Detr3dConfig | PetrConfig | Petrv2Config | StreamPetrConfig
+DetectorConfig = Detr3dConfig | Mutr3dDetr3dConfig | PetrConfig | Petrv2Config | StreamPetrConfig
 
 __all__ = [
     "Detector",
@@ -18,6 +19,7 @@ __all__ = [
     "Features",
     "FocalHeadConfig",
     "ImageEncoderConfig",
+    "Mutr3dDetr3dConfig",
     "PetrConfig",
     "Petrv2Config",
     "ProposalConfig",

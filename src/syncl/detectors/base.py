@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from syncl.detectors.proposals import Proposals
 from syncl.errors import SynclError
+from syncl.geometry.boxes import decode_boxes
 from syncl.layers.decoder import STANDARD, Groups
 from syncl.structures import Frame, Predictions, Queries
 from syncl.structures.tensors import TensorStructure
@@ -90,6 +91,7 @@ class Detector(nn.Module, ABC):
         point_range: the range reference points live in.
         query_count: number of object queries.
         positions_follow_references: whether a query's positional part is a function of its reference point.
+        carries_sizes: whether queries bring the size of their box, which trackers then carry on.
     """
 
     classes: tuple[str, ...]
@@ -97,6 +99,7 @@ class Detector(nn.Module, ABC):
     query_count: int
     point_range: ReferenceRange
     positions_follow_references: bool
+    carries_sizes: bool = False
 
     def initial_memory(self, streams: int) -> DetectorMemory | None:  # noqa: ARG002
         """The memory of `streams` streams that have seen nothing; None for detectors without one."""
@@ -174,6 +177,10 @@ class Detector(nn.Module, ABC):
             predictions: of the standard decoder, track queries included.
         """
         return None
+
+    def boxes(self, codes: Tensor) -> Tensor:
+        """Boxes [..., 9] to report of codes [..., 10]; centres are those of the whole box."""
+        return decode_boxes(codes)
 
     @abstractmethod
     def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:

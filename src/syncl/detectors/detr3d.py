@@ -151,11 +151,19 @@ class Detr3d(Detector):
         self.class_branches = nn.ModuleList(
             mlp(dim, dim, dim, len(config.classes), norm=True) for _ in range(config.layers)
         )
-        self.box_branches = nn.ModuleList(mlp(dim, dim, dim, CODE_SIZE) for _ in range(config.layers))
+        self.box_branches = nn.ModuleList(self._box_branch() for _ in range(config.layers))
         self.proposal_head = build_proposal_head(
             config.proposals, config.queries, dim, len(config.classes), self.image_encoder.strides
         )
         self._initialise()
+
+    def _box_branch(self) -> nn.Module:
+        """What turns a layer's states into a box code, its centre as an offset in logit space."""
+        return mlp(self.dim, self.dim, self.dim, CODE_SIZE)
+
+    def _units(self, references: Tensor) -> Tensor:
+        """References in metres as the unit coordinates the first layer starts from."""
+        return self.point_range.normalise(references)
 
     def _initialise(self) -> None:
         nn.init.xavier_uniform_(self.reference_points.weight)
@@ -213,7 +221,8 @@ class Detr3d(Detector):
             raise TypeError(f"Detr3d.decode takes Detr3dFeatures, got {type(features).__name__}")
         x = repeat_groups(queries.embeddings, groups)
         positions = repeat_groups(queries.positions, groups)
-        units = [self.point_range.normalise(queries.references)] * len(groups)
+        units = [self._units(queries.references)] * len(groups)
+        sizes = [queries.log_sizes] * len(groups)
         valid = queries.valid if queries.count > queries.object_count else None
         outputs: list[list[tuple[Tensor, ...]]] = [[] for _ in groups]
         for layer, cross, classify, regress in zip(
@@ -237,6 +246,7 @@ class Detr3d(Detector):
             for group, (logits, delta, state) in enumerate(parts):
                 refined = (delta[..., :3] + reference_logits[group]).sigmoid()
                 code = torch.cat([self.point_range.to_metres(refined), delta[..., 3:]], dim=-1)
+                code, sizes[group] = accumulate_sizes(code, sizes[group], first=not outputs[group])
                 outputs[group].append((logits, code, state, references[group]))
                 units[group] = refined.detach()
         return tuple(_predictions(layers, queries) for layers in outputs)
@@ -253,6 +263,19 @@ class Detr3d(Detector):
     def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:  # noqa: ARG002
         """DETR3D's positions are learned, not a function of the reference: they stay."""
         return positions
+
+
+def accumulate_sizes(code: Tensor, log_sizes: Tensor | None, first: bool) -> tuple[Tensor, Tensor | None]:
+    """A code whose size numbers are updates of `log_sizes` [B, Q, 3], made absolute, and the next layer's.
+
+    Without sizes the code's own numbers are absolute already. As in MUTR3D, gradients pass from the second
+    layer back to the first one's update, but not across later layers.
+    """
+    if log_sizes is None:
+        return code, None
+    updated = log_sizes + code[..., 3:6]
+    code = torch.cat([code[..., :3], updated, code[..., 6:]], dim=-1)
+    return code, updated if first else updated.detach()
 
 
 def _predictions(layers: list[tuple[Tensor, ...]], queries: Queries) -> Predictions:

@@ -45,6 +45,22 @@ def encode_grid(valid: Tensor, channels: int = 128, eps: float = 1e-6) -> Tensor
     return torch.cat(encoded, dim=-1)
 
 
+def encode_plane(height: int, width: int, channels: int, like: Tensor, eps: float = 1e-6) -> Tensor:
+    """DETR's sine encoding of the cells of an image, [channels, H, W]: row in the first half, then column.
+
+    A cell's coordinate is its middle over the number of cells (mmdetection's `SinePositionalEncoding`,
+    normalised, offset -0.5, nothing masked). Dtype and device are those of `like`.
+    """
+    rows, columns = (
+        sinusoid(
+            (torch.arange(count, device=like.device) + 0.5).to(like.dtype) / (count + eps), channels // 2
+        )
+        for count in (height, width)
+    )
+    grid = [rows[:, None].expand(-1, width, -1), columns[None].expand(height, -1, -1)]
+    return torch.cat(grid, dim=-1).permute(2, 0, 1)
+
+
 def encode_harmonics(values: Tensor, octaves: int) -> Tensor:
     """NeRF's encoding of [..., N] as [..., 2 N octaves], without pi and without the values themselves.
 

@@ -2,19 +2,30 @@
 
 from dataclasses import replace
 
+from syncl.backbones import FpnConfig
 from syncl.classes import DETECTION_CLASSES, TRACKING_CLASSES
 from syncl.data.augmentation import Augmentation
-from syncl.detectors import Detr3dConfig
+from syncl.detectors import Detr3dConfig, ImageEncoderConfig, Mutr3dDetr3dConfig
 from syncl.recipes.recipe import PaperResult, Recipe
 from syncl.recipes.settings import published_input, published_optimiser, r101_dcn, steps
 from syncl.trackers import Mutr3dConfig, SingleFrameConfig
 from syncl.trackers.model import ModelConfig
 from syncl.training.config import DataConfig, TrainingConfig
+from syncl.training.losses import LossConfig
+from syncl.training.strategies import BaselineConfig
 from syncl.training.syncl.config import SynclConfig
 
 # Images keep their size, and nothing is mirrored or turned.
 _UNCHANGED = Augmentation(resize_range=(1.0, 1.0))
+# MUTR3D also counts the tracks whose object is gone where it normalises the class loss.
+_LOSS = LossConfig(count_vanished=True)
 _BACKBONE = "FCOS3D's image backbone (convert --from backbone)"
+
+
+def _mutr3d_encoder() -> ImageEncoderConfig:
+    """MUTR3D's pyramid has BatchNorm behind every convolution, DETR3D's has none."""
+    neck = FpnConfig(256, num_outs=4, start_level=1, extra_convs="on_output", norm="batch")
+    return replace(r101_dcn(), neck=neck)
 
 
 def _model(detector: Detr3dConfig) -> ModelConfig:
@@ -44,25 +55,25 @@ def detr3d_r101_900x1600() -> Recipe:
 
 
 def detr3d_r101_900x1600_q300() -> Recipe:
-    """DETR3D with MUTR3D's 300 queries and seven classes."""
+    """MUTR3D's detector alone: its head on DETR3D's decoder, 300 queries, seven classes."""
     base = detr3d_r101_900x1600()
     return replace(
         base,
         name="detr3d_r101_900x1600_q300",
-        summary="DETR3D with the 300 queries and seven classes MUTR3D starts from, single frames",
-        model=_model(Detr3dConfig(r101_dcn(), TRACKING_CLASSES, queries=300)),
+        summary="the detector of MUTR3D, ResNet-101, 300 queries, seven classes, single frames",
+        model=_model(Mutr3dDetr3dConfig(_mutr3d_encoder(), TRACKING_CLASSES)),
         paper=None,
     )
 
 
 def mutr3d_detr3d_r101_900x1600() -> Recipe:
-    """MUTR3D on DETR3D, clips of three frames."""
+    """MUTR3D on DETR3D as published, clips of three frames; takes published weights as they are."""
     detector = detr3d_r101_900x1600_q300()
     return Recipe(
         "mutr3d_detr3d_r101_900x1600",
         "MUTR3D on DETR3D, ResNet-101, clips of three frames",
-        replace(detector.model, tracker=Mutr3dConfig()),
-        _training(clip_length=3),
+        replace(detector.model, tracker=Mutr3dConfig(longest_gap_s=10.0)),
+        replace(_training(clip_length=3), strategy=BaselineConfig(loss=_LOSS)),
         starts_from=detector.name,
         paper=PaperResult(
             "SynCL, MUTR3D's row",
@@ -84,7 +95,7 @@ def mutr3d_detr3d_r101_900x1600_syncl() -> Recipe:
         base,
         name="mutr3d_detr3d_r101_900x1600_syncl",
         summary=f"{base.summary}, trained with SynCL",
-        training=replace(base.training, strategy=SynclConfig()),
+        training=replace(base.training, strategy=SynclConfig(loss=_LOSS)),
         paper=PaperResult(
             "SynCL", amota=35.8, amotp=1.391, recall=49.2, mota=32.9, ids=588, fp=14311, fn=40740
         ),

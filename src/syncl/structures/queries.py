@@ -18,6 +18,8 @@ class Queries(TensorStructure):
         references: [B, Q, 3] reference points in metres, vehicle frame.
         valid: [B, Q] bool; False = padding. Object queries are always valid.
         object_count: how many leading rows are object queries (new-born targets).
+        log_sizes: [B, Q, 3] logarithms of length, width, height in metres, for detectors that refine the size
+            a query already has (`Detector.carries_sizes`); None for all others.
     """
 
     embeddings: Tensor
@@ -25,6 +27,7 @@ class Queries(TensorStructure):
     references: Tensor
     valid: Tensor
     object_count: int
+    log_sizes: Tensor | None = None
 
     @property
     def count(self) -> int:
@@ -39,7 +42,13 @@ class Queries(TensorStructure):
             references=torch.cat([self.references, tracks.references], dim=1),
             valid=torch.cat([self.valid, tracks.valid], dim=1),
             object_count=self.object_count,
+            log_sizes=_joined(self.log_sizes, tracks.log_sizes),
         )
+
+
+def _joined(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    """Rows behind each other; None unless both are there."""
+    return None if first is None or second is None else torch.cat([first, second], dim=1)
 
 
 @dataclass(frozen=True)

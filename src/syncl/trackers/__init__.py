@@ -1,9 +1,18 @@
 """Trackers: how queries live from frame to frame. They own propagation and life cycle, never losses."""
 
 from syncl.trackers.base import Tracker, TrackState
+from syncl.trackers.greedy import GreedyConfig
 from syncl.trackers.mutr3d import Mutr3dConfig
 from syncl.trackers.single_frame import SingleFrame, SingleFrameConfig
 
-TrackerConfig = Mutr3dConfig | SingleFrameConfig
+TrackerConfig = Mutr3dConfig | GreedyConfig | SingleFrameConfig
 
-__all__ = ["Mutr3dConfig", "SingleFrame", "SingleFrameConfig", "TrackState", "Tracker", "TrackerConfig"]
+__all__ = [
+    "GreedyConfig",
+    "Mutr3dConfig",
+    "SingleFrame",
+    "SingleFrameConfig",
+    "TrackState",
+    "Tracker",
+    "TrackerConfig",
+]

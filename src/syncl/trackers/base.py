@@ -10,6 +10,7 @@ track queries, and a tracker's own rules turn predictions into the next state.
 Letters: B streams, N track slots, D channels, S memory slots.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
@@ -43,6 +44,7 @@ class TrackState(TensorStructure):
         timestamp_s: [B] float64 time of the last frame.
         scenes: B scene names of the last frame; "" before the first.
         detector_memory: what the detector remembers of the same streams; None for detectors without memory.
+        log_sizes: [B, N, 3] as in `Queries`; None for detectors whose queries bring no sizes.
     """
 
     embeddings: Tensor
@@ -60,6 +62,7 @@ class TrackState(TensorStructure):
     timestamp_s: Tensor
     scenes: tuple[str, ...]
     detector_memory: DetectorMemory | None = None
+    log_sizes: Tensor | None = None
 
     @property
     def count(self) -> int:
@@ -68,7 +71,7 @@ class TrackState(TensorStructure):
 
     def as_queries(self) -> Queries:
         """The track queries."""
-        return Queries(self.embeddings, self.positions, self.references, self.alive, object_count=0)
+        return Queries(self.embeddings, self.positions, self.references, self.alive, 0, self.log_sizes)
 
 
 class Tracker(nn.Module, ABC):
@@ -77,10 +80,13 @@ class Tracker(nn.Module, ABC):
     Attributes:
         detector: the detector whose queries it carries.
         memory_slots: S of the state's memory.
+        longest_gap_s: tracks end where a stream was silent for longer; None = never. Identities go on
+            counting, so that none is used twice in a scene.
     """
 
     detector: Detector
     memory_slots: int = 0
+    longest_gap_s: float | None = None
 
     def initial_state(self, streams: int = 1) -> TrackState:
         """The state of `streams` streams that have seen nothing, on the tracker's device."""
@@ -107,28 +113,21 @@ class Tracker(nn.Module, ABC):
             timestamp_s=zeros(dtype=torch.float64),
             scenes=("",) * streams,
             detector_memory=self.detector.initial_memory(streams),
+            log_sizes=zeros(0, 3) if self.detector.carries_sizes else None,
         )
 
     def enter(self, state: TrackState, frame: Frame) -> TrackState:
         """Move the state to a frame: constant velocity, then the change of the vehicle's own frame.
 
         Streams whose scene changed start anew: their tracks end, identities count from 0, and the detector
-        forgets them.
+        forgets them. After a gap of more than `longest_gap_s` within a scene the same happens, but identities
+        go on counting.
 
         Raises:
             SynclError: if a frame of the same scene is not later than the one before, naming both times.
         """
-        same = torch.tensor(
-            [old == new for old, new in zip(state.scenes, frame.scenes)], device=frame.timestamp_s.device
-        )
-        elapsed_s = (frame.timestamp_s - state.timestamp_s) * same
-        for stream, (is_same, elapsed) in enumerate(zip(same.tolist(), elapsed_s.tolist())):
-            if is_same and elapsed <= 0:
-                raise SynclError(
-                    f"sample {frame.samples[stream]} of scene {frame.scenes[stream]} is not later than the "
-                    f"frame before it ({elapsed:+.3f} s): frames must come in time order; start a new scene "
-                    "otherwise"
-                )
+        same, continued = self._continued(state, frame)
+        elapsed_s = (frame.timestamp_s - state.timestamp_s) * continued
         moved = state.references
         step = state.velocities * elapsed_s.to(moved.dtype)[:, None, None]
         moved = torch.cat([moved[..., :2] + step, moved[..., 2:]], dim=-1)
@@ -139,13 +138,36 @@ class Tracker(nn.Module, ABC):
             state,
             references=references,
             positions=self.detector.track_positions(state.positions, references),
-            alive=state.alive & same[:, None],
+            alive=state.alive & continued[:, None],
             next_identity=state.next_identity * same,
             global_from_vehicle=frame.global_from_vehicle,
             timestamp_s=frame.timestamp_s,
             scenes=frame.scenes,
-            detector_memory=None if memory is None else memory.keep(same),
+            detector_memory=None if memory is None else memory.keep(continued),
         )
+
+    def _continued(self, state: TrackState, frame: Frame) -> tuple[Tensor, Tensor]:
+        """[B] bool twice: streams still in the scene of the frame before, and those not silent for too long.
+
+        Raises:
+            SynclError: see `enter`.
+        """
+        longest_s = math.inf if self.longest_gap_s is None else self.longest_gap_s
+        same = [old == new for old, new in zip(state.scenes, frame.scenes, strict=True)]
+        # One of a step's host round trips; a device cannot raise.
+        elapsed_s = (frame.timestamp_s - state.timestamp_s).tolist()
+        for stream, (is_same, elapsed) in enumerate(zip(same, elapsed_s)):
+            if not math.isfinite(elapsed):
+                raise SynclError(f"sample {frame.samples[stream]}: its timestamp is not a finite number")
+            if is_same and elapsed <= 0:
+                raise SynclError(
+                    f"sample {frame.samples[stream]} of scene {frame.scenes[stream]} is not later than the "
+                    f"frame before it ({elapsed:+.3f} s): frames must come in time order; start a new scene "
+                    "otherwise"
+                )
+        continued = [is_same and elapsed <= longest_s for is_same, elapsed in zip(same, elapsed_s)]
+        device = frame.timestamp_s.device
+        return torch.tensor(same, device=device), torch.tensor(continued, device=device)
 
     def queries(self, state: TrackState, features: Features) -> Queries:
         """Object queries followed by the state's track queries."""

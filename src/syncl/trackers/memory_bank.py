@@ -24,6 +24,8 @@ class MemoryBank(nn.Module):
 
     def attend(self, outputs: Tensor, memory: Tensor, memory_valid: Tensor) -> Tensor:
         """Outputs [B, N, D] enriched by memory [B, N, S, D]; a row with an empty newest slot stays."""
+        if outputs.shape[1] == 0:
+            return outputs
         filled = memory_valid[..., -1]
         flat = outputs.flatten(0, 1)[:, None]
         bank = memory.flatten(0, 1)

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from syncl.detectors.base import Detector
-from syncl.geometry.boxes import decode_boxes
 from syncl.structures import Objects, Predictions, Queries
 from syncl.trackers.base import Tracker, TrackState
 from syncl.trackers.memory_bank import MemoryBank
 from syncl.trackers.query_interaction import QueryInteraction
+from syncl.trackers.rows import ranked_rows, take_rows, take_rows_or_zero, with_front_rows
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Mutr3dConfig:
         hidden: hidden channels of both.
         drop_probability: training: chance that a track is forgotten, so that its object is born again.
         false_positive_ratio: training: chance, a track, that a query without object is carried on as well.
+        longest_gap_s: tracks end after a longer silence within a scene; the original's is 10 s; None = never.
     """
 
     birth_score: float = 0.4
@@ -50,6 +51,7 @@ class Mutr3dConfig:
     hidden: int = 256
     drop_probability: float = 0.1
     false_positive_ratio: float = 0.3
+    longest_gap_s: float | None = None
 
     def build(self, detector: Detector) -> "Mutr3d":
         """Build the module around a detector."""
@@ -64,6 +66,7 @@ class Mutr3d(Tracker):
         self.detector = detector
         self.config = config
         self.memory_slots = config.memory_slots
+        self.longest_gap_s = config.longest_gap_s
         self.query_interaction = QueryInteraction(
             detector.dim, config.heads, config.hidden, not detector.positions_follow_references
         )
@@ -78,8 +81,8 @@ class Mutr3d(Tracker):
         config = self.config
         scores, labels = predictions.logits[-1].sigmoid().max(-1)
         scores = scores.masked_fill(~queries.valid, 0)
-        identities = _with_object_rows(state.identities, queries.object_count, -1)
-        misses = _with_object_rows(state.misses, queries.object_count, 0)
+        identities = with_front_rows(state.identities, queries.object_count, -1)
+        misses = with_front_rows(state.misses, queries.object_count, 0)
 
         strong = (scores >= config.birth_score) & queries.valid
         born = strong & (identities < 0)
@@ -88,7 +91,7 @@ class Mutr3d(Tracker):
         misses = torch.where(strong, 0, misses + (scores < config.keep_score))
         alive = queries.valid & (identities >= 0) & (misses < config.miss_tolerance)
 
-        boxes = decode_boxes(predictions.codes[-1])
+        boxes = self.detector.boxes(predictions.codes[-1])
         reported = alive & (scores >= config.output_score)
         reported = reported & (boxes[..., :2].abs() <= config.output_range_m).all(-1)
         objects = Objects(boxes, labels, scores, identities, reported)
@@ -129,67 +132,51 @@ class Mutr3d(Tracker):
         misses: Tensor,
         alive: Tensor,
     ) -> TrackState:
-        """Memory bank over all rows, then compaction to the live ones, then query interaction."""
-        outputs = predictions.embeddings[-1]
-        objects = queries.object_count
-        memory = _with_object_rows(state.memory, objects, 0)
-        memory_valid = _with_object_rows(state.memory_valid, objects, False)
-        countdown = _with_object_rows(state.save_countdown, objects, 0)
+        """Compaction to the live rows, then memory bank and query interaction for these.
+
+        The original runs the bank over all rows first; that makes no difference to the rows that stay.
+        """
+        # One of a step's host round trips: how many slots the fullest stream needs.
+        needed = int(alive.sum(1).max()) if alive.shape[0] else 0
+        rows = ranked_rows(alive, scores, min(needed, self.config.max_tracks))
+
+        def take(tensor: Tensor) -> Tensor:
+            return take_rows(tensor, rows)
+
+        def take_tracks(tensor: Tensor) -> Tensor:
+            # Object queries have nothing in the bank.
+            return take_rows_or_zero(tensor, rows - queries.object_count)
+
+        kept = take(alive)
+        code = take(predictions.codes[-1])
+        outputs = take(predictions.embeddings[-1])
+        memory, memory_valid = take_tracks(state.memory), take_tracks(state.memory_valid)
+        countdown = take_tracks(state.save_countdown)
         if self.memory_bank is not None:
             outputs = self.memory_bank.attend(outputs, memory, memory_valid)
             memory, memory_valid, countdown = self.memory_bank.update(
-                outputs, scores, memory, memory_valid, countdown
+                outputs, take(scores), memory, memory_valid, countdown
             )
-
-        # The one host round trip of a step: how many slots the fullest stream needs.
-        needed = int(alive.sum(1).max()) if alive.shape[0] else 0
-        rows = _ranked(alive, scores, min(needed, self.config.max_tracks))
-
-        def take(tensor: Tensor) -> Tensor:
-            index = rows.reshape(*rows.shape, *[1] * (tensor.dim() - 2))
-            return tensor.gather(1, index.expand(-1, -1, *tensor.shape[2:]))
-
-        kept = take(alive)
-        code = predictions.codes[-1]
-        references = take(code[..., :3]).detach()
         positions, embeddings = self.query_interaction(
-            take(queries.positions), take(queries.embeddings), take(outputs), kept
+            take(queries.positions), take(queries.embeddings), outputs, kept
         )
         return replace(
             state,
             embeddings=embeddings,
             positions=positions,
-            references=references,
-            velocities=take(code[..., 8:10]).detach(),
+            references=code[..., :3].detach(),
+            velocities=code[..., 8:10].detach(),
             identities=take(identities).masked_fill(~kept, -1),
             misses=take(misses),
             alive=kept,
-            memory=take(memory),
-            memory_valid=take(memory_valid),
-            save_countdown=take(countdown),
+            memory=memory,
+            memory_valid=memory_valid,
+            save_countdown=countdown,
+            log_sizes=code[..., 3:6].detach() if self.detector.carries_sizes else None,
         )
-
-
-def _with_object_rows(tensor: Tensor, count: int, fill: float) -> Tensor:
-    """Put `count` rows of `fill` in front of per-track values [B, N, ...]."""
-    rows = tensor.new_full((tensor.shape[0], count, *tensor.shape[2:]), fill)
-    return torch.cat([rows, tensor], dim=1)
-
-
-def _ranked(selected: Tensor, scores: Tensor, count: int) -> Tensor:
-    """Indices [B, count] of the selected rows in row order; if they are too many, of those scored highest."""
-    best = torch.where(selected, scores, scores - 2).topk(count, dim=1).indices
-    chosen = torch.zeros_like(selected).scatter(1, best, True) & selected
-    return (~chosen).to(torch.uint8).argsort(dim=1, stable=True)[:, :count]
 
 
 def _first_rows(objects: Objects, selected: Tensor, scores: Tensor, most: int) -> Objects:
     """Objects reduced to `most` rows, selected ones in front in row order."""
-    rows = _ranked(selected, scores, min(most, selected.shape[1]))
-    return Objects(
-        boxes=objects.boxes.gather(1, rows[..., None].expand(-1, -1, objects.boxes.shape[-1])),
-        labels=objects.labels.gather(1, rows),
-        scores=objects.scores.gather(1, rows),
-        identities=objects.identities.gather(1, rows),
-        valid=selected.gather(1, rows),
-    )
+    rows = ranked_rows(selected, scores, min(most, selected.shape[1]))
+    return objects.map(lambda values: take_rows(values, rows))

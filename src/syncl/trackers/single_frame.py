@@ -31,19 +31,24 @@ class SingleFrameConfig:
 
 
 def best_pairs(
-    predictions: Predictions, max_objects: int, output_range_m: float, output_height_m: float
+    predictions: Predictions,
+    max_objects: int,
+    output_range_m: float,
+    output_height_m: float,
+    boxes: Tensor | None = None,
 ) -> Objects:
     """The highest scoring (query, class) pairs of the last layer, as DETR-style detectors decode.
 
     One query can give several labelled boxes. Pairs are chosen before the range is looked at, so there may be
-    fewer valid ones than asked for. Identities are -1.
+    fewer valid ones than asked for. Identities are -1. `boxes` [B, Q, 9] take the place of the decoded codes.
     """
     scores = predictions.logits[-1].sigmoid()
     streams, _, classes = scores.shape
     scores = scores.masked_fill(~predictions.valid[..., None], 0).flatten(1)
     top, flat = scores.topk(min(max_objects, scores.shape[1]), dim=1)
     rows = flat // classes
-    boxes = decode_boxes(predictions.codes[-1]).gather(1, rows[..., None].expand(-1, -1, 9))
+    decoded = decode_boxes(predictions.codes[-1]) if boxes is None else boxes
+    boxes = decoded.gather(1, rows[..., None].expand(-1, -1, 9))
     valid = (boxes[..., :2].abs() <= output_range_m).all(-1) & (top > 0)
     valid = valid & (boxes[..., 2].abs() <= output_height_m)
     identities = torch.full((streams, top.shape[1]), -1, dtype=torch.int64, device=top.device)
@@ -66,7 +71,10 @@ class SingleFrame(Tracker):
     ) -> tuple[Objects, TrackState]:
         """Objects are the best (query, class) pairs."""
         config = self.config
-        objects = best_pairs(predictions, config.max_objects, config.output_range_m, config.output_height_m)
+        boxes = self.detector.boxes(predictions.codes[-1])
+        objects = best_pairs(
+            predictions, config.max_objects, config.output_range_m, config.output_height_m, boxes
+        )
         return objects, state
 
     def carry_supervised(

@@ -109,10 +109,12 @@ class Assignment:
     Attributes:
         targets: [L, B, Q] int64 index of the object, -1 = background.
         supervised: [L, B, Q] bool rows with a classification loss.
+        vanished: [B, N] bool track queries that hold the identity of an object which is not in the frame.
     """
 
     targets: Tensor
     supervised: Tensor
+    vanished: Tensor | None = None
 
 
 def standard_assignment(
@@ -140,7 +142,8 @@ def standard_assignment(
         tied = ties.expand(layers, -1, -1)
         kept = targets[:, :, object_queries:]
         targets = torch.cat([targets[:, :, :object_queries], torch.where(tied >= 0, tied, kept)], dim=2)
-    return Assignment(targets, valid.expand(layers, streams, queries))
+    vanished = (track_identities >= 0) & (ties < 0) & valid[:, object_queries:]
+    return Assignment(targets, valid.expand(layers, streams, queries), vanished)
 
 
 def identities_after(assignment: Assignment, track_identities: Tensor, annotations: Annotations) -> Tensor:

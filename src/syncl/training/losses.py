@@ -24,6 +24,8 @@ class LossConfig:
         alpha: focal balance.
         gamma: focal focus.
         code_weights: weight of each of the ten box code numbers.
+        count_vanished: whether tracks whose object is gone count in the normaliser of the classification
+            loss, as in MUTR3D.
     """
 
     classification: float = 2.0
@@ -31,6 +33,7 @@ class LossConfig:
     alpha: float = 0.25
     gamma: float = 2.0
     code_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2, 0.2)
+    count_vanished: bool = False
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
@@ -56,8 +59,9 @@ def set_losses(
 ) -> dict[str, Tensor]:
     """`class` and `box` loss of a group, summed over its layers.
 
-    Each layer is normalised by its number of positives over all streams and processes, at least one. Rows
-    whose target is not finite are left out of the box loss.
+    Each layer is normalised by its number of positives (and perhaps of vanished tracks, see `LossConfig`)
+    over all streams and processes, at least one. Rows whose target is not finite are left out of the box
+    loss.
     """
     targets = assignment.targets
     positive = targets >= 0
@@ -71,7 +75,12 @@ def set_losses(
         wanted.scatter_(-1, labels.clamp(min=0)[..., None], positive[..., None].to(wanted.dtype))
     focal = sigmoid_focal_loss(predictions.logits.float(), wanted.float(), config.alpha, config.gamma)
     focal = (focal.sum(-1) * assignment.supervised).sum((1, 2))
-    losses = {"class": config.classification * (focal / count).sum()}
+    classified = count
+    if config.count_vanished and assignment.vanished is not None:
+        # MUTR3D divides by zero where nothing is matched and nothing vanished; the floor of one stays here.
+        rows = positive.sum((1, 2)) + assignment.vanished.sum()
+        classified = mean_over_processes(rows.to(count.dtype)).clamp(min=1)
+    losses = {"class": config.classification * (focal / classified).sum()}
 
     if annotations.labels.shape[1]:
         code = encode_boxes(annotations.boxes).expand(layers, -1, -1, -1)

@@ -1,0 +1,144 @@
+"""`syncl track` beyond one process and the model's own tracker."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from syncl.checkpoints.model_file import save_model
+from syncl.commands.generate import generate
+from syncl.commands.processes import Processes
+from syncl.commands.track import track
+from syncl.errors import SynclError
+from syncl.recipes.synthetic import small_detr3d, small_mutr3d
+from syncl.trackers import SingleFrameConfig
+from syncl.trackers.model import InputConfig, ModelConfig
+
+SCENES, KEYFRAMES = 3, 4
+SPLIT = {"version": "v1.0-trainval", "split": "val"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three tiny scenes, a tracker that reports something, and its detector alone."""
+    root = tmp_path_factory.mktemp("track")
+    generate(
+        root / "world",
+        train_scenes=0,
+        val_scenes=SCENES,
+        keyframes=KEYFRAMES,
+        width=96,
+        height=64,
+        seed=6,
+        workers=1,
+    )
+    torch.manual_seed(0)
+    # Untrained scores lie near the prior of 0.01.
+    eager = dataclasses.replace(small_mutr3d(), birth_score=0.0102, keep_score=0.01, output_score=0.01)
+    config = ModelConfig(InputConfig((64, 96), exact_resize=False), small_detr3d(), eager)
+    weights = config.build().state_dict()
+    save_model(root / "tracker.safetensors", weights, config)
+    alone = dataclasses.replace(config, tracker=SingleFrameConfig())
+    detector = {name: tensor for name, tensor in weights.items() if name.startswith("detector.")}
+    # So that some detections pass the score that greedy tracking starts from.
+    bias = f"detector.class_branches.{small_detr3d().layers - 1}.6.bias"
+    detector[bias] = detector[bias] + 3.6
+    save_model(root / "detector.safetensors", detector, alone)
+    return root
+
+
+def launch(
+    folder: Path, output: Path, *arguments: str, program: str = "-m syncl"
+) -> subprocess.CompletedProcess[str]:
+    start = "-m torch.distributed.run --nproc-per-node 2 --master-port 29523"
+    command = [sys.executable, *start.split(), *program.split(), "track", *arguments]
+    command += ["--data", str(folder / "world"), "--output", str(output), "--threads", "1"]
+    command += [part for name, value in SPLIT.items() for part in (f"--{name}", value)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_every_scene_is_dealt_to_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenes = ("a", "b", "c", "d", "e")
+    shares = [Processes(rank, 3).deal(scenes) for rank in range(3)]
+    assert shares == [("a", "d"), ("b", "e"), ("c",)]
+    assert Processes(4, 8).deal(scenes[:2]) == ()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    alone = Processes.current()
+    assert alone == Processes() and alone.is_main and alone.gather([1, 2]) == [1, 2]
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_file_that_one_writes(folder: Path) -> None:
+    # The same number of threads, or sums may round differently.
+    track(
+        folder / "tracker.safetensors",
+        data=folder / "world",
+        output=folder / "alone.json",
+        threads=1,
+        **SPLIT,
+    )
+    finished = launch(folder, folder / "two.json", str(folder / "tracker.safetensors"))
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert finished.stdout.count("wrote") == 1
+    content = (folder / "two.json").read_bytes()
+    assert content == (folder / "alone.json").read_bytes()
+    results = json.loads(content)["results"]
+    assert len(results) == SCENES * KEYFRAMES and any(results.values())
+
+
+KILLED = """
+import os, signal
+from syncl.commands import tracking_run
+from syncl.__main__ import main
+steps = tracking_run.track_scene
+def dying(*arguments):
+    for number, sample in enumerate(steps(*arguments)):
+        if os.environ["RANK"] == "1" and number == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield sample
+tracking_run.track_scene = dying
+main()
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_no_file(folder: Path, tmp_path: Path) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    finished = launch(
+        folder, tmp_path / "out" / "x.json", str(folder / "tracker.safetensors"), program=str(script)
+    )
+    assert finished.returncode != 0
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("choice", ["greedy", "greedy-observed"])
+@pytest.mark.parametrize("model", ["detector", "tracker"])
+def test_detections_are_tied_together_greedily(folder: Path, choice: str, model: str) -> None:
+    output = folder / f"{model}_{choice}.json"
+    track(folder / f"{model}.safetensors", data=folder / "world", output=output, tracker=choice, **SPLIT)
+    results = json.loads(output.read_text())["results"]
+    assert len(results) == SCENES * KEYFRAMES
+    if model == "tracker":
+        return  # Nothing scores high enough there; the file is complete all the same.
+    boxes = [box for sample in results.values() for box in sample]
+    assert len(boxes) > KEYFRAMES
+    for sample in results.values():
+        identities = [box["tracking_id"] for box in sample]
+        assert len(identities) == len(set(identities))
+        assert all(box["tracking_score"] >= 0.25 for box in sample)
+
+
+def test_contradicting_options_are_refused(folder: Path) -> None:
+    options = {"data": folder / "world", "output": folder / "never.json", **SPLIT}
+    with pytest.raises(SynclError, match=r"--task detection has no tracks for --tracker greedy"):
+        track(folder / "tracker.safetensors", task="detection", tracker="greedy", **options)
+    with pytest.raises(SynclError, match=r"cannot track.*--tracker greedy"):
+        track(folder / "detector.safetensors", **options)
+    assert not (folder / "never.json").exists()

@@ -1,0 +1,367 @@
+"""Life on a real stream, for every tracker.
+
+What comes late, twice, backwards, half or not at all; many streams; stopping and going on; hours of frames.
+"""
+
+import dataclasses
+import resource
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from syncl.checkpoints.state_file import load_state, save_state
+from syncl.detectors import Mutr3dDetr3dConfig
+from syncl.detectors.base import Detector, DetectorMemory, Features, ReferenceRange
+from syncl.errors import SynclError
+from syncl.layers.decoder import STANDARD, Groups
+from syncl.recipes.synthetic import (
+    CLASSES,
+    small_detr3d,
+    small_mutr3d,
+    small_petr,
+    small_petrv2,
+    small_streampetr,
+)
+from syncl.structures import CameraRig, Frame, Objects, Predictions, Queries
+from syncl.trackers import GreedyConfig, Mutr3dConfig, Tracker, TrackState
+
+HEIGHT, WIDTH, CAMERAS = 32, 64, 2
+
+
+def mutr3d_detr3d() -> Mutr3dDetr3dConfig:
+    base = small_detr3d()
+    return Mutr3dDetr3dConfig(**{field.name: getattr(base, field.name) for field in dataclasses.fields(base)})
+
+
+DETECTORS: dict[str, Callable] = {
+    "detr3d": small_detr3d,
+    "mutr3d_detr3d": mutr3d_detr3d,
+    "petr": small_petr,
+    "petrv2": small_petrv2,
+    "streampetr": small_streampetr,
+}
+KINDS = [f"mutr3d on {name}" for name in DETECTORS] + ["greedy on detr3d", "greedy on streampetr"]
+
+
+def make_frame(time_s: float, scene: str = "a", seed: int | None = None) -> Frame:
+    """A frame of one stream; the vehicle drives 4 m/s along a bend."""
+    generator = torch.Generator().manual_seed(int(time_s * 100) if seed is None else seed)
+    ahead = torch.tensor([[0.0, -1, 0, 0], [0, 0, -1, 1.5], [1, 0, 0, 0], [0, 0, 0, 1]]).double()
+    behind = torch.tensor([[0.0, 1, 0, 0], [0, 0, -1, 1.5], [-1, 0, 0, 0], [0, 0, 0, 1]]).double()
+    intrinsics = torch.tensor([[40.0, 0, WIDTH / 2], [0, 40, HEIGHT / 2], [0, 0, 1]]).double()
+    angle = torch.tensor(0.05 * time_s, dtype=torch.float64)
+    pose = torch.eye(4, dtype=torch.float64)
+    pose[0, :2] = torch.stack([angle.cos(), -angle.sin()])
+    pose[1, :2] = torch.stack([angle.sin(), angle.cos()])
+    pose[0, 3] = 4 * time_s
+    images = torch.randint(0, 256, (1, CAMERAS, 3, HEIGHT, WIDTH), generator=generator)
+    return Frame(
+        images.to(torch.uint8),
+        CameraRig(("FRONT", "BACK"), intrinsics.repeat(1, 2, 1, 1), torch.stack([ahead, behind])[None]),
+        torch.ones(1, CAMERAS, dtype=torch.bool),
+        torch.tensor([HEIGHT, WIDTH]).repeat(1, CAMERAS, 1),
+        pose[None],
+        torch.tensor([time_s], dtype=torch.float64),
+        (scene,),
+        (f"{scene}-{time_s}",),
+    )
+
+
+def batch(frames: list[Frame]) -> Frame:
+    def join(get: Callable[[Frame], Tensor]) -> Tensor:
+        return torch.cat([get(frame) for frame in frames])
+
+    return Frame(
+        join(lambda f: f.images),
+        CameraRig(
+            frames[0].rig.names,
+            join(lambda f: f.rig.image_from_camera),
+            join(lambda f: f.rig.camera_from_vehicle),
+        ),
+        join(lambda f: f.camera_valid),
+        join(lambda f: f.content_size),
+        join(lambda f: f.global_from_vehicle),
+        join(lambda f: f.timestamp_s),
+        tuple(f.scenes[0] for f in frames),
+        tuple(f.samples[0] for f in frames),
+    )
+
+
+def reported(objects: Objects, stream: int = 0) -> dict[int, Tensor]:
+    """Boxes by identity."""
+    valid = objects.valid[stream]
+    return dict(zip(objects.identities[stream, valid].tolist(), objects.boxes[stream, valid]))
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def tracker(request: pytest.FixtureRequest) -> Tracker:
+    """Untrained, with thresholds amid its scores, so that tracks are born, missed and end."""
+    kind, _, name = request.param.split()
+    torch.manual_seed(0)
+    config = dataclasses.replace(DETECTORS[name](), proposals=None, layers=2)
+    if hasattr(config, "cameras"):
+        config = dataclasses.replace(config, cameras=CAMERAS)
+    detector = config.build().eval()
+    # Scores of fresh weights are all alike; spread them.
+    for branch in detector.class_branches:
+        torch.nn.init.normal_(branch[-1].weight, std=0.3)
+    with torch.no_grad():
+        features = detector.encode(make_frame(0.0), detector.initial_memory(1))
+        (found,) = detector.decode(detector.initial_queries(features), features)
+    best = found.logits[-1].sigmoid().amax(-1).flatten().sort(descending=True).values
+    birth, keep = float(best[5:7].mean()), float(best[15:17].mean())
+    if kind == "greedy":
+        return GreedyConfig(birth, gate_m=4.0, classes=CLASSES).build(detector).eval()
+    life = dataclasses.replace(
+        small_mutr3d(),
+        birth_score=birth,
+        keep_score=keep,
+        output_score=keep,
+        miss_tolerance=2,
+        max_tracks=30,
+        longest_gap_s=10.0,
+    )
+    return life.build(detector).eval()
+
+
+def drive(
+    tracker: Tracker, frames: list[Frame], state: TrackState | None = None
+) -> tuple[list[Objects], TrackState]:
+    state = tracker.initial_state() if state is None else state
+    found = []
+    for frame in frames:
+        objects, state = tracker.step(frame, state)
+        found.append(objects)
+    return found, state
+
+
+def test_identities_are_unique_in_a_frame_and_never_come_back(tracker: Tracker) -> None:
+    frames = [make_frame(0.5 * step) for step in range(12)]
+    found, state = drive(tracker, frames)
+    alive_until: dict[int, int] = {}
+    for index, objects in enumerate(found):
+        identities = objects.identities[objects.valid].tolist()
+        assert len(identities) == len(set(identities)) and min(identities, default=0) >= 0
+        for identity in identities:
+            missed = index - alive_until.get(identity, index)
+            assert missed <= tracker.config.miss_tolerance, "an identity of a track that had ended"
+            alive_until[identity] = index
+    assert len(alive_until) > 3, "nothing was born"
+    assert len(alive_until) <= int(state.next_identity) and max(alive_until) < int(state.next_identity)
+
+
+def test_a_new_scene_starts_as_if_there_had_been_no_other(tracker: Tracker) -> None:
+    before = [make_frame(100 + 0.5 * step) for step in range(4)]
+    after = [make_frame(0.5 * step, scene="b", seed=step) for step in range(3)]
+    _, state = drive(tracker, before)
+    changed, _ = drive(tracker, after, state)
+    fresh, _ = drive(tracker, after)
+    for ours, expected in zip(changed, fresh):
+        assert reported(ours).keys() == reported(expected).keys()
+        for identity, box in reported(expected).items():
+            assert torch.allclose(reported(ours)[identity], box, atol=1e-4)
+
+
+def test_streams_in_a_batch_equal_streams_by_themselves(tracker: Tracker) -> None:
+    """Different times, poses and scene changes; one stream is blind for a while and has no objects."""
+    streams = []
+    for stream in range(3):
+        frames = [
+            make_frame(
+                10.0 * stream + 0.4 * step, "a" if step < 3 or stream != 1 else "b", 50 * stream + step
+            )
+            for step in range(6)
+        ]
+        streams.append(frames)
+    for step in (0, 1):
+        blind = torch.zeros_like(streams[2][step].camera_valid)
+        streams[2][step] = dataclasses.replace(streams[2][step], camera_valid=blind)
+    together, _ = drive(
+        tracker, [batch(list(frames)) for frames in zip(*streams)], tracker.initial_state(len(streams))
+    )
+    for stream, frames in enumerate(streams):
+        alone, _ = drive(tracker, frames)
+        for step, (ours, expected) in enumerate(zip(together, alone)):
+            found, wanted = reported(ours, stream), reported(expected)
+            assert found.keys() == wanted.keys(), (stream, step)
+            for identity, box in wanted.items():
+                assert torch.allclose(found[identity], box, atol=2e-3), (stream, step, identity)
+
+
+def test_a_saved_state_goes_on_to_the_last_bit(tracker: Tracker, tmp_path) -> None:
+    frames = [make_frame(0.5 * step) for step in range(5)]
+    _, state = drive(tracker, frames[:3])
+    save_state(tmp_path / "state.safetensors", state)
+    restored = load_state(tmp_path / "state.safetensors")
+    assert type(restored) is type(state)
+    straight, end = drive(tracker, frames[3:], state)
+    detour, other_end = drive(tracker, frames[3:], restored)
+    for ours, expected in zip(detour, straight):
+        assert torch.equal(ours.boxes, expected.boxes) and torch.equal(ours.scores, expected.scores)
+        assert torch.equal(ours.identities, expected.identities)
+    assert torch.equal(end.references, other_end.references) and end.scenes == other_end.scenes
+    untouched = tracker.initial_state(2)
+    save_state(tmp_path / "empty.safetensors", untouched)
+    assert load_state(tmp_path / "empty.safetensors").count == 0
+
+
+def test_a_missing_camera_is_survived(tracker: Tracker) -> None:
+    _, state = drive(tracker, [make_frame(0.5 * step) for step in range(3)])
+    frame = make_frame(1.5)
+    one = dataclasses.replace(frame, camera_valid=torch.tensor([[True, False]]))
+    found, state = drive(tracker, [one, make_frame(2.0)], state)
+    for objects in found:
+        assert torch.isfinite(objects.boxes[objects.valid]).all()
+        assert torch.isfinite(objects.scores[objects.valid]).all()
+
+
+@pytest.mark.parametrize("time_s", [1.0, 0.3, float("nan"), float("inf")])
+def test_a_wrong_time_is_refused_and_the_stream_goes_on(tracker: Tracker, time_s: float) -> None:
+    _, state = drive(tracker, [make_frame(0.5), make_frame(1.0)])
+    wrong = dataclasses.replace(make_frame(1.5), timestamp_s=torch.tensor([time_s], dtype=torch.float64))
+    with pytest.raises(SynclError, match=r"sample a-1\.5.*(not later than|not a finite number)"):
+        tracker.step(wrong, state)
+    (expected,), _ = drive(tracker, [make_frame(1.5)], state)
+    assert reported(expected).keys() == reported(tracker.step(make_frame(1.5), state)[0]).keys()
+
+
+def test_a_dropped_frame_is_only_a_longer_time(tracker: Tracker) -> None:
+    """Tracks enter the later frame where their velocities took them, whether or not one was dropped."""
+    _, state = drive(tracker, [make_frame(0.5), make_frame(1.0)])
+    late = tracker.enter(state, make_frame(2.1))
+    assert late.count == state.count and bool((late.alive == state.alive).all())
+    (objects,), _ = drive(tracker, [make_frame(2.1)], state)
+    assert torch.isfinite(objects.boxes[objects.valid]).all()
+
+
+def test_a_long_silence_ends_tracks_but_not_numbering() -> None:
+    tracker = Mutr3dConfig(heads=2, hidden=8, longest_gap_s=10.0).build(StubDetector()).eval()
+    (first,), state = drive(tracker, [stub_frame(0.0, [0.9, 0.9])])
+    (same,), _ = drive(tracker, [stub_frame(9.0, [0.0, 0.0], tracks=0.9)], state)
+    (later,), _ = drive(tracker, [stub_frame(11.0, [0.9, 0.0], tracks=0.9)], state)
+    assert sorted(reported(first)) == [0, 1] == sorted(reported(same))
+    assert sorted(reported(later)) == [2]
+
+
+class StubDetector(Detector):
+    """Scores come from the pixels of the first row, everything else from the queries."""
+
+    classes = ("car", "bus")
+    dim = 8
+    positions_follow_references = False
+
+    def __init__(self, queries: int = 8) -> None:
+        super().__init__()
+        self.query_count = queries
+        self.point_range = ReferenceRange((-50.0, -50.0, -5.0, 50.0, 50.0, 3.0))
+        self.register_buffer("contents", torch.linspace(-1, 1, queries * self.dim).view(queries, self.dim))
+        self.bias = torch.nn.Parameter(torch.zeros(1))
+
+    def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> Features:
+        self.pixels = frame.images[:, 0, :, 0].float() / 255
+        return Features(frame.rig.image_from_vehicle, frame.camera_valid, frame.image_size, None)
+
+    def initial_queries(self, features: Features) -> Queries:
+        contents = self.contents[None]
+        return Queries(
+            contents,
+            contents,
+            10 * contents[..., :3],
+            torch.ones(contents.shape[:2]).bool(),
+            self.query_count,
+        )
+
+    def decode(
+        self, queries: Queries, features: Features, groups: Groups = STANDARD
+    ) -> tuple[Predictions, ...]:
+        tracks = queries.count - self.query_count
+        scores = torch.cat([self.pixels[:, 0, : self.query_count], self.pixels[:, 1, :tracks]], dim=1)
+        logits = torch.logit(scores.clamp(1e-4, 1 - 1e-4))[None, ..., None].expand(-1, -1, -1, 2)
+        codes = torch.zeros(1, 1, queries.count, 10)
+        codes[..., :3] = queries.references.clamp(-40, 40)
+        codes[..., 7], codes[..., 8] = 1, 0.1
+        return (
+            Predictions(
+                logits, codes, queries.embeddings[None], codes[..., :3], queries.valid, self.query_count
+            ),
+        )
+
+    def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:
+        return positions
+
+
+def stub_frame(time_s: float, births: list[float], tracks: float | Tensor = 0.0, width: int = 64) -> Frame:
+    pixels = torch.zeros(1, 1, 3, 1, width)
+    pixels[0, 0, 0, 0, : len(births)] = torch.tensor(births)
+    pixels[0, 0, 1, 0] = tracks
+    return Frame(
+        (255 * pixels).to(torch.uint8),
+        CameraRig(("C",), torch.eye(3).double()[None, None], torch.eye(4).double()[None, None]),
+        torch.ones(1, 1, dtype=torch.bool),
+        torch.ones(1, 1, 2, dtype=torch.int64),
+        torch.eye(4, dtype=torch.float64)[None],
+        torch.tensor([time_s], dtype=torch.float64),
+        ("long",),
+        (f"{time_s}",),
+    )
+
+
+def test_no_objects_at_all() -> None:
+    tracker = Mutr3dConfig(heads=2, hidden=8).build(StubDetector()).eval()
+    found, state = drive(tracker, [stub_frame(float(t), []) for t in range(4)])
+    assert not any(objects.valid.any() for objects in found)
+    assert state.count == 0 and int(state.next_identity) == 0
+
+
+def test_more_objects_than_slots_keeps_the_best_and_numbers_every_birth() -> None:
+    tracker = Mutr3dConfig(heads=2, hidden=8, max_tracks=5, max_objects=4).build(StubDetector()).eval()
+    scores = [0.5, 0.9, 0.6, 0.8, 0.95, 0.55, 0.7, 0.85]
+    (first,), state = drive(tracker, [stub_frame(0.0, scores)])
+    assert sorted(reported(first)) == [1, 3, 4, 7]
+    assert state.identities.tolist() == [[1, 3, 4, 6, 7]]
+    _, state = drive(tracker, [stub_frame(1.0, scores, tracks=0.99)], state)
+    assert state.identities.tolist() == [[1, 3, 4, 6, 7]], "tracks outdo births"
+    assert int(state.next_identity) == 16, "a number that got no slot is not given away again"
+
+
+def state_bytes(state: TrackState) -> int:
+    sizes: list[int] = []
+    state.map(lambda tensor: sizes.append(tensor.numel() * tensor.element_size()) or tensor)
+    return sum(sizes)
+
+
+def run_for(frames: int, tracker: Tracker) -> tuple[int, int, int, int]:
+    """Births, most slots and bytes of a state, and KiB by which peak memory grew after warming up."""
+    state = tracker.initial_state()
+    generator = torch.Generator().manual_seed(0)
+    most_slots = most_bytes = peak = 0
+    for step in range(frames):
+        noise = torch.rand(2, 64, generator=generator)
+        births = (noise[0, :8] ** 3).tolist()
+        objects, state = tracker.step(stub_frame(0.5 * step, births, tracks=noise[1]), state)
+        most_slots, most_bytes = max(most_slots, state.count), max(most_bytes, state_bytes(state))
+        identities = objects.identities[objects.valid]
+        assert len(identities.unique()) == len(identities)
+        if step == frames // 10:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(state.next_identity), most_slots, most_bytes, resource.getrusage(0).ru_maxrss - peak
+
+
+LONG = [pytest.param(1500), pytest.param(72_000, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("frames", LONG)
+@pytest.mark.parametrize("kind", ["mutr3d", "greedy"])
+def test_ten_hours_stay_within_bounds(frames: int, kind: str) -> None:
+    """72,000 frames are ten hours at 2 Hz; the short run is for every day."""
+    configs = {
+        "mutr3d": Mutr3dConfig(heads=2, hidden=8, max_tracks=20),
+        "greedy": GreedyConfig(min_score=0.4),
+    }
+    births, slots, size, growth_kib = run_for(frames, configs[kind].build(StubDetector()).eval())
+    assert births > frames / 20
+    assert slots <= (20 if kind == "mutr3d" else 3 * 16)
+    assert size < 100_000
+    assert growth_kib < 30_000
