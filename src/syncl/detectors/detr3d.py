@@ -213,13 +213,13 @@ class Detr3d(Detector):
             raise TypeError(f"Detr3d.decode takes Detr3dFeatures, got {type(features).__name__}")
         x = repeat_groups(queries.embeddings, groups)
         positions = repeat_groups(queries.positions, groups)
+        references = [queries.references] * len(groups)
         units = [self.point_range.normalise(queries.references)] * len(groups)
         valid = queries.valid if queries.count > queries.object_count else None
         outputs: list[list[tuple[Tensor, ...]]] = [[] for _ in groups]
         for layer, cross, classify, regress in zip(
             self.layers, self.cross_attentions, self.class_branches, self.box_branches
         ):
-            references = [self.point_range.to_metres(unit) for unit in units]
             sampled = self._sample(references, features)
             reference_logits = [inverse_sigmoid(unit) for unit in units]
             x = layer(
@@ -239,6 +239,7 @@ class Detr3d(Detector):
                 code = torch.cat([self.point_range.to_metres(refined), delta[..., 3:]], dim=-1)
                 outputs[group].append((logits, code, state, references[group]))
                 units[group] = refined.detach()
+                references[group] = self.point_range.to_metres(units[group])
         return tuple(_predictions(layers, queries) for layers in outputs)
 
     def _sample(self, references: list[Tensor], features: Detr3dFeatures) -> list[tuple[Tensor, Tensor]]:

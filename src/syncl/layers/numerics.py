@@ -29,8 +29,8 @@ def at_full_precision(module: nn.Module, tensor: Tensor) -> Tensor:
         output: Tensor = module(tensor)
         return output
     with torch.autocast(device, enabled=False):
-        output = module(tensor.float())
-    return output
+        precise: Tensor = module(tensor.float())
+    return precise
 
 
 def prior_bias(probability: float) -> float:
