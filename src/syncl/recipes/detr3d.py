@@ -12,8 +12,9 @@ from syncl.trackers.model import ModelConfig
 from syncl.training.config import DataConfig, TrainingConfig
 from syncl.training.syncl.strategy import SynclConfig
 
-# Images keep their size, and nothing is mirrored or turned.
+# Images keep their size, and nothing is mirrored or turned; DETR3D changes colours, MUTR3D nothing.
 _UNCHANGED = Augmentation(resize_range=(1.0, 1.0))
+_COLOURS = Augmentation(resize_range=(1.0, 1.0), photometric=True)
 _BACKBONE = "FCOS3D's image backbone (convert --from backbone)"
 
 
@@ -21,10 +22,10 @@ def _model(detector: Detr3dConfig) -> ModelConfig:
     return ModelConfig(published_input(900, 1600), detector, SingleFrameConfig())
 
 
-def _training(clip_length: int) -> TrainingConfig:
+def _training(clip_length: int, augmentation: Augmentation = _UNCHANGED) -> TrainingConfig:
     return TrainingConfig(
         steps=steps(24),
-        data=DataConfig(clip_length=clip_length, batch_size=1, workers=4, augmentation=_UNCHANGED),
+        data=DataConfig(clip_length=clip_length, batch_size=1, workers=4, augmentation=augmentation),
         optimiser=published_optimiser(),
         checkpoint_every=2000,
         log_every=50,
@@ -37,7 +38,7 @@ def detr3d_r101_900x1600() -> Recipe:
         "detr3d_r101_900x1600",
         "DETR3D, ResNet-101 with deformable convolution, single frames",
         _model(Detr3dConfig(r101_dcn(), DETECTION_CLASSES)),
-        _training(clip_length=1),
+        _training(1, _COLOURS),
         starts_from=_BACKBONE,
         paper=PaperResult("DETR3D", nds=42.2, map=34.7),
     )
@@ -51,6 +52,7 @@ def detr3d_r101_900x1600_q300() -> Recipe:
         name="detr3d_r101_900x1600_q300",
         summary="DETR3D with the 300 queries and seven classes MUTR3D starts from, single frames",
         model=_model(Detr3dConfig(r101_dcn(), TRACKING_CLASSES, queries=300)),
+        training=_training(clip_length=1),
         paper=None,
     )
 

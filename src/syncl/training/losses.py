@@ -24,6 +24,8 @@ class LossConfig:
         alpha: focal balance.
         gamma: focal focus.
         code_weights: weight of each of the ten box code numbers.
+        own_class_count: whether each process divides its class loss by its own number of positives, as PETR
+            and StreamPETR do, and not by the processes' mean as DETR3D does.
     """
 
     classification: float = 2.0
@@ -31,6 +33,7 @@ class LossConfig:
     alpha: float = 0.25
     gamma: float = 2.0
     code_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2, 0.2)
+    own_class_count: bool = False
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
@@ -56,12 +59,14 @@ def set_losses(
 ) -> dict[str, Tensor]:
     """`class` and `box` loss of a group, summed over its layers.
 
-    Each layer is normalised by its number of positives over all streams and processes, at least one. Rows
-    whose target is not finite are left out of the box loss.
+    Each layer is normalised by its number of positives over all streams, at least one, in the mean over
+    processes (see `LossConfig.own_class_count`). Rows whose target is not finite have no box loss.
     """
     targets = assignment.targets
     positive = targets >= 0
-    count = mean_over_processes(positive.sum((1, 2)).to(predictions.codes.dtype)).clamp(min=1)
+    own_count = positive.sum((1, 2)).to(predictions.codes.dtype)
+    count = mean_over_processes(own_count).clamp(min=1)
+    class_count = own_count.clamp(min=1) if config.own_class_count else count
 
     wanted = torch.zeros_like(predictions.logits)
     if annotations.labels.shape[1]:
@@ -71,7 +76,7 @@ def set_losses(
         wanted.scatter_(-1, labels.clamp(min=0)[..., None], positive[..., None].to(wanted.dtype))
     focal = sigmoid_focal_loss(predictions.logits.float(), wanted.float(), config.alpha, config.gamma)
     focal = (focal.sum(-1) * assignment.supervised).sum((1, 2))
-    losses = {"class": config.classification * (focal / count).sum()}
+    losses = {"class": config.classification * (focal / class_count).sum()}
 
     if annotations.labels.shape[1]:
         code = encode_boxes(annotations.boxes).expand(layers, -1, -1, -1)
