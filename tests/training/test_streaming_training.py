@@ -109,7 +109,7 @@ def test_memory_is_carried_without_gradient_and_ends_with_the_part(world):
     start = module.clips.tracker.initial_state(2)
     losses, state = module(first, start)
     assert losses["total"].requires_grad and not state.detector_memory.embeddings.requires_grad
-    (own,) = {moment for moment in state.detector_memory.timestamps_s[0, :1].tolist()}
+    (own,) = state.detector_memory.timestamps_s[0, :1].tolist()
     assert own == first.frames[0].timestamp_s[0]
 
     with torch.no_grad():
