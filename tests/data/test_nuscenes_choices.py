@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -142,3 +143,12 @@ def test_every_image_has_colours_of_its_own(index: NuScenesIndex) -> None:
     torch.testing.assert_close(coloured.rig.image_from_vehicle, plain.rig.image_from_vehicle)
     means = (coloured.images.float() - plain.images.float()).mean((0, 2, 3, 4))
     assert len({round(float(mean), 2) for mean in means}) > 2
+
+
+def test_an_image_of_the_wrong_size_names_its_camera(tmp_path: Path, tiny: Any) -> None:
+    root = tiny.write(tmp_path)
+    path = root / "samples" / "CAM_BACK_LEFT" / "scene-0061_t1.jpg"
+    cv2.imwrite(str(path), np.zeros((45, 80, 3), np.uint8))
+    index = open_nuscenes(root, "v1.0-mini", cache=False)
+    with pytest.raises(SynclError, match=r"^CAM_BACK_LEFT: .*is 80x45 pixels, its calibration is for 160x90"):
+        clips(index)[1]

@@ -134,8 +134,8 @@ def _load(camera: CameraImage, transform: ImageTransform, options: ImageOptions)
         image = load_image(camera.path, transform, options.resize, (camera.height, camera.width))
     except SynclError as error:
         if options.damaged == "fail":
-            raise
-        warnings.warn(f"{error} (camera left out of this frame)", stacklevel=2)
+            raise SynclError(f"{camera.channel}: {error}") from error
+        warnings.warn(f"{camera.channel}: {error} (camera left out of this frame)", stacklevel=2)
         return None
     return image
 
