@@ -1,10 +1,12 @@
 """Streaming, windows and pairs: what is remembered from step to step, and going on to the last bit."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.multiprocessing import start_processes
 
 from syncl.commands.training_run import resolve_recipe, train_recipe, training_clips
 from syncl.data.loading import collate_clips
@@ -154,6 +156,30 @@ def test_states_survive_a_checkpoint_file(world, tmp_path, detector):
         CarriedState(module.clips.tracker, 3).load_state_dict(carried.state_dict())
     with pytest.raises(ValueError, match="streams of 2 processes cannot go on in 1"):
         other.load_state_dict({"processes": [None, None]})
+
+
+def _save_and_load(rank: int, folder: Path) -> None:
+    """One of two processes: leaves what it gathered, and checks that it gets its own state back."""
+    torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
+    carried = CarriedState(SingleFrameConfig().build(small_streampetr().build()), 1)
+    own = dataclasses.replace(
+        carried.state, timestamp_s=torch.tensor([10.0 + rank]), scenes=(f"part {rank}",)
+    )
+    carried.state = own
+    saved = carried.state_dict()
+    carried.state = dataclasses.replace(own, timestamp_s=torch.zeros(1), scenes=("",))
+    carried.load_state_dict(saved)
+    assert carried.state.scenes == own.scenes and torch.equal(carried.state.timestamp_s, own.timestamp_s)
+    torch.save(saved, folder / f"saved_{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_a_checkpoint_holds_the_streams_of_all_processes(tmp_path):
+    # Forked, since a new interpreter would not find this module by its name.
+    start_processes(_save_and_load, (tmp_path,), nprocs=2, start_method="fork")
+    for rank in range(2):
+        states = torch.load(tmp_path / f"saved_{rank}.pt", weights_only=True)["processes"]
+        assert [state["scenes"] for state in states] == [("part 0",), ("part 1",)]
 
 
 # Normalisation and decay, as published
