@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from syncl.backbones import FpnConfig, ResNetConfig
-from syncl.detectors import Detr3dConfig, ImageEncoderConfig, PetrConfig
+from syncl.detectors import Detr3dConfig, ImageEncoderConfig, PetrConfig, Petrv2Config, StreamPetrConfig
 from syncl.structures import CameraRig, Frame
 
 ENCODER = ImageEncoderConfig(
@@ -67,11 +67,13 @@ def test_unpadded_images_pass_unchanged():
     assert torch.equal(seen[0], encoder.normaliser(frame.images).flatten(0, 1))
 
 
-@pytest.mark.parametrize("config", [Detr3dConfig, PetrConfig])
+@pytest.mark.parametrize("config", [Detr3dConfig, PetrConfig, Petrv2Config, StreamPetrConfig])
 def test_detectors_take_images_of_any_size(config):
     sizes = {"dim": 32, "heads": 4, "layers": 2, "hidden": 48, "queries": 5}
     if config is Detr3dConfig:
         sizes["cameras"] = 2
+    if config is StreamPetrConfig:
+        sizes |= {"propagated": 2, "memory_slots": 8, "objects_a_frame": 2}
     detector = config(ENCODER, ("car", "bus"), **sizes).build().eval()
     with torch.no_grad():
         features = detector.encode(make_frame(50, 70))

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from golden import relative_error
 from heads import feed, tiny_encoder
 from petr_heads import (
     CLASSES,
@@ -198,29 +199,69 @@ def by_group(flat, groups, counts, most):
     return table
 
 
-def slices_of_gradients(golden, index):
+def slices_of_gradients(golden, index, detector, features):
+    """(label, our gradient where the golden took its slice, the golden's)."""
+    ours_of = {entry.published: entry.ours for entry in rule_entries(detector.state_dict(), (*HEAD,), "", "")}
+    parameters = dict(detector.named_parameters())
     prefix = f"grad_{index}_"
     for name, values in golden.outputs.items():
         if name.startswith(prefix):
-            yield name, name.removeprefix(prefix), values
+            gradient = parameters[ours_of[name.removeprefix(prefix)]].grad.flatten()
+            step = max(1, gradient.numel() // len(values))
+            yield name, gradient[::step][: len(values)].clone(), values
+    label = f"grad_img_feats_{index}"
+    yield label, features.grad.flatten()[::4099].clone(), golden.outputs[label]
+
+
+def denoise(golden, index, detector, frame, features, memory, annotations, noised, config):
+    """One frame with denoising, forward and backward: predictions, losses and gradients by label."""
+    cost = CostConfig(code_weights=config.loss.code_weights[:8])
+    features = features.clone().requires_grad_()
+    feed(detector, (features,))
+    detector.zero_grad()
+    seen = detector.encode(frame, memory)
+    (predictions,), found = detector.decode_noised(detector.initial_queries(seen), noised.references, seen)
+    losses = torch.stack(losses_by_layer(predictions, found, noised, annotations, cost, config))
+    losses.sum().backward()
+    gradients = {label: own for label, own, _ in slices_of_gradients(golden, index, detector, features)}
+    return seen, predictions, found, losses, gradients
+
+
+def shaken(memory, seed):
+    """The memory moved by as much as rounding in float32 moves it from one frame to the next.
+
+    Against a float64 run its embeddings are off by 6.5e-6 (relative), its centres by 5e-5 m.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def noise(tensor):
+        return torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.dtype)
+
+    return dataclasses.replace(
+        memory,
+        embeddings=memory.embeddings * (1 + 1e-5 * noise(memory.embeddings)),
+        references=memory.references + 1e-4 * noise(memory.references),
+    )
 
 
 def test_denoising(open_golden):
+    """Gradients of a first frame agree to 1e-4. Behind a memory they cannot, whoever computes them.
+
+    They jump where a ReLU opens or an absolute difference changes sign. In float64, moving the memory by
+    1e-7, 1e-6 and 1e-5 moves them by 3e-6, 3e-5 to 4e-4 and 1e-3 to 4e-3, while outputs and losses follow in
+    proportion (2e-7, 2e-6, 2e-5). The memory the golden was made with is known to float32 only. So the limit
+    behind a memory is twice what such a rounding of our own memory does to the same gradient, measured here.
+    """
     golden = open_golden("streampetr/streampetr_dn")
     detector = build(golden, dropout=0.0)
     detector.train()
-    ours_of = {entry.published: entry.ours for entry in rule_entries(detector.state_dict(), (*HEAD,), "", "")}
     config = DenoisingConfig(
         groups=golden.config["scalar"],
         noise_scale=golden.config["noise_scale"],
         background_distance=golden.config["split"],
     )
-    cost = CostConfig(code_weights=config.loss.code_weights[:8])
     memory = None
     for index, frame, features, exists in frames_of(golden):
-        # Behind a frame of memory gradients are noisy: at frame 1 this model in float64 is 1.6e-3 from the
-        # golden and 2.2e-3 from itself in float32, while outputs and losses agree to 1e-5.
-        gradient_tolerance = 1e-4 if index == 0 else 5e-3
         streams = frame.batch_size
         memory = detector.initial_memory(streams) if memory is None else memory
         annotations = annotations_of(golden, index, streams)
@@ -229,26 +270,23 @@ def test_denoising(open_golden):
         noised = noise_objects(annotations, detector.point_range, config, uniform)
         check_noise(golden, index, noised, detector, counts)
 
-        features = features.clone().requires_grad_()
-        feed(detector, (features,))
-        detector.zero_grad()
-        seen = detector.encode(frame, memory.keep(exists))
-        queries = detector.initial_queries(seen)
-        (predictions,), found = detector.decode_noised(queries, noised.references, seen)
+        def run(memory, index=index, frame=frame, features=features, annotations=annotations, noised=noised):
+            return denoise(golden, index, detector, frame, features, memory, annotations, noised, config)
+
+        kept = memory.keep(exists)
+        remembered = bool(kept.started.any())
+        trembling = [run(shaken(kept, seed))[-1] for seed in range(4)] if remembered else []
+        seen, predictions, found, losses, gradients = run(kept)
         golden.check(f"all_cls_scores_{index}", predictions.logits)
         golden.check(f"all_bbox_preds_{index}", predictions.codes)
         golden.check(f"dn_cls_{index}", found.logits)
         golden.check(f"dn_box_{index}", found.codes)
-
-        losses = losses_by_layer(predictions, found, noised, annotations, cost, config)
-        golden.check(f"losses_{index}", torch.stack(losses))
-        torch.stack(losses).sum().backward()
-        parameters = dict(detector.named_parameters())
-        for label, published, values in slices_of_gradients(golden, index):
-            gradient = parameters[ours_of[published]].grad.flatten()
-            step = max(1, gradient.numel() // len(values))
-            golden.compare(label, gradient[::step][: len(values)], values, gradient_tolerance)
-        golden.check(f"grad_img_feats_{index}", features.grad.flatten()[::4099], gradient_tolerance)
+        golden.check(f"losses_{index}", losses)
+        for label, own in gradients.items():
+            moves = [relative_error(other[label].numpy(), own.numpy()) for other in trembling]
+            limit = max([1e-4, *(2 * move for move in moves)])
+            assert limit < 2e-2, f"{label}: too unstable a gradient to be compared ({limit:.0e})"
+            golden.check(label, own, limit)
 
         memory = detector.remember(memory, frame, seen, predictions)
         assert not memory.embeddings.requires_grad

@@ -1,19 +1,24 @@
 """Every recipe: builds, survives its JSON form, keeps its promises; cost and listing."""
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from syncl.commands.recipes import published, recipes
+from syncl.commands.recipes import details, listing, published, recipes
+from syncl.detectors import StreamPetrConfig
 from syncl.detectors.base import Detector
+from syncl.errors import SynclError
 from syncl.recipes import RECIPES, find_recipe
-from syncl.recipes.cost import model_cost
+from syncl.recipes.cost import Cost, model_cost
 from syncl.recipes.recipe import PaperResult, Recipe, recipe_from_json, recipe_to_json
 from syncl.structures import CameraRig, Frame
 from syncl.trackers import SingleFrameConfig
+from syncl.training.denoising import DenoisingConfig
+from syncl.training.strategies import BaselineConfig
 from syncl.training.syncl.config import SynclConfig
 
 
@@ -58,7 +63,11 @@ def test_recipes_that_start_from_a_recipe_share_its_detector(name: str) -> None:
     recipe = find_recipe(name)
     if recipe.starts_from in RECIPES:
         start = find_recipe(recipe.starts_from)
-        assert start.model.detector == recipe.model.detector
+        detector = start.model.detector
+        if isinstance(detector, StreamPetrConfig):
+            # The auxiliary image head of the detector's own training stays behind.
+            detector = replace(detector, focal_head=None)
+        assert detector == recipe.model.detector
         assert start.model.input == recipe.model.input
 
 
@@ -76,10 +85,12 @@ def test_sizes_are_the_papers() -> None:
     assert model_cost(find_recipe("petr_v99_320x800_q500").model).parameters / 1e6 == pytest.approx(
         81.5, abs=0.3
     )
-    # ResNet-50 with CP-FPN 24.9 M, StreamPETR's head 11.19 M.
-    assert model_cost(find_recipe("streampetr_r50_256x704").model).parameters / 1e6 == pytest.approx(
-        36.1, abs=0.2
-    )
+    # ResNet-50 with CP-FPN 24.9 M, StreamPETR's head 11.19 M; the image head of training comes on top.
+    model = find_recipe("streampetr_r50_256x704").model
+    assert isinstance(model.detector, StreamPetrConfig) and model.detector.focal_head is not None
+    bare = replace(model, detector=replace(model.detector, focal_head=None))
+    assert model_cost(bare).parameters / 1e6 == pytest.approx(36.1, abs=0.2)
+    assert model_cost(bare).frame_flops == model_cost(model).frame_flops
 
 
 def test_counted_operations_are_those_of_a_real_pass() -> None:
@@ -94,16 +105,74 @@ def test_counted_operations_are_those_of_a_real_pass() -> None:
     assert cost.parameters == sum(parameter.numel() for parameter in recipe.model.build().parameters())
 
 
-def test_the_listing_names_every_recipe(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+def test_the_listing_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     begin = time.process_time()
     recipes()
     assert time.process_time() - begin < 30
-    text = capsys.readouterr().out
-    assert all(name in text for name in RECIPES)
-    assert "AMOTA 35.8" in text
+    lines = capsys.readouterr().out.splitlines()
+    for name in RECIPES:
+        (line,) = (line for line in lines if line.startswith(f"{name} "))
+        assert (
+            f"from {find_recipe(name).starts_from or 'nothing'}: " in line
+            and find_recipe(name).summary in line
+        )
+    assert any(
+        "900x1600" in line and " 35.8 " in line and "AMOTA 35.8, AMOTP 1.391" in line for line in lines
+    )
+
+
+def test_the_listing_fits_a_narrow_terminal_without_breaking_words() -> None:
+    rows = [(find_recipe(name), Cost(123_456_789, 1_234 * 10**9)) for name in RECIPES]
+    lines = listing(rows, wide=False)
+    assert max(map(len, lines)) <= 80
+    place = next(n for n, line in enumerate(lines) if line.startswith("petr_v99_320x800 "))
+    assert lines[place].split() == ["petr_v99_320x800", "320x800", "123.5", "1234", "-", "42.6", "37.8"]
+    assert lines[place + 1].strip() == "from FCOS3D's VoVNet-99 (convert --from backbone)"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_details_of_a_recipe(name: str) -> None:
+    recipe = find_recipe(name)
+    lines = details(recipe, Cost(1_500_000, 2 * 10**9))
+    text = " ".join(" ".join(lines).split())
+    assert max(map(len, lines)) <= 80
+    assert lines[0] == name and recipe.summary in text and "1.5 M" in text and "2 GFLOPs" in text
+    if recipe.paper is not None:
+        assert published(recipe.paper) in text
+
+
+def test_an_unknown_recipe_lists_those_there_are() -> None:
+    with pytest.raises(SynclError, match="no recipe 'petr9'; recipes: detr3d_synthetic"):
+        recipes("petr9")
+
+
+def test_published_training_settings() -> None:
+    """The originals' numbers, detector by detector."""
+    found = {name: find_recipe(name).training for name in RECIPES}
+    stream = found["streampetr_r50_256x704"]
+    assert isinstance(stream.strategy, BaselineConfig)
+    assert stream.strategy.cost.code_weights == (2, 2, 1, 1, 1, 1, 1, 1)
+    assert stream.strategy.loss.code_weights == (2, 2, 1, 1, 1, 1, 1, 1, 1, 1)
+    assert stream.steps == 24 * (28130 // 16) and stream.data.batch_size == 2
+    assert (stream.optimiser.learning_rate, stream.optimiser.backbone_scale) == (4e-4, 0.25)
+    assert stream.unroll.denoising == DenoisingConfig(groups=10, noise_scale=1.0, background_distance=0.75)
+    window = found["streampetr_r50_256x704_window"]
+    assert (window.data.clip_length, window.unroll.context_frames, window.data.spare_frames) == (8, 6, 1)
+    assert not window.unroll.context_gradients and window.optimiser.learning_rate == 2e-4
+    pairs = found["petrv2_v99_320x800"]
+    assert pairs.data.sampling == "pairs" and pairs.unroll.context_gradients
+    assert isinstance(pairs.strategy, BaselineConfig) and set(pairs.strategy.loss.code_weights) == {1.0}
+    augmentation = found["detr3d_r101_900x1600"].data.augmentation
+    assert augmentation is not None and augmentation.photometric and augmentation.resize_range == (1, 1)
+    for name, training in found.items():
+        if "synthetic" in name or training.data.augmentation is None:
+            continue
+        augmentation = training.data.augmentation
+        turned = name.startswith(("petr_", "petrv2_", "streampetr_")) and "q500" not in name
+        assert augmentation.rotation_rad == (0.3925 if turned else 0.0)
+        assert augmentation.scale_range == ((0.95, 1.05) if turned else (1.0, 1.0))
+        assert augmentation.each_frame == name.startswith("streampetr_")
+        assert training.optimiser.decay_all and training.optimiser.clip_norm == 35
 
 
 def test_published_results_leave_out_what_is_not_reported() -> None:

@@ -73,6 +73,7 @@ def test_two_processes_give_the_losses_of_one_with_twice_the_batch(world, tmp_pa
     changes = [
         *TINY,
         "training.steps=2",
+        # Where the CPU has bfloat16, its rounding would be all there is to see.
         "training.precision=fp32",
         "training.data.augmentation=null",
         "model.tracker.drop_probability=0",

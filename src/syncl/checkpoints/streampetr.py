@@ -50,13 +50,17 @@ HEAD: tuple[Rule, ...] = (
     Rule(r"starting_points", "pseudo_reference_points.weight"),
 )
 
-FOCAL_HEAD: tuple[Rule, ...] = (
-    Rule(rf"class_tower\.([01])\.{AFFINE}", r"shared_cls.\1.\2"),
-    Rule(rf"box_tower\.([01])\.{AFFINE}", r"shared_reg.\1.\2"),
-    Rule(rf"classes\.{AFFINE}", r"cls.\1"),
-    Rule(rf"centerness\.{AFFINE}", r"centerness.\1"),
-    Rule(rf"sides\.{AFFINE}", r"ltrb.\1"),
-    Rule(rf"centre\.{AFFINE}", r"center2d.\1"),
+# Optional, because only training needs the head, and some files are saved without it.
+FOCAL_HEAD: tuple[Rule, ...] = tuple(
+    Rule(ours, published, optional=True)
+    for ours, published in (
+        (rf"class_tower\.([01])\.{AFFINE}", r"shared_cls.\1.\2"),
+        (rf"box_tower\.([01])\.{AFFINE}", r"shared_reg.\1.\2"),
+        (rf"classes\.{AFFINE}", r"cls.\1"),
+        (rf"centerness\.{AFFINE}", r"centerness.\1"),
+        (rf"sides\.{AFFINE}", r"ltrb.\1"),
+        (rf"centre\.{AFFINE}", r"center2d.\1"),
+    )
 )
 
 

@@ -13,9 +13,12 @@ from torch import Tensor
 
 from syncl.checkpoints.model_file import InitialisationReport, initialise_from, save_model
 from syncl.commands.validation import Validation
+from syncl.data.nuscenes.choices import ClipChoice, FramePairs, SlidingWindow
 from syncl.data.nuscenes.dataset import ClipDataset
 from syncl.data.nuscenes.frames import AnnotationOptions
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
+from syncl.data.nuscenes.streams import StreamDataset
+from syncl.data.streams import scene_parts
 from syncl.errors import SynclError
 from syncl.files import atomic_write, refuse_to_overwrite
 from syncl.recipes import Recipe, find_recipe
@@ -136,18 +139,39 @@ def train_recipe(
     return result
 
 
-def training_clips(index: NuScenesIndex, scenes: tuple[str, ...], recipe: Recipe) -> ClipDataset:
-    """The clips a recipe trains on."""
-    training = recipe.training
-    return ClipDataset(
+def training_clips(
+    index: NuScenesIndex, scenes: tuple[str, ...], recipe: Recipe
+) -> ClipDataset | StreamDataset:
+    """The clips a recipe trains on.
+
+    Raises:
+        SynclError: if the recipe's sampling does not go with its clip length, or scenes are too short.
+    """
+    training, data = recipe.training, recipe.training.data
+    needed = {"pairs": 2, "streams": 1}.get(data.sampling, data.clip_length)
+    if data.clip_length != needed:
+        raise SynclError(
+            f"training.data.clip_length={data.clip_length}: must be {needed} with sampling {data.sampling!r}"
+        )
+    choice: ClipChoice | None = None
+    if data.sampling == "windows":
+        choice = SlidingWindow(index, scenes, data.clip_length, data.spare_frames)
+    elif data.sampling == "pairs":
+        choice = FramePairs(index, scenes, data.pair_gap)
+    clips = ClipDataset(
         index,
         scenes,
-        clip_length=training.data.clip_length,
+        clip_length=data.clip_length,
         images=image_options(recipe.model.input),
         annotations=annotation_options(recipe),
-        augmentation=training.data.augmentation,
+        augmentation=data.augmentation,
         seed=training.seed,
+        choice=choice,
     )
+    if data.sampling != "streams":
+        return clips
+    lengths = [len(index.scene_samples(scene)) for scene in scenes]
+    return StreamDataset(clips, scene_parts(lengths, data.scene_parts))
 
 
 def annotation_options(recipe: Recipe) -> AnnotationOptions:

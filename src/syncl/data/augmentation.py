@@ -1,4 +1,4 @@
-"""What training varies, drawn once a clip: the images' scale and crop, and the world seen from above.
+"""What training varies: the images' scale and crop, and the world seen from above. One draw for all cameras.
 
 The world is turned, scaled and mirrored so that everything stays consistent and rigid. Let A be the change of
 vehicle coordinates: mirror, then turn, then scale by s. The images are those of a world s times as large seen
@@ -9,6 +9,13 @@ by cameras s times as far apart; pixels do not change under a common scale, so
 are rigid again, with S the scaling by s of the target frame and M a mirror where A mirrors: of the camera's x
 axis, of the map's y axis. No code that inverts poses has to know of the augmentation. The camera's mirror
 is undone in the intrinsics; the picture itself is mirrored by the image transform.
+
+Where every frame of a clip or stream has a draw of its own (StreamPETR), all frames must share one map, which
+then stays as it is:
+
+    global_from_vehicle' = G A^-1
+
+is a similarity, whose inverse knows the scale. Memories that hold global places stay consistent.
 """
 
 from dataclasses import dataclass
@@ -33,6 +40,9 @@ class Augmentation:
             StreamPETR use 0.3925.
         scale_range: factor of the world's size; PETR and StreamPETR use (0.95, 1.05).
         mirror_probability: how often the world is mirrored (left becomes right).
+        each_frame: every frame has a draw of its own (StreamPETR), not only every clip.
+        photometric: change brightness, contrast, saturation, hue and channel order of every image by itself
+            (DETR3D).
     """
 
     resize_range: tuple[float, float] = (0.94, 1.25)
@@ -40,6 +50,8 @@ class Augmentation:
     rotation_rad: float = 0.0
     scale_range: tuple[float, float] = (1.0, 1.0)
     mirror_probability: float = 0.0
+    each_frame: bool = False
+    photometric: bool = False
 
     def __post_init__(self) -> None:
         for name in ("resize_range", "scale_range"):
@@ -49,20 +61,32 @@ class Augmentation:
         for name in ("flip_probability", "mirror_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SynclError(f"augmentation {name}: {getattr(self, name)} must be between 0 and 1")
+        if self.each_frame and self.mirror_probability:
+            raise SynclError(
+                "augmentation mirror_probability: must be 0 with each_frame, since frames share one map"
+            )
 
 
 @dataclass(frozen=True)
 class WorldTransform:
-    """A change of the vehicle's coordinates: mirror left and right, turn, scale."""
+    """A change of the vehicle's coordinates: mirror left and right, turn, scale.
+
+    Attributes:
+        rotation_rad: counter-clockwise.
+        scale: factor of all lengths.
+        mirror: left becomes right.
+        map_fixed: whether the map keeps its size, so that poses carry the scale.
+    """
 
     rotation_rad: float = 0.0
     scale: float = 1.0
     mirror: bool = False
+    map_fixed: bool = False
 
     @property
     def is_identity(self) -> bool:
         """Whether nothing changes."""
-        return self == WorldTransform()
+        return (self.rotation_rad, self.scale, self.mirror) == (0.0, 1.0, False)
 
     def vehicle_matrix(self) -> Array:
         """[4, 4] new from old vehicle coordinates (a similarity, mirrored or not)."""
@@ -83,7 +107,9 @@ class WorldTransform:
         return intrinsics, moved
 
     def move_pose(self, global_from_vehicle: Array) -> Array:
-        """Pose [..., 4, 4] of the moved vehicle in an equally scaled (and mirrored) map."""
+        """Pose [..., 4, 4] of the moved vehicle in an equally scaled (and mirrored) map, or the fixed one."""
+        if self.map_fixed:
+            return np.asarray(global_from_vehicle @ np.linalg.inv(self.vehicle_matrix()))
         return self._move_pose(global_from_vehicle, mirrored_axis=1)
 
     def _move_pose(self, pose: Array, mirrored_axis: int) -> Array:
@@ -111,4 +137,5 @@ def draw_world_transform(rng: np.random.Generator, augmentation: Augmentation) -
         rotation_rad=float(turn * augmentation.rotation_rad),
         scale=float(scale),
         mirror=bool(coin < augmentation.mirror_probability),
+        map_fixed=augmentation.each_frame,
     )

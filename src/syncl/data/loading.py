@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from syncl.data.nuscenes.dataset import ClipDataset
+from syncl.data.nuscenes.streams import StreamDataset
+from syncl.data.streams import StreamSampler
 from syncl.errors import SynclError
 from syncl.structures import Annotations, CameraRig, Clip, Frame
 
@@ -132,13 +134,13 @@ class ResumableSampler(Sampler[tuple[int, int]]):
 
 
 def clip_loader(
-    dataset: ClipDataset,
+    dataset: ClipDataset | StreamDataset,
     batch_size: int,
     seed: int,
     workers: int = 0,
     pin_memory: bool = False,
     *,
-    sampler: ResumableSampler | None = None,
+    sampler: ResumableSampler | StreamSampler | None = None,
     prefetch: int = 2,
 ) -> DataLoader[Clip]:
     """Batches of clips in a reproducible order; the last, smaller batch of a finite sampler is dropped.
@@ -156,7 +158,7 @@ def clip_loader(
     Raises:
         SynclError: an epoch is smaller than one batch.
     """
-    if len(dataset) < batch_size:
+    if len(dataset) < batch_size and not isinstance(sampler, StreamSampler):
         raise SynclError(
             f"{len(dataset)} clips do not fill a batch of {batch_size}; use more scenes or a smaller batch"
         )

@@ -194,8 +194,15 @@ def check_calibration(frame: Frame) -> Tensor:
     """The frame's `image_from_vehicle`, after making sure that it can be used.
 
     Raises:
-        SynclError: if an entry is not finite or a projection is singular, naming camera and sample.
+        SynclError: if images and calibration are of different cameras, an entry is not finite or a projection
+            is singular, naming camera and sample.
     """
+    cameras = frame.images.shape[1]
+    if not cameras == len(frame.rig.names) == frame.rig.image_from_camera.shape[1]:
+        raise SynclError(
+            f"sample {frame.samples[0]}: images of {cameras} cameras, calibration of "
+            f"{frame.rig.image_from_camera.shape[1]} ({', '.join(frame.rig.names)})"
+        )
     projections = frame.rig.image_from_vehicle
     if projections.is_meta:
         return projections  # Cost is being counted without values.

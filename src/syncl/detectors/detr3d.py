@@ -161,9 +161,9 @@ class Detr3d(Detector):
         """What turns a layer's states into a box code, its centre as an offset in logit space."""
         return mlp(self.dim, self.dim, self.dim, CODE_SIZE)
 
-    def _units(self, references: Tensor) -> Tensor:
-        """References in metres as the unit coordinates the first layer starts from."""
-        return self.point_range.normalise(references)
+    def _start(self, references: Tensor) -> tuple[Tensor, Tensor]:
+        """The references the first layer starts from, in metres and in unit coordinates."""
+        return references, self.point_range.normalise(references)
 
     def _initialise(self) -> None:
         nn.init.xavier_uniform_(self.reference_points.weight)
@@ -221,14 +221,14 @@ class Detr3d(Detector):
             raise TypeError(f"Detr3d.decode takes Detr3dFeatures, got {type(features).__name__}")
         x = repeat_groups(queries.embeddings, groups)
         positions = repeat_groups(queries.positions, groups)
-        units = [self._units(queries.references)] * len(groups)
+        start, unit = self._start(queries.references)
+        references, units = [start] * len(groups), [unit] * len(groups)
         sizes = [queries.log_sizes] * len(groups)
         valid = queries.valid if queries.count > queries.object_count else None
         outputs: list[list[tuple[Tensor, ...]]] = [[] for _ in groups]
         for layer, cross, classify, regress in zip(
             self.layers, self.cross_attentions, self.class_branches, self.box_branches
         ):
-            references = [self.point_range.to_metres(unit) for unit in units]
             sampled = self._sample(references, features)
             reference_logits = [inverse_sigmoid(unit) for unit in units]
             x = layer(
@@ -249,6 +249,7 @@ class Detr3d(Detector):
                 code, sizes[group] = accumulate_sizes(code, sizes[group], first=not outputs[group])
                 outputs[group].append((logits, code, state, references[group]))
                 units[group] = refined.detach()
+                references[group] = self.point_range.to_metres(units[group])
         return tuple(_predictions(layers, queries) for layers in outputs)
 
     def _sample(self, references: list[Tensor], features: Detr3dFeatures) -> list[tuple[Tensor, Tensor]]:

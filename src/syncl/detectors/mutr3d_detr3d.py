@@ -70,9 +70,10 @@ class Mutr3dDetr3d(Detr3d):
     def _box_branch(self) -> nn.Module:
         return SplitBranch(self.dim)
 
-    def _units(self, references: Tensor) -> Tensor:
+    def _start(self, references: Tensor) -> tuple[Tensor, Tensor]:
         # The original keeps references as logits, which saturate.
-        return inverse_sigmoid(self.point_range.normalise(references)).sigmoid()
+        unit = inverse_sigmoid(self.point_range.normalise(references)).sigmoid()
+        return self.point_range.to_metres(unit), unit
 
     def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> Detr3dFeatures:
         """DETR3D's feature levels with the embeddings of place, level and camera added."""

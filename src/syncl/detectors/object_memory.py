@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from syncl.detectors.base import DetectorMemory
-from syncl.geometry.transforms import invert_rigid, transform_points
+from syncl.geometry.transforms import invert_similarity, transform_points
 from syncl.structures import Frame
 from syncl.structures.tensors import TensorStructure
 
@@ -98,7 +98,7 @@ class ObjectMemory(DetectorMemory):
 
     def recalled(self, frame: Frame) -> RecalledObjects:
         """The (entered) memory in the vehicle frame of `frame`."""
-        now_from_global = invert_rigid(frame.global_from_vehicle)
+        now_from_global = invert_similarity(frame.global_from_vehicle)
         now_from_then = now_from_global[:, None] @ self.global_from_vehicle
         age_s = frame.timestamp_s[:, None] - self.timestamps_s
         dtype = self.embeddings.dtype

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from syncl.detectors.base import DetectorMemory
 from syncl.errors import SynclError
-from syncl.geometry.transforms import invert_rigid
+from syncl.geometry.transforms import invert_similarity
 from syncl.structures import Frame
 from syncl.structures.tensors import TensorStructure
 
@@ -111,7 +111,8 @@ class PastFrames(DetectorMemory):
         stream = torch.arange(len(nearest), device=nearest.device)
         exists = memory.valid.any(1)
         past = memory.views.map(lambda tensor: tensor[stream, nearest])
-        past_from_now = invert_rigid(memory.global_from_vehicle[stream, nearest]) @ frame.global_from_vehicle
+        past_from_global = invert_similarity(memory.global_from_vehicle[stream, nearest])
+        past_from_now = past_from_global @ frame.global_from_vehicle
         past = replace(past, image_from_vehicle=past.image_from_vehicle @ past_from_now[:, None])
 
         def chosen(old: Tensor, new: Tensor) -> Tensor:

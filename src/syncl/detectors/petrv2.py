@@ -103,6 +103,7 @@ class Petrv2(Petr):
         Raises:
             SynclError: if the calibration cannot be used, or cameras or image size change within a scene.
         """
+        frame = self.image_encoder.pad(frame)
         projections = check_calibration(frame)
         levels = self.image_encoder(frame)
         cell_valid = self._valid_cells(frame, levels[0].shape[-2:])

@@ -192,6 +192,8 @@ class StreamPetr(Detector):
 
     def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> StreamPetrFeatures:
         """Tokens of all cameras, and the memory brought to the frame's place and time."""
+        # As in the original, tokens of the padding are attended.
+        frame = self.image_encoder.pad(frame)
         projections = check_calibration(frame)
         levels = self.image_encoder(frame)
         keys, values = self.tokens(levels[0], projections, frame)

@@ -1,6 +1,5 @@
 """Projection of points into images."""
 
-import torch
 from torch import Tensor
 
 # Points nearer to the image plane than this are treated as behind the camera (DETR3D's value, metres).
@@ -18,9 +17,11 @@ def project_points(image_from_vehicle: Tensor, points: Tensor) -> tuple[Tensor, 
         Pixels [..., C, N, 2] (u, v) and depths [..., C, N] in metres along each optical axis. Pixels of
         points at or behind the image plane (depth <= 1e-5) are finite but meaningless.
     """
-    ones = torch.ones_like(points[..., :1])
-    homogeneous = torch.cat([points, ones], dim=-1).unsqueeze(-3)
-    projected = homogeneous @ image_from_vehicle.transpose(-1, -2)
+    x, y, z = points.unsqueeze(-3).unsqueeze(-2).unbind(-1)
+    columns = image_from_vehicle[..., None, :3, :].unbind(-1)
+    # Summed in this order, as the originals' small matrix products are: another order moves the pixels of
+    # points near a camera's plane, which alone differed from DETR3D's own outputs by up to 9e-5 (60 seeds).
+    projected = columns[0] * x + columns[1] * y + columns[2] * z + columns[3]
     depth = projected[..., 2]
     pixels = projected[..., :2] / depth.clamp(min=MIN_DEPTH_M)[..., None]
     return pixels, depth

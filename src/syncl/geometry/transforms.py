@@ -12,6 +12,18 @@ def invert_rigid(matrix: Tensor) -> Tensor:
     return torch.cat([upper, matrix[..., 3:, :]], dim=-2)
 
 
+def invert_similarity(matrix: Tensor) -> Tensor:
+    """Inverse of transforms [..., 4, 4] that are rigid but for one factor of all lengths.
+
+    Poses of frames that training has scaled are such transforms.
+    """
+    linear = matrix[..., :3, :3]
+    rotation = linear.transpose(-1, -2) / linear[..., :1, :].square().sum(-1, keepdim=True)
+    translation = -(rotation @ matrix[..., :3, 3:])
+    upper = torch.cat([rotation, translation], dim=-1)
+    return torch.cat([upper, matrix[..., 3:, :]], dim=-2)
+
+
 def transform_points(destination_from_source: Tensor, points: Tensor) -> Tensor:
     """Move points [..., N, 3] by transforms [..., 4, 4]; the points' dtype is kept.
 

@@ -15,10 +15,11 @@ from syncl.training.losses import LossConfig
 from syncl.training.strategies import BaselineConfig
 from syncl.training.syncl.config import SynclConfig
 
-# Images keep their size, and nothing is mirrored or turned.
+# Images keep their size, and nothing is mirrored or turned; DETR3D changes colours, MUTR3D nothing.
 _UNCHANGED = Augmentation(resize_range=(1.0, 1.0))
 # MUTR3D also counts the tracks whose object is gone where it normalises the class loss.
 _LOSS = LossConfig(count_vanished=True)
+_COLOURS = Augmentation(resize_range=(1.0, 1.0), photometric=True)
 _BACKBONE = "FCOS3D's image backbone (convert --from backbone)"
 
 
@@ -32,10 +33,10 @@ def _model(detector: Detr3dConfig) -> ModelConfig:
     return ModelConfig(published_input(900, 1600), detector, SingleFrameConfig())
 
 
-def _training(clip_length: int) -> TrainingConfig:
+def _training(clip_length: int, augmentation: Augmentation = _UNCHANGED) -> TrainingConfig:
     return TrainingConfig(
         steps=steps(24),
-        data=DataConfig(clip_length=clip_length, batch_size=1, workers=4, augmentation=_UNCHANGED),
+        data=DataConfig(clip_length=clip_length, batch_size=1, workers=4, augmentation=augmentation),
         optimiser=published_optimiser(),
         checkpoint_every=2000,
         log_every=50,
@@ -48,7 +49,7 @@ def detr3d_r101_900x1600() -> Recipe:
         "detr3d_r101_900x1600",
         "DETR3D, ResNet-101 with deformable convolution, single frames",
         _model(Detr3dConfig(r101_dcn(), DETECTION_CLASSES)),
-        _training(clip_length=1),
+        _training(1, _COLOURS),
         starts_from=_BACKBONE,
         paper=PaperResult("DETR3D", nds=42.2, map=34.7),
     )
@@ -62,6 +63,7 @@ def detr3d_r101_900x1600_q300() -> Recipe:
         name="detr3d_r101_900x1600_q300",
         summary="the detector of MUTR3D, ResNet-101, 300 queries, seven classes, single frames",
         model=_model(Mutr3dDetr3dConfig(_mutr3d_encoder(), TRACKING_CLASSES)),
+        training=_training(clip_length=1),
         paper=None,
     )
 

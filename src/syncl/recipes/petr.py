@@ -9,17 +9,20 @@ from dataclasses import replace
 from syncl.classes import DETECTION_CLASSES
 from syncl.data.augmentation import Augmentation
 from syncl.detectors import PetrConfig
-from syncl.recipes.recipe import Recipe
+from syncl.recipes.recipe import PaperResult, Recipe
 from syncl.recipes.settings import TRACKED_FIRST, published_input, published_optimiser, steps, v2_99
 from syncl.trackers import Mutr3dConfig, SingleFrameConfig
 from syncl.trackers.model import ModelConfig
 from syncl.training.config import DataConfig, TrainingConfig
+from syncl.training.losses import LossConfig
+from syncl.training.strategies import BaselineConfig
 from syncl.training.syncl.config import SynclConfig
 
 # PETR turns and scales the world; PF-Track's detectors only mirror images, its trackers not even that.
 _PETR = Augmentation(flip_probability=0.5, rotation_rad=0.3925, scale_range=(0.95, 1.05))
 _SINGLE_FRAME = Augmentation(flip_probability=0.5)
 _CLIP = Augmentation()
+_LOSS = LossConfig(own_class_count=True)
 _BACKBONE = "FCOS3D's VoVNet-99 (convert --from backbone)"
 # PF-Track's f1 configurations: 12 epochs at 320 x 800, 24 at 640 x 1600; trackers likewise.
 _EPOCHS = {320: 12, 640: 24}
@@ -30,12 +33,13 @@ def _training(epochs: int, clip_length: int, augmentation: Augmentation) -> Trai
         steps=steps(epochs),
         data=DataConfig(clip_length=clip_length, batch_size=1, workers=4, augmentation=augmentation),
         optimiser=published_optimiser(),
+        strategy=BaselineConfig(loss=_LOSS),
         checkpoint_every=2000,
         log_every=50,
     )
 
 
-def _petr(height: int, width: int) -> Recipe:
+def _petr(height: int, width: int, paper: PaperResult) -> Recipe:
     return Recipe(
         f"petr_v99_{height}x{width}",
         "PETR, VoVNet-99, single frames",
@@ -44,6 +48,7 @@ def _petr(height: int, width: int) -> Recipe:
         ),
         _training(24, 1, _PETR),
         starts_from=_BACKBONE,
+        paper=paper,
     )
 
 
@@ -77,18 +82,18 @@ def _mutr3d(height: int, width: int, with_syncl: bool) -> Recipe:
         recipe,
         name=f"{recipe.name}_syncl",
         summary=f"{recipe.summary}, trained with SynCL",
-        training=replace(training, strategy=SynclConfig()),
+        training=replace(training, strategy=SynclConfig(loss=_LOSS)),
     )
 
 
 def petr_v99_320x800() -> Recipe:
     """PETR as published, at 320 x 800."""
-    return _petr(320, 800)
+    return _petr(320, 800, PaperResult("PETR", nds=42.6, map=37.8))
 
 
 def petr_v99_640x1600() -> Recipe:
     """PETR as published, at 640 x 1600."""
-    return _petr(640, 1600)
+    return _petr(640, 1600, PaperResult("PETR", nds=45.5, map=40.4))
 
 
 def petr_v99_320x800_q500() -> Recipe:

@@ -9,6 +9,8 @@ from syncl.recipes.recipe import Recipe
 _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     synthetic.detr3d_synthetic,
     synthetic.petr_synthetic,
+    synthetic.petrv2_synthetic,
+    synthetic.streampetr_synthetic,
     synthetic.mutr3d_detr3d_synthetic,
     synthetic.mutr3d_detr3d_synthetic_syncl,
     synthetic.mutr3d_petr_synthetic,
@@ -29,6 +31,7 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     petrv2.petrv2_v99_640x1600,
     streampetr.streampetr_r50_256x704,
     streampetr.streampetr_r50_256x704_q428,
+    streampetr.streampetr_r50_256x704_window,
     streampetr.streampetr_v99_320x800,
     streampetr.streampetr_v99_640x1600,
     streampetr.mutr3d_streampetr_v99_320x800,

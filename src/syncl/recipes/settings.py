@@ -16,9 +16,11 @@ _TRAIN_SAMPLES = 28130
 _PROCESSES = 8
 
 
-def steps(epochs: int) -> int:
-    """Optimiser steps of so many epochs over nuScenes' training split on eight GPUs, one clip each."""
-    return epochs * (_TRAIN_SAMPLES // _PROCESSES)
+def steps(epochs: int, batch_size: int = 1) -> int:
+    """Optimiser steps of so many epochs over nuScenes' training split on eight GPUs, `batch_size` clips on
+    each.
+    """
+    return epochs * (_TRAIN_SAMPLES // (_PROCESSES * batch_size))
 
 
 def published_input(height: int, width: int) -> InputConfig:
@@ -27,8 +29,11 @@ def published_input(height: int, width: int) -> InputConfig:
 
 
 def published_optimiser() -> OptimiserConfig:
-    """AdamW 2e-4, backbone a tenth of it, cosine to a thousandth, 500 steps of warm-up, clipping at 35."""
-    return OptimiserConfig()
+    """AdamW 2e-4, backbone a tenth of it, cosine to a thousandth, 500 steps of warm-up, clipping at 35.
+
+    Unlike in the small recipes, weights of norms and biases decay as all others do.
+    """
+    return OptimiserConfig(decay_all=True)
 
 
 def r101_dcn() -> ImageEncoderConfig:

@@ -22,6 +22,7 @@ from syncl.recipes.recipe import Recipe
 from syncl.trackers import Mutr3dConfig, SingleFrameConfig, TrackerConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.training.config import DataConfig, OptimiserConfig, StrategyConfig, TrainingConfig
+from syncl.training.denoising import DenoisingConfig
 from syncl.training.losses import LossConfig
 from syncl.training.strategies import BaselineConfig
 from syncl.training.syncl.config import SynclConfig
@@ -186,6 +187,44 @@ def petr_synthetic() -> Recipe:
         "PETR, small, single frames of the synthetic world",
         _model(small_petr(), SingleFrameConfig()),
         _detector_training(15000),
+        starts_from="detr3d_synthetic (backbone, neck and image head)",
+    )
+
+
+def petrv2_synthetic() -> Recipe:
+    """PETRv2, small, on pairs of frames; start it from `detr3d_synthetic`."""
+    base = _detector_training(15000)
+    return Recipe(
+        "petrv2_synthetic",
+        "PETRv2, small, pairs of frames of the synthetic world",
+        _model(small_petrv2(), SingleFrameConfig()),
+        replace(
+            base,
+            data=replace(base.data, clip_length=2, sampling="pairs"),
+            strategy=BaselineConfig(loss=TRACKER_LOSS),
+            unroll=UnrollConfig(context_frames=1, context_gradients=True),
+        ),
+        starts_from="detr3d_synthetic (backbone, neck and image head)",
+    )
+
+
+def streampetr_synthetic() -> Recipe:
+    """StreamPETR, small, streaming; start it from `detr3d_synthetic`."""
+    base = _detector_training(15000)
+    return Recipe(
+        "streampetr_synthetic",
+        "StreamPETR, small, streams of the synthetic world",
+        _model(small_streampetr(), SingleFrameConfig()),
+        replace(
+            base,
+            data=replace(
+                base.data,
+                sampling="streams",
+                augmentation=replace(AUGMENTATION, mirror_probability=0.0, each_frame=True),
+            ),
+            strategy=BaselineConfig(loss=TRACKER_LOSS),
+            unroll=UnrollConfig(denoising=DenoisingConfig(groups=3)),
+        ),
         starts_from="detr3d_synthetic (backbone, neck and image head)",
     )
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from syncl.detectors.base import Detector, DetectorMemory, Features
 from syncl.errors import SynclError
-from syncl.geometry.transforms import invert_rigid, transform_points
+from syncl.geometry.transforms import invert_similarity, transform_points
 from syncl.structures import Frame, Objects, Predictions, Queries
 from syncl.structures.tensors import TensorStructure
 
@@ -131,7 +131,7 @@ class Tracker(nn.Module, ABC):
         moved = state.references
         step = state.velocities * elapsed_s.to(moved.dtype)[:, None, None]
         moved = torch.cat([moved[..., :2] + step, moved[..., 2:]], dim=-1)
-        now_from_before = invert_rigid(frame.global_from_vehicle) @ state.global_from_vehicle
+        now_from_before = invert_similarity(frame.global_from_vehicle) @ state.global_from_vehicle
         references = transform_points(now_from_before, moved)
         memory = state.detector_memory
         return replace(

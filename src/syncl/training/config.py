@@ -16,11 +16,21 @@ class DataConfig:
     """How training samples are drawn.
 
     Attributes:
-        clip_length: T consecutive frames a clip; 1 = single-frame detection.
+        clip_length: T frames a clip; 1 = single-frame detection.
         batch_size: clips a step and process.
         workers: data loading processes; 0 loads in the training process.
         augmentation: of images and world, one draw a clip; None = test-time images.
         min_points: annotations with fewer lidar and radar points are not ground truth.
+        sampling: what a clip is.
+            `clips`: frames in a row, of one scene.
+            `windows`: StreamPETR's sliding window: every frame, behind clip_length - 1 of the frames before.
+            `pairs`: PETRv2's: every frame, behind one of the frames before (clip_length 2).
+            `streams`: StreamPETR's streaming: single frames (clip_length 1); each row of a batch walks
+            through a part of a scene in time order, and what is remembered lasts from step to step.
+        spare_frames: windows: how many of the frames before are left out at random.
+        pair_gap: pairs: fewest and most key frames between the two. The originals draw among camera images
+            0.25 to 2.25 s old; of key frames, two a second, that is 1 to 4.
+        scene_parts: streams: into how many parts a scene is cut.
     """
 
     clip_length: int = 3
@@ -28,6 +38,10 @@ class DataConfig:
     workers: int = 0
     augmentation: Augmentation | None = None
     min_points: int = 1
+    sampling: Literal["clips", "windows", "pairs", "streams"] = "clips"
+    spare_frames: int = 1
+    pair_gap: tuple[int, int] = (1, 4)
+    scene_parts: int = 2
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,7 @@ class OptimiserConfig:
         learning_rate: peak.
         backbone_scale: the image backbone's learning rate relative to it.
         weight_decay: of all parameters with more than one dimension.
+        decay_all: weight decay of biases and norms too, as the originals have it.
         warmup_steps: steps of linear warm-up.
         warmup_start: where it starts, relative to the peak.
         final_scale: where the cosine ends, relative to the peak.
@@ -47,6 +62,7 @@ class OptimiserConfig:
     learning_rate: float = 2e-4
     backbone_scale: float = 0.1
     weight_decay: float = 0.01
+    decay_all: bool = False
     warmup_steps: int = 500
     warmup_start: float = 1 / 3
     final_scale: float = 1e-3

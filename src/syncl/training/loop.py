@@ -11,11 +11,13 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.data_loader import prepare_data_loader
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from syncl.data.loading import ResumableSampler, clip_loader, readable_errors
 from syncl.data.nuscenes.dataset import ClipDataset
+from syncl.data.nuscenes.streams import StreamDataset
+from syncl.data.streams import StreamSampler
 from syncl.errors import SynclError
 from syncl.files import atomic_write
 from syncl.structures import Clip
@@ -25,6 +27,7 @@ from syncl.training.config import TrainingConfig
 from syncl.training.journal import Journal
 from syncl.training.losses import mean_over_processes
 from syncl.training.optimiser import WeightAverage, build_optimiser, learning_rate_factor
+from syncl.training.streaming import CarriedState, StreamTraining
 from syncl.training.unroll import ClipTraining
 
 Validate = Callable[[Tracker], dict[str, float]]
@@ -76,7 +79,7 @@ def has_bfloat16() -> bool:
 def run_training(
     accelerator: Accelerator,
     tracker: Tracker,
-    dataset: ClipDataset,
+    dataset: ClipDataset | StreamDataset,
     config: TrainingConfig,
     run: Path,
     *,
@@ -89,7 +92,7 @@ def run_training(
     Args:
         accelerator: from `make_accelerator`.
         tracker: with its starting weights.
-        dataset: of clips of the configured length.
+        dataset: of clips as configured.
         config: the run's settings.
         run: its folder; checkpoints and logs go there.
         resume: go on from the latest checkpoint there.
@@ -103,13 +106,19 @@ def run_training(
     set_seed(config.seed)
     strategy = config.strategy.build(tracker.detector.dim)
     module = ClipTraining(tracker, strategy, config.unroll)
-    optimiser = build_optimiser(module, config.optimiser)
+    streaming = isinstance(dataset, StreamDataset)
+    carried = CarriedState(tracker, config.data.batch_size) if streaming else None
+    trained: nn.Module = module if carried is None else StreamTraining(module)
+    optimiser = build_optimiser(trained, config.optimiser)
     schedule = LambdaLR(optimiser, learning_rate_factor(config.optimiser, config.steps))
-    wrapped, optimiser = accelerator.prepare(module, optimiser)
+    wrapped, optimiser = accelerator.prepare(trained, optimiser)
     average = WeightAverage(tracker, config.ema) if config.ema > 0 else None
     accelerator.register_for_checkpointing(schedule)
     if average is not None:
         accelerator.register_for_checkpointing(average)
+    if carried is not None:
+        carried.to(accelerator.device)
+        accelerator.register_for_checkpointing(carried)
     step = resume_checkpoint(accelerator, run) if resume else 0
 
     def result_weights() -> dict[str, Tensor]:
@@ -124,7 +133,11 @@ def run_training(
             waiting = time.perf_counter()
             clip = next(batches)
             journal.waited_for_data(time.perf_counter() - waiting)
-            values: dict[str, Tensor] = wrapped(clip)
+            values: dict[str, Tensor]
+            if carried is None:
+                values = wrapped(clip)
+            else:
+                values, carried.state = wrapped(clip, carried.state)
             check_finite(values, clip, run, step)
             accelerator.backward(values["total"])
             norm = accelerator.clip_grad_norm_(wrapped.parameters(), config.optimiser.clip_norm)
@@ -153,7 +166,7 @@ def run_training(
             due = config.validate_every and (step % config.validate_every == 0 or step == config.steps)
             if validate is not None and due and accelerator.is_main_process:
                 figures = validate_weights(tracker, result_weights(), validate)
-                module.train()
+                trained.train()
                 journal.write(step, "validation", figures)
                 shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
                 journal.say(f"step {step}  validation  {shown}")
@@ -165,7 +178,7 @@ def run_training(
 
 
 def clips(
-    accelerator: Accelerator, dataset: ClipDataset, config: TrainingConfig, step: int
+    accelerator: Accelerator, dataset: ClipDataset | StreamDataset, config: TrainingConfig, step: int
 ) -> Iterator[Clip]:
     """Endless batches from the given step on; the order depends on seed and step only.
 
@@ -173,14 +186,19 @@ def clips(
         SynclError: if the dataset holds fewer clips than one step needs.
     """
     size = config.data.batch_size
-    position = step * size * accelerator.num_processes
+    together = size * accelerator.num_processes
+    sampler: ResumableSampler | StreamSampler
+    if isinstance(dataset, StreamDataset):
+        sampler = StreamSampler(dataset.parts, together, config.seed, step)
+    else:
+        sampler = ResumableSampler.from_position(len(dataset), config.seed, step * together)
     loader = clip_loader(
         dataset,
         size,
         config.seed,
         workers=config.data.workers,
         pin_memory=accelerator.device.type == "cuda",
-        sampler=ResumableSampler.from_position(len(dataset), config.seed, position),
+        sampler=sampler,
     )
     prepared = prepare_data_loader(
         loader,

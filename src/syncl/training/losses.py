@@ -26,6 +26,8 @@ class LossConfig:
         code_weights: weight of each of the ten box code numbers.
         count_vanished: whether tracks whose object is gone count in the normaliser of the classification
             loss, as in MUTR3D.
+        own_class_count: whether each process divides its class loss by its own number, as PETR and StreamPETR
+            do, and not by the processes' mean as DETR3D does.
     """
 
     classification: float = 2.0
@@ -34,6 +36,7 @@ class LossConfig:
     gamma: float = 2.0
     code_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2, 0.2)
     count_vanished: bool = False
+    own_class_count: bool = False
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
@@ -59,13 +62,14 @@ def set_losses(
 ) -> dict[str, Tensor]:
     """`class` and `box` loss of a group, summed over its layers.
 
-    Each layer is normalised by its number of positives (and perhaps of vanished tracks, see `LossConfig`)
-    over all streams and processes, at least one. Rows whose target is not finite are left out of the box
-    loss.
+    Each layer is normalised by its number of positives (for classes perhaps with vanished tracks) over all
+    streams, at least one, in the mean over processes; `LossConfig` says what may differ. Rows whose target is
+    not finite have no box loss.
     """
     targets = assignment.targets
     positive = targets >= 0
-    count = mean_over_processes(positive.sum((1, 2)).to(predictions.codes.dtype)).clamp(min=1)
+    own_count = positive.sum((1, 2)).to(predictions.codes.dtype)
+    count = mean_over_processes(own_count).clamp(min=1)
 
     wanted = torch.zeros_like(predictions.logits)
     if annotations.labels.shape[1]:
@@ -75,12 +79,13 @@ def set_losses(
         wanted.scatter_(-1, labels.clamp(min=0)[..., None], positive[..., None].to(wanted.dtype))
     focal = sigmoid_focal_loss(predictions.logits.float(), wanted.float(), config.alpha, config.gamma)
     focal = (focal.sum(-1) * assignment.supervised).sum((1, 2))
-    classified = count
+    classified = own_count
     if config.count_vanished and assignment.vanished is not None:
-        # MUTR3D divides by zero where nothing is matched and nothing vanished; the floor of one stays here.
-        rows = positive.sum((1, 2)) + assignment.vanished.sum()
-        classified = mean_over_processes(rows.to(count.dtype)).clamp(min=1)
-    losses = {"class": config.classification * (focal / classified).sum()}
+        classified = own_count + assignment.vanished.sum()
+    if not config.own_class_count:
+        classified = mean_over_processes(classified)
+    # MUTR3D divides by zero where nothing is matched and nothing vanished; the floor of one stays here.
+    losses = {"class": config.classification * (focal / classified.clamp(min=1)).sum()}
 
     if annotations.labels.shape[1]:
         code = encode_boxes(annotations.boxes).expand(layers, -1, -1, -1)

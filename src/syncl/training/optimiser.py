@@ -12,11 +12,14 @@ _BACKBONE = "image_encoder.backbone."
 
 
 def build_optimiser(module: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
-    """AdamW over trainable parameters: backbone and others apart, biases and norms without weight decay."""
+    """AdamW over trainable parameters: backbone and others apart; biases and norms without weight decay
+    unless configured.
+    """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((_BACKBONE in name, parameter.dim() > 1), []).append(parameter)
+            decayed = config.decay_all or parameter.dim() > 1
+            groups.setdefault((_BACKBONE in name, decayed), []).append(parameter)
     return torch.optim.AdamW(
         [
             {

@@ -67,13 +67,28 @@ class ClipTraining(nn.Module):
         Raises:
             SynclError: if the clip has no frame behind its context.
         """
+        losses, _ = self.unroll(clip, self.tracker.initial_state(clip.frames[0].batch_size), carry_on=False)
+        return losses
+
+    def unroll(
+        self, clip: Clip, state: TrackState, *, carry_on: bool
+    ) -> tuple[dict[str, Tensor], TrackState]:
+        """Losses of a clip whose streams are in `state`, and the state behind it.
+
+        Args:
+            clip: B streams.
+            state: of the same streams.
+            carry_on: whether the state behind the last frame is wanted; else it is the state at that frame.
+
+        Raises:
+            SynclError: if the clip has no frame behind its context.
+        """
         context = self.config.context_frames
         if clip.length <= context:
             raise SynclError(
                 f"clips of {clip.length} frames have none with losses behind {context} context frames; "
                 "raise training.data.clip_length or lower training.unroll.context_frames"
             )
-        state = self.tracker.initial_state(clip.frames[0].batch_size)
         for frame in clip.frames[:context]:
             state = self._remember_only(state, frame)
         sums: dict[str, Tensor] = {}
@@ -89,10 +104,10 @@ class ClipTraining(nn.Module):
             losses = outcome.losses | losses | self._image_losses(features, annotations)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value
-            if index + 1 < len(pairs):
+            if carry_on or index + 1 < len(pairs):
                 state = self.tracker.remember(state, frame, features, predictions[0])
                 state = self.tracker.carry_supervised(state, queries, predictions[0], outcome.identities)
-        return sums | {"total": torch.stack(list(sums.values())).sum()}
+        return sums | {"total": torch.stack(list(sums.values())).sum()}, state
 
     def _remember_only(self, state: TrackState, frame: Frame) -> TrackState:
         """The state after a frame that only the detector's memory takes notice of."""

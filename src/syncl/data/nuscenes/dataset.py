@@ -2,32 +2,40 @@
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from syncl.data.augmentation import Augmentation, WorldTransform, draw_world_transform
-from syncl.data.images import ImageTransform, draw_transform
+from syncl.data.images import ImageTransform, RGBImage, draw_transform
+from syncl.data.nuscenes.choices import ClipChoice, ConsecutiveFrames
 from syncl.data.nuscenes.frames import (
     AnnotationOptions,
     ImageOptions,
+    Recolour,
     TransformOf,
     build_annotations,
     build_frame,
 )
 from syncl.data.nuscenes.index import NuScenesIndex
+from syncl.data.photometric import distort_colours
 from syncl.errors import SynclError
 from syncl.structures import Annotations, Clip, Frame
 
 ClipKey = int | tuple[int, int]
 """A clip number, or (epoch, clip number): the epoch decides the augmentation."""
 
+# Kinds of random numbers that have generators of their own.
+_CHOICE, _COLOURS = 1, 2
+
 
 class ClipDataset(Dataset[Clip]):
-    """Clips of T consecutive key frames that never leave their scene, B = 1.
+    """Clips of key frames, B = 1.
 
-    A clip's augmentation is drawn once for all its frames and cameras, from (seed, epoch, clip number) alone:
-    the same clip comes out whatever the process, the worker or the order of reading.
+    What is random about a clip is drawn from (seed, epoch, clip number) alone: the same clip comes out
+    whatever the process, the worker or the order of reading. One draw of the augmentation serves all cameras,
+    and all frames of the clip unless it says otherwise.
 
     Args:
         index: where to read.
@@ -36,9 +44,9 @@ class ClipDataset(Dataset[Clip]):
         images: size, cameras and decoding.
         annotations: classes and filters.
         augmentation: None gives test-time images and the world as it is.
-        repeat_first: also give clips that end at the first T - 1 frames of a scene, filled up by repeating
-            the first frame (PF-Track does).
+        repeat_first: see `ConsecutiveFrames`.
         seed: of the augmentation.
+        choice: which frames make a clip; None takes `clip_length` frames in a row.
 
     Raises:
         SynclError: unknown scenes or cameras, or no scene is long enough.
@@ -55,6 +63,7 @@ class ClipDataset(Dataset[Clip]):
         augmentation: Augmentation | None = None,
         repeat_first: bool = False,
         seed: int = 0,
+        choice: ClipChoice | None = None,
     ) -> None:
         self._index = index
         self._images = images
@@ -63,46 +72,71 @@ class ClipDataset(Dataset[Clip]):
         self._seed = seed
         self._epoch = 0
         self.camera_names = choose_cameras(index, images.cameras)
-        self._clips = _clip_rows(index, tuple(scenes), clip_length, repeat_first)
-        if not len(self._clips):
+        self._choice: ClipChoice = choice or ConsecutiveFrames(
+            index, tuple(scenes), clip_length, repeat_first
+        )
+        if not len(self._choice):
             raise SynclError(
                 f"{index.dataroot / index.version}: none of the chosen scenes has {clip_length} key frames "
                 "in a row; choose more scenes or a shorter clip"
             )
 
     def __len__(self) -> int:
-        return len(self._clips)
+        return len(self._choice)
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch for plain clip numbers; keys of `ResumableSampler` carry theirs."""
+        """The epoch for plain clip numbers; keys of samplers carry theirs."""
         self._epoch = epoch
 
-    def clip_rows(self, number: int) -> tuple[int, ...]:
+    def clip_rows(self, number: int, epoch: int = 0) -> tuple[int, ...]:
         """Sample rows of a clip's frames."""
-        return tuple(int(row) for row in self._clips[number])
+        return self._choice.rows(number, np.random.default_rng([_CHOICE, self._seed, epoch, number]))
 
     def __getitem__(self, key: ClipKey) -> Clip:
         epoch, number = (self._epoch, key) if isinstance(key, int) else key
-        transform_of, world = self._draw(epoch, number)
-        frames: dict[int, Frame] = {}
-        annotations: dict[int, Annotations] = {}
-        rows = self.clip_rows(number)
-        for row in set(rows):
-            sample = self._index.sample(row)
-            frames[row] = build_frame(sample, self.camera_names, self._images, transform_of, world)
-            annotations[row] = build_annotations(sample.annotations, self._annotations, world)
-        return Clip(tuple(frames[row] for row in rows), tuple(annotations[row] for row in rows))
+        rows = self.clip_rows(number, epoch)
+        each = self._augmentation is not None and self._augmentation.each_frame
+        made: dict[tuple[int, int], tuple[Frame, Annotations]] = {}
+        pairs = []
+        for place, row in enumerate(rows):
+            # Frames of a clip share draw 0, and with it a frame that comes twice, unless each has its own.
+            draw = place if each else 0
+            if (row, draw) not in made:
+                made[row, draw] = self._read(row, [self._seed, epoch, number, *([draw] if draw else [])])
+            frame, annotations = made[row, draw]
+            if self._choice.restarts and row in rows[place + 1 :]:
+                frame = replace(frame, scenes=tuple(f"{name}, repeat {place}" for name in frame.scenes))
+            pairs.append((frame, annotations))
+        return Clip(tuple(frame for frame, _ in pairs), tuple(annotations for _, annotations in pairs))
 
-    def _draw(self, epoch: int, number: int) -> tuple[TransformOf | None, WorldTransform | None]:
+    def _read(self, row: int, seed: list[int]) -> tuple[Frame, Annotations]:
+        sample = self._index.sample(row)
+        transform_of, world = self._draw(seed)
+        frame = build_frame(
+            sample, self.camera_names, self._images, transform_of, world, self._recolour(seed, row)
+        )
+        return frame, build_annotations(sample.annotations, self._annotations, world)
+
+    def _recolour(self, seed: list[int], row: int) -> Recolour | None:
+        if self._augmentation is None or not self._augmentation.photometric:
+            return None
+
+        def recolour(camera: int, image: RGBImage) -> RGBImage:
+            # As in the original, colours are the one thing that every image has its own draw of.
+            return distort_colours(image, np.random.default_rng([_COLOURS, *seed, row, camera]))
+
+        return recolour
+
+    def _draw(self, seed: list[int]) -> tuple[TransformOf | None, WorldTransform | None]:
         if self._augmentation is None:
             return None, None
-        rng = np.random.default_rng([self._seed, epoch, number])
+        rng = np.random.default_rng(seed)
         augmentation = self._augmentation
         world = draw_world_transform(rng, augmentation)
         image_seed = int(rng.integers(2**63))
 
         def transform_of(source_size: tuple[int, int]) -> ImageTransform:
-            # A fresh generator from the clip's seed: every image of the clip gets the same draw.
+            # A fresh generator from the draw's seed: every image gets the same.
             same = np.random.default_rng(image_seed)
             size = self._images.size
             return draw_transform(
@@ -179,19 +213,3 @@ def choose_cameras(index: NuScenesIndex, wanted: tuple[str, ...] | None) -> tupl
             f"{index.dataroot / index.version}: {problem}; it has {', '.join(available) or 'none'}"
         )
     return wanted
-
-
-def _clip_rows(
-    index: NuScenesIndex, scenes: tuple[str, ...], length: int, repeat_first: bool
-) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    """Sample rows [clips, T]."""
-    if length < 1:
-        raise SynclError(f"clip length {length}: must be at least 1")
-    offsets = np.arange(-length + 1, 1)
-    clips = [np.zeros((0, length), np.int64)]
-    for scene in scenes:
-        samples = index.scene_samples(scene)
-        first_end = samples.start if repeat_first else samples.start + length - 1
-        ends = np.arange(first_end, samples.stop)
-        clips.append(np.maximum(ends[:, None] + offsets, samples.start))
-    return np.concatenate(clips)

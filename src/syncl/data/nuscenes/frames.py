@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from syncl.classes import DETECTION_CLASSES
 from syncl.data.augmentation import WorldTransform
-from syncl.data.images import ImageTransform, ResizeMethod, load_image, test_transform
+from syncl.data.images import ImageTransform, ResizeMethod, RGBImage, load_image, test_transform
 from syncl.data.nuscenes.samples import CameraImage, Sample, SampleAnnotations
 from syncl.errors import SynclError
 from syncl.structures import Annotations, CameraRig, Frame
@@ -21,6 +21,9 @@ DamagedImages = Literal["fail", "skip"]
 
 TransformOf = Callable[[tuple[int, int]], ImageTransform]
 """From the (height, width) of an image file to its transform."""
+
+Recolour = Callable[[int, RGBImage], RGBImage]
+"""From the number of a camera and its image to the image in other colours."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ def build_frame(
     options: ImageOptions,
     transform_of: TransformOf | None = None,
     world: WorldTransform | None = None,
+    recolour: Recolour | None = None,
 ) -> Frame:
     """Decode a sample's images into a frame of one stream.
 
@@ -80,6 +84,7 @@ def build_frame(
         options: size, resize method, what to do with damaged images.
         transform_of: the image transform for a source size; the test-time one if None.
         world: augmentation of the vehicle frame.
+        recolour: augmentation of the images' colours.
 
     Raises:
         SynclError: an image is missing or damaged and `options.damaged` is "fail".
@@ -103,7 +108,8 @@ def build_frame(
         extrinsics[number] = camera.camera_from_vehicle
         image = _load(camera, transform, options)
         if image is not None:
-            images[number], valid[number] = image, True
+            images[number] = image if recolour is None else recolour(number, image)
+            valid[number] = True
     intrinsics, extrinsics = world.move_rig(intrinsics, extrinsics)
     # Copied into the network's layout at once: a strided tensor would cost every later operation.
     planar = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
@@ -128,8 +134,8 @@ def _load(camera: CameraImage, transform: ImageTransform, options: ImageOptions)
         image = load_image(camera.path, transform, options.resize, (camera.height, camera.width))
     except SynclError as error:
         if options.damaged == "fail":
-            raise
-        warnings.warn(f"{error} (camera left out of this frame)", stacklevel=2)
+            raise SynclError(f"{camera.channel}: {error}") from error
+        warnings.warn(f"{camera.channel}: {error} (camera left out of this frame)", stacklevel=2)
         return None
     return image
 

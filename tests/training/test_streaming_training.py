@@ -1,0 +1,210 @@
+"""Streaming, windows and pairs: what is remembered from step to step, and going on to the last bit."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.multiprocessing import start_processes
+
+from syncl.commands.training_run import resolve_recipe, train_recipe, training_clips
+from syncl.data.loading import collate_clips
+from syncl.data.nuscenes.index import open_nuscenes
+from syncl.data.nuscenes.streams import StreamDataset
+from syncl.data.synthetic.config import WorldConfig
+from syncl.data.synthetic.generation import generate_world
+from syncl.errors import SynclError
+from syncl.recipes.synthetic import small_petrv2, small_streampetr
+from syncl.structures import Annotations, Predictions
+from syncl.trackers import SingleFrameConfig
+from syncl.training import losses as losses_module
+from syncl.training.assignment import Assignment
+from syncl.training.config import OptimiserConfig
+from syncl.training.losses import LossConfig, set_losses
+from syncl.training.optimiser import build_optimiser
+from syncl.training.strategies import BaselineConfig
+from syncl.training.streaming import CarriedState, StreamTraining
+from syncl.training.unroll import ClipTraining, UnrollConfig
+
+TINY = ("model.input.image_size=[64,96]", "training.log_every=1", "training.optimiser.warmup_steps=0")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("streams") / "data"
+    generate_world(root, WorldConfig(2, 1, keyframes=5, width=96, height=64, seed=3), workers=1)
+    return root
+
+
+def run(world: Path, output: Path, recipe: str, steps: int, *changes: str, **options):
+    every = f"training.checkpoint_every={max(steps // 2, 1)}"
+    changes = (*TINY, f"training.steps={steps}", every, *changes)
+    return train_recipe(recipe, data=world, output=output, changes=changes, **options)
+
+
+def stopped_half_way(world: Path, output: Path, recipe: str, steps: int, *changes: str) -> None:
+    run(world, output, recipe, steps, *changes)
+    # As if killed right after the checkpoint in the middle.
+    (output / "checkpoints" / f"step_{steps:08d}").rename(output.parent / f"gone_{recipe}")
+    (output / "model.safetensors").unlink()
+
+
+@pytest.mark.parametrize("recipe", ["streampetr_synthetic", "petrv2_synthetic"])
+def test_resuming_equals_running_through_to_the_last_bit(world, tmp_path, recipe):
+    run(world, tmp_path / "straight", recipe, 4)
+    stopped_half_way(world, tmp_path / "stopped", recipe, 4)
+    run(world, tmp_path / "stopped", recipe, 4, resume=True)
+    straight = load_file(tmp_path / "straight" / "model.safetensors")
+    resumed = load_file(tmp_path / "stopped" / "model.safetensors")
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+
+
+def test_a_run_that_forgot_its_streams_would_show(world, tmp_path, monkeypatch):
+    run(world, tmp_path / "straight", "streampetr_synthetic", 2)
+    stopped_half_way(world, tmp_path / "stopped", "streampetr_synthetic", 2)
+    monkeypatch.setattr(CarriedState, "load_state_dict", lambda self, saved: None)
+    run(world, tmp_path / "stopped", "streampetr_synthetic", 2, resume=True)
+    straight = load_file(tmp_path / "straight" / "model.safetensors")
+    resumed = load_file(tmp_path / "stopped" / "model.safetensors")
+    assert not all(torch.equal(straight[name], resumed[name]) for name in straight)
+
+
+def test_windows_train(world, tmp_path):
+    window = (
+        "training.data.sampling=windows",
+        "training.data.clip_length=4",
+        "training.unroll.context_frames=2",
+    )
+    result = run(world, tmp_path / "run", "streampetr_synthetic", 1, *window, "training.data.batch_size=1")
+    assert result.losses["total"] > 0 and "noised_class" in result.losses
+
+
+def test_a_sampling_with_the_wrong_length_is_refused(world, tmp_path):
+    with pytest.raises(SynclError, match="clip_length=3: must be 1 with sampling 'streams'"):
+        run(world, tmp_path / "run", "streampetr_synthetic", 1, "training.data.clip_length=3")
+
+
+# What is carried
+
+
+def stream_clips(world: Path, numbers: list[list[int]]):
+    recipe = resolve_recipe("streampetr_synthetic", None, False, (*TINY, "training.data.augmentation=null"))
+    index = open_nuscenes(world, "v1.0-mini")
+    scenes = index.split_scenes("mini_train")
+    dataset = training_clips(index, scenes, recipe)
+    assert isinstance(dataset, StreamDataset)
+    return [collate_clips([dataset[0, number] for number in row]) for row in numbers]
+
+
+def module_of(detector=small_streampetr) -> StreamTraining:
+    torch.manual_seed(0)
+    tracker = SingleFrameConfig().build(detector().build())
+    strategy = BaselineConfig().build(tracker.detector.dim)
+    return StreamTraining(ClipTraining(tracker, strategy, UnrollConfig())).eval()
+
+
+def test_memory_is_carried_without_gradient_and_ends_with_the_part(world):
+    # Scenes of five frames, parts of three and two: slot 0 stays in its part, slot 1 goes on with another.
+    first, second = stream_clips(world, [[0, 2], [1, 5]])
+    module = module_of()
+    start = module.clips.tracker.initial_state(2)
+    losses, state = module(first, start)
+    assert losses["total"].requires_grad and not state.detector_memory.embeddings.requires_grad
+    (own,) = state.detector_memory.timestamps_s[0, :1].tolist()
+    assert own == first.frames[0].timestamp_s[0]
+
+    with torch.no_grad():
+        _, carried = module(second, state)
+        _, fresh = module(second, start)
+    memory, anew = carried.detector_memory, fresh.detector_memory
+    assert not torch.allclose(memory.embeddings[0], anew.embeddings[0]), "slot 0 remembers its first frame"
+    torch.testing.assert_close(memory.embeddings[1], anew.embeddings[1], rtol=0, atol=1e-5)
+    assert state.detector_memory.timestamps_s[0, 0] == first.frames[0].timestamp_s[0], "a state is a value"
+
+
+def test_streaming_equals_unrolling_the_scene_frame_by_frame(world):
+    module = module_of()
+    tracker = module.clips.tracker
+    state = tracker.initial_state(1)
+    expected = tracker.initial_state(1)
+    for clip in stream_clips(world, [[0], [1], [2]]):
+        with torch.no_grad():
+            _, state = module(clip, state)
+        _, expected = tracker.step(clip.frames[0], expected)
+    torch.testing.assert_close(
+        state.detector_memory.embeddings, expected.detector_memory.embeddings, rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("detector", [small_streampetr, small_petrv2])
+def test_states_survive_a_checkpoint_file(world, tmp_path, detector):
+    module = module_of(detector)
+    carried = CarriedState(module.clips.tracker, 2)
+    with torch.no_grad():
+        _, carried.state = module(stream_clips(world, [[0, 5]])[0], carried.state)
+    torch.save(carried.state_dict(), tmp_path / "state.pt")
+    other = CarriedState(module.clips.tracker, 2)
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert other.state.scenes == carried.state.scenes
+    tensors, others = [], []
+    carried.state.map(lambda tensor: tensors.append(tensor) or tensor)
+    other.state.map(lambda tensor: others.append(tensor) or tensor)
+    assert len(tensors) == len(others) > 14
+    assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(tensors, others, strict=True))
+    with pytest.raises(ValueError, match="not of 3 streams"):
+        CarriedState(module.clips.tracker, 3).load_state_dict(carried.state_dict())
+    with pytest.raises(ValueError, match="streams of 2 processes cannot go on in 1"):
+        other.load_state_dict({"processes": [None, None]})
+
+
+def _save_and_load(rank: int, folder: Path) -> None:
+    """One of two processes: leaves what it gathered, and checks that it gets its own state back."""
+    torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
+    carried = CarriedState(SingleFrameConfig().build(small_streampetr().build()), 1)
+    own = dataclasses.replace(
+        carried.state, timestamp_s=torch.tensor([10.0 + rank]), scenes=(f"part {rank}",)
+    )
+    carried.state = own
+    saved = carried.state_dict()
+    carried.state = dataclasses.replace(own, timestamp_s=torch.zeros(1), scenes=("",))
+    carried.load_state_dict(saved)
+    assert carried.state.scenes == own.scenes and torch.equal(carried.state.timestamp_s, own.timestamp_s)
+    torch.save(saved, folder / f"saved_{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_a_checkpoint_holds_the_streams_of_all_processes(tmp_path):
+    # Forked, since a new interpreter would not find this module by its name.
+    start_processes(_save_and_load, (tmp_path,), nprocs=2, start_method="fork")
+    for rank in range(2):
+        states = torch.load(tmp_path / f"saved_{rank}.pt", weights_only=True)["processes"]
+        assert [state["scenes"] for state in states] == [("part 0",), ("part 1",)]
+
+
+# Normalisation and decay, as published
+
+
+def test_class_losses_may_count_their_own_process_only(monkeypatch):
+    monkeypatch.setattr(losses_module, "mean_over_processes", lambda value: 4 * value)
+    predictions = Predictions(
+        torch.zeros(1, 1, 3, 2), torch.zeros(1, 1, 3, 10), torch.zeros(1, 1, 3, 4), torch.zeros(1, 1, 3, 3),
+        torch.ones(1, 3, dtype=torch.bool), 3,
+    )  # fmt: skip
+    truth = Annotations(
+        torch.ones(1, 1, 9), torch.zeros(1, 1).long(), torch.zeros(1, 1).long(), torch.ones(1, 1) > 0
+    )
+    assignment = Assignment(torch.tensor([[[0, -1, -1]]]), torch.ones(1, 1, 3, dtype=torch.bool))
+    shared = set_losses(predictions, assignment, truth, LossConfig())
+    own = set_losses(predictions, assignment, truth, LossConfig(own_class_count=True))
+    assert own["class"] == pytest.approx(4 * shared["class"]) and own["box"] == shared["box"]
+
+
+def test_weight_decay_of_norms_and_biases_is_a_choice():
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.LayerNorm(2))
+
+    def decayed(config: OptimiserConfig) -> int:
+        groups = build_optimiser(module, config).param_groups
+        return sum(len(group["params"]) for group in groups if group["weight_decay"] > 0)
+
+    assert decayed(OptimiserConfig()) == 1 and decayed(OptimiserConfig(decay_all=True)) == 4
