@@ -16,6 +16,7 @@ from syncl.data.nuscenes.frames import (
     build_frame,
 )
 from syncl.data.nuscenes.index import NuScenesIndex
+from syncl.data.nuscenes.samples import FutureCentres
 from syncl.errors import SynclError
 from syncl.structures import Annotations, Clip, Frame
 
@@ -90,7 +91,8 @@ class ClipDataset(Dataset[Clip]):
         for row in set(rows):
             sample = self._index.sample(row)
             frames[row] = build_frame(sample, self.camera_names, self._images, transform_of, world)
-            annotations[row] = build_annotations(sample.annotations, self._annotations, world)
+            future = future_centres(self._index, row, self._annotations)
+            annotations[row] = build_annotations(sample.annotations, self._annotations, world, future)
         return Clip(tuple(frames[row] for row in rows), tuple(annotations[row] for row in rows))
 
     def _draw(self, epoch: int, number: int) -> tuple[TransformOf | None, WorldTransform | None]:
@@ -160,7 +162,13 @@ class SceneStream:
     def _read(self, row: int) -> tuple[Frame, Annotations]:
         sample = self._index.sample(row)
         frame = build_frame(sample, self.camera_names, self._images)
-        return frame, build_annotations(sample.annotations, self._annotations)
+        future = future_centres(self._index, row, self._annotations)
+        return frame, build_annotations(sample.annotations, self._annotations, future=future)
+
+
+def future_centres(index: NuScenesIndex, row: int, options: AnnotationOptions) -> FutureCentres | None:
+    """Where a sample's objects go, if the options ask for it."""
+    return index.future_centres(row, options.future_frames) if options.future_frames else None
 
 
 def choose_cameras(index: NuScenesIndex, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
