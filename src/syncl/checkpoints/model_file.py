@@ -25,7 +25,7 @@ from syncl.detectors import (
 from syncl.errors import SynclError
 from syncl.files import atomic_path
 from syncl.layers.normaliser import NormaliserConfig
-from syncl.trackers import Mutr3dConfig, SingleFrameConfig, Tracker
+from syncl.trackers import Mutr3dConfig, PfTrackConfig, SingleFrameConfig, Tracker
 from syncl.trackers.model import InputConfig, ModelConfig
 
 MODEL_TYPES: tuple[type, ...] = (
@@ -44,6 +44,7 @@ MODEL_TYPES: tuple[type, ...] = (
     CpFpnConfig,
     NormaliserConfig,
     Mutr3dConfig,
+    PfTrackConfig,
     SingleFrameConfig,
 )
 

@@ -2,8 +2,17 @@
 
 from syncl.trackers.base import Tracker, TrackState
 from syncl.trackers.mutr3d import Mutr3dConfig
+from syncl.trackers.pf_track import PfTrackConfig
 from syncl.trackers.single_frame import SingleFrame, SingleFrameConfig
 
-TrackerConfig = Mutr3dConfig | SingleFrameConfig
+TrackerConfig = Mutr3dConfig | PfTrackConfig | SingleFrameConfig
 
-__all__ = ["Mutr3dConfig", "SingleFrame", "SingleFrameConfig", "TrackState", "Tracker", "TrackerConfig"]
+__all__ = [
+    "Mutr3dConfig",
+    "PfTrackConfig",
+    "SingleFrame",
+    "SingleFrameConfig",
+    "TrackState",
+    "Tracker",
+    "TrackerConfig",
+]

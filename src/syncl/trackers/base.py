@@ -21,6 +21,7 @@ from syncl.errors import SynclError
 from syncl.geometry.transforms import invert_rigid, transform_points
 from syncl.structures import Frame, Objects, Predictions, Queries
 from syncl.structures.tensors import TensorStructure
+from syncl.trackers.forecasts import Forecasts, Reasoned
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class TrackState(TensorStructure):
         timestamp_s: [B] float64 time of the last frame.
         scenes: B scene names of the last frame; "" before the first.
         detector_memory: what the detector remembers of the same streams; None for detectors without memory.
+        forecasts: what is expected of the tracks; None from trackers that do not forecast.
     """
 
     embeddings: Tensor
@@ -60,6 +62,7 @@ class TrackState(TensorStructure):
     timestamp_s: Tensor
     scenes: tuple[str, ...]
     detector_memory: DetectorMemory | None = None
+    forecasts: Forecasts | None = None
 
     @property
     def count(self) -> int:
@@ -110,7 +113,7 @@ class Tracker(nn.Module, ABC):
         )
 
     def enter(self, state: TrackState, frame: Frame) -> TrackState:
-        """Move the state to a frame: constant velocity, then the change of the vehicle's own frame.
+        """Move the state to a frame: the tracks' own motion, then the change of the vehicle's own frame.
 
         Streams whose scene changed start anew: their tracks end, identities count from 0, and the detector
         forgets them.
@@ -130,11 +133,11 @@ class Tracker(nn.Module, ABC):
                     "otherwise"
                 )
         moved = state.references
-        step = state.velocities * elapsed_s.to(moved.dtype)[:, None, None]
+        step = self.motion(state, elapsed_s.to(moved.dtype))
         moved = torch.cat([moved[..., :2] + step, moved[..., 2:]], dim=-1)
         now_from_before = invert_rigid(frame.global_from_vehicle) @ state.global_from_vehicle
         references = transform_points(now_from_before, moved)
-        memory = state.detector_memory
+        memory, forecasts = state.detector_memory, state.forecasts
         return replace(
             state,
             references=references,
@@ -145,7 +148,17 @@ class Tracker(nn.Module, ABC):
             timestamp_s=frame.timestamp_s,
             scenes=frame.scenes,
             detector_memory=None if memory is None else memory.keep(same),
+            forecasts=None if forecasts is None else forecasts.seen_from(now_from_before, references),
         )
+
+    def motion(self, state: TrackState, elapsed_s: Tensor) -> Tensor:
+        """How far tracks move by themselves until the next frame: [B, N, 2] metres, old vehicle frame.
+
+        Args:
+            state: after the last frame.
+            elapsed_s: [B] seconds since; 0 where a new scene begins.
+        """
+        return state.velocities * elapsed_s[:, None, None]
 
     def queries(self, state: TrackState, features: Features) -> Queries:
         """Object queries followed by the state's track queries."""
@@ -166,8 +179,9 @@ class Tracker(nn.Module, ABC):
         features = self.detector.encode(frame, state.detector_memory)
         queries = self.queries(state, features)
         (predictions,) = self.detector.decode(queries, features)
+        reasoned = self.reason(state, queries, predictions)
         state = self.remember(state, frame, features, predictions)
-        return self.conclude(state, queries, predictions)
+        return self.conclude(state, queries, predictions, reasoned)
 
     def remember(
         self, state: TrackState, frame: Frame, features: Features, predictions: Predictions
@@ -176,15 +190,50 @@ class Tracker(nn.Module, ABC):
         memory = self.detector.remember(state.detector_memory, frame, features, predictions)
         return replace(state, detector_memory=memory)
 
+    def reason(
+        self,
+        state: TrackState,  # noqa: ARG002
+        queries: Queries,  # noqa: ARG002
+        predictions: Predictions,  # noqa: ARG002
+    ) -> Reasoned | None:
+        """What the tracker itself makes of a frame's predictions before its life cycle looks at them.
+
+        Training calls it as well and hands the result to the losses. None from trackers that take predictions
+        as they are.
+
+        Args:
+            state: the state `queries` was made from.
+            queries: of the frame.
+            predictions: of the standard decoder.
+        """
+        return None
+
     @abstractmethod
     def conclude(
-        self, state: TrackState, queries: Queries, predictions: Predictions
+        self,
+        state: TrackState,
+        queries: Queries,
+        predictions: Predictions,
+        reasoned: Reasoned | None = None,
     ) -> tuple[Objects, TrackState]:
-        """Turn predictions into reported objects and the next state by the life cycle's rules."""
+        """Turn predictions into reported objects and the next state by the life cycle's rules.
+
+        Args:
+            state: the state `queries` was made from.
+            queries: of the frame.
+            predictions: of the standard decoder.
+            reasoned: what `reason` made of them.
+        """
 
     @abstractmethod
     def carry_supervised(
-        self, state: TrackState, queries: Queries, predictions: Predictions, identities: Tensor
+        self,
+        state: TrackState,
+        queries: Queries,
+        predictions: Predictions,
+        identities: Tensor,
+        present: Tensor,
+        reasoned: Reasoned | None = None,
     ) -> TrackState:
         """The next state in training, where supervision knows which query holds which object.
 
@@ -193,4 +242,6 @@ class Tracker(nn.Module, ABC):
             queries: of the frame.
             predictions: of the standard decoder.
             identities: [B, Q] int64 annotation identity every query is tied to, -1 = none.
+            present: [B, Q] bool; whether the query's object is annotated in this frame.
+            reasoned: what `reason` made of the predictions.
         """

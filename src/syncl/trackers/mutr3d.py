@@ -15,8 +15,10 @@ from syncl.detectors.base import Detector
 from syncl.geometry.boxes import decode_boxes
 from syncl.structures import Objects, Predictions, Queries
 from syncl.trackers.base import Tracker, TrackState
+from syncl.trackers.forecasts import Reasoned
 from syncl.trackers.memory_bank import MemoryBank
 from syncl.trackers.query_interaction import QueryInteraction
+from syncl.trackers.rows import ranked_rows, take_rows, with_object_rows
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,18 @@ class Mutr3d(Tracker):
             self.memory_bank = MemoryBank(detector.dim, config.heads, config.hidden, config.memory_slots)
 
     def conclude(
-        self, state: TrackState, queries: Queries, predictions: Predictions
+        self,
+        state: TrackState,
+        queries: Queries,
+        predictions: Predictions,
+        reasoned: Reasoned | None = None,  # noqa: ARG002
     ) -> tuple[Objects, TrackState]:
         """Births, misses and deaths by score; objects are the live tracks with a high enough score."""
         config = self.config
         scores, labels = predictions.logits[-1].sigmoid().max(-1)
         scores = scores.masked_fill(~queries.valid, 0)
-        identities = _with_object_rows(state.identities, queries.object_count, -1)
-        misses = _with_object_rows(state.misses, queries.object_count, 0)
+        identities = with_object_rows(state.identities, queries.object_count, -1)
+        misses = with_object_rows(state.misses, queries.object_count, 0)
 
         strong = (scores >= config.birth_score) & queries.valid
         born = strong & (identities < 0)
@@ -97,7 +103,13 @@ class Mutr3d(Tracker):
         return objects, self._carry(state, queries, predictions, scores, identities, misses, alive)
 
     def carry_supervised(
-        self, state: TrackState, queries: Queries, predictions: Predictions, identities: Tensor
+        self,
+        state: TrackState,
+        queries: Queries,
+        predictions: Predictions,
+        identities: Tensor,
+        present: Tensor,  # noqa: ARG002
+        reasoned: Reasoned | None = None,  # noqa: ARG002
     ) -> TrackState:
         """Carry every query tied to an object, less some dropped and with some false positives.
 
@@ -132,9 +144,9 @@ class Mutr3d(Tracker):
         """Memory bank over all rows, then compaction to the live ones, then query interaction."""
         outputs = predictions.embeddings[-1]
         objects = queries.object_count
-        memory = _with_object_rows(state.memory, objects, 0)
-        memory_valid = _with_object_rows(state.memory_valid, objects, False)
-        countdown = _with_object_rows(state.save_countdown, objects, 0)
+        memory = with_object_rows(state.memory, objects, 0)
+        memory_valid = with_object_rows(state.memory_valid, objects, False)
+        countdown = with_object_rows(state.save_countdown, objects, 0)
         if self.memory_bank is not None:
             outputs = self.memory_bank.attend(outputs, memory, memory_valid)
             memory, memory_valid, countdown = self.memory_bank.update(
@@ -143,11 +155,10 @@ class Mutr3d(Tracker):
 
         # The one host round trip of a step: how many slots the fullest stream needs.
         needed = int(alive.sum(1).max()) if alive.shape[0] else 0
-        rows = _ranked(alive, scores, min(needed, self.config.max_tracks))
+        rows = ranked_rows(alive, scores, min(needed, self.config.max_tracks))
 
         def take(tensor: Tensor) -> Tensor:
-            index = rows.reshape(*rows.shape, *[1] * (tensor.dim() - 2))
-            return tensor.gather(1, index.expand(-1, -1, *tensor.shape[2:]))
+            return take_rows(tensor, rows)
 
         kept = take(alive)
         code = predictions.codes[-1]
@@ -170,26 +181,7 @@ class Mutr3d(Tracker):
         )
 
 
-def _with_object_rows(tensor: Tensor, count: int, fill: float) -> Tensor:
-    """Put `count` rows of `fill` in front of per-track values [B, N, ...]."""
-    rows = tensor.new_full((tensor.shape[0], count, *tensor.shape[2:]), fill)
-    return torch.cat([rows, tensor], dim=1)
-
-
-def _ranked(selected: Tensor, scores: Tensor, count: int) -> Tensor:
-    """Indices [B, count] of the selected rows in row order; if they are too many, of those scored highest."""
-    best = torch.where(selected, scores, scores - 2).topk(count, dim=1).indices
-    chosen = torch.zeros_like(selected).scatter(1, best, True) & selected
-    return (~chosen).to(torch.uint8).argsort(dim=1, stable=True)[:, :count]
-
-
 def _first_rows(objects: Objects, selected: Tensor, scores: Tensor, most: int) -> Objects:
     """Objects reduced to `most` rows, selected ones in front in row order."""
-    rows = _ranked(selected, scores, min(most, selected.shape[1]))
-    return Objects(
-        boxes=objects.boxes.gather(1, rows[..., None].expand(-1, -1, objects.boxes.shape[-1])),
-        labels=objects.labels.gather(1, rows),
-        scores=objects.scores.gather(1, rows),
-        identities=objects.identities.gather(1, rows),
-        valid=selected.gather(1, rows),
-    )
+    rows = ranked_rows(selected, scores, min(most, selected.shape[1]))
+    return objects.map(lambda tensor: take_rows(tensor, rows))
