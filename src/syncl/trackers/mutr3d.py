@@ -18,7 +18,7 @@ from syncl.trackers.base import Tracker, TrackState
 from syncl.trackers.forecasts import Reasoned
 from syncl.trackers.memory_bank import MemoryBank
 from syncl.trackers.query_interaction import QueryInteraction
-from syncl.trackers.rows import ranked_rows, take_rows, with_object_rows
+from syncl.trackers.rows import ranked_rows, take_rows, with_front_rows
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class Mutr3d(Tracker):
         config = self.config
         scores, labels = predictions.logits[-1].sigmoid().max(-1)
         scores = scores.masked_fill(~queries.valid, 0)
-        identities = with_object_rows(state.identities, queries.object_count, -1)
-        misses = with_object_rows(state.misses, queries.object_count, 0)
+        identities = with_front_rows(state.identities, queries.object_count, -1)
+        misses = with_front_rows(state.misses, queries.object_count, 0)
 
         strong = (scores >= config.birth_score) & queries.valid
         born = strong & (identities < 0)
@@ -144,9 +144,9 @@ class Mutr3d(Tracker):
         """Memory bank over all rows, then compaction to the live ones, then query interaction."""
         outputs = predictions.embeddings[-1]
         objects = queries.object_count
-        memory = with_object_rows(state.memory, objects, 0)
-        memory_valid = with_object_rows(state.memory_valid, objects, False)
-        countdown = with_object_rows(state.save_countdown, objects, 0)
+        memory = with_front_rows(state.memory, objects, 0)
+        memory_valid = with_front_rows(state.memory_valid, objects, False)
+        countdown = with_front_rows(state.save_countdown, objects, 0)
         if self.memory_bank is not None:
             outputs = self.memory_bank.attend(outputs, memory, memory_valid)
             memory, memory_valid, countdown = self.memory_bank.update(

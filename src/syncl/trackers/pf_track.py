@@ -22,7 +22,7 @@ from syncl.structures import Objects, Predictions, Queries
 from syncl.trackers.base import Tracker, TrackState
 from syncl.trackers.forecasts import Forecasts, Reasoned, foreseen
 from syncl.trackers.reasoning import FutureReasoning, PastReasoning, TimeEncoder
-from syncl.trackers.rows import ranked_rows, take_rows, with_object_rows
+from syncl.trackers.rows import ranked_rows, take_rows, with_front_rows
 
 # The score of tracks that only their forecast keeps alive.
 EXTENSION_SCORE = 0.01
@@ -146,8 +146,8 @@ class PfTrack(Tracker):
         """Past and future reasoning over all queries of the frame, new-born ones included."""
         embeddings, codes = predictions.embeddings[-1], predictions.codes[-1]
         positions = self.detector.track_positions(queries.positions, codes[..., :3])
-        memory = with_object_rows(state.memory, queries.object_count, 0)
-        memory_valid = with_object_rows(state.memory_valid, queries.object_count, False)
+        memory = with_front_rows(state.memory, queries.object_count, 0)
+        memory_valid = with_front_rows(state.memory_valid, queries.object_count, False)
         memory = torch.cat([memory[:, :, 1:], embeddings[:, :, None]], dim=2)
         memory_valid = torch.cat([memory_valid[:, :, 1:], torch.ones_like(memory_valid[:, :, :1])], dim=2)
         logits = predictions.logits[-1]
@@ -192,7 +192,7 @@ class PfTrack(Tracker):
 
         # An unseen object query is nothing; an unseen track is what it was.
         known = (seen & self.tracked[forecasts.labels]) | (queries.valid & ~seen)
-        identities = with_object_rows(state.identities, queries.object_count, -1)
+        identities = with_front_rows(state.identities, queries.object_count, -1)
         # Even unseen object queries take numbers, so identities have gaps; as published.
         numbered = known & (identities < 0)
         identities = torch.where(numbered, state.next_identity[:, None] + numbered.cumsum(1) - 1, identities)
@@ -201,7 +201,7 @@ class PfTrack(Tracker):
         is_track = torch.arange(queries.count, device=scores.device) >= queries.object_count
         real = known & (seen | is_track)
         strong = scores > config.birth_score
-        misses = with_object_rows(state.misses, queries.object_count, 0)
+        misses = with_front_rows(state.misses, queries.object_count, 0)
         misses = torch.where(strong, 0, misses + 1)
         alive = real & (strong | (is_track & (misses < config.miss_tolerance)))
 
@@ -247,7 +247,7 @@ class PfTrack(Tracker):
         self, state: TrackState, object_count: int, reasoned: Reasoned, seen: Tensor
     ) -> Forecasts:
         """News of what was seen, and the old expectations, one frame on, of what was not."""
-        old = _forecasts(state).map(lambda tensor: with_object_rows(tensor, object_count, 0)).advanced()
+        old = _forecasts(state).map(lambda tensor: with_front_rows(tensor, object_count, 0)).advanced()
         new = foreseen(reasoned.codes, reasoned.logits, reasoned.displacements)
         return Forecasts(
             codes=torch.where(seen[..., None], new.codes, old.codes),

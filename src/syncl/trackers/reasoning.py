@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from syncl.geometry.boxes import CODE_SIZE
 from syncl.layers.attention import Attention
 from syncl.layers.decoder import STANDARD, DecoderLayer
-from syncl.layers.numerics import at_full_precision, inverse_sigmoid, mlp
+from syncl.layers.numerics import at_full_precision, inverse_sigmoid, mlp, prior_bias
 from syncl.layers.positional import sinusoid
 
 
@@ -29,9 +29,7 @@ class SequenceDecoder(nn.Module):
         self.cross_attentions = nn.ModuleList(Attention(dim, heads, dropout) for _ in range(layers))
         self.dropout = nn.Dropout(dropout)
         self.output_norm = nn.LayerNorm(dim)
-        for parameter in self.parameters():
-            if parameter.dim() > 1:
-                nn.init.xavier_uniform_(parameter)
+        _initialise(self)
 
     def forward(
         self,
@@ -75,6 +73,10 @@ class PastReasoning(nn.Module):
         self.over_objects = SequenceDecoder(dim, heads, hidden, layers, dropout)
         self.class_branch = mlp(dim, dim, dim, classes, norm=True)
         self.box_branch = mlp(dim, dim, dim, CODE_SIZE, norm=True)
+        _initialise(self.class_branch)
+        _initialise(self.box_branch)
+        # The original starts at one half, which drowns every other loss until it is unlearned.
+        nn.init.constant_(cast(nn.Linear, self.class_branch[-1]).bias, prior_bias(0.01))
 
     def forward(
         self,
@@ -120,6 +122,7 @@ class FutureReasoning(nn.Module):
         super().__init__()
         self.decoder = SequenceDecoder(dim, heads, hidden, layers, dropout)
         self.motion_branch = mlp(dim, dim, dim, 3, norm=True)
+        _initialise(self.motion_branch)
 
     def forward(self, times: Tensor, memory: Tensor, memory_valid: Tensor) -> Tensor:
         """Metres [B, Q, F, 3] from each frame to the next.
@@ -144,6 +147,7 @@ class TimeEncoder(nn.Module):
         super().__init__()
         self.dim = dim
         self.embedding = mlp(dim, dim, dim)
+        _initialise(self.embedding)
 
     def forward(self, moments: int) -> Tensor:
         """Encode a grid of so many moments."""
@@ -151,3 +155,10 @@ class TimeEncoder(nn.Module):
         grid = torch.linspace(0, 1, moments, dtype=weight.dtype, device=weight.device)
         encoded: Tensor = self.embedding(sinusoid(grid, self.dim))
         return encoded
+
+
+def _initialise(module: nn.Module) -> None:
+    """Xavier-uniform weights, as in the original's reasoning."""
+    for parameter in module.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)

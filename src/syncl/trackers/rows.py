@@ -1,29 +1,37 @@
-"""Choosing and rearranging rows of per-query values [B, Q, ...]."""
+"""Picking rows of per-query and per-track values. Letters: B streams, N rows there are, R rows picked."""
 
 import torch
 from torch import Tensor
 
 
-def with_object_rows(tensor: Tensor, count: int, fill: float) -> Tensor:
-    """Put `count` rows of `fill` in front of per-track values [B, N, ...]: one for each object query."""
-    rows = tensor.new_full((tensor.shape[0], count, *tensor.shape[2:]), fill)
-    return torch.cat([rows, tensor], dim=1)
+def take_rows(values: Tensor, rows: Tensor) -> Tensor:
+    """Values [B, R, ...] of rows [B, R] int64 out of values [B, N, ...]."""
+    index = rows.reshape(*rows.shape, *[1] * (values.dim() - 2))
+    return values.gather(1, index.expand(-1, -1, *values.shape[2:]))
+
+
+def take_rows_or_zero(values: Tensor, rows: Tensor) -> Tensor:
+    """The same, zero (or False) where a row is negative; N may be 0."""
+    if values.shape[1] == 0:
+        return values.new_zeros(*rows.shape, *values.shape[2:])
+    absent = (rows < 0).reshape(*rows.shape, *[1] * (values.dim() - 2))
+    return take_rows(values, rows.clamp(min=0)).masked_fill(absent, 0)
+
+
+def with_front_rows(values: Tensor, count: int, fill: float) -> Tensor:
+    """Values [B, N, ...] behind `count` rows of `fill`."""
+    rows = values.new_full((values.shape[0], count, *values.shape[2:]), fill)
+    return torch.cat([rows, values], dim=1)
 
 
 def ranked_rows(selected: Tensor, scores: Tensor, count: int) -> Tensor:
     """Indices [B, count] of the selected rows in row order; if they are too many, of those scored highest.
 
     Args:
-        selected: [B, Q] bool.
-        scores: [B, Q] in [0, 1].
-        count: number of rows to take; streams that select fewer are filled up with others.
+        selected: [B, N] bool.
+        scores: [B, N] in [0, 1].
+        count: R; rows beyond the selected ones are filled up with others.
     """
     best = torch.where(selected, scores, scores - 2).topk(count, dim=1).indices
     chosen = torch.zeros_like(selected).scatter(1, best, True) & selected
     return (~chosen).to(torch.uint8).argsort(dim=1, stable=True)[:, :count]
-
-
-def take_rows(tensor: Tensor, rows: Tensor) -> Tensor:
-    """The rows [B, R] (indices) of a tensor [B, Q, ...]: [B, R, ...]."""
-    index = rows.reshape(*rows.shape, *[1] * (tensor.dim() - 2))
-    return tensor.gather(1, index.expand(-1, -1, *tensor.shape[2:]))
