@@ -21,7 +21,7 @@ from syncl.detectors import (
 )
 from syncl.errors import SynclError
 from syncl.recipes import RECIPES
-from syncl.trackers import Mutr3dConfig, SingleFrameConfig
+from syncl.trackers import Mutr3dConfig, PfTrackConfig, SingleFrameConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 
 RESNET = ImageEncoderConfig(
@@ -48,8 +48,12 @@ DETECTORS = {
 WHOLE = tuple(name for name in FORMATS if name != "backbone")
 
 
+TRACKERS = {"pf_track": PfTrackConfig(heads=4, hidden=48)}
+
+
 def model(name: str) -> ModelConfig:
-    return ModelConfig(InputConfig((64, 64)), DETECTORS[name], SingleFrameConfig())
+    tracker = TRACKERS.get(name, SingleFrameConfig())
+    return ModelConfig(InputConfig((64, 64)), DETECTORS[name], tracker)
 
 
 def published(name: str, seed: int = 0) -> dict[str, Tensor]:
@@ -137,18 +141,55 @@ def test_what_a_tracker_adds_is_new() -> None:
     assert find_format("petr").write(config.build().state_dict(), config).new == read.new
 
 
-def test_a_single_frame_detector_of_pf_track_starts_with_contents_of_zero() -> None:
+def single_frame_pf_track() -> dict[str, Tensor]:
+    """What PF-Track's single-frame detectors hold."""
     weights = published("pf_track")
-    del weights["query_feat_embedding.weight"]
-    read = find_format("pf_track").read(weights, model("pf_track"), "f1.pth")
+    return {
+        name: tensor
+        for name, tensor in weights.items()
+        if not name.startswith(("STReasoner.", "query_feat_embedding."))
+    }
+
+
+def test_a_single_frame_detector_of_pf_track_starts_with_contents_of_zero() -> None:
+    config = dataclasses.replace(model("pf_track"), tracker=SingleFrameConfig())
+    read = find_format("pf_track").read(single_frame_pf_track(), config, "f1.pth")
     assert read.new == ("detector.query_content.weight",)
 
 
-def test_reasoning_of_pf_track_is_ignored_with_a_reason() -> None:
-    weights = published("pf_track") | {"STReasoner.track_cls.0.weight": torch.ones(2, 2)}
-    read = find_format("pf_track").read(weights, model("pf_track"), "f3.pth")
+def test_a_single_frame_detector_is_no_pf_track_tracker() -> None:
+    with pytest.raises(SynclError, match=r"f1\.pth does not fit: missing: STReasoner\."):
+        find_format("pf_track").read(single_frame_pf_track(), model("pf_track"), "f1.pth")
+
+
+def test_reasoning_of_pf_track_is_ignored_with_a_reason_where_another_tracker_is_filled() -> None:
+    config = dataclasses.replace(model("pf_track"), tracker=Mutr3dConfig(heads=4, hidden=32))
+    read = find_format("pf_track").read(published("pf_track"), config, "f3.pth")
     assert "reasoning" in read.ignored["STReasoner.track_cls.0.weight"]
     assert "training loss" in read.ignored["criterion.code_weights"]
+    assert {name.split(".")[0] for name in read.new} == {"query_interaction", "memory_bank"}
+
+
+def test_reasoning_of_pf_track_is_read_strictly() -> None:
+    weights = published("pf_track")
+    lost = "STReasoner.spatial_transformer.decoder.layers.1.norms.2.bias"
+    with pytest.raises(SynclError, match=f"missing: {lost}"):
+        find_format("pf_track").read(
+            {name: tensor for name, tensor in weights.items() if name != lost}, model("pf_track"), "f3.pth"
+        )
+    with pytest.raises(SynclError, match=r"not known in this format: STReasoner\.surprise"):
+        find_format("pf_track").read(
+            weights | {"STReasoner.surprise": torch.ones(1)}, model("pf_track"), "f3.pth"
+        )
+    plain = dataclasses.replace(model("pf_track"), detector=dataclasses.replace(PETR, learned_contents=False))
+    read = find_format("pf_track").read(weights, plain, "f3.pth")
+    assert "learned query contents" in read.ignored["query_feat_embedding.weight"]
+
+
+def test_refined_boxes_of_pf_track_are_turned_into_our_code() -> None:
+    weights = published("pf_track") | {"STReasoner.track_reg.6.bias": torch.arange(10.0)}
+    read = find_format("pf_track").read(weights, model("pf_track"), "f").weights
+    assert read["past.box_branch.6.bias"].tolist() == [0, 1, 4, 3, 2, 5, -7, -6, 8, 9]
 
 
 def test_the_auxiliary_head_of_streampetr_is_ignored() -> None:

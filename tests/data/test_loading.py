@@ -87,6 +87,21 @@ def test_collate_annotations_without_any_object() -> None:
     assert collate_annotations([empty, empty]).boxes.shape == (2, 0, 9)
 
 
+def test_collate_pads_trajectories_like_boxes(tiny_root: Path) -> None:
+    index = open_nuscenes(tiny_root, "v1.0-mini", cache=False)
+    options = AnnotationOptions(future_frames=2)
+    dataset = ClipDataset(index, index.scene_names, clip_length=2, images=IMAGES, annotations=options)
+    first, second = dataset[0], dataset[1]
+    batch = collate_clips([first, second]).annotations[0]
+    assert batch.trajectories is not None and first.annotations[0].trajectories is not None
+    assert batch.trajectories.centres.shape == (2, 3, 3, 3)
+    assert torch.equal(batch.trajectories.centres[0, :1], first.annotations[0].trajectories.centres[0])
+    assert not batch.trajectories.valid[0, 1:].any() and batch.trajectories.valid[1, :, 0].all()
+    without = dataclasses.replace(first.annotations[0], trajectories=None)
+    with pytest.raises(SynclError, match="with and without trajectories"):
+        collate_annotations([without, second.annotations[0]])
+
+
 def test_collate_refuses_what_does_not_fit(dataset: ClipDataset, tiny_root: Path) -> None:
     with pytest.raises(SynclError, match=r"different lengths.*\[2, 3\]"):
         collate_clips([dataset[0], open_clips(tiny_root, clip_length=3)[0]])

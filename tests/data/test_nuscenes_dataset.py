@@ -102,6 +102,35 @@ def test_annotations_are_filtered_and_numbered_by_the_models_classes(index: NuSc
     assert annotations[1].valid.all()
 
 
+def test_trajectories_are_read_on_request_and_filtered_like_boxes(index: NuScenesIndex) -> None:
+    assert clips(index)[0].annotations[0].trajectories is None
+    annotations = clips(index, annotations=AnnotationOptions(future_frames=2))[0].annotations
+    for moment in annotations:
+        assert moment.trajectories is not None
+        assert moment.trajectories.centres.shape == (1, moment.boxes.shape[1], 3, 3)
+        assert moment.trajectories.centres.dtype == torch.float32
+        torch.testing.assert_close(moment.trajectories.centres[:, :, 0], moment.boxes[..., :3])
+    # The truck has no points in the first frame, so only the car is left there.
+    assert annotations[0].trajectories.valid.tolist() == [[[True, True, True]]]
+    # The pedestrian is seen once.
+    assert annotations[1].trajectories.valid[0, 2].tolist() == [True, False, False]
+
+
+def test_trajectories_are_augmented_with_the_world(index: NuScenesIndex) -> None:
+    options = AnnotationOptions(future_frames=2)
+    turning = Augmentation(rotation_rad=0.4, scale_range=(1.1, 1.2), mirror_probability=1.0)
+    moment = clips(index, annotations=options, augmentation=turning)[0].annotations[0]
+    plain = clips(index, annotations=options)[0].annotations[0]
+    assert moment.trajectories is not None and plain.trajectories is not None
+    torch.testing.assert_close(moment.trajectories.centres[:, :, 0], moment.boxes[..., :3])
+    step = moment.trajectories.centres.diff(dim=2)[0, 0, 0, :2]
+    before = plain.trajectories.centres.diff(dim=2)[0, 0, 0, :2]
+    scale = moment.boxes[0, 0, 3] / plain.boxes[0, 0, 3]
+    assert step.norm() == pytest.approx(float(scale * before.norm()), rel=1e-4)
+    heading = moment.boxes[0, 0, 6]
+    torch.testing.assert_close(step / step.norm(), torch.stack([heading.cos(), heading.sin()]))
+
+
 @pytest.mark.parametrize(
     ("options", "kept"),
     [

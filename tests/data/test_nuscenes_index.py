@@ -111,6 +111,36 @@ def test_velocity_is_one_sided_at_the_ends_and_unknown_over_long_gaps(tiny: Any,
     assert np.isnan(speed(6))
 
 
+def test_future_centres_are_seen_from_the_present_sample(index: NuScenesIndex) -> None:
+    # Car, truck, walker and stroller in the second of four samples.
+    future = index.future_centres(1, 3)
+    assert future.centres.shape == (4, 4, 3)
+    assert future.valid.tolist() == [
+        [True, True, True, False],
+        [True, True, True, False],
+        [True, False, False, False],
+        [True, True, True, False],
+    ]
+    sample = index.sample(1)
+    np.testing.assert_allclose(future.centres[:, 0], sample.annotations.boxes[:, :3], atol=1e-9)
+    # The car drives ahead at 10 m/s, 5 m a key frame; the truck stands; the vehicle's own motion is left out.
+    np.testing.assert_allclose(np.diff(future.centres[0, :3], axis=0), [[5, 0, 0], [5, 0, 0]], atol=1e-6)
+    np.testing.assert_allclose(np.diff(future.centres[1, :3], axis=0), 0, atol=1e-6)
+    assert not future.centres[~future.valid].any()
+
+
+def test_future_centres_end_with_the_scene_and_follow_the_vehicle_frame(index: NuScenesIndex) -> None:
+    last = index.scene_samples("scene-0061").stop - 1
+    assert index.future_centres(last, 2).valid.tolist() == [[True, False, False]] * 3
+    other = index.with_vehicle_frame("lidar")
+    ego, lidar = index.future_centres(0, 2), other.future_centres(0, 2)
+    np.testing.assert_array_equal(ego.valid, lidar.valid)
+    forth, back = other.sample(0).global_from_vehicle, index.sample(0).global_from_vehicle
+    moved = np.linalg.inv(forth) @ back
+    expected = ego.centres @ moved[:3, :3].T + moved[:3, 3]
+    np.testing.assert_allclose(lidar.centres[ego.valid], expected[ego.valid], atol=1e-6)
+
+
 def test_cameras_include_the_motion_between_image_and_lidar(second: Sample) -> None:
     assert tuple(camera.channel for camera in second.cameras) == CAMERAS
     front = second.cameras[0]

@@ -85,6 +85,10 @@ def test_sizes_are_the_papers() -> None:
     assert model_cost(find_recipe("petr_v99_320x800_q500").model).parameters / 1e6 == pytest.approx(
         81.5, abs=0.3
     )
+    # Its tracker in all: 10.0 M of reasoning more.
+    assert model_cost(find_recipe("pf-track_petr_v99_320x800").model).parameters / 1e6 == pytest.approx(
+        91.8, abs=0.3
+    )
     # ResNet-50 with CP-FPN 24.9 M, StreamPETR's head 11.19 M; the image head of training comes on top.
     model = find_recipe("streampetr_r50_256x704").model
     assert isinstance(model.detector, StreamPetrConfig) and model.detector.focal_head is not None

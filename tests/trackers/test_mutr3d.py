@@ -221,7 +221,7 @@ def test_training_drops_tracks_and_adds_false_positives(tracker):
     identities[0, :40] = torch.arange(40)
     predictions = predict(noisy, queries, {50: 0.9, 51: 0.8})
     torch.manual_seed(0)
-    carried = noisy.carry_supervised(state, queries, predictions, identities)
+    carried = noisy.carry_supervised(state, queries, predictions, identities, identities >= 0)
     kept = carried.identities[carried.alive]
     assert 5 < (kept >= 0).sum() < 35
     assert (kept < 0).sum() == (kept >= 0).sum().clamp(max=24)

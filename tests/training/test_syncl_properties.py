@@ -93,7 +93,7 @@ def two_frames(kind: str, streams: int = 1):
     predictions = tracker.detector.decode(queries, features)
     outcome = strategy(predictions, make_annotations(streams), state.identities)
     state = tracker.remember(state, make_frame(streams, 1.0), features, predictions[0])
-    state = tracker.carry_supervised(state, queries, predictions[0], outcome.identities)
+    state = tracker.carry_supervised(state, queries, predictions[0], outcome.identities, outcome.targets >= 0)
     state = tracker.enter(state, make_frame(streams, 1.5))
     features = tracker.detector.encode(make_frame(streams, 1.5), state.detector_memory)
     return tracker, state, tracker.queries(state, features), features

@@ -54,6 +54,10 @@ class Adapter(ABC):
         """
         return config
 
+    def ignored_for(self, config: ModelConfig) -> tuple[Ignored, ...]:  # noqa: ARG002
+        """Published names that stay unused by this model."""
+        return self.ignored
+
     def read(self, published: Mapping[str, Tensor], config: ModelConfig, source: str) -> Conversion:
         """Our parameters from a published checkpoint's.
 
@@ -69,7 +73,7 @@ class Adapter(ABC):
             shapes = {name: tensor.shape for name, tensor in config.build().state_dict().items()}
         renamed = {_OLD_OFFSETS.sub(r"\1.conv_offset.", name): tensor for name, tensor in published.items()}
         entries = self._complete_entries(shapes, config)
-        return read_entries(renamed, entries, shapes, self.ignored, source)
+        return read_entries(renamed, entries, shapes, self.ignored_for(config), source)
 
     def write(self, weights: Mapping[str, Tensor], config: ModelConfig) -> Conversion:
         """A published checkpoint's parameters from ours.

@@ -26,7 +26,7 @@ from syncl.detectors import (
 from syncl.errors import SynclError
 from syncl.files import atomic_path
 from syncl.layers.normaliser import NormaliserConfig
-from syncl.trackers import GreedyConfig, Mutr3dConfig, SingleFrameConfig, Tracker
+from syncl.trackers import GreedyConfig, Mutr3dConfig, PfTrackConfig, SingleFrameConfig, Tracker
 from syncl.trackers.model import InputConfig, ModelConfig
 
 MODEL_TYPES: tuple[type, ...] = (
@@ -47,6 +47,7 @@ MODEL_TYPES: tuple[type, ...] = (
     NormaliserConfig,
     Mutr3dConfig,
     GreedyConfig,
+    PfTrackConfig,
     SingleFrameConfig,
 )
 

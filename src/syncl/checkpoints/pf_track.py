@@ -1,7 +1,8 @@
 """Checkpoints of PF-Track (TRI-ML/PF-Track): its single-frame PETR detectors and its trackers.
 
 PF-Track keeps what makes queries outside the head. A single-frame file (`f1_...`) has no learned query
-contents; the tracker's (`f3_...`) has, and past and future reasoning besides.
+contents; the tracker's (`f3_...`) has, and past and future reasoning besides. A recipe with the PF-Track
+tracker takes all of a tracker's file; one with another tracker takes the detector of either.
 """
 
 from collections.abc import Iterable
@@ -10,11 +11,19 @@ import torch
 from torch import Tensor
 
 from syncl.checkpoints.adapter import Adapter, require_detector
-from syncl.checkpoints.mapping import Entry, Ignored, Rule, rule_entries
-from syncl.checkpoints.names import TRAINING_CONSTANTS, branch_rules, image_encoder_entries
+from syncl.checkpoints.mapping import Entry, Ignored, Rule, box_rows, rule_entries
+from syncl.checkpoints.names import (
+    AFFINE,
+    DECODER_LAYERS,
+    TOKEN_ATTENTION,
+    TRAINING_CONSTANTS,
+    branch_rules,
+    image_encoder_entries,
+)
 from syncl.checkpoints.petr import QUERIES, TRANSFORMER, branches_shared
 from syncl.detectors import PetrConfig
 from syncl.geometry.mmdet3d import MMDET3D_0_CODE
+from syncl.trackers import PfTrackConfig
 from syncl.trackers.model import ModelConfig
 
 TRACKER_QUERIES: tuple[Rule, ...] = (
@@ -23,32 +32,74 @@ TRACKER_QUERIES: tuple[Rule, ...] = (
     Rule(r"query_content\.weight", "query_feat_embedding.weight", optional=True),
 )
 
+# The reasoning's decoders, whose layers have the detector's names: ours, and the published prefix.
+_REASONING_DECODERS = {
+    "past.over_time.": "STReasoner.hist_temporal_",
+    "past.over_objects.": "STReasoner.spatial_",
+    "future.decoder.": "STReasoner.fut_temporal_",
+}
+_REASONING_HEADS: tuple[Rule, ...] = (
+    Rule(rf"past\.class_branch\.(\d)\.{AFFINE}", r"track_cls.\1.\2"),
+    Rule(rf"past\.box_branch\.6\.{AFFINE}", r"track_reg.6.\1", box_rows(MMDET3D_0_CODE)),
+    Rule(rf"past\.box_branch\.(\d)\.{AFFINE}", r"track_reg.\1.\2"),
+    Rule(rf"future\.motion_branch\.(\d)\.{AFFINE}", r"future_reg.\1.\2"),
+    Rule(rf"time_encoder\.embedding\.(\d)\.{AFFINE}", r"ts_query_embed.\1.\2"),
+)
+_REASONING_PARTS = ("past.", "future.", "time_encoder.")
+
+
+def reasoning_entries(names: Iterable[str]) -> list[Entry]:
+    """Entries of past and future reasoning (state dict names of a `PfTrack`)."""
+    names = tuple(names)
+    entries = rule_entries(names, _REASONING_HEADS, "", "STReasoner.")
+    for ours, published in _REASONING_DECODERS.items():
+        entries += rule_entries(names, (*DECODER_LAYERS, *TOKEN_ATTENTION), ours, published)
+    return entries
+
 
 class PfTrackAdapter(Adapter):
-    """The PETR detector inside a PF-Track checkpoint."""
+    """A PF-Track tracker on PETR, or the PETR inside it."""
 
     name = "pf_track"
     title = "PF-Track on PETR"
-    recipe = "petr_v99_320x800_q500"
-    ignored = (
-        TRAINING_CONSTANTS,
-        Ignored(
-            r"query_feat_embedding\.weight",
-            "learned query contents, which the recipe's detector does not have",
-        ),
-        Ignored(r"STReasoner\..*", "past and future reasoning, which the recipe's tracker does not have"),
-    )
+    recipe = "pf-track_petr_v99_320x800"
+    ignored = (TRAINING_CONSTANTS,)
+
+    def ignored_for(self, config: ModelConfig) -> tuple[Ignored, ...]:
+        """See `Adapter.ignored_for`: what only PF-Track's tracker needs is unused by others."""
+        ignored: tuple[Ignored, ...] = self.ignored
+        if not getattr(config.detector, "learned_contents", False):
+            ignored += (
+                Ignored(
+                    r"query_feat_embedding\.weight",
+                    "learned query contents, which the recipe's detector does not have",
+                ),
+            )
+        if not isinstance(config.tracker, PfTrackConfig):
+            ignored += (
+                Ignored(
+                    r"STReasoner\..*", "past and future reasoning, which the recipe's tracker does not have"
+                ),
+            )
+        return ignored
 
     def entries(self, names: Iterable[str], config: ModelConfig) -> list[Entry]:
         """See `Adapter.entries`."""
         require_detector(self, config, PetrConfig)
         names = tuple(names)
         head = (*TRANSFORMER, *branch_rules(MMDET3D_0_CODE, branches_shared(config)))
+        reasoning = reasoning_entries(names) if isinstance(config.tracker, PfTrackConfig) else []
         return [
             *image_encoder_entries(names, config.detector.image),
             *rule_entries(names, head, "detector.", "pts_bbox_head."),
             *rule_entries(names, TRACKER_QUERIES, "detector.", ""),
+            *reasoning,
         ]
+
+    def lacking(self, names: Iterable[str]) -> list[str]:
+        """See `Adapter.lacking`: reasoning has its entries, too."""
+        names = tuple(names)
+        return super().lacking(names) + [name for name in names if name.startswith(_REASONING_PARTS)]
 
     def constants(self, config: ModelConfig) -> dict[str, Tensor]:  # noqa: ARG002
         """The loss' code weights."""

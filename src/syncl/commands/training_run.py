@@ -25,6 +25,7 @@ from syncl.recipes import Recipe, find_recipe
 from syncl.recipes.changes import apply_changes
 from syncl.recipes.recipe import recipe_to_json
 from syncl.recipes.synthetic import frozen_encoder
+from syncl.trackers import PfTrackConfig
 from syncl.trackers.scenes import image_options
 from syncl.training.checkpointing import checkpoint_folders
 from syncl.training.loop import RunResult, make_accelerator, run_training
@@ -176,9 +177,12 @@ def training_clips(
 
 def annotation_options(recipe: Recipe) -> AnnotationOptions:
     """Which annotations are ground truth for a recipe."""
-    detector = recipe.model.detector
+    detector, tracker = recipe.model.detector, recipe.model.tracker
     return AnnotationOptions(
-        detector.classes, detector.point_range, min_points=recipe.training.data.min_points
+        detector.classes,
+        detector.point_range,
+        min_points=recipe.training.data.min_points,
+        future_frames=tracker.horizon if isinstance(tracker, PfTrackConfig) else 0,
     )
 
 

@@ -118,11 +118,15 @@ class WorldTransform:
             target[mirrored_axis, mirrored_axis] *= -1
         return np.asarray(target @ pose @ np.linalg.inv(self.vehicle_matrix()))
 
+    def move_points(self, points: Array) -> Array:
+        """Points [..., 3], vehicle frame, after the change."""
+        return np.asarray(points @ self.vehicle_matrix()[:3, :3].T)
+
     def move_boxes(self, boxes: Array) -> Array:
         """Boxes [N, 9] in the box layout, vehicle frame, after the change."""
         matrix = self.vehicle_matrix()
         moved = boxes.copy()
-        moved[:, :3] = boxes[:, :3] @ matrix[:3, :3].T
+        moved[:, :3] = self.move_points(boxes[:, :3])
         moved[:, 3:6] *= self.scale
         yaw = (-boxes[:, 6] if self.mirror else boxes[:, 6]) + self.rotation_rad
         moved[:, 6] = np.arctan2(np.sin(yaw), np.cos(yaw))

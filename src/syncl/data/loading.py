@@ -8,7 +8,7 @@ training resumes at any step by starting the sampler at `step * N * b`.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from syncl.data.nuscenes.dataset import ClipDataset
 from syncl.data.nuscenes.streams import StreamDataset
 from syncl.data.streams import StreamSampler
 from syncl.errors import SynclError
-from syncl.structures import Annotations, CameraRig, Clip, Frame
+from syncl.structures import Annotations, CameraRig, Clip, Frame, Trajectories
 
 
 def collate_clips(clips: Sequence[Clip]) -> Clip:
@@ -86,6 +86,21 @@ def collate_annotations(annotations: Sequence[Annotations]) -> Annotations:
         labels=stack([item.labels for item in single], 0),
         identities=stack([item.identities for item in single], -1),
         valid=stack([item.valid for item in single], False),
+        trajectories=_collate_trajectories([item.trajectories for item in single], stack),
+    )
+
+
+def _collate_trajectories(
+    items: list[Trajectories | None], stack: Callable[[list[Tensor], float], Tensor]
+) -> Trajectories | None:
+    """Trajectories of all, or of none."""
+    known = [item for item in items if item is not None]
+    if len(known) != len(items):
+        if known:
+            raise SynclError("annotations with and without trajectories cannot form a batch")
+        return None
+    return Trajectories(
+        stack([item.centres for item in known], 0), stack([item.valid for item in known], False)
     )
 
 

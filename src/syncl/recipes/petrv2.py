@@ -1,10 +1,12 @@
 """Full-size PETRv2 on VoVNet-99."""
 
+from dataclasses import replace
+
 from syncl.classes import DETECTION_CLASSES
 from syncl.data.augmentation import Augmentation
 from syncl.detectors import Petrv2Config
 from syncl.recipes.recipe import PaperResult, Recipe
-from syncl.recipes.settings import published_input, published_optimiser, steps, v2_99
+from syncl.recipes.settings import TRACKED_FIRST, published_input, published_optimiser, steps, v2_99
 from syncl.trackers import SingleFrameConfig
 from syncl.trackers.model import ModelConfig
 from syncl.training.config import DataConfig, TrainingConfig
@@ -47,6 +49,17 @@ def _petrv2(height: int, width: int, paper: PaperResult | None = None) -> Recipe
         ),
         starts_from="FCOS3D's VoVNet-99 (convert --from backbone)",
         paper=paper,
+    )
+
+
+def petrv2_v99_320x800_q500() -> Recipe:
+    """PETRv2 with PF-Track's queries and classes, which the paper's baseline 1 starts from."""
+    base = _petrv2(320, 800)
+    return replace(
+        base,
+        name="petrv2_v99_320x800_q500",
+        summary="PETRv2 with PF-Track's 500 queries, VoVNet-99, pairs of frames",
+        model=replace(base.model, detector=Petrv2Config(v2_99(), TRACKED_FIRST, queries=500)),
     )
 
 

@@ -12,6 +12,7 @@ from syncl.training.denoising import DenoisingConfig
 from syncl.training.image_losses import ImageLossConfig
 from syncl.training.losses import LossConfig
 from syncl.training.proposal_losses import ProposalLossConfig
+from syncl.training.reasoning_losses import ReasoningLossConfig
 from syncl.training.strategies import BaselineConfig
 from syncl.training.syncl.config import SynclConfig
 from syncl.training.syncl.contrastive import ContrastiveConfig
@@ -83,6 +84,7 @@ RECIPE_TYPES: tuple[type, ...] = (
     UnrollConfig,
     ProposalLossConfig,
     ImageLossConfig,
+    ReasoningLossConfig,
     DenoisingConfig,
 )
 

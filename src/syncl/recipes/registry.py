@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from syncl.errors import SynclError
-from syncl.recipes import detr3d, petr, petrv2, streampetr, synthetic
+from syncl.recipes import detr3d, petr, petrv2, pf_track, streampetr, synthetic
 from syncl.recipes.recipe import Recipe
 
 _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
@@ -15,6 +15,10 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     synthetic.mutr3d_detr3d_synthetic_syncl,
     synthetic.mutr3d_petr_synthetic,
     synthetic.mutr3d_petr_synthetic_syncl,
+    synthetic.pf_track_detr3d_synthetic,
+    synthetic.pf_track_detr3d_synthetic_syncl,
+    synthetic.pf_track_petr_synthetic,
+    synthetic.pf_track_petr_synthetic_syncl,
     detr3d.detr3d_r101_900x1600,
     detr3d.detr3d_r101_900x1600_q300,
     detr3d.mutr3d_detr3d_r101_900x1600,
@@ -27,8 +31,15 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     petr.mutr3d_petr_v99_320x800_syncl,
     petr.mutr3d_petr_v99_640x1600,
     petr.mutr3d_petr_v99_640x1600_syncl,
+    pf_track.pf_track_petr_v99_320x800,
+    pf_track.pf_track_petr_v99_320x800_syncl,
+    pf_track.pf_track_petr_v99_640x1600,
+    pf_track.pf_track_petr_v99_640x1600_syncl,
     petrv2.petrv2_v99_320x800,
     petrv2.petrv2_v99_640x1600,
+    petrv2.petrv2_v99_320x800_q500,
+    pf_track.pf_track_petrv2_v99_320x800,
+    pf_track.pf_track_petrv2_v99_320x800_syncl,
     streampetr.streampetr_r50_256x704,
     streampetr.streampetr_r50_256x704_q428,
     streampetr.streampetr_r50_256x704_window,
@@ -39,7 +50,10 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     streampetr.mutr3d_streampetr_v99_640x1600_syncl,
 )
 
-RECIPES: dict[str, Callable[[], Recipe]] = {function.__name__: function for function in _FUNCTIONS}
+# PF-Track's name has a hyphen, which Python's names cannot have.
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    function.__name__.replace("pf_track", "pf-track"): function for function in _FUNCTIONS
+}
 
 
 def find_recipe(name: str) -> Recipe:

@@ -19,11 +19,12 @@ from syncl.detectors import (
 )
 from syncl.detectors.base import PointRange
 from syncl.recipes.recipe import Recipe
-from syncl.trackers import Mutr3dConfig, SingleFrameConfig, TrackerConfig
+from syncl.trackers import Mutr3dConfig, PfTrackConfig, SingleFrameConfig, TrackerConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.training.config import DataConfig, OptimiserConfig, StrategyConfig, TrainingConfig
 from syncl.training.denoising import DenoisingConfig
 from syncl.training.losses import LossConfig
+from syncl.training.reasoning_losses import ReasoningLossConfig
 from syncl.training.strategies import BaselineConfig
 from syncl.training.syncl.config import SynclConfig
 from syncl.training.unroll import UnrollConfig
@@ -136,6 +137,11 @@ def small_streampetr() -> StreamPetrConfig:
 def small_mutr3d() -> Mutr3dConfig:
     """MUTR3D's propagation with fewer heads."""
     return Mutr3dConfig(heads=4, hidden=DIM, max_tracks=80)
+
+
+def small_pf_track() -> PfTrackConfig:
+    """PF-Track's reasoning with fewer heads and hidden channels."""
+    return PfTrackConfig(heads=4, hidden=256, dropout=0.0, max_tracks=80)
 
 
 def _model(detector: DetectorConfig, tracker: TrackerConfig) -> ModelConfig:
@@ -273,7 +279,39 @@ def mutr3d_petr_synthetic_syncl() -> Recipe:
     )
 
 
+def _with_pf_track(base: Recipe) -> Recipe:
+    """A MUTR3D recipe's detector and training with PF-Track."""
+    reasoning = ReasoningLossConfig(refined=TRACKER_LOSS)
+    return replace(
+        base,
+        name=base.name.replace("mutr3d", "pf-track"),
+        summary=base.summary.replace("MUTR3D", "PF-Track"),
+        model=replace(base.model, tracker=small_pf_track()),
+        training=replace(base.training, unroll=replace(base.training.unroll, reasoning=reasoning)),
+    )
+
+
+def pf_track_detr3d_synthetic() -> Recipe:
+    """PF-Track on DETR3D, baseline strategy."""
+    return _with_pf_track(mutr3d_detr3d_synthetic())
+
+
+def pf_track_detr3d_synthetic_syncl() -> Recipe:
+    """PF-Track on DETR3D, trained with SynCL."""
+    return _with_pf_track(mutr3d_detr3d_synthetic_syncl())
+
+
+def pf_track_petr_synthetic() -> Recipe:
+    """PF-Track on PETR, baseline strategy."""
+    return _with_pf_track(mutr3d_petr_synthetic())
+
+
+def pf_track_petr_synthetic_syncl() -> Recipe:
+    """PF-Track on PETR, trained with SynCL."""
+    return _with_pf_track(mutr3d_petr_synthetic_syncl())
+
+
 def frozen_encoder(recipe: Recipe) -> Recipe:
     """The recipe with its image encoder kept as it is: steps become much cheaper."""
-    unroll = UnrollConfig(recipe.training.unroll.proposals, frozen=("detector.image_encoder",))
+    unroll = replace(recipe.training.unroll, frozen=("detector.image_encoder",))
     return replace(recipe, training=replace(recipe.training, unroll=unroll))

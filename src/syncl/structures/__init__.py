@@ -4,9 +4,9 @@ Letters: B batch (independent streams), C cameras, M objects (padded), Q queries
 D channels, K classes.
 """
 
-from syncl.structures.annotations import Annotations, Clip
+from syncl.structures.annotations import Annotations, Clip, Trajectories
 from syncl.structures.frame import CameraRig, Frame
 from syncl.structures.objects import Objects
 from syncl.structures.queries import Predictions, Queries
 
-__all__ = ["Annotations", "CameraRig", "Clip", "Frame", "Objects", "Predictions", "Queries"]
+__all__ = ["Annotations", "CameraRig", "Clip", "Frame", "Objects", "Predictions", "Queries", "Trajectories"]

@@ -9,6 +9,20 @@ from syncl.structures.tensors import TensorStructure
 
 
 @dataclass(frozen=True)
+class Trajectories(TensorStructure):
+    """Where annotated objects are now and at the next F frames.
+
+    Attributes:
+        centres: [B, M, F + 1, 3] float32 metres, all in the vehicle frame of the present frame; entry 0 is
+            now.
+        valid: [B, M, F + 1] bool; False where the object is not annotated at that frame.
+    """
+
+    centres: Tensor
+    valid: Tensor
+
+
+@dataclass(frozen=True)
 class Annotations(TensorStructure):
     """Annotated objects of B frames, padded to M.
 
@@ -19,12 +33,14 @@ class Annotations(TensorStructure):
         identities: [B, M] int64, one number an object for its whole life, unique in the dataset; -1 =
             padding.
         valid: [B, M] bool; False = padding.
+        trajectories: of the same objects, for trackers that forecast; None where nobody asked for them.
     """
 
     boxes: Tensor
     labels: Tensor
     identities: Tensor
     valid: Tensor
+    trajectories: Trajectories | None = None
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,15 @@
 from syncl.trackers.base import Tracker, TrackState
 from syncl.trackers.greedy import GreedyConfig
 from syncl.trackers.mutr3d import Mutr3dConfig
+from syncl.trackers.pf_track import PfTrackConfig
 from syncl.trackers.single_frame import SingleFrame, SingleFrameConfig
 
-TrackerConfig = Mutr3dConfig | GreedyConfig | SingleFrameConfig
+TrackerConfig = Mutr3dConfig | PfTrackConfig | GreedyConfig | SingleFrameConfig
 
 __all__ = [
     "GreedyConfig",
     "Mutr3dConfig",
+    "PfTrackConfig",
     "SingleFrame",
     "SingleFrameConfig",
     "TrackState",

@@ -22,6 +22,7 @@ from syncl.errors import SynclError
 from syncl.geometry.transforms import invert_similarity, transform_points
 from syncl.structures import Frame, Objects, Predictions, Queries
 from syncl.structures.tensors import TensorStructure
+from syncl.trackers.forecasts import Forecasts, Reasoned
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class TrackState(TensorStructure):
         scenes: B scene names of the last frame; "" before the first.
         detector_memory: what the detector remembers of the same streams; None for detectors without memory.
         log_sizes: [B, N, 3] as in `Queries`; None for detectors whose queries bring no sizes.
+        forecasts: what is expected of the tracks; None from trackers that do not forecast.
     """
 
     embeddings: Tensor
@@ -63,6 +65,7 @@ class TrackState(TensorStructure):
     scenes: tuple[str, ...]
     detector_memory: DetectorMemory | None = None
     log_sizes: Tensor | None = None
+    forecasts: Forecasts | None = None
 
     @property
     def count(self) -> int:
@@ -117,7 +120,7 @@ class Tracker(nn.Module, ABC):
         )
 
     def enter(self, state: TrackState, frame: Frame) -> TrackState:
-        """Move the state to a frame: constant velocity, then the change of the vehicle's own frame.
+        """Move the state to a frame: the tracks' own motion, then the change of the vehicle's own frame.
 
         Streams whose scene changed start anew: their tracks end, identities count from 0, and the detector
         forgets them. After a gap of more than `longest_gap_s` within a scene the same happens, but identities
@@ -129,11 +132,11 @@ class Tracker(nn.Module, ABC):
         same, continued = self._continued(state, frame)
         elapsed_s = (frame.timestamp_s - state.timestamp_s) * continued
         moved = state.references
-        step = state.velocities * elapsed_s.to(moved.dtype)[:, None, None]
+        step = self.motion(state, elapsed_s.to(moved.dtype))
         moved = torch.cat([moved[..., :2] + step, moved[..., 2:]], dim=-1)
         now_from_before = invert_similarity(frame.global_from_vehicle) @ state.global_from_vehicle
         references = transform_points(now_from_before, moved)
-        memory = state.detector_memory
+        memory, forecasts = state.detector_memory, state.forecasts
         return replace(
             state,
             references=references,
@@ -144,6 +147,7 @@ class Tracker(nn.Module, ABC):
             timestamp_s=frame.timestamp_s,
             scenes=frame.scenes,
             detector_memory=None if memory is None else memory.keep(continued),
+            forecasts=None if forecasts is None else forecasts.seen_from(now_from_before, references),
         )
 
     def _continued(self, state: TrackState, frame: Frame) -> tuple[Tensor, Tensor]:
@@ -169,6 +173,15 @@ class Tracker(nn.Module, ABC):
         device = frame.timestamp_s.device
         return torch.tensor(same, device=device), torch.tensor(continued, device=device)
 
+    def motion(self, state: TrackState, elapsed_s: Tensor) -> Tensor:
+        """How far tracks move by themselves until the next frame: [B, N, 2] metres, old vehicle frame.
+
+        Args:
+            state: after the last frame.
+            elapsed_s: [B] seconds since; 0 where a new scene begins.
+        """
+        return state.velocities * elapsed_s[:, None, None]
+
     def queries(self, state: TrackState, features: Features) -> Queries:
         """Object queries followed by the state's track queries."""
         return self.detector.initial_queries(features).with_tracks(state.as_queries())
@@ -188,8 +201,9 @@ class Tracker(nn.Module, ABC):
         features = self.detector.encode(frame, state.detector_memory)
         queries = self.queries(state, features)
         (predictions,) = self.detector.decode(queries, features)
+        reasoned = self.reason(state, queries, predictions)
         state = self.remember(state, frame, features, predictions)
-        return self.conclude(state, queries, predictions)
+        return self.conclude(state, queries, predictions, reasoned)
 
     def remember(
         self, state: TrackState, frame: Frame, features: Features, predictions: Predictions
@@ -198,15 +212,50 @@ class Tracker(nn.Module, ABC):
         memory = self.detector.remember(state.detector_memory, frame, features, predictions)
         return replace(state, detector_memory=memory)
 
+    def reason(
+        self,
+        state: TrackState,  # noqa: ARG002
+        queries: Queries,  # noqa: ARG002
+        predictions: Predictions,  # noqa: ARG002
+    ) -> Reasoned | None:
+        """What the tracker itself makes of a frame's predictions before its life cycle looks at them.
+
+        Training calls it as well and hands the result to the losses. None from trackers that take predictions
+        as they are.
+
+        Args:
+            state: the state `queries` was made from.
+            queries: of the frame.
+            predictions: of the standard decoder.
+        """
+        return None
+
     @abstractmethod
     def conclude(
-        self, state: TrackState, queries: Queries, predictions: Predictions
+        self,
+        state: TrackState,
+        queries: Queries,
+        predictions: Predictions,
+        reasoned: Reasoned | None = None,
     ) -> tuple[Objects, TrackState]:
-        """Turn predictions into reported objects and the next state by the life cycle's rules."""
+        """Turn predictions into reported objects and the next state by the life cycle's rules.
+
+        Args:
+            state: the state `queries` was made from.
+            queries: of the frame.
+            predictions: of the standard decoder.
+            reasoned: what `reason` made of them.
+        """
 
     @abstractmethod
     def carry_supervised(
-        self, state: TrackState, queries: Queries, predictions: Predictions, identities: Tensor
+        self,
+        state: TrackState,
+        queries: Queries,
+        predictions: Predictions,
+        identities: Tensor,
+        present: Tensor,
+        reasoned: Reasoned | None = None,
     ) -> TrackState:
         """The next state in training, where supervision knows which query holds which object.
 
@@ -215,4 +264,6 @@ class Tracker(nn.Module, ABC):
             queries: of the frame.
             predictions: of the standard decoder.
             identities: [B, Q] int64 annotation identity every query is tied to, -1 = none.
+            present: [B, Q] bool; whether the query's object is annotated in this frame.
+            reasoned: what `reason` made of the predictions.
         """

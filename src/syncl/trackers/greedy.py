@@ -21,6 +21,7 @@ from syncl.geometry.transforms import invert_rigid, rotate_planar
 from syncl.structures import Frame, Objects, Predictions, Queries
 from syncl.trackers.base import Tracker, TrackState
 from syncl.trackers.centre_association import NextRows, Pairing, pair_greedily, pair_optimally
+from syncl.trackers.forecasts import Reasoned
 from syncl.trackers.single_frame import best_pairs
 
 
@@ -142,6 +143,7 @@ class Greedy(Tracker):
         state: TrackState,
         queries: Queries,  # noqa: ARG002
         predictions: Predictions,
+        reasoned: Reasoned | None = None,  # noqa: ARG002
     ) -> tuple[Objects, GreedyState]:
         """Detect as `SingleFrame` does, then associate."""
         config = self.config
@@ -250,6 +252,8 @@ class Greedy(Tracker):
         queries: Queries,  # noqa: ARG002
         predictions: Predictions,  # noqa: ARG002
         identities: Tensor,  # noqa: ARG002
+        present: Tensor,  # noqa: ARG002
+        reasoned: Reasoned | None = None,  # noqa: ARG002
     ) -> TrackState:
         """Nothing lives on: there is nothing to train here."""
         return state

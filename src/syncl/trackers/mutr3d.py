@@ -14,6 +14,7 @@ from torch import Tensor
 from syncl.detectors.base import Detector
 from syncl.structures import Objects, Predictions, Queries
 from syncl.trackers.base import Tracker, TrackState
+from syncl.trackers.forecasts import Reasoned
 from syncl.trackers.memory_bank import MemoryBank
 from syncl.trackers.query_interaction import QueryInteraction
 from syncl.trackers.rows import ranked_rows, take_rows, take_rows_or_zero, with_front_rows
@@ -75,7 +76,11 @@ class Mutr3d(Tracker):
             self.memory_bank = MemoryBank(detector.dim, config.heads, config.hidden, config.memory_slots)
 
     def conclude(
-        self, state: TrackState, queries: Queries, predictions: Predictions
+        self,
+        state: TrackState,
+        queries: Queries,
+        predictions: Predictions,
+        reasoned: Reasoned | None = None,  # noqa: ARG002
     ) -> tuple[Objects, TrackState]:
         """Births, misses and deaths by score; objects are the live tracks with a high enough score."""
         config = self.config
@@ -100,7 +105,13 @@ class Mutr3d(Tracker):
         return objects, self._carry(state, queries, predictions, scores, identities, misses, alive)
 
     def carry_supervised(
-        self, state: TrackState, queries: Queries, predictions: Predictions, identities: Tensor
+        self,
+        state: TrackState,
+        queries: Queries,
+        predictions: Predictions,
+        identities: Tensor,
+        present: Tensor,  # noqa: ARG002
+        reasoned: Reasoned | None = None,  # noqa: ARG002
     ) -> TrackState:
         """Carry every query tied to an object, less some dropped and with some false positives.
 

@@ -9,6 +9,7 @@ from syncl.detectors.base import Detector
 from syncl.geometry.boxes import decode_boxes
 from syncl.structures import Objects, Predictions, Queries
 from syncl.trackers.base import Tracker, TrackState
+from syncl.trackers.forecasts import Reasoned
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class SingleFrame(Tracker):
         state: TrackState,
         queries: Queries,  # noqa: ARG002
         predictions: Predictions,
+        reasoned: Reasoned | None = None,  # noqa: ARG002
     ) -> tuple[Objects, TrackState]:
         """Objects are the best (query, class) pairs."""
         config = self.config
@@ -83,6 +85,8 @@ class SingleFrame(Tracker):
         queries: Queries,  # noqa: ARG002
         predictions: Predictions,  # noqa: ARG002
         identities: Tensor,  # noqa: ARG002
+        present: Tensor,  # noqa: ARG002
+        reasoned: Reasoned | None = None,  # noqa: ARG002
     ) -> TrackState:
         """Nothing lives on."""
         return replace(state)

@@ -25,10 +25,13 @@ class FrameOutcome:
     Attributes:
         losses: scalars by name, weights included.
         identities: [B, Q] annotation identity each query is tied to after the frame, -1 = none.
+        targets: [B, Q] int64 object of the frame that each query holds by the standard decoder's last layer,
+            -1 = none.
     """
 
     losses: dict[str, Tensor]
     identities: Tensor
+    targets: Tensor
 
 
 class Strategy(nn.Module, ABC):
@@ -87,9 +90,8 @@ class Baseline(Strategy):
         """See `Strategy.forward`."""
         assignment, _ = self.assign(predictions[0], annotations, track_identities)
         losses = set_losses(predictions[0], assignment, annotations, self.config.loss)
-        return FrameOutcome(
-            losses, self.identities(predictions[0], assignment, annotations, track_identities)
-        )
+        identities = self.identities(predictions[0], assignment, annotations, track_identities)
+        return FrameOutcome(losses, identities, assignment.targets[-1])
 
     def identities(
         self,

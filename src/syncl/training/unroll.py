@@ -10,11 +10,13 @@ from syncl.detectors.streampetr import StreamPetrFeatures
 from syncl.errors import SynclError
 from syncl.structures import Annotations, Clip, Frame, Predictions, Queries
 from syncl.trackers.base import Tracker, TrackState
+from syncl.trackers.forecasts import Reasoned
 from syncl.training.denoising import DenoisingConfig, denoising_losses, noise_objects
 from syncl.training.image_losses import ImageLossConfig, image_losses
 from syncl.training.image_targets import project_annotations
 from syncl.training.proposal_losses import ProposalLossConfig, proposal_losses
-from syncl.training.strategies import Strategy
+from syncl.training.reasoning_losses import ReasoningLossConfig, reasoning_losses
+from syncl.training.strategies import FrameOutcome, Strategy
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class UnrollConfig:
     Attributes:
         proposals: loss weights of the proposal head, where the detector has one.
         image: loss weights of StreamPETR's auxiliary image head, where the detector has it.
+        reasoning: loss weights of the tracker's own refinement and forecasts, where it makes any.
         denoising: noised copies of the annotated objects as further queries, for detectors that can; None
             leaves them out.
         context_frames: leading frames of a clip that only fill the detector's memory: no losses, no tracks.
@@ -36,6 +39,7 @@ class UnrollConfig:
 
     proposals: ProposalLossConfig = field(default_factory=ProposalLossConfig)
     image: ImageLossConfig = field(default_factory=ImageLossConfig)
+    reasoning: ReasoningLossConfig = field(default_factory=ReasoningLossConfig)
     denoising: DenoisingConfig | None = None
     context_frames: int = 0
     context_gradients: bool = False
@@ -98,15 +102,19 @@ class ClipTraining(nn.Module):
             features = self.tracker.detector.encode(frame, state.detector_memory)
             queries = self.tracker.queries(state, features)
             predictions, losses = self._decode(queries, features, annotations)
+            reasoned = self.tracker.reason(state, queries, predictions[0])
             # Costs and losses are small differences of large numbers: full precision whatever the model has.
             with torch.autocast(frame.images.device.type, enabled=False):
                 outcome = self.strategy(predictions, annotations, state.identities)
+                losses |= self._reasoning_losses(reasoned, outcome, annotations)
             losses = outcome.losses | losses | self._image_losses(features, annotations)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value
             if carry_on or index + 1 < len(pairs):
                 state = self.tracker.remember(state, frame, features, predictions[0])
-                state = self.tracker.carry_supervised(state, queries, predictions[0], outcome.identities)
+                state = self.tracker.carry_supervised(
+                    state, queries, predictions[0], outcome.identities, outcome.targets >= 0, reasoned
+                )
         return sums | {"total": torch.stack(list(sums.values())).sum()}, state
 
     def _remember_only(self, state: TrackState, frame: Frame) -> TrackState:
@@ -133,6 +141,15 @@ class ClipTraining(nn.Module):
         noised = noise_objects(annotations, detector.point_range, config)
         predictions, found = detector.decode_noised(queries, noised.references, features, groups)
         return predictions, denoising_losses(found, noised, annotations, config)
+
+    def _reasoning_losses(
+        self, reasoned: Reasoned | None, outcome: FrameOutcome, annotations: Annotations
+    ) -> dict[str, Tensor]:
+        """Losses of what the tracker itself predicts, if it does."""
+        if reasoned is None:
+            return {}
+        config = self.config.reasoning
+        return reasoning_losses(reasoned, outcome.targets, outcome.identities, annotations, config)
 
     def _image_losses(self, features: Features, annotations: Annotations) -> dict[str, Tensor]:
         """Losses of the image heads that the detector has."""

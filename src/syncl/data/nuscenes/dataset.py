@@ -19,6 +19,7 @@ from syncl.data.nuscenes.frames import (
     build_frame,
 )
 from syncl.data.nuscenes.index import NuScenesIndex
+from syncl.data.nuscenes.samples import FutureCentres
 from syncl.data.photometric import distort_colours
 from syncl.errors import SynclError
 from syncl.structures import Annotations, Clip, Frame
@@ -115,7 +116,8 @@ class ClipDataset(Dataset[Clip]):
         frame = build_frame(
             sample, self.camera_names, self._images, transform_of, world, self._recolour(seed, row)
         )
-        return frame, build_annotations(sample.annotations, self._annotations, world)
+        future = future_centres(self._index, row, self._annotations)
+        return frame, build_annotations(sample.annotations, self._annotations, world, future)
 
     def _recolour(self, seed: list[int], row: int) -> Recolour | None:
         if self._augmentation is None or not self._augmentation.photometric:
@@ -194,7 +196,13 @@ class SceneStream:
     def _read(self, row: int) -> tuple[Frame, Annotations]:
         sample = self._index.sample(row)
         frame = build_frame(sample, self.camera_names, self._images)
-        return frame, build_annotations(sample.annotations, self._annotations)
+        future = future_centres(self._index, row, self._annotations)
+        return frame, build_annotations(sample.annotations, self._annotations, future=future)
+
+
+def future_centres(index: NuScenesIndex, row: int, options: AnnotationOptions) -> FutureCentres | None:
+    """Where a sample's objects go, if the options ask for it."""
+    return index.future_centres(row, options.future_frames) if options.future_frames else None
 
 
 def choose_cameras(index: NuScenesIndex, wanted: tuple[str, ...] | None) -> tuple[str, ...]:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from syncl.classes import DETECTION_CLASSES
 from syncl.data.augmentation import WorldTransform
 from syncl.data.images import ImageTransform, ResizeMethod, RGBImage, load_image, test_transform
-from syncl.data.nuscenes.samples import CameraImage, Sample, SampleAnnotations
+from syncl.data.nuscenes.samples import CameraImage, FutureCentres, Sample, SampleAnnotations
 from syncl.errors import SynclError
-from syncl.structures import Annotations, CameraRig, Frame
+from syncl.structures import Annotations, CameraRig, Frame, Trajectories
 
 DamagedImages = Literal["fail", "skip"]
 
@@ -54,12 +54,14 @@ class AnnotationOptions:
             are dropped (the height does not matter, as in the originals). None keeps all.
         min_points: fewest lidar and radar points together.
         min_visibility: lowest visibility level, 1 to 4; 0 keeps all.
+        future_frames: key frames over which the objects' trajectories are read; 0 leaves them out.
     """
 
     classes: tuple[str, ...] = DETECTION_CLASSES
     point_range: tuple[float, float, float, float, float, float] | None = None
     min_points: int = 1
     min_visibility: int = 0
+    future_frames: int = 0
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.classes if name not in DETECTION_CLASSES]
@@ -141,7 +143,10 @@ def _load(camera: CameraImage, transform: ImageTransform, options: ImageOptions)
 
 
 def build_annotations(
-    source: SampleAnnotations, options: AnnotationOptions, world: WorldTransform | None = None
+    source: SampleAnnotations,
+    options: AnnotationOptions,
+    world: WorldTransform | None = None,
+    future: FutureCentres | None = None,
 ) -> Annotations:
     """The ground truth of one frame: [1, M, ...] with all rows valid.
 
@@ -149,6 +154,7 @@ def build_annotations(
         source: a sample's annotations.
         options: classes and filters; the range filter applies after the augmentation.
         world: augmentation of the vehicle frame, the one the frame was built with.
+        future: the same objects at the next frames, for trajectories.
     """
     boxes = source.boxes if world is None else world.move_boxes(source.boxes)
     class_of_label = np.array(
@@ -167,4 +173,10 @@ def build_annotations(
         labels=torch.from_numpy(labels[keep].astype(np.int64))[None],
         identities=torch.from_numpy(source.identities[keep])[None],
         valid=torch.ones(1, int(keep.sum()), dtype=torch.bool),
+        trajectories=None if future is None else _trajectories(future, keep, world or WorldTransform()),
     )
+
+
+def _trajectories(future: FutureCentres, keep: NDArray[np.bool_], world: WorldTransform) -> Trajectories:
+    centres = world.move_points(future.centres[keep]).astype(np.float32)
+    return Trajectories(torch.from_numpy(centres)[None], torch.from_numpy(future.valid[keep])[None])

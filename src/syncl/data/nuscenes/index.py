@@ -12,7 +12,7 @@ from syncl.data.nuscenes.build import build_columns
 from syncl.data.nuscenes.cache import cache_path, fingerprint, load_columns, save_columns
 from syncl.data.nuscenes.categories import LIDAR_CHANNEL
 from syncl.data.nuscenes.columns import NuScenesColumns
-from syncl.data.nuscenes.samples import CameraImage, Sample, SampleAnnotations
+from syncl.data.nuscenes.samples import CameraImage, FutureCentres, Sample, SampleAnnotations
 from syncl.data.nuscenes.splits import split_scenes
 from syncl.errors import SynclError
 from syncl.geometry.poses import invert_pose, rigid_from_pose, rotation_from_quaternion, yaw_from_rotation
@@ -117,21 +117,27 @@ class NuScenesIndex:
         """
         columns = self.columns
         scene = int(np.searchsorted(columns.scene_start, row, side="right")) - 1
-        global_from_ego = rigid_from_pose(columns.sample_poses[row, :3], columns.sample_poses[row, 3:])
-        global_from_vehicle = global_from_ego
-        if self.vehicle_frame == "lidar":
-            lidar = columns.calibration_poses[columns.sample_lidars[row]]
-            global_from_vehicle = global_from_ego @ rigid_from_pose(lidar[:3], lidar[3:])
+        global_from_vehicle = self._global_from_vehicle(row)
         return Sample(
             token=self.sample_token(row),
             scene_name=columns.scene_names[scene].decode(),
             scene_token=columns.scene_tokens[scene].decode(),
             timestamp_us=int(columns.sample_timestamps_us[row]),
             global_from_vehicle=global_from_vehicle,
-            global_from_ego=global_from_ego,
+            global_from_ego=self._global_from_ego(row),
             cameras=self._cameras(row, global_from_vehicle),
             annotations=self._annotations(row, invert_pose(global_from_vehicle)),
         )
+
+    def _global_from_ego(self, row: int) -> Array:
+        pose = self.columns.sample_poses[row]
+        return rigid_from_pose(pose[:3], pose[3:])
+
+    def _global_from_vehicle(self, row: int) -> Array:
+        if self.vehicle_frame == "ego":
+            return self._global_from_ego(row)
+        lidar = self.columns.calibration_poses[self.columns.sample_lidars[row]]
+        return self._global_from_ego(row) @ rigid_from_pose(lidar[:3], lidar[3:])
 
     def _cameras(self, row: int, global_from_vehicle: Array) -> tuple[CameraImage, ...]:
         columns = self.columns
@@ -174,6 +180,31 @@ class NuScenesIndex:
             num_radar_pts=points[:, 1],
             visibility=columns.annotation_visibility[rows].astype(np.int64),
         )
+
+    def future_centres(self, row: int, frames: int) -> FutureCentres:
+        """Where a sample's annotated objects are at its next key frames, rows as in its annotations.
+
+        Every annotation counts, however few points it has.
+
+        Args:
+            row: sample row, as `scene_samples` gives them.
+            frames: F key frames on; those behind the scene's end are not valid.
+        """
+        columns = self.columns
+        scene = int(np.searchsorted(columns.scene_start, row, side="right")) - 1
+        end = min(row + frames + 1, int(columns.scene_start[scene + 1]))
+        starts = columns.annotation_start
+        own = columns.annotation_instances[starts[row] : starts[row + 1]]
+        centres = np.zeros((len(own), frames + 1, 3))
+        valid = np.zeros((len(own), frames + 1), np.bool_)
+        for step, later in enumerate(range(row, end)):
+            rows = slice(starts[later], starts[later + 1])
+            _, here, there = np.intersect1d(own, columns.annotation_instances[rows], return_indices=True)
+            centres[here, step] = columns.annotation_boxes[rows][there, :3]
+            valid[here, step] = True
+        vehicle_from_global = invert_pose(self._global_from_vehicle(row))
+        centres = centres @ vehicle_from_global[:3, :3].T + vehicle_from_global[:3, 3]
+        return FutureCentres(np.where(valid[..., None], centres, 0.0), valid)
 
     def missing_images(self, scenes: Iterable[str] | None = None) -> list[Path]:
         """Image files of the given scenes (all by default) that do not exist."""

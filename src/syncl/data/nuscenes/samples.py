@@ -55,6 +55,19 @@ class SampleAnnotations:
 
 
 @dataclass(frozen=True)
+class FutureCentres:
+    """Where the annotated objects of a sample are now and at the next F key frames of the scene.
+
+    Attributes:
+        centres: [N, F + 1, 3] float64 metres, vehicle frame of the sample; 0 where not annotated.
+        valid: [N, F + 1] bool.
+    """
+
+    centres: NDArray[np.float64]
+    valid: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class Sample:
     """One key frame: pose, cameras and annotations.
 

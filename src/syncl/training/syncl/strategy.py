@@ -39,7 +39,7 @@ class SynCL(Baseline):
         if self.syncl.decoder == "standard":
             widened = widened_assignment(assignment, candidates, standard.object_count)
             losses = set_losses(standard, widened, annotations, self.config.loss)
-            return FrameOutcome(losses, identities)
+            return FrameOutcome(losses, identities, assignment.targets[-1])
 
         losses = set_losses(standard, assignment, annotations, self.config.loss)
         hybrid = hybrid_assignment(matched, candidates, ties, assignment, wanted, self.syncl.tracks)
@@ -47,7 +47,7 @@ class SynCL(Baseline):
             losses[f"cross_{name}"] = self.syncl.cross_weight * value
         if self.contrast is not None:
             losses["contrast"] = self._contrast(self.contrast, matched, candidates, ties)
-        return FrameOutcome(losses, identities)
+        return FrameOutcome(losses, identities, assignment.targets[-1])
 
     def reliable_pairs(
         self, predictions: Predictions, annotations: Annotations, takes_part: Tensor

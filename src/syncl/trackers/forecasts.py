@@ -1,0 +1,107 @@
+"""What a tracker foresees, and what its reasoning makes of a frame.
+
+Letters: B streams, Q queries, N track slots, D channels, S history slots, F future frames, K classes.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from syncl.geometry.transforms import transform_points
+from syncl.structures.tensors import TensorStructure
+
+
+@dataclass(frozen=True)
+class Reasoned(TensorStructure):
+    """A frame's predictions after past and future reasoning, one row a query (object queries first).
+
+    Training looks at it as well: it is all that losses of the reasoning need.
+
+    Attributes:
+        embeddings: [B, Q, D] refined content, the track queries' in the next frame.
+        positions: [B, Q, D] positional part at the decoder's last reference points.
+        logits: [B, Q, K] refined class logits.
+        codes: [B, Q, 10] refined box codes, vehicle frame, metres.
+        displacements: [B, Q, F, 3] metres from each frame to the next, from now on, along the axes of the
+            present vehicle frame; the height's is not supervised. F = 0 without future reasoning.
+        memory: [B, Q, S, D] history with this frame in its newest slot.
+        memory_valid: [B, Q, S] bool.
+        valid: [B, Q] bool as in the queries.
+    """
+
+    embeddings: Tensor
+    positions: Tensor
+    logits: Tensor
+    codes: Tensor
+    displacements: Tensor
+    memory: Tensor
+    memory_valid: Tensor
+    valid: Tensor
+
+
+@dataclass(frozen=True)
+class Forecasts(TensorStructure):
+    """What is expected of tracks, from the last frame that showed them clearly.
+
+    Attributes:
+        codes: [B, N, 10] box code; its centre is the track's reference point.
+        labels: [B, N] int64 class.
+        centres: [B, N, F, 3] where the object is expected 1 to F frames on, metres, vehicle frame of the last
+            frame.
+        displacements: [B, N, F, 3] metres from frame to frame, along the axes of the vehicle frame in which
+            they were predicted.
+    """
+
+    codes: Tensor
+    labels: Tensor
+    centres: Tensor
+    displacements: Tensor
+
+    def advanced(self) -> Self:
+        """One frame further without news: the expected centre is the centre.
+
+        Beyond the horizon the object stands still.
+        """
+        if self.centres.shape[2] == 0:
+            return self
+        return type(self)(
+            codes=torch.cat([self.centres[:, :, 0], self.codes[..., 3:]], dim=-1),
+            labels=self.labels,
+            centres=torch.cat([self.centres[:, :, 1:], self.centres[:, :, -1:]], dim=2),
+            displacements=torch.cat(
+                [self.displacements[:, :, 1:], torch.zeros_like(self.displacements[:, :, :1])], dim=2
+            ),
+        )
+
+    def seen_from(self, now_from_before: Tensor, references: Tensor) -> Self:
+        """The same in the vehicle frame of the next frame, with centres of boxes at `references` [B, N, 3].
+
+        Heading, velocity and displacements keep their old axes. Published weights were trained so.
+        """
+        centres = transform_points(now_from_before, self.centres.flatten(1, 2))
+        return type(self)(
+            codes=torch.cat([references, self.codes[..., 3:]], dim=-1),
+            labels=self.labels,
+            centres=centres.unflatten(1, self.centres.shape[1:3]),
+            displacements=self.displacements,
+        )
+
+
+def foreseen(codes: Tensor, logits: Tensor, displacements: Tensor) -> Forecasts:
+    """Forecasts of queries just seen.
+
+    Expected centres move in the ground plane only. No gradient flows into the displacements from here: the
+    trajectory loss alone trains them.
+
+    Args:
+        codes: [B, Q, 10].
+        logits: [B, Q, K].
+        displacements: [B, Q, F, 3].
+    """
+    displacements = displacements.detach()
+    travelled = displacements[..., :2].cumsum(2)
+    planar = codes[:, :, None, :2] + travelled
+    height = codes[:, :, None, 2:3].expand(*planar.shape[:3], 1)
+    return Forecasts(codes, logits.argmax(-1), torch.cat([planar, height], dim=-1), displacements)

@@ -1,0 +1,320 @@
+"""PF-Track: past-and-future reasoning for multi-camera tracking (Pang et al., CVPR 2023), on any detector.
+
+Every query attends its own history and all others of the frame, which refines its box and class; from the
+history its displacements over the coming frames are decoded. A track that a frame does not show clearly goes
+on along its forecast (track extension) until it is seen again or has been missed too often.
+
+The unit of time is a frame: history, forecasts and tolerance count frames. Published weights expect 0.5 s.
+
+Letters: B streams, Q queries, N track slots, D channels, S history slots, F future frames, K classes.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from syncl.detectors.base import Detector
+from syncl.errors import SynclError
+from syncl.geometry.boxes import CODE_SIZE
+from syncl.structures import Objects, Predictions, Queries
+from syncl.trackers.base import Tracker, TrackState
+from syncl.trackers.forecasts import Forecasts, Reasoned, foreseen
+from syncl.trackers.reasoning import FutureReasoning, PastReasoning, TimeEncoder
+from syncl.trackers.rows import ranked_rows, take_rows, with_front_rows
+
+# The score of tracks that only their forecast keeps alive.
+EXTENSION_SCORE = 0.01
+
+Motion = Literal["forecast", "velocity", "published_velocity"]
+
+
+@dataclass(frozen=True)
+class PfTrackConfig:
+    """Life cycle and sizes; the defaults are the published small-resolution configuration's.
+
+    Attributes:
+        birth_score: a query above it becomes a track; a track above it has not been missed.
+        record_score: a query at or above it is taken as seen; below, a track follows its forecast.
+        output_score: objects above it are reported.
+        miss_tolerance: misses in a row with which a track ends.
+        max_tracks: most tracks carried on, the highest scores stay; the original has no limit.
+        max_objects: most objects reported a frame.
+        output_range_m: objects whose centre lies beyond +-this in x or y are not reported.
+        output_height_m: the same for z.
+        untracked: classes that the detector knows and that are not tracked.
+        past_reasoning: whether predictions are refined; else the detector's are taken as they are.
+        future_reasoning: whether displacements are predicted.
+        motion: what moves reference points to the next frame: `forecast` (needs future reasoning),
+            `velocity` of the boxes, or `published_velocity`: what the published configurations without future
+            reasoning take for it.
+        history: frames S remembered, the present one included.
+        future: frames F foreseen.
+        heads: attention heads of the reasoning.
+        hidden: hidden channels of its feed-forward networks.
+        layers: layers of each of its three decoders.
+        dropout: in its attention and feed-forward.
+    """
+
+    birth_score: float = 0.4
+    record_score: float = 0.4
+    output_score: float = 0.2
+    miss_tolerance: int = 7
+    max_tracks: int = 500
+    max_objects: int = 150
+    output_range_m: float = 61.2
+    output_height_m: float = 10.0
+    untracked: tuple[str, ...] = ("construction_vehicle", "traffic_cone", "barrier")
+    past_reasoning: bool = True
+    future_reasoning: bool = True
+    motion: Motion = "forecast"
+    history: int = 3
+    future: int = 8
+    heads: int = 8
+    hidden: int = 2048
+    layers: int = 2
+    dropout: float = 0.1
+
+    @property
+    def horizon(self) -> int:
+        """Frames F foreseen; 0 without future reasoning."""
+        return self.future if self.future_reasoning else 0
+
+    def build(self, detector: Detector) -> "PfTrack":
+        """Build the module around a detector.
+
+        Raises:
+            SynclError: if forecasts are to move tracks but none are made, or no frame is remembered.
+        """
+        return PfTrack(detector, self)
+
+
+class PfTrack(Tracker):
+    """See the module's docstring."""
+
+    tracked: Tensor
+
+    def __init__(self, detector: Detector, config: PfTrackConfig) -> None:
+        super().__init__()
+        if config.motion == "forecast" and config.horizon < 1:
+            raise SynclError(
+                "tracker.motion=forecast needs future_reasoning=true and future >= 1; "
+                "choose motion=velocity otherwise"
+            )
+        if config.history < 1:
+            raise SynclError(f"tracker.history={config.history}: the present frame at least is remembered")
+        self.detector = detector
+        self.config = config
+        self.memory_slots = config.history
+        dim, sizes = detector.dim, (config.heads, config.hidden, config.layers, config.dropout)
+        self.past: PastReasoning | None = None
+        self.future: FutureReasoning | None = None
+        self.time_encoder: TimeEncoder | None = None
+        if config.past_reasoning or config.future_reasoning:
+            self.time_encoder = TimeEncoder(dim)
+        if config.past_reasoning:
+            self.past = PastReasoning(dim, len(detector.classes), *sizes)
+        if config.future_reasoning:
+            self.future = FutureReasoning(dim, *sizes)
+        tracked = torch.tensor([name not in config.untracked for name in detector.classes])
+        self.register_buffer("tracked", tracked, persistent=False)
+
+    def initial_state(self, streams: int = 1) -> TrackState:
+        """See `Tracker.initial_state`."""
+        state = super().initial_state(streams)
+        zeros = state.references.new_zeros
+        return replace(
+            state,
+            forecasts=Forecasts(
+                codes=zeros(streams, 0, CODE_SIZE),
+                labels=zeros(streams, 0, dtype=torch.int64),
+                centres=zeros(streams, 0, self.config.horizon, 3),
+                displacements=zeros(streams, 0, self.config.horizon, 3),
+            ),
+        )
+
+    def motion(self, state: TrackState, elapsed_s: Tensor) -> Tensor:
+        """The first displacement foreseen, whatever the time; or velocity times time."""
+        if self.config.motion != "forecast":
+            return super().motion(state, elapsed_s)
+        # A missed track's displacement is along the axes of an earlier vehicle frame: published weights were
+        # evaluated so.
+        return _forecasts(state).displacements[:, :, 0, :2]
+
+    def reason(self, state: TrackState, queries: Queries, predictions: Predictions) -> Reasoned:
+        """Past and future reasoning over all queries of the frame, new-born ones included."""
+        embeddings, codes = predictions.embeddings[-1], predictions.codes[-1]
+        positions = self.detector.track_positions(queries.positions, codes[..., :3])
+        memory = with_front_rows(state.memory, queries.object_count, 0)
+        memory_valid = with_front_rows(state.memory_valid, queries.object_count, False)
+        memory = torch.cat([memory[:, :, 1:], embeddings[:, :, None]], dim=2)
+        memory_valid = torch.cat([memory_valid[:, :, 1:], torch.ones_like(memory_valid[:, :, :1])], dim=2)
+        logits = predictions.logits[-1]
+        if self.past is not None and self.time_encoder is not None:
+            everyone = queries.count == queries.object_count
+            embeddings = self.past(
+                embeddings,
+                positions,
+                self.time_encoder(self.memory_slots),
+                memory,
+                memory_valid,
+                None if everyone else queries.valid,
+            )
+            reach = self.detector.point_range
+            logits, refined = self.past.predict(embeddings, reach.normalise(codes[..., :3]))
+            codes = torch.cat([reach.to_metres(refined[..., :3]), refined[..., 3:]], dim=-1)
+            # What is remembered carries no gradient, so the trajectory loss trains future reasoning alone.
+            memory = torch.cat([memory[:, :, :-1], embeddings.detach()[:, :, None]], dim=2)
+        displacements = codes.new_zeros(*codes.shape[:2], 0, 3)
+        if self.future is not None and self.time_encoder is not None:
+            times = self.time_encoder(self.memory_slots + self.config.horizon)
+            displacements = self.future(times, memory, memory_valid)
+        return Reasoned(
+            embeddings, positions, logits, codes, displacements, memory, memory_valid, queries.valid
+        )
+
+    def conclude(
+        self,
+        state: TrackState,
+        queries: Queries,
+        predictions: Predictions,
+        reasoned: Reasoned | None = None,
+    ) -> tuple[Objects, TrackState]:
+        """Births, extensions, misses and deaths by score; objects are what scores high enough."""
+        config = self.config
+        if reasoned is None:
+            reasoned = self.reason(state, queries, predictions)
+        scores = reasoned.logits.sigmoid().amax(-1)
+        seen = (scores >= config.record_score) & queries.valid
+        scores = torch.where(seen, scores, EXTENSION_SCORE)
+        forecasts = self._forecasts_after(state, queries.object_count, reasoned, seen)
+
+        # An unseen object query is nothing; an unseen track is what it was.
+        known = (seen & self.tracked[forecasts.labels]) | (queries.valid & ~seen)
+        identities = with_front_rows(state.identities, queries.object_count, -1)
+        # Even unseen object queries take numbers, so identities have gaps; as published.
+        numbered = known & (identities < 0)
+        identities = torch.where(numbered, state.next_identity[:, None] + numbered.cumsum(1) - 1, identities)
+        state = replace(state, next_identity=state.next_identity + numbered.sum(1))
+
+        is_track = torch.arange(queries.count, device=scores.device) >= queries.object_count
+        real = known & (seen | is_track)
+        strong = scores > config.birth_score
+        misses = with_front_rows(state.misses, queries.object_count, 0)
+        misses = torch.where(strong, 0, misses + 1)
+        alive = real & (strong | (is_track & (misses < config.miss_tolerance)))
+
+        found = Objects(
+            boxes=self.detector.boxes(forecasts.codes),
+            labels=forecasts.labels,
+            scores=scores,
+            identities=identities,
+            valid=real & (scores > config.output_score),
+            forecasts=forecasts.centres[..., :2] if self.config.horizon else None,
+        )
+        objects = best_objects(found, config.max_objects, config.output_range_m, config.output_height_m)
+        # The history has what was not seen too; the query itself goes on as it was.
+        kept = replace(
+            reasoned,
+            embeddings=torch.where(seen[..., None], reasoned.embeddings, queries.embeddings),
+            positions=torch.where(seen[..., None], reasoned.positions, queries.positions),
+        )
+        return objects, self._carry(state, kept, forecasts, scores, identities, misses, alive)
+
+    def carry_supervised(
+        self,
+        state: TrackState,
+        queries: Queries,
+        predictions: Predictions,
+        identities: Tensor,
+        present: Tensor,
+        reasoned: Reasoned | None = None,
+    ) -> TrackState:
+        """Carry every query whose object is there, whatever its score; gradients flow on.
+
+        A track whose object is gone ends, and the object is new-born when it comes back.
+        """
+        if reasoned is None:
+            reasoned = self.reason(state, queries, predictions)
+        alive = (identities >= 0) & present & queries.valid
+        scores = reasoned.logits.detach().sigmoid().amax(-1)
+        forecasts = foreseen(reasoned.codes, reasoned.logits, reasoned.displacements)
+        misses = torch.zeros_like(identities)
+        return self._carry(state, reasoned, forecasts, scores, identities, misses, alive)
+
+    def _forecasts_after(
+        self, state: TrackState, object_count: int, reasoned: Reasoned, seen: Tensor
+    ) -> Forecasts:
+        """News of what was seen, and the old expectations, one frame on, of what was not."""
+        old = _forecasts(state).map(lambda tensor: with_front_rows(tensor, object_count, 0)).advanced()
+        new = foreseen(reasoned.codes, reasoned.logits, reasoned.displacements)
+        return Forecasts(
+            codes=torch.where(seen[..., None], new.codes, old.codes),
+            labels=torch.where(seen, new.labels, old.labels),
+            centres=torch.where(seen[..., None, None], new.centres, old.centres),
+            displacements=torch.where(seen[..., None, None], new.displacements, old.displacements),
+        )
+
+    def _carry(
+        self,
+        state: TrackState,
+        reasoned: Reasoned,
+        forecasts: Forecasts,
+        scores: Tensor,
+        identities: Tensor,
+        misses: Tensor,
+        alive: Tensor,
+    ) -> TrackState:
+        """The state with the live rows."""
+        # The one host round trip of a step: how many slots the fullest stream needs.
+        needed = int(alive.sum(1).max()) if alive.shape[0] else 0
+        rows = ranked_rows(alive, scores, min(needed, self.config.max_tracks))
+
+        def take(tensor: Tensor) -> Tensor:
+            return take_rows(tensor, rows)
+
+        kept = take(alive)
+        carried = forecasts.map(take)
+        return replace(
+            state,
+            embeddings=take(reasoned.embeddings),
+            positions=take(reasoned.positions),
+            references=carried.codes[..., :3],
+            velocities=self._velocities(carried.codes).detach(),
+            identities=take(identities).masked_fill(~kept, -1),
+            misses=take(misses),
+            alive=kept,
+            memory=take(reasoned.memory),
+            memory_valid=take(reasoned.memory_valid),
+            save_countdown=torch.zeros_like(misses[:, : rows.shape[1]]),
+            forecasts=carried,
+            log_sizes=carried.codes[..., 3:6].detach() if self.detector.carries_sizes else None,
+        )
+
+    def _velocities(self, codes: Tensor) -> Tensor:
+        if self.config.motion == "published_velocity":
+            # The original takes its box code's numbers 7 and 8 for the velocity, which are the cosine of its
+            # heading, -sin(yaw), and vx. Weights trained without future reasoning have learned with that.
+            return torch.stack([-codes[..., 6], codes[..., 8]], dim=-1)
+        return codes[..., 8:10]
+
+
+def best_objects(objects: Objects, most: int, range_m: float, height_m: float) -> Objects:
+    """The valid objects with the highest scores, best first.
+
+    They are chosen before the range is looked at, so there may be fewer than `most` although more are within.
+    """
+    order = torch.where(objects.valid, objects.scores, -1.0)
+    rows = order.topk(min(most, order.shape[1]), dim=1).indices
+    best = objects.map(lambda tensor: take_rows(tensor, rows))
+    inside = (best.boxes[..., :2].abs() <= range_m).all(-1) & (best.boxes[..., 2].abs() <= height_m)
+    return replace(best, valid=best.valid & inside)
+
+
+def _forecasts(state: TrackState) -> Forecasts:
+    if state.forecasts is None:
+        raise SynclError(
+            "this state has no forecasts, so it is another tracker's; start from this tracker's initial_state"
+        )
+    return state.forecasts

@@ -1,0 +1,414 @@
+"""PF-Track's life cycle, extension, motion and state, on hand-made predictions and on small models."""
+
+import dataclasses
+import io
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig
+from syncl.detectors import Detr3dConfig, ImageEncoderConfig, PetrConfig, Petrv2Config, StreamPetrConfig
+from syncl.errors import SynclError
+from syncl.structures import CameraRig, Frame, Objects, Predictions, Queries
+from syncl.trackers import Mutr3dConfig, PfTrackConfig
+from syncl.trackers.base import TrackState
+from syncl.trackers.forecasts import Reasoned
+from syncl.trackers.pf_track import EXTENSION_SCORE, PfTrack
+
+HEIGHT, WIDTH = 32, 64
+DIM = 32
+OBJECTS = 8
+CLASSES = ("car", "truck", "pedestrian", "barrier")
+SIZES = {"dim": DIM, "heads": 4, "layers": 2, "hidden": 48, "dropout": 0.0}
+TRACKER = PfTrackConfig(heads=4, hidden=48, dropout=0.0, future=4)
+
+
+def encoder(all_levels: bool) -> ImageEncoderConfig:
+    backbone = ResNetConfig(depth=None, blocks=(1, 1, 1, 1), stem_width=8, widths=(8, 8, 16, 16))
+    return ImageEncoderConfig(backbone, FpnConfig(DIM) if all_levels else CpFpnConfig(DIM))
+
+
+DETECTORS = {
+    "detr3d": Detr3dConfig(encoder(True), CLASSES, queries=OBJECTS, cameras=2, **SIZES),
+    "petr": PetrConfig(encoder(False), CLASSES, queries=OBJECTS, learned_contents=True, **SIZES),
+    "petrv2": Petrv2Config(encoder(False), CLASSES, queries=OBJECTS, **SIZES),
+    "streampetr": StreamPetrConfig(
+        encoder(False), CLASSES, queries=5, propagated=3, memory_slots=8, objects_a_frame=4, **SIZES
+    ),
+}
+
+
+def build(kind: str = "petr", config: PfTrackConfig = TRACKER) -> PfTrack:
+    torch.manual_seed(0)
+    tracker = config.build(DETECTORS[kind].build()).eval()
+    with torch.no_grad():
+        # Fresh weights are seldom sure of anything, and tracks are to be born.
+        tracker.past.class_branch[-1].bias.fill_(1)
+        tracker.past.class_branch[-1].bias[CLASSES.index("barrier")] = -9
+    return tracker
+
+
+def pose(forward_m: float = 0.0, turn_rad: float = 0.0) -> Tensor:
+    matrix = torch.eye(4, dtype=torch.float64)
+    matrix[0, 0] = matrix[1, 1] = math.cos(turn_rad)
+    matrix[1, 0], matrix[0, 1] = math.sin(turn_rad), -math.sin(turn_rad)
+    matrix[0, 3] = forward_m
+    return matrix
+
+
+def make_frame(
+    time_s: float,
+    scene: str = "a",
+    streams: int = 1,
+    seed: int = 0,
+    forward_m: float = 0.0,
+    turn_rad: float = 0.0,
+) -> Frame:
+    generator = torch.Generator().manual_seed(seed)
+    ahead = torch.tensor([[0.0, -1, 0, 0], [0, 0, -1, 1.5], [1, 0, 0, 0], [0, 0, 0, 1]]).double()
+    behind = torch.tensor([[0.0, 1, 0, 0], [0, 0, -1, 1.5], [-1, 0, 0, 0], [0, 0, 0, 1]]).double()
+    intrinsics = torch.tensor([[40.0, 0, WIDTH / 2], [0, 40, HEIGHT / 2], [0, 0, 1]]).double()
+    images = torch.randint(0, 256, (streams, 2, 3, HEIGHT, WIDTH), generator=generator)
+    rig = CameraRig(
+        ("FRONT", "BACK"),
+        intrinsics.repeat(streams, 2, 1, 1),
+        torch.stack([ahead, behind]).repeat(streams, 1, 1, 1),
+    )
+    return Frame(
+        images.to(torch.uint8),
+        rig,
+        torch.ones(streams, 2, dtype=torch.bool),
+        torch.tensor([HEIGHT, WIDTH]).repeat(streams, 2, 1),
+        pose(forward_m, turn_rad).repeat(streams, 1, 1),
+        torch.full((streams,), time_s, dtype=torch.float64),
+        (scene,) * streams,
+        (f"{scene}-{time_s}",) * streams,
+    )
+
+
+@pytest.fixture(scope="module")
+def tracker() -> PfTrack:
+    return build()
+
+
+def advance(
+    tracker: PfTrack,
+    state: TrackState,
+    time_s: float,
+    scores: dict[int, float],
+    *,
+    x_m: float = 10.0,
+    ahead_m: float = 0.0,
+    label: int = 0,
+    **frame,
+) -> tuple[Objects, TrackState]:
+    """A frame in which the named rows (object rows first) are refined to these scores, the others to none."""
+    state = tracker.enter(state, make_frame(time_s, **frame))
+    object_rows = Queries(
+        torch.zeros(1, OBJECTS, DIM),
+        torch.zeros(1, OBJECTS, DIM),
+        torch.zeros(1, OBJECTS, 3),
+        torch.ones(1, OBJECTS, dtype=torch.bool),
+        OBJECTS,
+    )
+    queries = object_rows.with_tracks(state.as_queries())
+    rows = queries.count
+    logits = torch.full((1, rows, len(CLASSES)), -9.0)
+    for row, score in scores.items():
+        logits[0, row, label] = torch.logit(torch.tensor(score))
+    codes = torch.zeros(1, rows, 10)
+    codes[..., 0], codes[..., 7] = x_m, 1.0
+    displacements = torch.zeros(1, rows, tracker.config.future, 3)
+    displacements[..., 0] = ahead_m
+    memory = torch.zeros(1, rows, tracker.memory_slots, DIM)
+    reasoned = Reasoned(
+        torch.full((1, rows, DIM), time_s),
+        queries.positions,
+        logits,
+        codes,
+        displacements,
+        memory,
+        memory[..., 0] == 0,
+        queries.valid,
+    )
+    predictions = Predictions(
+        logits[None], codes[None], reasoned.embeddings[None], codes[None, ..., :3], queries.valid, OBJECTS
+    )
+    with torch.no_grad():
+        return tracker.conclude(state, queries, predictions, reasoned)
+
+
+def shown(objects: Objects) -> list[int]:
+    return objects.identities[objects.valid].tolist()
+
+
+def by_identity(objects: Objects, stream: int) -> Tensor:
+    """Indices of a stream's valid rows in the order of their identities."""
+    rows = objects.valid[stream].nonzero()[:, 0]
+    return rows[objects.identities[stream, rows].argsort()]
+
+
+# Births, misses and deaths
+
+
+def test_objects_are_numbered_by_row_and_reported_best_first(tracker):
+    objects, state = advance(tracker, tracker.initial_state(), 0.0, {5: 0.9, 2: 0.6, 6: 0.39, 7: 0.19})
+    # As published, every query takes a number, seen or not.
+    assert state.identities.tolist() == [[2, 5]] and int(state.next_identity) == OBJECTS
+    assert shown(objects) == [5, 2]
+    assert objects.scores[objects.valid].tolist() == pytest.approx([0.9, 0.6])
+    objects, state = advance(tracker, state, 0.5, {OBJECTS: 0.5, OBJECTS + 1: 0.8, 0: 0.7})
+    assert shown(objects) == [5, 8, 2]
+    assert sorted(state.identities[0].tolist()) == [2, 5, 8]
+
+
+def test_between_record_and_birth_score_a_query_is_reported_but_no_track(tracker):
+    config = dataclasses.replace(tracker.config, record_score=0.2)
+    objects, state = advance(config.build(tracker.detector), tracker.initial_state(), 0.0, {3: 0.3})
+    assert shown(objects) == [3] and state.count == 0
+
+
+def test_a_missed_track_lives_up_to_its_tolerance_and_its_number_is_not_used_again(tracker):
+    _, state = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9})
+    for missed in range(1, tracker.config.miss_tolerance):
+        objects, state = advance(tracker, state, 0.5 * missed, {})
+        assert not objects.valid.any()
+        assert state.identities.tolist() == [[0]] and state.misses.tolist() == [[missed]]
+    objects, revived = advance(tracker, state, 5.0, {OBJECTS: 0.5})
+    assert revived.misses.tolist() == [[0]] and shown(objects) == [0]
+    _, state = advance(tracker, state, 5.0, {})
+    assert state.count == 0
+    before = int(state.next_identity)
+    _, state = advance(tracker, state, 5.5, {0: 0.9})
+    assert state.identities.tolist() == [[before]]
+
+
+def test_untracked_classes_are_dropped_and_end_tracks(tracker):
+    barrier = CLASSES.index("barrier")
+    objects, state = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9}, label=barrier)
+    assert state.count == 0 and not objects.valid.any()
+    _, state = advance(tracker, state, 0.5, {0: 0.9})
+    assert state.count == 1
+    objects, state = advance(tracker, state, 1.0, {OBJECTS: 0.9}, label=barrier)
+    assert state.count == 0 and not objects.valid.any()
+
+
+def test_a_new_scene_ends_all_tracks_and_counts_from_zero(tracker):
+    _, state = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9, 1: 0.9})
+    objects, state = advance(tracker, state, -100.0, {0: 0.9}, scene="b")
+    assert state.identities.tolist() == [[0]] and shown(objects) == [0]
+
+
+def test_more_objects_than_slots_keeps_the_best(tracker):
+    few = dataclasses.replace(tracker.config, max_tracks=3, max_objects=2).build(tracker.detector).eval()
+    scores = {row: 0.5 + 0.05 * row for row in range(OBJECTS)}
+    objects, state = advance(few, few.initial_state(), 0.0, scores)
+    assert state.identities.tolist() == [[5, 6, 7]]
+    assert shown(objects) == [7, 6]
+
+
+def test_objects_out_of_range_are_not_reported(tracker):
+    objects, state = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9}, x_m=61.3)
+    assert not objects.valid.any() and state.count == 1
+
+
+def test_nothing_seen_ever(tracker):
+    state = tracker.initial_state()
+    for t in range(3):
+        objects, state = advance(tracker, state, 0.5 * t, {})
+        assert not objects.valid.any() and state.count == 0
+
+
+def test_many_frames_keep_the_state_bounded_and_identities_apart(tracker):
+    state, seen = tracker.initial_state(), set()
+    for t in range(150):
+        objects, state = advance(tracker, state, 0.5 * t, {t % OBJECTS: 0.9})
+        assert state.count <= tracker.config.miss_tolerance
+        assert state.memory.shape[2] == tracker.config.history
+        (identity,) = shown(objects)
+        assert identity not in seen
+        seen.add(identity)
+
+
+# Extension and motion
+
+
+def test_a_missed_track_follows_its_forecast(tracker):
+    _, state = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9}, ahead_m=2.0)
+    embeddings = state.embeddings
+    for missed in range(1, 4):
+        _, state = advance(tracker, state, 0.5 * missed, {}, forward_m=3.0 * missed)
+        # Two metres further by itself, three metres nearer by our own motion, a frame.
+        assert state.references[0, 0].tolist() == pytest.approx([10.0 - missed, 0, 0], abs=1e-5)
+        assert torch.equal(state.embeddings, embeddings), "an unseen query's content must stay"
+    # Beyond the horizon of four frames it stands still.
+    for missed in range(4, 7):
+        _, state = advance(tracker, state, 0.5 * missed, {}, forward_m=9.0)
+    assert state.references[0, 0].tolist() == pytest.approx([10 + 4 * 2.0 - 9, 0, 0], abs=1e-5)
+
+
+def test_forecasts_turn_with_the_vehicle(tracker):
+    _, state = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9}, ahead_m=2.0)
+    state = tracker.enter(state, make_frame(0.5, turn_rad=math.pi / 2))
+    # What was ahead is to the right of a vehicle that has turned left.
+    assert state.references[0, 0].tolist() == pytest.approx([0, -12, 0], abs=1e-5)
+    assert state.forecasts.centres[0, 0, :, 1].tolist() == pytest.approx([-12, -14, -16, -18], abs=1e-5)
+    assert torch.equal(state.forecasts.codes[..., :3], state.references)
+
+
+def test_forecasts_are_reported_as_places(tracker):
+    objects, _ = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9}, ahead_m=1.5)
+    places = objects.forecasts[objects.valid]
+    assert places.shape == (1, 4, 2)
+    assert places[0, :, 0].tolist() == pytest.approx([11.5, 13, 14.5, 16])
+
+
+def test_extensions_can_be_reported_with_their_class_and_a_score_of_their_own(tracker):
+    truck = CLASSES.index("truck")
+    config = dataclasses.replace(tracker.config, output_score=EXTENSION_SCORE / 2)
+    open_minded = config.build(tracker.detector)
+    _, state = advance(open_minded, tracker.initial_state(), 0.0, {1: 0.9}, ahead_m=2.0, label=truck)
+    objects, _ = advance(open_minded, state, 0.5, {}, label=truck)
+    assert shown(objects) == [1] and objects.labels[objects.valid].tolist() == [truck]
+    assert objects.scores[objects.valid].tolist() == pytest.approx([EXTENSION_SCORE])
+    assert objects.boxes[objects.valid][0, 0].item() == pytest.approx(12.0)
+
+
+@pytest.mark.parametrize(("motion", "expected"), [("velocity", (3, 1)), ("published_velocity", (0.5, 3))])
+def test_motion_by_velocity(tracker, motion, expected):
+    config = dataclasses.replace(tracker.config, motion=motion, future_reasoning=False)
+    plain = config.build(tracker.detector).eval()
+    frame = make_frame(0.0)
+    state = plain.enter(plain.initial_state(), frame)
+    queries = Queries(
+        torch.zeros(1, 1, DIM), torch.zeros(1, 1, DIM), torch.zeros(1, 1, 3), torch.ones(1, 1).bool(), 1
+    )
+    codes = torch.zeros(1, 1, 10)
+    # Heading to the right at (6, 2) m/s; the original reads (-sin yaw, vx) = (1, 6) instead.
+    codes[0, 0, 6:] = torch.tensor([-1.0, 0.0, 6.0, 2.0])
+    nothing = torch.zeros(1, 1, 0, 3)
+    reasoned = Reasoned(
+        torch.zeros(1, 1, DIM), torch.zeros(1, 1, DIM), torch.full((1, 1, 4), 3.0), codes, nothing,
+        torch.zeros(1, 1, 3, DIM), torch.ones(1, 1, 3).bool(), queries.valid,
+    )  # fmt: skip
+    predictions = Predictions(
+        reasoned.logits[None], codes[None], reasoned.embeddings[None], codes[None, ..., :3], queries.valid, 1
+    )
+    objects, state = plain.conclude(state, queries, predictions, reasoned)
+    assert objects.forecasts is None
+    step = plain.motion(state, torch.tensor([0.5]))[0, 0]
+    assert step.tolist() == pytest.approx(expected)
+
+
+# Whole steps on small models
+
+
+def eager(kind: str) -> PfTrack:
+    config = dataclasses.replace(TRACKER, birth_score=0.5, record_score=0.4, output_score=0.3)
+    return build(kind, config)
+
+
+@pytest.mark.parametrize("kind", DETECTORS)
+def test_any_detector_tracks_and_its_state_can_be_saved(kind):
+    small = eager(kind)
+    state = small.initial_state()
+    frames = [make_frame(0.5 * t, seed=t, forward_m=2.0 * t) for t in range(4)]
+    for frame in frames[:3]:
+        objects, state = small.step(frame, state)
+        identities = shown(objects)
+        assert len(identities) == len(set(identities))
+        assert torch.isfinite(objects.boxes).all()
+    assert state.count > 0 and state.memory_valid.any(-1).all()
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=False)
+    first, _ = small.step(frames[3], state)
+    second, _ = small.step(frames[3], saved.to("cpu"))
+    for field in dataclasses.fields(Objects):
+        assert torch.equal(getattr(first, field.name), getattr(second, field.name)), field.name
+
+
+@pytest.mark.parametrize("kind", DETECTORS)
+def test_streams_in_a_batch_do_not_see_each_other(kind):
+    small = eager(kind)
+    both, alone = small.initial_state(2), [small.initial_state(), small.initial_state()]
+    counts = []
+    for t in range(3):
+        # The second stream changes its scene, so that it has fewer tracks and padding beside them.
+        scenes = ("a", f"b{t}")
+        single = [
+            dataclasses.replace(make_frame(0.5 * t, seed=t + 50 * row), scenes=(scene,))
+            for row, scene in enumerate(scenes)
+        ]
+        joined = dataclasses.replace(
+            make_frame(0.5 * t, streams=2),
+            images=torch.cat([frame.images for frame in single]),
+            scenes=scenes,
+        )
+        pair, both = small.step(joined, both)
+        counts.append(both.alive.sum(1).tolist())
+        for row, frame in enumerate(single):
+            lone, alone[row] = small.step(frame, alone[row])
+            mine, own = by_identity(pair, row), by_identity(lone, 0)
+            assert torch.equal(pair.identities[row, mine], lone.identities[0, own])
+            assert torch.allclose(pair.boxes[row, mine], lone.boxes[0, own], atol=1e-4)
+            assert torch.allclose(pair.forecasts[row, mine], lone.forecasts[0, own], atol=1e-4)
+    assert any(first > second for first, second in counts), "padding was never needed"
+
+
+def test_reasoning_treats_all_rows_alike(tracker):
+    state = tracker.initial_state()
+    features = tracker.detector.encode(make_frame(0.0))
+    queries = tracker.queries(state, features)
+    with torch.no_grad():
+        (predictions,) = tracker.detector.decode(queries, features)
+        straight = tracker.reason(state, queries, predictions)
+        order = torch.randperm(OBJECTS, generator=torch.Generator().manual_seed(3))
+        turned = tracker.reason(
+            state,
+            dataclasses.replace(queries, positions=queries.positions[:, order]),
+            dataclasses.replace(
+                predictions,
+                logits=predictions.logits[:, :, order],
+                codes=predictions.codes[:, :, order],
+                embeddings=predictions.embeddings[:, :, order],
+            ),
+        )
+    assert torch.allclose(turned.codes, straight.codes[:, order], atol=1e-5)
+    assert torch.allclose(turned.displacements, straight.displacements[:, order], atol=1e-5)
+    assert straight.memory_valid[0, 0].tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("past", [True, False])
+@pytest.mark.parametrize("future", [True, False])
+def test_both_reasonings_can_be_left_out(past, future):
+    motion = "forecast" if future else "velocity"
+    config = dataclasses.replace(
+        TRACKER, past_reasoning=past, future_reasoning=future, motion=motion, record_score=0.0,
+        birth_score=0.005, output_score=0.0, untracked=(),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    small = config.build(DETECTORS["petr"].build()).eval()
+    names = {name.split(".")[0] for name, _ in small.named_parameters()} - {"detector"}
+    parts = {"past": past, "future": future, "time_encoder": past or future}
+    assert names == {name for name, there in parts.items() if there}
+    state = small.initial_state()
+    for t in range(3):
+        objects, state = small.step(make_frame(0.5 * t, seed=t), state)
+    assert state.count > 0 and (objects.forecasts is None) == (not future)
+
+
+def test_impossible_settings_are_refused(tracker):
+    with pytest.raises(SynclError, match="future_reasoning=true"):
+        dataclasses.replace(TRACKER, future_reasoning=False).build(tracker.detector)
+    with pytest.raises(SynclError, match="history=0"):
+        dataclasses.replace(TRACKER, history=0).build(tracker.detector)
+
+
+def test_the_state_of_another_tracker_is_refused(tracker):
+    other = Mutr3dConfig(heads=4, hidden=32).build(tracker.detector).initial_state()
+    with pytest.raises(SynclError, match="another tracker"):
+        tracker.step(make_frame(0.0), other)

@@ -1,0 +1,269 @@
+"""Training PF-Track: every detector and strategy, its own losses by hand, what they train."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig
+from syncl.detectors import Detr3dConfig, ImageEncoderConfig, PetrConfig, Petrv2Config, StreamPetrConfig
+from syncl.errors import SynclError
+from syncl.structures import Annotations, CameraRig, Clip, Frame, Trajectories
+from syncl.trackers import PfTrackConfig
+from syncl.trackers.pf_track import PfTrack
+from syncl.training.reasoning_losses import ReasoningLossConfig, future_of, trajectory_loss
+from syncl.training.strategies import BaselineConfig
+from syncl.training.syncl.config import SynclConfig
+from syncl.training.unroll import ClipTraining, UnrollConfig
+
+HEIGHT, WIDTH = 32, 64
+DIM, FUTURE = 32, 3
+CLASSES = ("car", "truck", "pedestrian", "barrier")
+SIZES = {"dim": DIM, "heads": 4, "layers": 2, "hidden": 48, "dropout": 0.0}
+
+
+def encoder(all_levels: bool) -> ImageEncoderConfig:
+    backbone = ResNetConfig(depth=None, blocks=(1, 1, 1, 1), stem_width=8, widths=(8, 8, 16, 16))
+    return ImageEncoderConfig(backbone, FpnConfig(DIM) if all_levels else CpFpnConfig(DIM))
+
+
+DETECTORS = {
+    "detr3d": Detr3dConfig(encoder(True), CLASSES, queries=12, cameras=2, **SIZES),
+    "petr": PetrConfig(encoder(False), CLASSES, queries=12, learned_contents=True, **SIZES),
+    "petrv2": Petrv2Config(encoder(False), CLASSES, queries=12, **SIZES),
+    "streampetr": StreamPetrConfig(
+        encoder(False), CLASSES, queries=9, propagated=3, memory_slots=8, objects_a_frame=4, **SIZES
+    ),
+}
+STRATEGIES = {"baseline": BaselineConfig(), "syncl": SynclConfig()}
+
+
+def build(kind: str = "petr", **options) -> PfTrack:
+    torch.manual_seed(0)
+    config = PfTrackConfig(heads=4, hidden=48, dropout=0.0, future=FUTURE, **options)
+    return config.build(DETECTORS[kind].build())
+
+
+def make_frame(time_s: float, streams: int = 1) -> Frame:
+    generator = torch.Generator().manual_seed(int(time_s * 10))
+    ahead = torch.tensor([[0.0, -1, 0, 0], [0, 0, -1, 1.5], [1, 0, 0, 0], [0, 0, 0, 1]]).double()
+    behind = torch.tensor([[0.0, 1, 0, 0], [0, 0, -1, 1.5], [-1, 0, 0, 0], [0, 0, 0, 1]]).double()
+    intrinsics = torch.tensor([[40.0, 0, WIDTH / 2], [0, 40, HEIGHT / 2], [0, 0, 1]]).double()
+    pose = torch.eye(4, dtype=torch.float64).repeat(streams, 1, 1)
+    pose[:, 0, 3] = 2 * time_s
+    rig = CameraRig(
+        ("FRONT", "BACK"),
+        intrinsics.repeat(streams, 2, 1, 1),
+        torch.stack([ahead, behind]).repeat(streams, 1, 1, 1),
+    )
+    return Frame(
+        torch.randint(0, 256, (streams, 2, 3, HEIGHT, WIDTH), generator=generator).to(torch.uint8),
+        rig,
+        torch.ones(streams, 2, dtype=torch.bool),
+        torch.tensor([HEIGHT, WIDTH]).repeat(streams, 2, 1),
+        pose,
+        torch.full((streams,), time_s, dtype=torch.float64),
+        ("scene",) * streams,
+        ("sample",) * streams,
+    )
+
+
+def make_truth(identities: list[int], streams: int = 1, trajectories: bool = True) -> Annotations:
+    """Objects whose place follows from their identity; they drive a metre ahead each frame."""
+    count = len(identities)
+    boxes = torch.zeros(streams, count, 9)
+    boxes[..., 0] = torch.tensor([8.0 + 5 * identity for identity in identities])
+    boxes[..., 3:6] = torch.tensor([4.0, 2.0, 1.5])
+    steps = torch.arange(FUTURE + 1.0)
+    centres = boxes[:, :, None, :3].repeat(1, 1, FUTURE + 1, 1)
+    centres[..., 0] += steps
+    known = torch.ones(streams, count, FUTURE + 1, dtype=torch.bool)
+    return Annotations(
+        boxes,
+        torch.tensor(identities).remainder(3).repeat(streams, 1),
+        torch.tensor(identities, dtype=torch.int64).repeat(streams, 1),
+        torch.ones(streams, count, dtype=torch.bool),
+        Trajectories(centres, known) if trajectories else None,
+    )
+
+
+def make_clip(*identities: list[int], streams: int = 1, trajectories: bool = True) -> Clip:
+    return Clip(
+        tuple(make_frame(0.5 * number, streams) for number in range(len(identities))),
+        tuple(make_truth(row, streams, trajectories) for row in identities),
+    )
+
+
+CLIP = ([0, 1, 2, 3], [0, 1, 2, 4], [0, 2, 3, 4])
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("kind", DETECTORS)
+def test_any_detector_and_strategy_take_a_step(kind, strategy):
+    tracker = build(kind)
+    training = ClipTraining(tracker, STRATEGIES[strategy].build(DIM), UnrollConfig())
+    losses = training(make_clip(*CLIP, streams=2))
+    assert {"class", "box", "refined_class", "refined_box", "trajectory"} <= losses.keys()
+    assert ("cross_class" in losses) == (strategy == "syncl")
+    assert all(torch.isfinite(value) for value in losses.values())
+    losses["total"].backward()
+    without = [
+        name
+        for name, parameter in tracker.named_parameters()
+        if parameter.grad is None and name.startswith(("past.", "future.", "time_encoder."))
+    ]
+    assert not without
+    # SynCL's own parameters are not the tracker's.
+    assert not any("contrast" in name for name, _ in tracker.named_parameters())
+
+
+@pytest.mark.parametrize("kind", ["petr", "detr3d"])
+def test_the_reasoning_is_the_same_whatever_the_strategy(kind):
+    """SynCL adds a decoder beside the standard one; reasoning looks at the standard one alone."""
+    values = []
+    for strategy in STRATEGIES.values():
+        training = ClipTraining(build(kind), strategy.build(DIM), UnrollConfig()).eval()
+        values.append(training(make_clip(*CLIP)))
+    for name in ("class", "box", "refined_class", "refined_box", "trajectory"):
+        assert torch.equal(values[0][name], values[1][name]), name
+
+
+def test_frames_without_objects_train():
+    training = ClipTraining(build(), STRATEGIES["baseline"].build(DIM), UnrollConfig())
+    losses = training(make_clip([], [1, 2], []))
+    assert all(torch.isfinite(value) for value in losses.values())
+    losses["total"].backward()
+
+
+def test_a_track_whose_object_is_gone_ends():
+    tracker = build()
+    training = ClipTraining(tracker, STRATEGIES["baseline"].build(DIM), UnrollConfig())
+    carried: list[list[int]] = []
+    carry = tracker.carry_supervised
+
+    def watching(*given):
+        state = carry(*given)
+        carried.append(sorted(state.identities[state.alive].tolist()))
+        return state
+
+    tracker.carry_supervised = watching
+    training(make_clip([0, 1, 2, 3], [0, 2, 4], [0, 1], [0]))
+    assert carried == [[0, 1, 2, 3], [0, 2, 4], [0, 1]]
+
+
+def test_trajectory_loss_by_hand():
+    predicted = torch.zeros(1, 4, 2, 3)
+    predicted[0, 0] = torch.tensor([[1.0, 0, 9], [1, 2, 9]])  # the height does not count
+    predicted[0, 1] = 0.5
+    centres = torch.zeros(1, 2, 3, 3)
+    centres[0, 0, :, 0] = torch.tensor([10.0, 11.0, 13.0])
+    centres[0, 1, :, 1] = torch.tensor([5.0, 6.0, 99.0])
+    valid = torch.tensor([[[True, True, True], [True, True, False]]])
+    truth = Trajectories(centres, valid)
+    # Rows: object 0; object 1, whose last step is unknown; a track without its object; no track at all.
+    targets = torch.tensor([[0, 1, -1, -1]])
+    tied = torch.tensor([[True, True, True, False]])
+    loss = trajectory_loss(predicted, targets, tied, truth)
+    # Row 0: (1 - 1, 0), (1 - 2, 2 - 0); row 1: (0.5, 0.5 - 1); over three rows of two steps of two numbers.
+    assert loss.item() == pytest.approx((1 + 2 + 0.5 + 0.5) / 12)
+
+
+def test_nobody_tied_loses_nothing():
+    predicted = torch.ones(1, 4, 2, 3, requires_grad=True)
+    nothing = Trajectories(torch.zeros(1, 0, 3, 3), torch.zeros(1, 0, 3, dtype=torch.bool))
+    free, no = torch.full((1, 4), -1), torch.zeros(1, 4, dtype=torch.bool)
+    some = Trajectories(torch.zeros(1, 1, 3, 3), torch.ones(1, 1, 3, dtype=torch.bool))
+    for truth in (nothing, some):
+        loss = trajectory_loss(predicted, free, no, truth)
+        assert loss.item() == 0
+        loss.backward()
+        assert not predicted.grad.any()
+
+
+def test_the_trajectory_loss_trains_future_reasoning_alone():
+    tracker = build()
+    training = ClipTraining(tracker, STRATEGIES["baseline"].build(DIM), UnrollConfig())
+    training(make_clip(*CLIP))["trajectory"].backward()
+    touched = {
+        name.split(".")[0]
+        for name, parameter in tracker.named_parameters()
+        if parameter.grad is not None and parameter.grad.abs().sum() > 0
+    }
+    assert touched == {"future", "time_encoder"}
+
+
+def test_gradients_of_a_later_frame_reach_the_first():
+    tracker = build()
+    training = ClipTraining(tracker, STRATEGIES["baseline"].build(DIM), UnrollConfig())
+    states = []
+    carry = tracker.carry_supervised
+
+    def watching(*given):
+        state = carry(*given)
+        for tensor in (state.embeddings, state.references):
+            tensor.retain_grad()
+        states.append(state)
+        return state
+
+    tracker.carry_supervised = watching
+    training(make_clip(*CLIP))["total"].backward()
+    for state in states:
+        assert state.embeddings.grad.abs().sum() > 0 and state.references.grad.abs().sum() > 0
+
+
+def test_missing_trajectories_are_asked_for():
+    clip = make_clip([0, 1], [0, 1], trajectories=False)
+    strategy = STRATEGIES["baseline"].build(DIM)
+    with pytest.raises(SynclError, match="foresees 3 frames, the annotations hold 0"):
+        ClipTraining(build(), strategy, UnrollConfig())(clip)
+    without = UnrollConfig(reasoning=ReasoningLossConfig(trajectory=0.0))
+    assert "trajectory" not in ClipTraining(build(), strategy, without)(clip)
+    unforeseeing = build(future_reasoning=False, motion="velocity")
+    assert "trajectory" not in ClipTraining(unforeseeing, strategy, UnrollConfig())(clip)
+
+
+def test_longer_trajectories_are_cut_and_shorter_ones_refused():
+    truth = make_truth([0, 1])
+    assert future_of(truth, 2).centres.shape == (1, 2, 3, 3)
+    with pytest.raises(SynclError, match="foresees 4 frames, the annotations hold 3"):
+        future_of(truth, FUTURE + 1)
+
+
+def test_a_tiny_overfit_refines_boxes_and_foresees_motion():
+    tracker = build()
+    config = UnrollConfig(frozen=("detector.image_encoder",))
+    training = ClipTraining(tracker, STRATEGIES["baseline"].build(DIM), config)
+    optimiser = torch.optim.AdamW([p for p in training.parameters() if p.requires_grad], lr=2e-3)
+    clip = make_clip([0, 1], [0, 1])
+    history: list[dict[str, float]] = []
+    for _ in range(40):
+        losses = training(clip)
+        optimiser.zero_grad()
+        losses["total"].backward()
+        torch.nn.utils.clip_grad_norm_(training.parameters(), 35.0)
+        optimiser.step()
+        history.append({name: value.item() for name, value in losses.items()})
+    for name in ("refined_class", "refined_box", "trajectory"):
+        assert history[-1][name] < 0.5 * history[0][name], (name, history[0][name], history[-1][name])
+
+
+def test_the_reasoning_runs_in_bfloat16():
+    training = ClipTraining(build(), SynclConfig().build(DIM), UnrollConfig())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = training(make_clip(*CLIP))
+    losses["total"].backward()
+    assert torch.isfinite(losses["total"])
+
+
+def test_configurations_of_the_loss_weigh():
+    strategy = STRATEGIES["baseline"].build(DIM)
+    plain = ClipTraining(build(), strategy, UnrollConfig()).eval()(make_clip([0, 1], [0, 1]))
+    base = ReasoningLossConfig()
+    heavier = ReasoningLossConfig(
+        dataclasses.replace(base.refined, classification=4.0, box=0.5), trajectory=1.5
+    )
+    other = ClipTraining(build(), strategy, UnrollConfig(reasoning=heavier)).eval()
+    weighed = other(make_clip([0, 1], [0, 1]))
+    assert weighed["refined_class"].item() == pytest.approx(2 * plain["refined_class"].item(), rel=1e-5)
+    assert weighed["refined_box"].item() == pytest.approx(2 * plain["refined_box"].item(), rel=1e-5)
+    assert weighed["trajectory"].item() == pytest.approx(3 * plain["trajectory"].item(), rel=1e-5)
