@@ -21,7 +21,7 @@ from syncl.errors import SynclError
 RGBImage = NDArray[np.uint8]
 ResizeMethod = Literal["exact", "fast"]
 
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 
 @dataclass(frozen=True)
@@ -160,8 +160,9 @@ def _read(path: Path) -> bytes:
         raise SynclError(f"{path}: this image is missing") from None
     except OSError as error:
         raise SynclError(f"{path}: this image cannot be read ({error.strerror})") from error
-    # Decoders fill the missing part of a cut-off JPEG with grey and say nothing.
-    if data.startswith(_JPEG_START) and data.rfind(_JPEG_END) < 0:
+    # Decoders fill the missing part of a cut-off JPEG with grey and say nothing. An end marker before the
+    # last scan is a thumbnail's.
+    if data.startswith(_JPEG_START) and data.rfind(_JPEG_END) <= data.rfind(_JPEG_SCAN):
         raise SynclError(f"{path}: this JPEG is cut off after {len(data)} bytes; copy it again")
     return data
 
