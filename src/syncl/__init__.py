@@ -7,7 +7,7 @@ Importing the package is cheap; the public functions import their machinery on f
     for frame in frames:
         objects, state = tracker.step(frame, state)
 
-`demo`, `generate`, `train`, `track`, `evaluate` and `render` are the commands of the same names.
+`demo`, `generate`, `prepare`, `train`, `track`, `evaluate` and `render` are the commands of the same names.
 """
 
 from typing import TYPE_CHECKING
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from syncl.commands.demo import demo as demo
     from syncl.commands.evaluate import evaluate as evaluate
     from syncl.commands.generate import generate as generate
+    from syncl.commands.prepare import prepare as prepare
     from syncl.commands.render import render as render
     from syncl.commands.track import track as track
     from syncl.commands.train import train as train
 
 __version__ = "0.1.0"
 
-__all__ = ["demo", "evaluate", "generate", "load", "render", "track", "train"]
+__all__ = ["demo", "evaluate", "generate", "load", "prepare", "render", "track", "train"]
 
 
 def __getattr__(name: str) -> object:

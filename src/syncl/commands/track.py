@@ -46,6 +46,7 @@ def track(
         torch.set_num_threads(threads)
     index = open_nuscenes(data, version)
     scenes = index.split_scenes(split)
+    index.check_images(scenes)
     loaded = load_model(model)
     report = track_to_file(loaded, index, scenes, output, task=task, device=device, overwrite=overwrite)
     Console().print(
