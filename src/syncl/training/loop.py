@@ -178,6 +178,7 @@ def clips(
         workers=config.data.workers,
         pin_memory=accelerator.device.type == "cuda",
         sampler=ResumableSampler.from_position(len(dataset), config.seed, position),
+        prefetch=config.data.prefetch,
     )
     prepared = prepare_data_loader(
         loader,
