@@ -9,6 +9,7 @@ import syncl
 
 def test_the_public_functions():
     assert syncl.__all__ == [
+        "check_rig",
         "demo",
         "evaluate",
         "generate",

@@ -7,13 +7,15 @@ Importing the package is cheap; the public functions import their machinery on f
     for frame in syncl.open_recording("my_rig/", image_size=(320, 800)):
         objects, state = tracker.step(frame, state)
 
-`demo`, `generate`, `prepare`, `train`, `track`, `evaluate` and `render` are the commands of the same names.
+`check_rig`, `demo`, `generate`, `prepare`, `train`, `track`, `evaluate` and `render` are the commands of the
+same names.
 """
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from syncl.checkpoints.model_file import load as load
+    from syncl.commands.check_rig import check_rig as check_rig
     from syncl.commands.demo import demo as demo
     from syncl.commands.evaluate import evaluate as evaluate
     from syncl.commands.generate import generate as generate
@@ -25,7 +27,18 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["demo", "evaluate", "generate", "load", "open_recording", "prepare", "render", "track", "train"]
+__all__ = [
+    "check_rig",
+    "demo",
+    "evaluate",
+    "generate",
+    "load",
+    "open_recording",
+    "prepare",
+    "render",
+    "track",
+    "train",
+]
 
 
 def __getattr__(name: str) -> object:
