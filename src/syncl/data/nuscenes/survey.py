@@ -4,7 +4,6 @@ Building the index stops at the first problem. A user who mends a dataset wants 
 are then read once more, slowly and tolerantly: a bad record is counted and set aside.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncl.data.nuscenes.schema import SCHEMA, Reference, TableSchema, is_key_frame, may_lack
-from syncl.data.nuscenes.tables import FieldError, Record, check_field, read_records, table_path
+from syncl.data.nuscenes.tables import (
+    Column,
+    FieldError,
+    Record,
+    check_field,
+    read_records,
+    table_path,
+    try_column,
+)
 from syncl.errors import SynclError
 
 _MEND_TABLE = "copy or unpack the tables again"
@@ -75,40 +82,56 @@ def survey_tables(folder: Path) -> list[Problem]:
     return problems
 
 
+class _Findings:
+    """Errors by field and kind: the first of each, and how many there are."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], tuple[FieldError, int]] = {}
+
+    def add(self, error: FieldError) -> None:
+        first, count = self._found.get((error.field, error.kind), (error, 0))
+        self._found[error.field, error.kind] = first, count + 1
+
+    def problems(self, path: Path) -> list[Problem]:
+        return [Problem(path, first.text, count, _MEND_TABLE) for first, count in self._found.values()]
+
+
 def _read(folder: Path, name: str, schema: TableSchema, problems: list[Problem]) -> _Table:
     path = table_path(folder, name)
     wanted = {"token", "name", *(reference.field for reference in schema.references)}
-    texts: dict[str, list[bytes]] = {field.name: [] for field in schema.fields if field.name in wanted}
-    found: dict[tuple[str, str], tuple[FieldError, int]] = {}
-    for record in _records(path, schema, found):
-        errors = [error for field in schema.fields if (error := check_field(record, field)) is not None]
-        for error in errors:
-            first, count = found.get((error.field, error.kind), (error, 0))
-            found[error.field, error.kind] = first, count + 1
-        if not errors:
-            for field, column in texts.items():
-                column.append(_text(record[field]))
-    problems += [Problem(path, error.text, count, _MEND_TABLE) for error, count in found.values()]
-    return _Table({field: np.array(column, np.bytes_) for field, column in texts.items()})
+    texts: dict[str, list[Column]] = {field.name: [] for field in schema.fields if field.name in wanted}
+    found = _Findings()
+    for piece in read_records(path):
+        records = _key_frame_records(piece, found) if schema.key_frames_only else piece
+        columns = {field.name: try_column(records, field) for field in schema.fields}
+        if any(column is None for column in columns.values()):
+            sound = [record for record in records if _is_sound(record, schema, found)]
+            columns = {field.name: try_column(sound, field) for field in schema.fields}
+        for field, pieces in texts.items():
+            column = columns[field]
+            if column is not None:
+                pieces.append(column)
+    problems += found.problems(path)
+    empty = np.zeros(0, "S1")
+    return _Table({field: np.concatenate([empty, *pieces]) for field, pieces in texts.items()})
 
 
-def _records(
-    path: Path, schema: TableSchema, found: dict[tuple[str, str], tuple[FieldError, int]]
-) -> Iterator[Record]:
-    for records in read_records(path):
-        for record in records:
-            try:
-                if not schema.key_frames_only or is_key_frame(record):
-                    yield record
-            except KeyError:
-                error = FieldError.missing(record, "is_key_frame")
-                first, count = found.get((error.field, error.kind), (error, 0))
-                found[error.field, error.kind] = first, count + 1
+def _is_sound(record: Record, schema: TableSchema, found: _Findings) -> bool:
+    errors = [error for field in schema.fields if (error := check_field(record, field)) is not None]
+    for error in errors:
+        found.add(error)
+    return not errors
 
 
-def _text(value: object) -> bytes:
-    first = (value[0] if value else "") if isinstance(value, list) else value
-    return str(first).encode()
+def _key_frame_records(records: list[Record], found: _Findings) -> list[Record]:
+    kept = []
+    for record in records:
+        try:
+            if is_key_frame(record):
+                kept.append(record)
+        except KeyError:
+            found.add(FieldError.missing(record, "is_key_frame"))
+    return kept
 
 
 def _doubles(path: Path, field: str, values: NDArray[np.bytes_]) -> list[Problem]:

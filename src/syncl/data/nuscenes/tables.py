@@ -199,16 +199,24 @@ def check_field(record: Record, field: Field) -> FieldError | None:
     return None
 
 
-def _column(path: Path, records: list[Record], field: Field) -> Column:
+def try_column(records: list[Record], field: Field) -> Column | None:
+    """A field of some records as a column, None if a record lacks it or holds a wrong value."""
     if not records:
         return empty_column(field)
     try:
         return _convert([record[field.name] for record in records], field.kind)
     except _WRONG_VALUE:
+        return None
+
+
+def _column(path: Path, records: list[Record], field: Field) -> Column:
+    column = try_column(records, field)
+    if column is None:
         errors = (check_field(record, field) for record in records)
         # Values that convert one by one but not together differ in type, such as 1 and 1.5.
         first = next((error.text for error in errors if error), f"field '{field.name}' mixes kinds of values")
-        raise SynclError(f"{path}: {first}") from None
+        raise SynclError(f"{path}: {first}")
+    return column
 
 
 _WRONG_VALUE = (TypeError, ValueError, AttributeError, KeyError, IndexError, OverflowError)
