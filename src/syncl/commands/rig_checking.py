@@ -69,7 +69,7 @@ def _describe(recording: Recording, number: int, name: str) -> str:
     view = 2 * np.degrees(np.arctan(camera.width / 2 / focal))
     return (
         f"at x {x:.2f} y {y:.2f} z {z:.2f} m, looks {_side(yaw)}, {abs(pitch):.1f} deg "
-        f"{'up' if pitch > 0 else 'down'}, roll {roll:.1f}, view {view:.0f} deg"
+        f"{'up' if pitch > 0 else 'down'}, roll {round(float(roll), 1) + 0.0:.1f}, view {view:.0f} deg"
     )
 
 
