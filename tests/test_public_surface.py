@@ -8,7 +8,18 @@ import syncl
 
 
 def test_the_public_functions():
-    assert syncl.__all__ == ["demo", "evaluate", "generate", "load", "render", "track", "train"]
+    assert syncl.__all__ == [
+        "check_rig",
+        "demo",
+        "evaluate",
+        "generate",
+        "load",
+        "open_recording",
+        "prepare",
+        "render",
+        "track",
+        "train",
+    ]
     for name in syncl.__all__:
         function = getattr(syncl, name)
         assert callable(function) and function.__name__ == name and inspect.getdoc(function)

@@ -21,10 +21,12 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "demo": Command("syncl.commands.demo", "generate unseen scenes, track them with the shipped model, draw"),
     "generate": Command("syncl.commands.generate", "make a synthetic world in the nuScenes format"),
+    "prepare": Command("syncl.commands.prepare", "check a dataset and index it, once"),
     "train": Command("syncl.commands.train", "train a recipe"),
     "track": Command("syncl.commands.track", "track scenes with a model, write results for submission"),
     "evaluate": Command("syncl.commands.evaluate", "score results with the official nuScenes metrics"),
     "render": Command("syncl.commands.render", "draw results as a video or a picture"),
+    "check-rig": Command("syncl.commands.check_rig", "draw ground, axes and horizon into a rig's cameras"),
     "convert": Command("syncl.commands.convert", "read published checkpoints, or write their format"),
     "experiment": Command("syncl.commands.experiment", "train and compare recipes pairwise over seeds"),
     "recipes": Command("syncl.commands.recipes", "list the recipes with size, cost and published results"),
@@ -68,7 +70,9 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(name: str, arguments: list[str]) -> None:
     import tyro
 
-    function: Callable[..., object] = getattr(importlib.import_module(COMMANDS[name].module), name)
+    function: Callable[..., object] = getattr(
+        importlib.import_module(COMMANDS[name].module), name.replace("-", "_")
+    )
     tyro.cli(function, prog=f"syncl {name}", args=arguments)
 
 

@@ -8,8 +8,9 @@ def track(
     model: Path,
     /,
     *,
-    data: Path,
-    output: Path,
+    data: Path | None = None,
+    recording: Path | None = None,
+    output: Path | None = None,
     version: str = "v1.0-mini",
     split: str = "mini_val",
     task: Literal["tracking", "detection"] = "tracking",
@@ -18,16 +19,17 @@ def track(
     threads: int | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Track the scenes of a split and write a nuScenes submission.
+    """Track the scenes of a split and write a nuScenes submission, or track a recording of any rig.
 
     Scenes are streamed frame by frame in time order; every scene starts with no tracks. The same input gives
     the same file. Under `torchrun` or `accelerate launch` the scenes are dealt to the processes, and the file
-    is the same again.
+    is the same again. A recording's tracks are written as JSON, CSV and a video.
 
     Args:
         model: model file (a run's model.safetensors, or a checkpoint folder's).
         data: folder of a nuScenes-format dataset.
-        output: results file (JSON) to write.
+        recording: folder of a recording with its rig.yaml, instead of data (docs/recordings.md).
+        output: results file (JSON) to write; for a recording, a folder (default: RECORDING_tracks).
         version: nuScenes version folder inside data.
         split: which scenes.
         task: tracking writes tracks; detection writes what the model's detector sees in each frame alone.
@@ -45,13 +47,24 @@ def track(
     from syncl.commands.processes import Processes
     from syncl.commands.tracking_run import track_to_file
     from syncl.data.nuscenes.index import open_nuscenes
+    from syncl.errors import SynclError
     from syncl.files import refuse_to_overwrite
 
-    refuse_to_overwrite(output, overwrite)
     if threads is not None:
         torch.set_num_threads(threads)
+    if recording is not None:
+        from syncl.commands.recording_run import track_recording_command
+
+        if data is not None or task == "detection":
+            raise SynclError("--recording: goes without --data, and with --task tracking only")
+        track_recording_command(model, recording, output, device=device, overwrite=overwrite)
+        return
+    if data is None or output is None:
+        raise SynclError("pass --data and --output for a nuScenes-format dataset, or --recording")
+    refuse_to_overwrite(output, overwrite)
     index = open_nuscenes(data, version)
     scenes = index.split_scenes(split)
+    index.check_images(scenes)
     loaded = load_model(model)
     processes = Processes.current()
     report = track_to_file(

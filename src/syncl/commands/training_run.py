@@ -82,6 +82,7 @@ def train_recipe(
     index = open_nuscenes(data, version, vehicle_frame=recipe.model.input.vehicle_frame)
     default_train, default_validation = SPLITS.get(version, (None, None))
     scenes = index.split_scenes(_split(split, default_train, "--split", version))
+    index.check_images(scenes)
     if threads is not None:
         torch.set_num_threads(threads)
     accelerator = make_accelerator(recipe.training)

@@ -21,7 +21,7 @@ from syncl.errors import SynclError
 RGBImage = NDArray[np.uint8]
 ResizeMethod = Literal["exact", "fast"]
 
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,25 @@ def load_image(
         factor, flags = _reduced_decoding(source_size, transform)
     image = _decode(path, data, flags)
     size = (image.shape[0] * factor, image.shape[1] * factor)
-    if source_size is not None and size != source_size:
-        raise SynclError(
-            f"{path}: the image is {size[1]}x{size[0]} pixels, its calibration is for "
-            f"{source_size[1]}x{source_size[0]}"
-        )
+    _check_size(path, size, source_size)
     return _crop(_resize(image, transform.resized(size), method), transform)
+
+
+def decode_image(path: Path, source_size: tuple[int, int] | None = None) -> RGBImage:
+    """Decode an image file at full size: [h, w, 3] uint8 RGB.
+
+    Raises:
+        SynclError: as `load_image`.
+    """
+    image = _decode(path, _read(path), cv2.IMREAD_COLOR)
+    _check_size(path, (image.shape[0], image.shape[1]), source_size)
+    return image
+
+
+def transform_image(image: RGBImage, transform: ImageTransform, method: ResizeMethod = "exact") -> RGBImage:
+    """Resize and crop a decoded image [h, w, 3]; see `load_image`."""
+    size = transform.resized((image.shape[0], image.shape[1]))
+    return _crop(_resize(image, size, method), transform)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -153,6 +166,14 @@ def image_size(path: Path) -> tuple[int, int]:
         raise SynclError(f"{path}: not an image or damaged ({error})") from error
 
 
+def _check_size(path: Path, size: tuple[int, int], expected: tuple[int, int] | None) -> None:
+    if expected is not None and size != expected:
+        raise SynclError(
+            f"{path}: the image is {size[1]}x{size[0]} pixels, its calibration is for "
+            f"{expected[1]}x{expected[0]}"
+        )
+
+
 def _read(path: Path) -> bytes:
     try:
         data = path.read_bytes()
@@ -160,8 +181,9 @@ def _read(path: Path) -> bytes:
         raise SynclError(f"{path}: this image is missing") from None
     except OSError as error:
         raise SynclError(f"{path}: this image cannot be read ({error.strerror})") from error
-    # Decoders fill the missing part of a cut-off JPEG with grey and say nothing.
-    if data.startswith(_JPEG_START) and data.rfind(_JPEG_END) < 0:
+    # Decoders fill the missing part of a cut-off JPEG with grey and say nothing. An end marker before the
+    # last scan is a thumbnail's.
+    if data.startswith(_JPEG_START) and data.rfind(_JPEG_END) <= data.rfind(_JPEG_SCAN):
         raise SynclError(f"{path}: this JPEG is cut off after {len(data)} bytes; copy it again")
     return data
 

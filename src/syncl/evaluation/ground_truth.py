@@ -45,6 +45,7 @@ def read_ground_truth(
     tables = Path(dataroot) / version
     if not tables.is_dir():
         raise SynclError(f"{tables}: no such folder; check --data and --version")
+    _refuse_test_version(tables)
     names = set(split_scenes(split, version, Path(dataroot)))
     if scenes is not None:
         if unknown := sorted(set(scenes) - names):
@@ -53,6 +54,18 @@ def read_ground_truth(
     samples = _read_samples(tables, names, split)
     boxes, racks = _read_annotations(tables, samples, velocities)
     return GroundTruth(samples, boxes, racks)
+
+
+def _refuse_test_version(tables: Path) -> None:
+    """A test version comes without annotations, as an absent or an empty table."""
+    path = tables / "sample_annotation.json"
+    without = not path.exists() or (path.stat().st_size < 64 and b"".join(path.read_bytes().split()) == b"[]")
+    if tables.name.endswith("test") and without:
+        raise SynclError(
+            f"{path}: holds no annotations: those of the test split are not published, so nothing can be "
+            "scored here; hand the results file to the nuScenes evaluation server, or evaluate on a "
+            "validation split"
+        )
 
 
 def _converted(path: Path, convert: Callable[[list[Record]], T]) -> list[T]:

@@ -19,6 +19,7 @@ class DataConfig:
         clip_length: T frames a clip; 1 = single-frame detection.
         batch_size: clips a step and process.
         workers: data loading processes; 0 loads in the training process.
+        prefetch: batches each worker keeps ready.
         augmentation: of images and world, one draw a clip; None = test-time images.
         min_points: annotations with fewer lidar and radar points are not ground truth.
         sampling: what a clip is.
@@ -36,6 +37,7 @@ class DataConfig:
     clip_length: int = 3
     batch_size: int = 1
     workers: int = 0
+    prefetch: int = 2
     augmentation: Augmentation | None = None
     min_points: int = 1
     sampling: Literal["clips", "windows", "pairs", "streams"] = "clips"

@@ -199,6 +199,7 @@ def clips(
         workers=config.data.workers,
         pin_memory=accelerator.device.type == "cuda",
         sampler=sampler,
+        prefetch=config.data.prefetch,
     )
     prepared = prepare_data_loader(
         loader,

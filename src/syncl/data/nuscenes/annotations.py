@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from syncl.data.nuscenes.categories import VISIBILITY_LEVELS, class_index
 from syncl.data.nuscenes.columns import Integers, Numbers, SmallIntegers, Tokens
 from syncl.data.nuscenes.keys import Keys
-from syncl.data.nuscenes.tables import Column, Field, empty_column, read_table, table_path
+from syncl.data.nuscenes.schema import SCHEMA, may_lack
+from syncl.data.nuscenes.tables import Column, empty_column, read_table, table_path
 
 # Longest time over which the official evaluation differentiates positions, one-sided (twice that if centred).
 _MAX_TIME_DIFFERENCE_S = 1.5
-
-_TOKEN = Field("token", "text")
 
 
 @dataclass(frozen=True)
@@ -49,28 +48,11 @@ def read_annotations(folder: Path, sample_keys: Keys, sample_timestamps_us: Inte
     Raises:
         SynclError: as `build_columns`.
     """
-    categories = _read(folder, "category", [_TOKEN, Field("name", "text")])
-    attributes = _read(folder, "attribute", [_TOKEN, Field("name", "text")])
-    visibilities = _read(folder, "visibility", [_TOKEN, Field("level", "text")])
-    instances = _read(folder, "instance", [_TOKEN, Field("category_token", "text")])
-    table = _read(
-        folder,
-        "sample_annotation",
-        [
-            _TOKEN,
-            Field("sample_token", "text"),
-            Field("instance_token", "text"),
-            Field("visibility_token", "text"),
-            Field("attribute_tokens", "first_text"),
-            Field("translation", "vector3"),
-            Field("size", "vector3"),
-            Field("rotation", "vector4"),
-            Field("prev", "text"),
-            Field("next", "text"),
-            Field("num_lidar_pts", "integer"),
-            Field("num_radar_pts", "integer"),
-        ],
-    )
+    categories = _read(folder, "category")
+    attributes = _read(folder, "attribute")
+    visibilities = _read(folder, "visibility")
+    instances = _read(folder, "instance")
+    table = _read(folder, "sample_annotation")
     tokens = table["token"]
 
     def resolve(keys: Keys, field: str, optional: bool = False) -> Integers:
@@ -118,9 +100,10 @@ def read_annotations(folder: Path, sample_keys: Keys, sample_timestamps_us: Inte
     )
 
 
-def _read(folder: Path, table: str, fields: list[Field]) -> dict[str, Column]:
+def _read(folder: Path, table: str) -> dict[str, Column]:
     """Read a table; missing files of the test version, which has no annotations, count as empty."""
-    if folder.name.endswith("test") and not table_path(folder, table).exists():
+    fields = SCHEMA[table].fields
+    if may_lack(folder.name, table) and not table_path(folder, table).exists():
         return {field.name: empty_column(field) for field in fields}
     return read_table(folder, table, fields)
 

@@ -9,11 +9,10 @@ from syncl.data.nuscenes.annotations import AnnotationTable, read_annotations
 from syncl.data.nuscenes.categories import LIDAR_CHANNEL, order_cameras
 from syncl.data.nuscenes.columns import Integers, Numbers, NuScenesColumns, SmallIntegers, Tokens
 from syncl.data.nuscenes.keys import Keys
-from syncl.data.nuscenes.tables import Column, Field, read_table, table_path
+from syncl.data.nuscenes.schema import SCHEMA, is_key_frame
+from syncl.data.nuscenes.tables import Column, read_table, table_path
 from syncl.errors import SynclError
 from syncl.progress import track
-
-TOKEN = Field("token", "text")
 
 
 def build_columns(folder: Path) -> NuScenesColumns:
@@ -38,12 +37,10 @@ class _SampleTable:
     """Scenes and samples, samples sorted by scene and time."""
 
     def __init__(self, folder: Path) -> None:
-        scenes = read_table(folder, "scene", [TOKEN, Field("name", "text")])
+        scenes = read_table(folder, "scene", SCHEMA["scene"].fields)
         self.scene_tokens, self.scene_names = scenes["token"], scenes["name"]
         Keys(folder, "scene (names)", self.scene_names)
-        table = read_table(
-            folder, "sample", [TOKEN, Field("timestamp", "integer"), Field("scene_token", "text")]
-        )
+        table = read_table(folder, "sample", SCHEMA["sample"].fields)
         if not len(table["token"]):
             raise SynclError(f"{table_path(folder, 'sample')}: no samples; this version of the data is empty")
         scene_rows = Keys(folder, "scene", self.scene_tokens).rows(
@@ -62,38 +59,14 @@ class _ImageTable:
     """Key-frame images, their calibrations and poses, and the pose of each sample."""
 
     def __init__(self, folder: Path, samples: _SampleTable) -> None:
-        calibrations = read_table(
-            folder,
-            "calibrated_sensor",
-            [
-                TOKEN,
-                Field("sensor_token", "text"),
-                Field("translation", "vector3"),
-                Field("rotation", "vector4"),
-                Field("camera_intrinsic", "intrinsics"),
-            ],
-        )
+        calibrations = read_table(folder, "calibrated_sensor", SCHEMA["calibrated_sensor"].fields)
         self.calibration_poses = poses(calibrations)
         self.intrinsics = cast(Numbers, calibrations["camera_intrinsic"])
-        sensors = read_table(folder, "sensor", [TOKEN, Field("channel", "text"), Field("modality", "text")])
+        sensors = read_table(folder, "sensor", SCHEMA["sensor"].fields)
         sensor_rows = Keys(folder, "sensor", sensors["token"]).rows(
             calibrations["sensor_token"], "calibrated_sensor", "sensor_token", calibrations["token"]
         )
-        data = read_table(
-            folder,
-            "sample_data",
-            [
-                TOKEN,
-                Field("sample_token", "text"),
-                Field("ego_pose_token", "text"),
-                Field("calibrated_sensor_token", "text"),
-                Field("timestamp", "integer"),
-                Field("filename", "text"),
-                Field("width", "integer"),
-                Field("height", "integer"),
-            ],
-            keep=lambda record: bool(record["is_key_frame"]),
-        )
+        data = read_table(folder, "sample_data", SCHEMA["sample_data"].fields, keep=is_key_frame)
         tokens = data["token"]
         Keys(folder, "sample_data", tokens)
         calibration_keys = Keys(folder, "calibrated_sensor", calibrations["token"])
@@ -157,7 +130,7 @@ def _ego_poses(folder: Path, references: Column, owners: Column, needed: Column)
     table = read_table(
         folder,
         "ego_pose",
-        [TOKEN, Field("translation", "vector3"), Field("rotation", "vector4")],
+        SCHEMA["ego_pose"].fields,
         keep=lambda record: str(record["token"]).encode() in wanted,
     )
     keys = Keys(folder, "ego_pose", table["token"])

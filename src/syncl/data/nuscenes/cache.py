@@ -10,24 +10,11 @@ import orjson
 
 from syncl.data.nuscenes.categories import CAMERA_ORDER, CLASS_OF_CATEGORY, VISIBILITY_LEVELS
 from syncl.data.nuscenes.columns import NuScenesColumns
+from syncl.data.nuscenes.schema import SCHEMA
 from syncl.files import atomic_path
 
 # Raise when the meaning of the columns changes: older caches are then rebuilt.
 _FORMAT = 1
-
-_TABLES = (
-    "attribute",
-    "calibrated_sensor",
-    "category",
-    "ego_pose",
-    "instance",
-    "sample",
-    "sample_annotation",
-    "sample_data",
-    "scene",
-    "sensor",
-    "visibility",
-)
 
 
 def cache_path(dataroot: Path, version: str) -> Path:
@@ -38,7 +25,7 @@ def cache_path(dataroot: Path, version: str) -> Path:
 def fingerprint(folder: Path) -> str:
     """Text that changes whenever a table file or the index format does."""
     files = {}
-    for table in _TABLES:
+    for table in sorted(SCHEMA):
         path = folder / f"{table}.json"
         if path.exists():
             status = path.stat()

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from syncl.data.listing import FolderListing
 from syncl.data.nuscenes.build import build_columns
 from syncl.data.nuscenes.cache import cache_path, fingerprint, load_columns, save_columns
 from syncl.data.nuscenes.categories import LIDAR_CHANNEL
@@ -206,16 +207,17 @@ class NuScenesIndex:
         centres = centres @ vehicle_from_global[:3, :3].T + vehicle_from_global[:3, 3]
         return FutureCentres(np.where(valid[..., None], centres, 0.0), valid)
 
+    def scene_images(self, name: str) -> list[Path]:
+        """Image files of a scene's key frames, whether they exist or not."""
+        samples = self.scene_samples(name)
+        images = slice(self.columns.image_start[samples.start], self.columns.image_start[samples.stop])
+        return [self.dataroot / file.decode() for file in self.columns.image_files[images].tolist()]
+
     def missing_images(self, scenes: Iterable[str] | None = None) -> list[Path]:
         """Image files of the given scenes (all by default) that do not exist."""
+        listing = FolderListing()
         names = self.scene_names if scenes is None else tuple(scenes)
-        missing = []
-        for name in names:
-            samples = self.scene_samples(name)
-            images = slice(self.columns.image_start[samples.start], self.columns.image_start[samples.stop])
-            paths = [self.dataroot / file.decode() for file in self.columns.image_files[images].tolist()]
-            missing += [path for path in paths if not path.is_file()]
-        return missing
+        return [path for name in names for path in self.scene_images(name) if not listing.has(path)]
 
     def check_images(self, scenes: Iterable[str] | None = None) -> None:
         """Make sure the image files of the given scenes (all by default) exist.

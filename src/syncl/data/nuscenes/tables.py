@@ -63,7 +63,7 @@ def read_table(
     """
     path = table_path(folder, table)
     pieces: dict[str, list[Column]] = {field.name: [] for field in fields}
-    for records in _read_records(path):
+    for records in read_records(path):
         kept = records if keep is None else _filter(path, records, keep)
         for field in fields:
             pieces[field.name].append(_column(path, kept, field))
@@ -73,8 +73,12 @@ def read_table(
     }
 
 
-def _read_records(path: Path) -> Iterator[list[Record]]:
-    """The records of a table file in lists of bounded size."""
+def read_records(path: Path) -> Iterator[list[Record]]:
+    """The records of a table file in lists of bounded size.
+
+    Raises:
+        SynclError: the file is missing or is not a JSON array of records.
+    """
     try:
         handle = path.open("rb")
     except FileNotFoundError:
@@ -126,12 +130,8 @@ def _filter(path: Path, records: list[Record], keep: Callable[[Record], bool]) -
             if keep(record):
                 kept.append(record)
         except KeyError as error:
-            raise _missing(path, record, str(error.args[0])) from None
+            raise SynclError(f"{path}: {FieldError.missing(record, str(error.args[0])).text}") from None
     return kept
-
-
-def _missing(path: Path, record: Record, field: str) -> SynclError:
-    return SynclError(f"{path}: record {_name(record)} has no field '{field}'")
 
 
 def _name(record: Record) -> str:
@@ -164,35 +164,62 @@ def empty_column(field: Field) -> Column:
     return _EMPTY[field.kind]
 
 
-def _column(path: Path, records: list[Record], field: Field) -> Column:
+@dataclass(frozen=True)
+class FieldError:
+    """What is wrong with one field of a record.
+
+    Attributes:
+        field: its name.
+        kind: "missing" or "value".
+        text: record, field and value in words.
+    """
+
+    field: str
+    kind: Literal["missing", "value"]
+    text: str
+
+    @staticmethod
+    def missing(record: Record, field: str) -> "FieldError":
+        """The record lacks the field."""
+        return FieldError(field, "missing", f"record {_name(record)} has no field '{field}'")
+
+
+def check_field(record: Record, field: Field) -> FieldError | None:
+    """What is wrong with a field of a record, or None."""
+    if field.name not in record:
+        return FieldError.missing(record, field.name)
+    value = record[field.name]
+    try:
+        _convert([value], field.kind)
+    except _WRONG_VALUE:
+        shown = repr(value)
+        shown = shown if len(shown) < 80 else f"{shown[:77]}..."
+        text = f"record {_name(record)}: field '{field.name}' is {shown}, expected {_DESCRIPTION[field.kind]}"
+        return FieldError(field.name, "value", text)
+    return None
+
+
+def try_column(records: list[Record], field: Field) -> Column | None:
+    """A field of some records as a column, None if a record lacks it or holds a wrong value."""
     if not records:
         return empty_column(field)
     try:
-        values = [record[field.name] for record in records]
-    except KeyError:
-        bad = next(record for record in records if field.name not in record)
-        raise _missing(path, bad, field.name) from None
-    try:
-        return _convert(values, field.kind)
+        return _convert([record[field.name] for record in records], field.kind)
     except _WRONG_VALUE:
-        raise _wrong_value(path, records, field) from None
+        return None
+
+
+def _column(path: Path, records: list[Record], field: Field) -> Column:
+    column = try_column(records, field)
+    if column is None:
+        errors = (check_field(record, field) for record in records)
+        # Values that convert one by one but not together differ in type, such as 1 and 1.5.
+        first = next((error.text for error in errors if error), f"field '{field.name}' mixes kinds of values")
+        raise SynclError(f"{path}: {first}")
+    return column
 
 
 _WRONG_VALUE = (TypeError, ValueError, AttributeError, KeyError, IndexError, OverflowError)
-
-
-def _wrong_value(path: Path, records: list[Record], field: Field) -> SynclError:
-    bad = records[0]
-    for record in records:
-        try:
-            _convert([record[field.name]], field.kind)
-        except _WRONG_VALUE:
-            bad = record
-            break
-    shown = repr(bad[field.name])
-    shown = shown if len(shown) < 80 else f"{shown[:77]}..."
-    expected = _DESCRIPTION[field.kind]
-    return SynclError(f"{path}: record {_name(bad)}: field '{field.name}' is {shown}, expected {expected}")
 
 
 def _convert(values: Sequence[object], kind: Kind) -> Column:

@@ -1,0 +1,87 @@
+"""What `syncl prepare` does: index the tables, look over the images, say what is there and what is wrong."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from syncl.data.nuscenes.cache import cache_path
+from syncl.data.nuscenes.image_files import survey_images
+from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
+from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
+from syncl.data.nuscenes.survey import Problem, survey_tables
+from syncl.errors import SynclError
+
+
+def prepare_dataset(
+    data: Path, version: str, *, files: bool = True, decode: bool = False, workers: int = 0
+) -> NuScenesIndex:
+    """Index a version and check it; see `syncl.commands.prepare.prepare` for the arguments.
+
+    Raises:
+        SynclError: listing every kind of problem. Where only images are at fault, the index is there all the
+            same, for work with the scenes that are complete.
+    """
+    if workers < 0:
+        raise SynclError(f"workers: {workers}; must be 0 (as many as suit the machine) or more")
+    console = Console(soft_wrap=True, highlight=False)
+    started = time.perf_counter()
+    index = _open(data, version)
+    seconds = time.perf_counter() - started
+    console.print(
+        f"{data / version}: {len(index.scene_names):,} scenes, {index.sample_count:,} samples, "
+        f"{len(index.columns.image_files):,} images of {len(index.camera_names)} cameras, "
+        f"{index.annotation_count:,} annotations"
+    )
+    console.print(f"  splits: {_splits(index)}")
+    if not index.annotation_count:
+        console.print("  no annotations: these scenes can be tracked and drawn, but not evaluated")
+    without_lidar = int((index.columns.sample_lidars < 0).sum())
+    if without_lidar:
+        console.print(
+            f"  {without_lidar:,} samples without LIDAR_TOP: models in the lidar's frame cannot be used"
+        )
+    path = cache_path(data, version)
+    if path.is_file():
+        console.print(f"  index: {path} ({path.stat().st_size / 1e6:.0f} MB, {seconds:.1f} s)")
+    if files or decode:
+        problems = survey_images(index, decode, workers)
+        if problems:
+            missing = set(index.missing_images())
+            complete = sum(missing.isdisjoint(index.scene_images(name)) for name in index.scene_names)
+            raise SynclError(
+                f"{_listed(data / version, problems)}\nThe tables are sound and indexed; of "
+                f"{len(index.scene_names):,} scenes {complete:,} have all their image files"
+            )
+        console.print(f"  images: all {'open' if decode else 'there'}")
+    return index
+
+
+def _open(data: Path, version: str) -> NuScenesIndex:
+    try:
+        return open_nuscenes(data, version)
+    except SynclError as first:
+        folder = data / version
+        if not folder.is_dir():
+            raise
+        problems = survey_tables(folder)
+        if not problems:
+            raise
+        raise SynclError(f"{_listed(folder, problems)}\nNothing was indexed") from first
+
+
+def _listed(folder: Path, problems: Sequence[Problem]) -> str:
+    kinds = "one kind of problem" if len(problems) == 1 else f"{len(problems)} kinds of problems"
+    return "\n".join([f"{folder}: {kinds}", *(f"  - {problem}" for problem in problems)])
+
+
+def _splits(index: NuScenesIndex) -> str:
+    found = []
+    for split in OFFICIAL_SPLITS:
+        try:
+            found.append(f"{split} {len(index.split_scenes(split))}")
+        except SynclError:
+            # The split belongs to another version, or none of its scenes are here.
+            continue
+    return ", ".join(found) or "none of the official ones"

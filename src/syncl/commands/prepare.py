@@ -1,0 +1,30 @@
+"""`syncl prepare`."""
+
+from pathlib import Path
+
+
+def prepare(
+    data: Path,
+    /,
+    *,
+    version: str = "v1.0-mini",
+    files: bool = True,
+    images: bool = False,
+    workers: int = 0,
+) -> None:
+    """Check a nuScenes-format dataset and index it, so that every later command opens it in a moment.
+
+    Tables, foreign keys and image files are checked; each kind of problem is listed once, with its first
+    case and how often it occurs. The index is a file in DATA/.syncl, made anew when a table changes. Lidar
+    and radar files are not needed.
+
+    Args:
+        data: folder of the dataset, with samples/ and the version folder.
+        version: nuScenes version folder inside data: v1.0-mini, v1.0-trainval or v1.0-test.
+        files: look whether every image of a key frame exists.
+        images: open every image as well (takes minutes for the whole of nuScenes).
+        workers: threads for opening images; 0 = as many as suit the machine.
+    """
+    from syncl.commands.preparation import prepare_dataset
+
+    prepare_dataset(data, version, files=files or images, decode=images, workers=workers)

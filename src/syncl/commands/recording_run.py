@@ -1,0 +1,144 @@
+"""What `syncl track --recording` does: a model over a recording; tracks as JSON and CSV, and a video."""
+
+import dataclasses
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from syncl.checkpoints.model_file import LoadedModel, load_model
+from syncl.commands.tracking_run import TrackingReport, choose_device
+from syncl.data.recording.recording import Recording, read_recording
+from syncl.data.recording.tracks import FrameTracks, write_csv, write_json
+from syncl.errors import SynclError
+from syncl.files import refuse_to_overwrite
+from syncl.geometry.transforms import heading_change, rotate_planar, transform_points
+from syncl.progress import track as progress
+from syncl.rendering import RenderStyle, render_video
+from syncl.rendering.recordings import playback_rate, recording_frames
+from syncl.structures import Objects
+from syncl.trackers import SingleFrame
+from syncl.trackers.model import InputConfig
+
+FILES = ("tracks.json", "tracks.csv", "tracks.mp4")
+
+
+def track_recording_command(
+    model: Path, folder: Path, output: Path | None, *, device: str, overwrite: bool
+) -> None:
+    """`syncl track MODEL --recording FOLDER`: see `syncl.commands.track.track`.
+
+    Raises:
+        SynclError: as `track_recording`.
+    """
+    if output is None:
+        output = Path(f"{folder.resolve().name}_tracks")
+    report = track_recording(
+        load_model(model), folder, output, name=model.stem, device=device, overwrite=overwrite
+    )
+    Console(highlight=False, soft_wrap=True).print(
+        f"wrote {', '.join(str(output / file) for file in FILES)}: {report.frames} frames, "
+        f"{report.seconds_per_frame:.3f} s a frame"
+    )
+
+
+def track_recording(
+    model: LoadedModel,
+    folder: Path,
+    output: Path,
+    *,
+    name: str = "",
+    device: str = "auto",
+    min_score: float = 0.3,
+    overwrite: bool = False,
+) -> TrackingReport:
+    """Track a recording and write `tracks.json`, `tracks.csv` and `tracks.mp4` into a folder.
+
+    Args:
+        model: a tracker.
+        folder: the recording.
+        output: folder for the results.
+        name: of the model, noted in the results.
+        device: as `choose_device`.
+        min_score: tracks below it are not drawn; the files have all that the model reports.
+        overwrite: replace earlier results.
+
+    Raises:
+        SynclError: on unusable input, or if the model only detects.
+    """
+    if isinstance(model.tracker, SingleFrame):
+        raise SynclError("this model detects in single frames and cannot track; train a tracker from it")
+    for file in FILES:
+        refuse_to_overwrite(output / file, overwrite)
+    chosen = choose_device(device)
+    recording = recording_for(model.config.input, folder)
+    recording.check_images()
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    for remark in recording.remarks:
+        console.print(f"{recording.rig.path}: {remark}")
+    console.print(f"cameras, as the model sees them: {', '.join(recording.cameras)}")
+    tracker = model.tracker.eval().to(chosen)
+    state = tracker.initial_state()
+    tracks = []
+    started = time.perf_counter()
+    for number, frame in enumerate(progress(recording, "tracking", total=len(recording))):
+        objects, state = tracker.step(frame.to(chosen), state)
+        tracks.append(to_tracks(recording, number, objects, tracker.detector.classes))
+    seconds = time.perf_counter() - started
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / FILES[0], tracks, recording.rig.name, recording.remarks, name)
+    write_csv(output / FILES[1], tracks)
+    style = RenderStyle()
+    pictures = recording_frames(
+        dataclasses.replace(recording, resize="fast"), tracks, style, min_score, title=name
+    )
+    drawn = progress(pictures, "drawing", total=len(tracks))
+    render_video(drawn, output / FILES[2], style, playback_rate(recording), overwrite)
+    return TrackingReport(len(tracks), seconds)
+
+
+def recording_for(config: InputConfig, folder: Path) -> Recording:
+    """A recording as a model wants it.
+
+    A rig whose camera names are those of the model's data set is read in the model's order; the names of any
+    other rig mean nothing to the model, which then gets all its cameras in the order of the rig file.
+    """
+    recording = read_recording(
+        folder,
+        image_size=config.image_size,
+        resize="exact" if config.exact_resize else "fast",
+        vehicle_frame="lidar" if config.vehicle_frame == "lidar" else "vehicle",
+    )
+    if config.cameras is not None and set(config.cameras) == set(recording.cameras):
+        return dataclasses.replace(recording, cameras=config.cameras)
+    return recording
+
+
+def to_tracks(recording: Recording, number: int, objects: Objects, classes: tuple[str, ...]) -> FrameTracks:
+    """The reported objects of a frame, B = 1, moved from the model's body frame to the rig's."""
+    host = objects.to("cpu")
+    valid = host.valid[0]
+    vehicle_from_body = torch.from_numpy(recording.vehicle_from_body)
+    boxes = host.boxes[0, valid].double()
+    moved = torch.cat(
+        [
+            transform_points(vehicle_from_body, boxes[:, :3]),
+            boxes[:, 3:6],
+            boxes[:, 6:7] + heading_change(vehicle_from_body),
+            rotate_planar(vehicle_from_body, boxes[:, 7:9]),
+        ],
+        dim=1,
+    ).numpy()
+    moved[:, 6] = np.arctan2(np.sin(moved[:, 6]), np.cos(moved[:, 6]))
+    moment = recording.rig.moments[number]
+    return FrameTracks(
+        frame=moment.name,
+        timestamp_s=moment.timestamp_s,
+        boxes=moved,
+        classes=tuple(classes[label] for label in host.labels[0, valid].tolist()),
+        scores=host.scores[0, valid].double().numpy(),
+        identities=host.identities[0, valid].numpy(),
+        global_from_vehicle=moment.global_from_vehicle,
+    )

@@ -1,0 +1,92 @@
+"""Whether the image files of a dataset are there, and whether they open."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+from syncl.data.listing import FolderListing
+from syncl.data.nuscenes.index import NuScenesIndex
+from syncl.data.nuscenes.survey import Problem
+from syncl.progress import track
+
+_AHEAD = 256
+
+_REMEDIES = {
+    "missing": "unpack the image archives into the data root, or use scenes that are complete",
+    "empty": "copy or unpack these files again",
+    "damaged": "copy or unpack these files again",
+    "of another size": "images must be as large as sample_data.json says, or boxes would not fit",
+}
+
+
+def survey_images(index: NuScenesIndex, decode: bool, workers: int = 0) -> list[Problem]:
+    """Every kind of problem with the key-frame images, camera by camera.
+
+    Args:
+        index: the dataset.
+        decode: also decode every image (at an eighth of its size, which still reads all of the file).
+        workers: threads that decode; 0 = as many as suit the machine.
+    """
+    columns = index.columns
+    channels = columns.image_channels.tolist()
+    checks: Iterable[str | None]
+    paths = (index.dataroot / file.decode() for file in columns.image_files.tolist())
+    if decode:
+        sizes = ((int(width), int(height)) for width, height in columns.image_sizes.tolist())
+        with ThreadPoolExecutor(max_workers=workers or None) as pool:
+            checks = _in_order(pool, zip(paths, sizes))
+            return _count(index, channels, track(checks, "opening images", total=len(channels)))
+    listing = FolderListing()
+    checks = (None if listing.has(path) else "missing" for path in paths)
+    return _count(index, channels, track(checks, "looking for images", total=len(channels)))
+
+
+def _count(index: NuScenesIndex, channels: list[int], checks: Iterable[str | None]) -> list[Problem]:
+    counts: Counter[tuple[int, str]] = Counter()
+    examples: dict[tuple[int, str], int] = {}
+    for row, (channel, check) in enumerate(zip(channels, checks, strict=True)):
+        if check is not None:
+            counts[channel, check] += 1
+            examples.setdefault((channel, check), row)
+    problems = []
+    for (channel, kind), count in sorted(counts.items()):
+        place = index.dataroot / index.columns.image_files[examples[channel, kind]].decode()
+        what = f"this image of {index.camera_names[channel]} is {kind}"
+        problems.append(Problem(place, what, count, _REMEDIES[kind]))
+    return problems
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, items: Iterable[tuple[Path, tuple[int, int]]]
+) -> Iterator[str | None]:
+    """What is wrong with each image, in order, with a bounded number of files under way."""
+    remaining = iter(items)
+    pending = [pool.submit(inspect_image, *item) for item in islice(remaining, _AHEAD)]
+    while pending:
+        first, *pending = pending
+        pending += [pool.submit(inspect_image, *item) for item in islice(remaining, 1)]
+        yield first.result()
+
+
+def inspect_image(path: Path, size: tuple[int, int]) -> str | None:
+    """What is wrong with an image file (a key of the remedies), or None.
+
+    Args:
+        path: the file.
+        size: (width, height) it must have.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            found = image.size
+            # A thumbnail's end marker can hide a cut-off file; only decoding to the end finds it.
+            image.draft("RGB", (max(1, found[0] // 8), max(1, found[1] // 8)))
+            image.load()
+    except FileNotFoundError:
+        return "missing"
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        return "empty" if path.is_file() and path.stat().st_size == 0 else "damaged"
+    return None if found == size else "of another size"

@@ -1,0 +1,181 @@
+"""Looking over tables that did not pass: every kind of problem in them once, with how often it occurs.
+
+Building the index stops at the first problem. A user who mends a dataset wants the whole list, so the tables
+are then read once more, slowly and tolerantly: a bad record is counted and set aside.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syncl.data.nuscenes.schema import SCHEMA, Reference, TableSchema, is_key_frame, may_lack
+from syncl.data.nuscenes.tables import (
+    Column,
+    FieldError,
+    Record,
+    check_field,
+    read_records,
+    table_path,
+    try_column,
+)
+from syncl.errors import SynclError
+
+_MEND_TABLE = "copy or unpack the tables again"
+_MEND_REFERENCE = "the tables do not belong together or one is incomplete"
+_MEND_DOUBLE = "were two versions of the tables merged?"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One kind of problem.
+
+    Attributes:
+        place: the file.
+        what: what is wrong there, with the first record, field and value.
+        count: how many records or files have it.
+        remedy: what to do.
+    """
+
+    place: Path
+    what: str
+    count: int
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.what} ({self.count:,} in all); {self.remedy}"
+
+
+@dataclass
+class _Table:
+    """The usable key columns of a table."""
+
+    texts: dict[str, NDArray[np.bytes_]]
+
+    @property
+    def tokens(self) -> NDArray[np.bytes_]:
+        return self.texts["token"]
+
+
+def survey_tables(folder: Path) -> list[Problem]:
+    """Every kind of problem in the tables of a version folder, in the order of the tables."""
+    problems: list[Problem] = []
+    tables: dict[str, _Table] = {}
+    for name, schema in SCHEMA.items():
+        if may_lack(folder.name, name) and not table_path(folder, name).exists():
+            continue
+        try:
+            tables[name] = _read(folder, name, schema, problems)
+        except SynclError as error:
+            path = table_path(folder, name)
+            problems.append(Problem(path, str(error).removeprefix(f"{path}: "), 1, _MEND_TABLE))
+    for name, table in tables.items():
+        path = table_path(folder, name)
+        problems += _doubles(path, "token", table.tokens)
+        if name == "scene":
+            problems += _doubles(path, "name", table.texts["name"])
+        for reference in SCHEMA[name].references:
+            if reference.target in tables:
+                problems += _broken(path, table, reference, tables[reference.target].tokens)
+    problems += _key_frames(folder, tables)
+    return problems
+
+
+class _Findings:
+    """Errors by field and kind: the first of each, and how many there are."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], tuple[FieldError, int]] = {}
+
+    def add(self, error: FieldError) -> None:
+        first, count = self._found.get((error.field, error.kind), (error, 0))
+        self._found[error.field, error.kind] = first, count + 1
+
+    def problems(self, path: Path) -> list[Problem]:
+        return [Problem(path, first.text, count, _MEND_TABLE) for first, count in self._found.values()]
+
+
+def _read(folder: Path, name: str, schema: TableSchema, problems: list[Problem]) -> _Table:
+    path = table_path(folder, name)
+    wanted = {"token", "name", *(reference.field for reference in schema.references)}
+    texts: dict[str, list[Column]] = {field.name: [] for field in schema.fields if field.name in wanted}
+    found = _Findings()
+    for piece in read_records(path):
+        records = _key_frame_records(piece, found) if schema.key_frames_only else piece
+        columns = {field.name: try_column(records, field) for field in schema.fields}
+        if any(column is None for column in columns.values()):
+            sound = [record for record in records if _is_sound(record, schema, found)]
+            columns = {field.name: try_column(sound, field) for field in schema.fields}
+        for field, pieces in texts.items():
+            column = columns[field]
+            if column is not None:
+                pieces.append(column)
+    problems += found.problems(path)
+    empty = np.zeros(0, "S1")
+    return _Table({field: np.concatenate([empty, *pieces]) for field, pieces in texts.items()})
+
+
+def _is_sound(record: Record, schema: TableSchema, found: _Findings) -> bool:
+    errors = [error for field in schema.fields if (error := check_field(record, field)) is not None]
+    for error in errors:
+        found.add(error)
+    return not errors
+
+
+def _key_frame_records(records: list[Record], found: _Findings) -> list[Record]:
+    kept = []
+    for record in records:
+        try:
+            if is_key_frame(record):
+                kept.append(record)
+        except KeyError:
+            found.add(FieldError.missing(record, "is_key_frame"))
+    return kept
+
+
+def _doubles(path: Path, field: str, values: NDArray[np.bytes_]) -> list[Problem]:
+    distinct, counts = np.unique(values, return_counts=True)
+    repeated = counts > 1
+    if not repeated.any():
+        return []
+    example = distinct[repeated][0].decode(errors="replace")
+    return [Problem(path, f"duplicate {field} '{example}'", int((counts[repeated] - 1).sum()), _MEND_DOUBLE)]
+
+
+def _broken(path: Path, table: _Table, reference: Reference, targets: NDArray[np.bytes_]) -> list[Problem]:
+    values = table.texts[reference.field]
+    lost = ~np.isin(values, targets)
+    if reference.optional:
+        lost &= values != b""
+    if not lost.any():
+        return []
+    row = int(np.argmax(lost))
+    owner, value = table.tokens[row].decode(), values[row].decode(errors="replace")
+    what = f"record '{owner}': {reference.field} '{value}' is not in {reference.target}.json"
+    return [Problem(path, what, int(lost.sum()), _MEND_REFERENCE)]
+
+
+def _key_frames(folder: Path, tables: dict[str, _Table]) -> list[Problem]:
+    """Samples that no sensor recorded, and sensors that recorded a sample twice."""
+    if not {"sample", "sample_data"} <= tables.keys():
+        return []
+    path = table_path(folder, "sample_data")
+    data, samples = tables["sample_data"], tables["sample"].tokens
+    problems = []
+    if not len(samples):
+        what = "no samples; this version of the data is empty"
+        problems.append(Problem(table_path(folder, "sample"), what, 1, _MEND_TABLE))
+    blind = ~np.isin(samples, data.texts["sample_token"])
+    if blind.any():
+        token = samples[int(np.argmax(blind))].decode()
+        what = f"sample '{token}' has no key frame of any sensor"
+        problems.append(Problem(path, what, int(blind.sum()), _MEND_REFERENCE))
+    pairs = np.stack([data.texts["sample_token"], data.texts["calibrated_sensor_token"]], axis=-1)
+    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    same = (pairs[order][1:] == pairs[order][:-1]).all(axis=-1)
+    if same.any():
+        token = data.tokens[order][1:][same][0].decode()
+        what = f"record '{token}': its sample already has a key frame of this sensor"
+        problems.append(Problem(path, what, int(same.sum()), _MEND_DOUBLE))
+    return problems

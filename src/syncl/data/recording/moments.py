@@ -1,0 +1,120 @@
+"""The moments of a recording: listed in `rig.yaml` with times and poses, or found by their image files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from syncl.data.listing import FolderListing
+from syncl.data.recording.calibration import read_intrinsics, read_pose
+from syncl.data.recording.rig import Array, Calibration, Moment, RigCamera, find_images
+from syncl.data.recording.yaml_node import Node
+
+
+def read_moments(
+    node: Node,
+    fields: Mapping[str, Node],
+    cameras: tuple[RigCamera, ...],
+    listing: FolderListing,
+) -> tuple[tuple[Moment, ...], bool]:
+    """The moments in time order, and whether they have poses.
+
+    Raises:
+        SynclError: no moment, times out of order, a name twice, poses in some moments only, or a listed image
+            that is missing.
+    """
+    by_name = {camera.name: find_images(listing, camera.folder) for camera in cameras}
+    if ("frames" in fields) == ("frame_rate_hz" in fields):
+        node.fail(
+            "give either 'frames' (a list with times) or 'frame_rate_hz' (frames are found by image name)"
+        )
+    if "frame_rate_hz" in fields:
+        return _found(fields["frame_rate_hz"], by_name), False
+    entries = list(fields["frames"].items())
+    if not entries:
+        fields["frames"].fail("there is no frame")
+    moments = [_moment(entry, cameras, by_name, listing) for entry in entries]
+    posed = [pose is not None for _, pose in moments]
+    if any(posed) and not all(posed):
+        number = posed.index(False)
+        entries[number].fail(
+            "has no global_from_vehicle while other frames have one; give all frames a pose or none"
+        )
+    seen: dict[str, int] = {}
+    for number, (moment, _) in enumerate(moments):
+        before = moments[number - 1][0] if number else None
+        if before is not None and moment.timestamp_s <= before.timestamp_s:
+            entries[number].fail(
+                f"timestamp_s {moment.timestamp_s!r} is not later than the frame before "
+                f"({before.timestamp_s!r}); list frames in time order, in seconds"
+            )
+        if moment.name in seen:
+            entries[number].fail(f"name '{moment.name}' is already that of frames[{seen[moment.name]}]")
+        seen[moment.name] = number
+    return tuple(moment for moment, _ in moments), posed[0]
+
+
+def _moment(
+    node: Node,
+    cameras: tuple[RigCamera, ...],
+    by_name: Mapping[str, Mapping[str, Path]],
+    listing: FolderListing,
+) -> tuple[Moment, Array | None]:
+    fields = node.fields(("name", "timestamp_s"), ("global_from_vehicle", "images", "cameras"))
+    name = fields["name"].text()
+    pose = read_pose(fields["global_from_vehicle"]) if "global_from_vehicle" in fields else None
+    images = {camera: files[name] for camera, files in by_name.items() if name in files}
+    if "images" in fields:
+        images = {}
+        for camera, entry in _known(fields["images"], cameras):
+            path = node.path.parent / entry.text()
+            if not listing.has(path):
+                entry.fail(f"{path}: this image is missing; leave the camera out if it delivered nothing")
+            images[camera.name] = path
+    calibrations = {}
+    for camera, entry in _known(fields["cameras"], cameras) if "cameras" in fields else ():
+        own = entry.fields((), ("intrinsics", "vehicle_from_camera"))
+        if camera.lens is not None and "intrinsics" in own:
+            own["intrinsics"].fail("intrinsics of a camera with distortion cannot differ from frame to frame")
+        calibrations[camera.name] = Calibration(
+            read_intrinsics(own["intrinsics"]) if "intrinsics" in own else None,
+            read_pose(own["vehicle_from_camera"]) if "vehicle_from_camera" in own else None,
+        )
+    time_s = fields["timestamp_s"].number()
+    placed = np.eye(4) if pose is None else pose
+    return Moment(name, time_s, placed, images, calibrations), pose
+
+
+def _known(node: Node, cameras: tuple[RigCamera, ...]) -> list[tuple[RigCamera, Node]]:
+    """Entries by camera."""
+    known = {camera.name: camera for camera in cameras}
+    found = []
+    for name, entry in node.entries().items():
+        if name not in known:
+            entry.fail(f"camera '{name}' is missing in 'cameras'; described are {', '.join(known)}")
+        found.append((known[name], entry))
+    return found
+
+
+def _found(node: Node, by_name: Mapping[str, Mapping[str, Path]]) -> tuple[Moment, ...]:
+    """A moment for every image name; numbers in names are counted by, so that gaps keep their time."""
+    rate = node.number()
+    if rate <= 0:
+        node.expected("a positive number of frames a second")
+    names = {name for files in by_name.values() for name in files}
+    if not names:
+        node.fail("no camera's folder holds an image")
+    numbered = all(name.isdigit() for name in names)
+    ordered = sorted(names, key=int) if numbered else sorted(names)
+    if numbered and len({int(name) for name in names}) < len(names):
+        node.fail("image names such as 7 and 007 are the same number; name images alike in all folders")
+    first = int(ordered[0]) if numbered else 0
+    return tuple(
+        Moment(
+            name,
+            (int(name) - first if numbered else place) / rate,
+            np.eye(4),
+            {camera: files[name] for camera, files in by_name.items() if name in files},
+        )
+        for place, name in enumerate(ordered)
+    )

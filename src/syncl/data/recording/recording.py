@@ -1,0 +1,258 @@
+"""A recording as frames, ready for any tracker.
+
+    for frame in syncl.open_recording("my_rig/"):
+        objects, state = tracker.step(frame, state)
+
+Letters: C cameras.
+"""
+
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from syncl.data.images import (
+    ImageTransform,
+    ResizeMethod,
+    RGBImage,
+    decode_image,
+    image_size,
+    load_image,
+    test_transform,
+    transform_image,
+)
+from syncl.data.recording.lenses import Maps, undistort, undistortion_maps
+from syncl.data.recording.rig import Array, Moment, Rig, RigCamera
+from syncl.data.recording.rig_file import read_rig
+from syncl.errors import SynclError
+from syncl.geometry.poses import invert_pose
+from syncl.structures import CameraRig, Frame
+
+_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording, read frame by frame; made by `open_recording`.
+
+    Attributes:
+        rig: what the rig file says.
+        cameras: names of the C cameras to read, in this order.
+        image_size: (H, W) that images are scaled and cropped to (see `images.test_transform`); None leaves
+            them as they are, smaller ones padded at the right and below.
+        resize: see `images.load_image`.
+        vehicle_frame: what "vehicle" means in frames: the rig's vehicle, or its `vehicle_from_lidar` frame.
+        damaged: whether a damaged image stops the run or is reported and counted as one not delivered.
+    """
+
+    rig: Rig
+    cameras: tuple[str, ...]
+    image_size: tuple[int, int] | None = None
+    resize: ResizeMethod = "exact"
+    vehicle_frame: Literal["vehicle", "lidar"] = "vehicle"
+    damaged: Literal["fail", "skip"] = "fail"
+
+    def __post_init__(self) -> None:
+        known = [camera.name for camera in self.rig.cameras]
+        unknown = [name for name in self.cameras if name not in known]
+        if unknown or not self.cameras or len(set(self.cameras)) < len(self.cameras):
+            problem = f"no camera '{unknown[0]}'" if unknown else "choose every camera once, at least one"
+            raise SynclError(f"{self.rig.path}: {problem}; it has {', '.join(known)}")
+        if self.vehicle_frame == "lidar" and self.rig.vehicle_from_lidar is None:
+            raise SynclError(
+                f"{self.rig.path}: vehicle_from_lidar is missing: this model's boxes are in the frame of a "
+                "roof lidar, as published weights' are; give the pose such a lidar would have (nuScenes: "
+                "{translation_m: [0.94, 0, 1.84], rotation: [0.7071068, 0, 0, -0.7071068]})"
+            )
+
+    def __len__(self) -> int:
+        return len(self.rig.moments)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """All frames in time order, decoded ahead of their use."""
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            pending: deque[Future[Frame]] = deque()
+            for number in range(len(self)):
+                pending.append(reader.submit(self.frame, number))
+                if len(pending) > _AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should know: assumptions made, images not delivered."""
+        found = []
+        if not self.rig.has_poses:
+            found.append("no ego poses: the vehicle is assumed to stand still")
+        for name in self.cameras:
+            absent = sum(name not in moment.images for moment in self.rig.moments)
+            if absent:
+                found.append(f"{name}: no image in {absent} of {len(self)} frames")
+        return tuple(found)
+
+    def check_images(self) -> None:
+        """Make sure that all image files open and have their camera's size, without decoding them.
+
+        Raises:
+            SynclError: naming the first that does not.
+        """
+        for moment in self.rig.moments:
+            for name in self.cameras:
+                if name in moment.images:
+                    self._check_image(moment.images[name], self.rig.camera(name))
+
+    def _check_image(self, path: Path, camera: RigCamera) -> None:
+        height, width = image_size(path)
+        if (height, width) != (camera.height, camera.width):
+            raise SynclError(
+                f"{path}: {width}x{height} pixels, but {self.rig.path} says cameras.{camera.name}."
+                f"image_size: [{camera.width}, {camera.height}]; intrinsics hold for one size only, so give "
+                "the images' size and intrinsics for it"
+            )
+
+    def frame(self, number: int) -> Frame:
+        """The frame of a moment, counted from 0; B = 1.
+
+        Raises:
+            SynclError: an image is missing or damaged and `damaged` is "fail".
+        """
+        moment = self.rig.moments[number]
+        cameras = [self.rig.camera(name) for name in self.cameras]
+        transforms = [self._transform(camera) for camera in cameras]
+        height = max(transform.output_size[0] for transform in transforms)
+        width = max(transform.output_size[1] for transform in transforms)
+        images = np.zeros((len(cameras), height, width, 3), np.uint8)
+        valid = np.zeros(len(cameras), np.bool_)
+        intrinsics = np.zeros((len(cameras), 3, 3))
+        extrinsics = np.zeros((len(cameras), 4, 4))
+        for row, (camera, transform) in enumerate(zip(cameras, transforms)):
+            intrinsics[row] = transform.matrix() @ self.rig.intrinsics(moment, camera)
+            vehicle_from_camera = self.rig.vehicle_from_camera(moment, camera)
+            extrinsics[row] = invert_pose(vehicle_from_camera) @ self.vehicle_from_body
+            image = self.image(number, camera.name, transform)
+            if image is not None:
+                images[row, : image.shape[0], : image.shape[1]], valid[row] = image, True
+        sizes = [transform.output_size for transform in transforms]
+        pose = moment.global_from_vehicle @ self.vehicle_from_body
+        return Frame(
+            images=torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))[None],
+            rig=CameraRig(
+                names=self.cameras,
+                image_from_camera=torch.from_numpy(intrinsics)[None],
+                camera_from_vehicle=torch.from_numpy(extrinsics)[None],
+            ),
+            camera_valid=torch.from_numpy(valid)[None],
+            content_size=torch.tensor(sizes, dtype=torch.int64)[None],
+            global_from_vehicle=torch.from_numpy(pose)[None],
+            timestamp_s=torch.tensor([moment.timestamp_s], dtype=torch.float64),
+            scenes=(self.rig.name,),
+            samples=(moment.name,),
+        )
+
+    @cached_property
+    def vehicle_from_body(self) -> Array:
+        """[4, 4] the rig's vehicle from what frames call vehicle."""
+        lidar = self.rig.vehicle_from_lidar
+        return lidar if self.vehicle_frame == "lidar" and lidar is not None else np.eye(4)
+
+    def image(self, number: int, camera: str, transform: ImageTransform) -> RGBImage | None:
+        """One undistorted image of a moment; None where the camera delivered none.
+
+        Raises:
+            SynclError: as `frame`.
+        """
+        moment, source = self.rig.moments[number], self.rig.camera(camera)
+        path = moment.images.get(camera)
+        if path is None:
+            return None
+        size = (source.height, source.width)
+        try:
+            if source.lens is None:
+                return load_image(path, transform, self.resize, size)
+            image = undistort(decode_image(path, size), source, self._maps)
+        except SynclError as error:
+            if self.damaged == "fail":
+                raise
+            warnings.warn(f"{error} (camera left out of this frame)", stacklevel=2)
+            return None
+        return transform_image(image, transform, self.resize)
+
+    @cached_property
+    def _maps(self) -> dict[str, Maps]:
+        return {
+            camera.name: undistortion_maps(camera) for camera in self.rig.cameras if camera.lens is not None
+        }
+
+    def _transform(self, camera: RigCamera) -> ImageTransform:
+        source = (camera.height, camera.width)
+        return test_transform(source, self.image_size or source)
+
+
+def read_recording(
+    path: str | Path,
+    *,
+    image_size: tuple[int, int] | None = None,
+    cameras: Sequence[str] | None = None,
+    resize: ResizeMethod = "exact",
+    vehicle_frame: Literal["vehicle", "lidar"] = "vehicle",
+    damaged: Literal["fail", "skip"] = "fail",
+) -> Recording:
+    """`open_recording`, but quiet: what there is to say is in the recording's `remarks`."""
+    rig = read_rig(Path(path))
+    names = tuple(camera.name for camera in rig.cameras) if cameras is None else tuple(cameras)
+    recording = Recording(rig, names, image_size, resize, vehicle_frame, damaged)
+    for name in names:
+        first = _first_image(rig.moments, name)
+        if damaged == "fail" and first is not None:
+            recording._check_image(first, rig.camera(name))
+    return recording
+
+
+def open_recording(
+    path: str | Path,
+    *,
+    image_size: tuple[int, int] | None = None,
+    cameras: Sequence[str] | None = None,
+    resize: ResizeMethod = "exact",
+    vehicle_frame: Literal["vehicle", "lidar"] = "vehicle",
+    damaged: Literal["fail", "skip"] = "fail",
+) -> Recording:
+    """Open a recording of any rig: a folder with images and a `rig.yaml` (docs/recordings.md).
+
+    Warns of what it assumes (a vehicle that stands still, where there are no poses) and of images that
+    cameras did not deliver.
+
+    Args:
+        path: the folder.
+        image_size: (H, W) the network sees, such as (320, 800); None keeps the images as they are.
+        cameras: which, in this order; None takes all in the order of the file.
+        resize: "exact" as the original implementations, "fast" several times as fast.
+        vehicle_frame: what "vehicle" means: "lidar" for models whose weights say so.
+        damaged: "skip" reports a damaged image and goes on as if the camera had delivered none.
+
+    Raises:
+        SynclError: anything in the rig file or the folders is missing or wrong; names file, field, value.
+    """
+    recording = read_recording(
+        path,
+        image_size=image_size,
+        cameras=cameras,
+        resize=resize,
+        vehicle_frame=vehicle_frame,
+        damaged=damaged,
+    )
+    for remark in recording.remarks:
+        warnings.warn(f"{recording.rig.path}: {remark}", stacklevel=2)
+    return recording
+
+
+def _first_image(moments: Sequence[Moment], camera: str) -> Path | None:
+    return next((moment.images[camera] for moment in moments if camera in moment.images), None)

@@ -1,0 +1,135 @@
+"""What `rig.yaml` says: cameras, where they sit, and the moments they recorded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from syncl.data.listing import FolderListing
+
+Array = NDArray[np.float64]
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+@dataclass(frozen=True)
+class Lens:
+    """How a lens departs from a pinhole, in OpenCV's models.
+
+    Attributes:
+        model: "pinhole" (radial and tangential) or "fisheye" (equidistant).
+        coefficients: k1 k2 p1 p2 k3, or k1 k2 k3 k4.
+        focal_scale: focal length of the undistorted image relative to the given one; below 1 more of a wide
+            view stays inside the image.
+    """
+
+    model: Literal["pinhole", "fisheye"]
+    coefficients: tuple[float, ...]
+    focal_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class RigCamera:
+    """One camera of a rig.
+
+    Attributes:
+        name: free.
+        width: of its image files, pixels.
+        height: of its image files, pixels.
+        intrinsics: [3, 3] float64 pixels, of the image files.
+        vehicle_from_camera: [4, 4] float64 pose; a camera looks along +z, x is right and y down in its image.
+        lens: None = a pinhole without distortion.
+        folder: where its images are.
+    """
+
+    name: str
+    width: int
+    height: int
+    intrinsics: Array
+    vehicle_from_camera: Array
+    lens: Lens | None
+    folder: Path
+
+    @property
+    def undistorted_intrinsics(self) -> Array:
+        """[3, 3] intrinsics of the image after its distortion is removed."""
+        if self.lens is None:
+            return self.intrinsics
+        scale = self.lens.focal_scale
+        return np.asarray(self.intrinsics * np.array([[scale, scale, 1.0], [1.0, scale, 1.0], [1.0, 1, 1]]))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A camera's calibration where it differs in one moment; None = the rig's."""
+
+    intrinsics: Array | None = None
+    vehicle_from_camera: Array | None = None
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One moment of a recording.
+
+    Attributes:
+        name: unique; results are reported under it.
+        timestamp_s: seconds.
+        global_from_vehicle: [4, 4] float64 pose; the identity where the recording has no poses.
+        images: image file of each camera that delivered one.
+        calibrations: of cameras whose calibration differs in this moment.
+    """
+
+    name: str
+    timestamp_s: float
+    global_from_vehicle: Array
+    images: Mapping[str, Path]
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rig:
+    """All that `rig.yaml` says.
+
+    Attributes:
+        path: the file.
+        name: of the recording.
+        cameras: in the order of the file.
+        moments: in time order.
+        vehicle_from_lidar: [4, 4] pose of a lidar frame, for models in whose weights "vehicle" means that.
+        has_poses: whether the moments have poses; if not, the vehicle is assumed to stand still.
+    """
+
+    path: Path
+    name: str
+    cameras: tuple[RigCamera, ...]
+    moments: tuple[Moment, ...]
+    vehicle_from_lidar: Array | None
+    has_poses: bool
+
+    def camera(self, name: str) -> RigCamera:
+        """The camera of this name."""
+        return next(camera for camera in self.cameras if camera.name == name)
+
+    def intrinsics(self, moment: Moment, camera: RigCamera) -> Array:
+        """[3, 3] intrinsics of an undistorted image."""
+        own = moment.calibrations.get(camera.name, Calibration()).intrinsics
+        return camera.undistorted_intrinsics if own is None else own
+
+    def vehicle_from_camera(self, moment: Moment, camera: RigCamera) -> Array:
+        """[4, 4] pose of a camera in a moment."""
+        own = moment.calibrations.get(camera.name, Calibration()).vehicle_from_camera
+        return camera.vehicle_from_camera if own is None else own
+
+
+def is_image(name: str) -> bool:
+    """Whether a file name is that of an image."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def find_images(listing: FolderListing, folder: Path) -> dict[str, Path]:
+    """Image files of a folder by their names without suffix."""
+    names = sorted(name for name in listing.files(folder) if is_image(name))
+    return {name.rpartition(".")[0]: folder / name for name in names}

@@ -1,0 +1,104 @@
+"""Reading `rig.yaml`; docs/recordings.md describes it."""
+
+from pathlib import Path
+
+from syncl.data.listing import FolderListing
+from syncl.data.recording.calibration import read_intrinsics, read_pose
+from syncl.data.recording.moments import read_moments
+from syncl.data.recording.rig import Lens, Rig, RigCamera, find_images
+from syncl.data.recording.yaml_node import Node, read_yaml
+
+RIG_FILE = "rig.yaml"
+FORMAT = "syncl-rig-1"
+_COEFFICIENTS = {"pinhole": (4, 5), "fisheye": (4,)}
+
+
+def read_rig(folder: Path) -> Rig:
+    """Read the rig file of a recording and find its images.
+
+    Args:
+        folder: the recording (or its `rig.yaml`).
+
+    Raises:
+        SynclError: a field is missing, unknown or wrong, or cameras and image folders do not fit together;
+            names file, field, value and remedy.
+    """
+    path = folder if folder.suffix in (".yaml", ".yml") else folder / RIG_FILE
+    node = read_yaml(path)
+    fields = node.fields(
+        ("format", "cameras"), ("name", "frames", "frame_rate_hz", "vehicle_from_lidar", "comment")
+    )
+    if fields["format"].value != FORMAT:
+        fields["format"].expected(f"'{FORMAT}'")
+    root = path.parent
+    cameras = tuple(_camera(entry, name, root) for name, entry in fields["cameras"].entries().items())
+    if not cameras:
+        fields["cameras"].fail("there is no camera; describe at least one")
+    listing = FolderListing()
+    _refuse_undescribed(fields["cameras"], cameras, root / "images", listing)
+    moments, has_poses = read_moments(node, fields, cameras, listing)
+    for camera in cameras:
+        if not any(camera.name in moment.images for moment in moments):
+            node.fail(
+                f"cameras.{camera.name}: no frame has an image of it in {camera.folder}; put its images "
+                "there or remove the camera"
+            )
+    lidar = fields.get("vehicle_from_lidar")
+    return Rig(
+        path=path,
+        name=fields["name"].text() if "name" in fields else root.resolve().name,
+        cameras=cameras,
+        moments=moments,
+        vehicle_from_lidar=None if lidar is None else read_pose(lidar),
+        has_poses=has_poses,
+    )
+
+
+def _camera(node: Node, name: str, root: Path) -> RigCamera:
+    fields = node.fields(
+        ("image_size", "intrinsics", "vehicle_from_camera"), ("distortion", "images", "comment")
+    )
+    size = list(fields["image_size"].items())
+    if len(size) != 2:
+        fields["image_size"].expected("[width, height] in pixels")
+    if not name.strip() or any(sign in name for sign in "/\\,"):
+        node.fail("a camera's name may not be empty or hold a slash or comma")
+    lens = _lens(fields["distortion"]) if "distortion" in fields else None
+    return RigCamera(
+        name=name,
+        width=size[0].count(),
+        height=size[1].count(),
+        intrinsics=read_intrinsics(fields["intrinsics"]),
+        vehicle_from_camera=read_pose(fields["vehicle_from_camera"]),
+        lens=lens,
+        folder=root / (fields["images"].text() if "images" in fields else f"images/{name}"),
+    )
+
+
+def _lens(node: Node) -> Lens:
+    fields = node.fields(("model", "coefficients"), ("focal_scale",))
+    model = fields["model"].text()
+    scale = fields["focal_scale"].number() if "focal_scale" in fields else 1.0
+    if scale <= 0:
+        fields["focal_scale"].expected("a positive number")
+    if model == "pinhole":
+        values = fields["coefficients"].numbers(*_COEFFICIENTS[model])
+        return Lens("pinhole", tuple(values.tolist()), scale)
+    if model == "fisheye":
+        values = fields["coefficients"].numbers(*_COEFFICIENTS[model])
+        return Lens("fisheye", tuple(values.tolist()), scale)
+    return fields["model"].expected("'pinhole' (k1 k2 p1 p2 k3) or 'fisheye' (k1 k2 k3 k4)")
+
+
+def _refuse_undescribed(
+    node: Node, cameras: tuple[RigCamera, ...], images: Path, listing: FolderListing
+) -> None:
+    """Images that no camera of the file claims are a camera somebody forgot to describe."""
+    claimed = {camera.folder.resolve() for camera in cameras}
+    for name in sorted(listing.files(images)):
+        folder = images / name
+        if folder.is_dir() and folder.resolve() not in claimed and find_images(listing, folder):
+            node.fail(
+                f"camera '{name}' is missing, but {folder} holds its images; describe it or move the images "
+                f"away (described are {', '.join(camera.name for camera in cameras)})"
+            )
