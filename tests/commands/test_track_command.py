@@ -14,6 +14,7 @@ from syncl.checkpoints.model_file import save_model
 from syncl.commands.generate import generate
 from syncl.commands.processes import Processes
 from syncl.commands.track import track
+from syncl.data.nuscenes.index import open_nuscenes
 from syncl.errors import SynclError
 from syncl.recipes.synthetic import small_detr3d, small_mutr3d
 from syncl.trackers import SingleFrameConfig
@@ -142,3 +143,15 @@ def test_contradicting_options_are_refused(folder: Path) -> None:
     with pytest.raises(SynclError, match=r"cannot track.*--tracker greedy"):
         track(folder / "detector.safetensors", **options)
     assert not (folder / "never.json").exists()
+
+
+def test_some_scenes_alone(folder: Path) -> None:
+    options = {"data": folder / "world", "tracker": "greedy", **SPLIT}
+    detector = folder / "detector.safetensors"
+    every = open_nuscenes(folder / "world", SPLIT["version"]).split_scenes(SPLIT["split"])
+    track(detector, output=folder / "all.json", **options)
+    track(detector, output=folder / "one.json", scenes=every[1:2], **options)
+    whole, part = (json.loads((folder / name).read_text())["results"] for name in ("all.json", "one.json"))
+    assert len(part) == KEYFRAMES and all(whole[sample] == boxes for sample, boxes in part.items())
+    with pytest.raises(SynclError, match="'scene-x' is no scene of"):
+        track(detector, output=folder / "never.json", scenes=("scene-x",), **options)

@@ -13,6 +13,7 @@ def track(
     output: Path | None = None,
     version: str = "v1.0-mini",
     split: str = "mini_val",
+    scenes: tuple[str, ...] = (),
     task: Literal["tracking", "detection"] = "tracking",
     tracker: Literal["model", "greedy", "greedy-observed"] = "model",
     device: str = "auto",
@@ -32,6 +33,7 @@ def track(
         output: results file (JSON) to write; for a recording, a folder (default: RECORDING_tracks).
         version: nuScenes version folder inside data.
         split: which scenes.
+        scenes: names of some of its scenes, where not all are wanted.
         task: tracking writes tracks; detection writes what the model's detector sees in each frame alone.
         tracker: model tracks as the model was trained to. greedy is the yardstick: the model's detector
             looks at each frame alone, and detections are tied together by the distance of their centres, put
@@ -63,14 +65,18 @@ def track(
         raise SynclError("pass --data and --output for a nuScenes-format dataset, or --recording")
     refuse_to_overwrite(output, overwrite)
     index = open_nuscenes(data, version)
-    scenes = index.split_scenes(split)
-    index.check_images(scenes)
+    chosen = index.split_scenes(split)
+    unknown = [name for name in scenes if name not in chosen]
+    if unknown:
+        raise SynclError(f"--scenes: {unknown[0]!r} is no scene of {split}, which has {', '.join(chosen)}")
+    chosen = scenes or chosen
+    index.check_images(chosen)
     loaded = load_model(model)
     processes = Processes.current()
     report = track_to_file(
         loaded,
         index,
-        scenes,
+        chosen,
         output,
         task=task,
         tracker=tracker,
@@ -80,7 +86,7 @@ def track(
     )
     if processes.is_main:
         Console().print(
-            f"wrote {output}: {report.frames} frames of {len(scenes)} scenes, "
+            f"wrote {output}: {report.frames} frames of {len(chosen)} scenes, "
             f"{report.seconds_per_frame:.3f} s a frame",
             highlight=False,
         )
