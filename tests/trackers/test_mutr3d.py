@@ -225,3 +225,20 @@ def test_training_drops_tracks_and_adds_false_positives(tracker):
     kept = carried.identities[carried.alive]
     assert 5 < (kept >= 0).sum() < 35
     assert (kept < 0).sum() == (kept >= 0).sum().clamp(max=24)
+
+
+@pytest.mark.parametrize(("carry_score", "carried"), [(0.0, [7, 8, 9]), (0.2, [7, 9]), (0.9, [])])
+def test_in_training_queries_below_the_carry_score_are_forgotten(tracker, carry_score, carried):
+    """As at inference: their objects are new-born again in the next frame."""
+    config = dataclasses.replace(
+        small_mutr3d(), drop_probability=0.0, false_positive_ratio=0.0, carry_score=carry_score
+    )
+    trained = config.build(tracker.detector)
+    frame = make_frame(0.0)
+    state = trained.enter(trained.initial_state(), frame)
+    queries = trained.queries(state, tracker.detector.encode(frame))
+    predictions = predict(trained, queries, {0: 0.5, 1: 0.1, 2: 0.3})
+    identities = torch.full((1, queries.count), -1)
+    identities[0, :3] = torch.tensor([7, 8, 9])
+    after = trained.carry_supervised(state, queries, predictions, identities, identities >= 0)
+    assert after.identities[after.alive].tolist() == carried

@@ -2,87 +2,69 @@
 
 from collections.abc import Mapping
 
+from rich import box
 from rich.table import Table
 
 from syncl.evaluation.constants import DETECTION_NAMES, ERROR_NAMES, TRACKING_NAMES
 from syncl.evaluation.detection import DetectionMetrics
 from syncl.evaluation.tracking import TrackingMetrics
 
-_TRACKING_COLUMNS = (
-    "amota",
-    "amotp",
-    "recall",
-    "motar",
-    "mota",
-    "motp",
-    "gt",
-    "tp",
-    "fp",
-    "fn",
-    "ids",
-    "frag",
-    "mt",
-    "ml",
-    "faf",
-    "tid",
-    "lgd",
-)
+_RATES = ("amota", "amotp", "recall", "motar", "mota", "motp", "faf", "tid", "lgd")
+_EVENTS = ("gt", "tp", "fp", "fn", "ids", "frag", "mt", "ml")
 _COUNTS = ("tp", "fp", "fn", "ids", "frag", "mt", "ml")
 
 
 def detection_tables(metrics: DetectionMetrics) -> list[Table]:
-    """AP and errors per class, with the means in the last row, and the headline numbers."""
-    table = Table(title="detection (detection_cvpr_2019)", title_justify="left")
-    table.add_column("class")
+    """AP and errors per class, with the means in the last rows, and the headline numbers; 80 columns wide."""
     distances = next(iter(metrics.label_aps.values()))
-    headings = (
-        "AP",
-        *(f"AP {distance:g} m" for distance in distances),
-        "ATE m",
-        "ASE",
-        "AOE rad",
-        "AVE m/s",
-        "AAE",
-    )
-    for heading in headings:
-        table.add_column(heading, justify="right")
+    precision = _table("detection (detection_cvpr_2019)", "AP", *(f"AP {d:g} m" for d in distances))
+    errors = _table("errors of true positives", "ATE m", "ASE", "AOE rad", "AVE m/s", "AAE")
     mean_aps = metrics.mean_distance_aps
     for name in DETECTION_NAMES:
-        aps = metrics.label_aps[name]
-        errors = metrics.label_errors[name]
-        row = (mean_aps[name], *aps.values(), *(errors[error] for error in ERROR_NAMES))
-        table.add_row(name, *map(_number, row))
-    table.add_section()
+        precision.add_row(name, *map(_number, (mean_aps[name], *metrics.label_aps[name].values())))
+        errors.add_row(name, *(_number(metrics.label_errors[name][error]) for error in ERROR_NAMES))
     over_classes = [
         sum(metrics.label_aps[name][distance] for name in DETECTION_NAMES) / len(DETECTION_NAMES)
         for distance in distances
     ]
-    table.add_row(
-        "mean", *map(_number, (metrics.mean_ap, *over_classes, *metrics.errors.values())), style="bold"
-    )
-    return [table, _headline({"mAP": metrics.mean_ap, "NDS": metrics.nd_score})]
+    for table, means in (
+        (precision, (metrics.mean_ap, *over_classes)),
+        (errors, tuple(metrics.errors.values())),
+    ):
+        table.add_section()
+        table.add_row("mean", *map(_number, means), style="bold")
+    return [precision, errors, _headline({"mAP": metrics.mean_ap, "NDS": metrics.nd_score})]
 
 
 def tracking_tables(metrics: TrackingMetrics) -> list[Table]:
-    """All metrics per class with the overall ones in the last row, the headline numbers, and HOTA."""
-    table = Table(title="tracking (tracking_nips_2019)", title_justify="left")
-    table.add_column("class")
-    for metric in _TRACKING_COLUMNS:
-        table.add_column(metric.upper(), justify="right")
-    for name in TRACKING_NAMES:
-        values = {metric: metrics.label_metrics[metric][name] for metric in _TRACKING_COLUMNS}
-        table.add_row(name, *(_cell(metric, value) for metric, value in values.items()))
-    table.add_section()
-    overall = (_cell(metric, metrics.overall(metric)) for metric in _TRACKING_COLUMNS)
-    table.add_row("overall", *overall, style="bold")
+    """All metrics per class, the overall ones in the last rows, HOTA and the headline; 80 columns wide."""
+    tables = []
+    for title, columns in (("tracking (tracking_nips_2019)", _RATES), ("objects and tracks", _EVENTS)):
+        table = _table(title, *map(str.upper, columns))
+        for name in TRACKING_NAMES:
+            table.add_row(name, *(_cell(metric, metrics.label_metrics[metric][name]) for metric in columns))
+        table.add_section()
+        table.add_row(
+            "overall", *(_cell(metric, metrics.overall(metric)) for metric in columns), style="bold"
+        )
+        tables.append(table)
     headline = _headline({"AMOTA": metrics.amota, "AMOTP": metrics.amotp})
-    return [table, _hota_table(metrics), headline]
+    return [*tables, _hota_table(metrics), headline]
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False
+    )
+    table.add_column("class", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
 
 
 def _hota_table(metrics: TrackingMetrics) -> Table:
-    table = Table(title="HOTA at the score of best MOTA (not part of the official set)", title_justify="left")
-    for heading in ("class", "HOTA", "DetA", "AssA", "LocA"):
-        table.add_column(heading, justify="left" if heading == "class" else "right")
+    title = "HOTA at the score of best MOTA (not part of the official set)"
+    table = _table(title, "HOTA", "DetA", "AssA", "LocA")
     for name, scores in metrics.hota.items():
         table.add_row(name, *map(_number, (scores.hota, scores.det_a, scores.ass_a, scores.loc_a)))
     table.add_section()

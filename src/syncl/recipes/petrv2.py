@@ -53,13 +53,15 @@ def _petrv2(height: int, width: int, paper: PaperResult | None = None) -> Recipe
 
 
 def petrv2_v99_320x800_q500() -> Recipe:
-    """PETRv2 with PF-Track's queries and classes, which the paper's baseline 1 starts from."""
+    """PETRv2 with PF-Track's queries, classes and augmentation, which the paper's baseline 1 starts from."""
     base = _petrv2(320, 800)
+    data = replace(base.training.data, augmentation=Augmentation(flip_probability=0.5))
     return replace(
         base,
         name="petrv2_v99_320x800_q500",
         summary="PETRv2 with PF-Track's 500 queries, VoVNet-99, pairs of frames",
         model=replace(base.model, detector=Petrv2Config(v2_99(), TRACKED_FIRST, queries=500)),
+        training=replace(base.training, data=data),
     )
 
 

@@ -36,6 +36,9 @@ class Mutr3dConfig:
         heads: attention heads of memory bank and query interaction.
         hidden: hidden channels of both.
         drop_probability: training: chance that a track is forgotten, so that its object is born again.
+        carry_score: training: queries below it are not carried on although they hold an object, as the birth
+            score has it at inference; the object is new-born again in the next frame. 0 carries all, as
+            published: object queries then hardly ever see objects that no track holds.
         false_positive_ratio: training: chance, a track, that a query without object is carried on as well.
         longest_gap_s: tracks end after a longer silence within a scene; the original's is 10 s; None = never.
     """
@@ -51,6 +54,7 @@ class Mutr3dConfig:
     heads: int = 8
     hidden: int = 256
     drop_probability: float = 0.1
+    carry_score: float = 0.0
     false_positive_ratio: float = 0.3
     longest_gap_s: float | None = None
 
@@ -121,7 +125,7 @@ class Mutr3d(Tracker):
         config = self.config
         scores = predictions.logits[-1].detach().sigmoid().amax(-1).masked_fill(~queries.valid, 0)
         tied = (identities >= 0) & queries.valid
-        alive = tied
+        alive = tied & (scores >= config.carry_score)
         if config.drop_probability > 0:
             alive = alive & (torch.rand(alive.shape, device=alive.device) >= config.drop_probability)
         if config.false_positive_ratio > 0:
