@@ -54,6 +54,9 @@ class Detr3dConfig:
         cameras: cameras of the rig the weights are for (each has attention weights of its own).
         point_range: range of reference points, metres, vehicle frame (x, y, z minima, then maxima).
         proposals: auxiliary image head that starts some of the object queries; None as published.
+        lifted_tracks: whether the positional part of track queries says where they are, in the way of queries
+            lifted from proposals, so that self-attention can tell which proposal shows which track; needs
+            proposals. As published, tracks keep learned positions, which know nothing of place.
     """
 
     image: ImageEncoderConfig
@@ -67,6 +70,7 @@ class Detr3dConfig:
     cameras: int = 6
     point_range: PointRange = NUSCENES_RANGE
     proposals: ProposalConfig | None = None
+    lifted_tracks: bool = False
 
     def build(self) -> "Detr3d":
         """Build the module."""
@@ -129,14 +133,15 @@ class Detr3dCrossAttention(nn.Module):
 class Detr3d(Detector):
     """See the module's docstring. State-dict layout: ours; `checkpoints` maps the published one."""
 
-    positions_follow_references = False
-
     def __init__(self, config: Detr3dConfig) -> None:
         super().__init__()
         self.config = config
         self.classes = config.classes
         self.dim = config.dim
         self.query_count = config.queries
+        if config.lifted_tracks and config.proposals is None:
+            raise SynclError("detector.lifted_tracks=true needs detector.proposals")
+        self.positions_follow_references = config.lifted_tracks
         self.point_range = ReferenceRange(config.point_range)
         self.image_encoder = config.image.build()
         dim, levels = config.dim, len(self.image_encoder.strides)
@@ -261,9 +266,11 @@ class Detr3d(Detector):
         count = len(references)
         return list(zip(samples.chunk(count, dim=2), visible.chunk(count, dim=2)))
 
-    def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:  # noqa: ARG002
-        """DETR3D's positions are learned, not a function of the reference: they stay."""
-        return positions
+    def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:
+        """DETR3D's positions are learned and stay, unless tracks are lifted like proposals."""
+        if self.proposal_head is None or not self.config.lifted_tracks:
+            return positions
+        return self.proposal_head.positions(self.point_range.normalise(references))
 
 
 def accumulate_sizes(code: Tensor, log_sizes: Tensor | None, first: bool) -> tuple[Tensor, Tensor | None]:

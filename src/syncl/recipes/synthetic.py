@@ -80,6 +80,7 @@ def small_detr3d() -> Detr3dConfig:
         dropout=0.0,
         point_range=RANGE,
         proposals=ProposalConfig(count=64),
+        lifted_tracks=True,
     )
 
 
@@ -247,13 +248,42 @@ def mutr3d_detr3d_synthetic() -> Recipe:
 
 
 def mutr3d_detr3d_synthetic_syncl() -> Recipe:
-    """MUTR3D on DETR3D, trained with SynCL: the model of `syncl demo`."""
+    """MUTR3D on DETR3D, trained with SynCL; `syncl demo` has a model of this kind."""
     base = mutr3d_detr3d_synthetic()
     return replace(
         base,
         name="mutr3d_detr3d_synthetic_syncl",
         summary=f"{base.summary}, trained with SynCL",
         training=replace(base.training, strategy=SynclConfig(loss=TRACKER_LOSS)),
+    )
+
+
+def mutr3d_detr3d_synthetic_syncl_long() -> Recipe:
+    """The last stage of the model of `syncl demo`: clips of five frames, the image encoder as it is.
+
+    Training looks more like tracking here: as many false tracks as true ones, unsure queries forgotten,
+    tracks that ended far from their object let go. Without that, a small model's tracks outlive their objects.
+    """
+    base = mutr3d_detr3d_synthetic_syncl()
+    training = base.training
+    return replace(
+        base,
+        name="mutr3d_detr3d_synthetic_syncl_long",
+        summary="MUTR3D on DETR3D, small, clips of five frames, encoder frozen, trained with SynCL",
+        model=replace(
+            base.model,
+            tracker=replace(
+                small_mutr3d(), drop_probability=0.2, carry_score=0.25, false_positive_ratio=1.0
+            ),
+        ),
+        training=replace(
+            training,
+            steps=1900,
+            data=replace(training.data, clip_length=5),
+            strategy=SynclConfig(loss=TRACKER_LOSS, release_m=4.0),
+            unroll=UnrollConfig(frozen=("detector.image_encoder",)),
+        ),
+        starts_from="mutr3d_detr3d_synthetic_syncl, or detr3d_synthetic",
     )
 
 
