@@ -262,7 +262,7 @@ def mutr3d_detr3d_synthetic_syncl_long() -> Recipe:
     """The last stage of the model of `syncl demo`: clips of five frames, the image encoder as it is.
 
     Training looks more like tracking here: as many false tracks as true ones, unsure queries forgotten,
-    tracks that ended far from their object let go. Without that, a small model's tracks outlive their objects.
+    tracks that ended far off let go. Without that, a small model's tracks outlive their objects.
     """
     base = mutr3d_detr3d_synthetic_syncl()
     training = base.training
