@@ -158,6 +158,33 @@ def test_too_many_proposals_are_refused(kind):
 
 @pytest.mark.parametrize("kind", DETECTORS)
 def test_without_proposals_the_published_form_works(kind):
-    detector = build(kind, proposals=None)
+    learned = {"lifted_tracks": False} if "detr3d" in kind else {}
+    detector = build(kind, proposals=None, **learned)
     assert detector.proposal_head is None
     assert torch.isfinite(predict(detector, make_frame()).codes).all()
+
+
+@pytest.mark.parametrize("kind", ["detr3d", "mutr3d_detr3d"])
+def test_lifted_tracks_are_placed_as_proposals_are(kind):
+    detector = build(kind)
+    features = detector.encode(make_frame())
+    queries = detector.initial_queries(features)
+    count = features.proposals.references.shape[1]
+    learned = detector.query_embedding.weight[:count, : detector.dim]
+    placed = detector.track_positions(queries.positions[:, :count] * 0, features.proposals.references)
+    assert detector.positions_follow_references
+    assert torch.allclose(learned + placed, queries.positions[:, :count], atol=1e-6)
+    moved = detector.track_positions(placed, features.proposals.references + 2.0)
+    assert not torch.allclose(placed, moved, atol=1e-3)
+
+
+def test_tracks_with_learned_positions_keep_them_wherever_they_go():
+    detector = build("detr3d", lifted_tracks=False)
+    positions = torch.randn(1, 4, detector.dim)
+    assert not detector.positions_follow_references
+    assert detector.track_positions(positions, torch.randn(1, 4, 3)) is positions
+
+
+def test_lifted_tracks_without_proposals_are_refused():
+    with pytest.raises(SynclError, match=r"lifted_tracks=true needs detector\.proposals"):
+        build("detr3d", proposals=None)

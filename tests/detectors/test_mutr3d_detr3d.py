@@ -20,7 +20,7 @@ HEIGHT, WIDTH = 32, 64
 
 
 def config(**changes) -> Mutr3dDetr3dConfig:
-    base = dataclasses.replace(small_detr3d(), cameras=1, proposals=None, layers=2)
+    base = dataclasses.replace(small_detr3d(), cameras=1, proposals=None, lifted_tracks=False, layers=2)
     fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
     return Mutr3dDetr3dConfig(**(fields | changes))
 

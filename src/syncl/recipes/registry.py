@@ -13,7 +13,7 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     synthetic.streampetr_synthetic,
     synthetic.mutr3d_detr3d_synthetic,
     synthetic.mutr3d_detr3d_synthetic_syncl,
-    synthetic.mutr3d_detr3d_synthetic_syncl_long,
+    synthetic.mutr3d_detr3d_synthetic_long_syncl,
     synthetic.mutr3d_petr_synthetic,
     synthetic.mutr3d_petr_synthetic_syncl,
     synthetic.pf_track_detr3d_synthetic,

@@ -258,7 +258,7 @@ def mutr3d_detr3d_synthetic_syncl() -> Recipe:
     )
 
 
-def mutr3d_detr3d_synthetic_syncl_long() -> Recipe:
+def mutr3d_detr3d_synthetic_long_syncl() -> Recipe:
     """The last stage of the model of `syncl demo`: clips of five frames, the image encoder as it is.
 
     Training looks more like tracking here: as many false tracks as true ones, unsure queries forgotten,
@@ -268,7 +268,7 @@ def mutr3d_detr3d_synthetic_syncl_long() -> Recipe:
     training = base.training
     return replace(
         base,
-        name="mutr3d_detr3d_synthetic_syncl_long",
+        name="mutr3d_detr3d_synthetic_long_syncl",
         summary="MUTR3D on DETR3D, small, clips of five frames, encoder frozen, trained with SynCL",
         model=replace(
             base.model,
@@ -278,9 +278,9 @@ def mutr3d_detr3d_synthetic_syncl_long() -> Recipe:
         ),
         training=replace(
             training,
-            steps=1900,
+            steps=1700,
             data=replace(training.data, clip_length=5),
-            strategy=SynclConfig(loss=TRACKER_LOSS, release_m=4.0),
+            strategy=SynclConfig(loss=TRACKER_LOSS, release_m=2.0),
             unroll=UnrollConfig(frozen=("detector.image_encoder",)),
         ),
         starts_from="mutr3d_detr3d_synthetic_syncl, or detr3d_synthetic",
