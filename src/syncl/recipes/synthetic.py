@@ -272,9 +272,7 @@ def mutr3d_detr3d_synthetic_long_syncl() -> Recipe:
         summary="MUTR3D on DETR3D, small, clips of five frames, encoder frozen, trained with SynCL",
         model=replace(
             base.model,
-            tracker=replace(
-                small_mutr3d(), drop_probability=0.2, carry_score=0.25, false_positive_ratio=1.0
-            ),
+            tracker=replace(small_mutr3d(), drop_probability=0.2, carry_score=0.25, false_positive_ratio=1.0),
         ),
         training=replace(
             training,
