@@ -15,6 +15,7 @@ from syncl.data.nuscenes.streams import StreamDataset
 from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
 from syncl.errors import SynclError
+from syncl.recipes import find_recipe
 from syncl.recipes.synthetic import small_petrv2, small_streampetr
 from syncl.structures import Annotations, Predictions
 from syncl.trackers import SingleFrameConfig
@@ -24,7 +25,7 @@ from syncl.training.config import OptimiserConfig
 from syncl.training.losses import LossConfig, set_losses
 from syncl.training.optimiser import build_optimiser
 from syncl.training.strategies import BaselineConfig
-from syncl.training.streaming import CarriedState, StreamTraining
+from syncl.training.streaming import CarriedState, StreamTraining, from_plain, to_plain
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 TINY = ("model.input.image_size=[64,96]", "training.log_every=1", "training.optimiser.warmup_steps=0")
@@ -208,3 +209,23 @@ def test_weight_decay_of_norms_and_biases_is_a_choice():
         return sum(len(group["params"]) for group in groups if group["weight_decay"] > 0)
 
     assert decayed(OptimiserConfig()) == 1 and decayed(OptimiserConfig(decay_all=True)) == 4
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["streampetr_synthetic", "petrv2_synthetic", "mutr3d_detr3d_synthetic", "pf-track_detr3d_synthetic"],
+)
+def test_every_kind_of_state_can_be_checkpointed(name: str) -> None:
+    state = find_recipe(name).model.build().initial_state(2)
+    assert same(from_plain(to_plain(state)), state)
+
+
+def same(first: object, second: object) -> bool:
+    if isinstance(first, torch.Tensor):
+        return isinstance(second, torch.Tensor) and torch.equal(first, second)
+    if dataclasses.is_dataclass(first):
+        names = [field.name for field in dataclasses.fields(first)]
+        return type(first) is type(second) and all(
+            same(getattr(first, name), getattr(second, name)) for name in names
+        )
+    return first == second

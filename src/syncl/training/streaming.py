@@ -14,10 +14,12 @@ from syncl.detectors.past_frames import FrameView, PastFrames
 from syncl.structures import Clip
 from syncl.structures.tensors import TensorStructure
 from syncl.trackers.base import Tracker, TrackState
+from syncl.trackers.forecasts import Forecasts
 from syncl.training.unroll import ClipTraining
 
 _STRUCTURES: dict[str, type[TensorStructure]] = {
-    structure.__name__: structure for structure in (TrackState, ObjectMemory, PastFrames, FrameView)
+    structure.__name__: structure
+    for structure in (TrackState, ObjectMemory, PastFrames, FrameView, Forecasts)
 }
 _KIND = "structure"
 
