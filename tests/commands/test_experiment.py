@@ -52,6 +52,7 @@ def write(folder: Path, **changes) -> Path:
         ({"arms": [PLAN["arms"][0], PLAN["arms"][0]]}, "same name"),
         ({"set": ["training.colour=1"]}, "colour"),
         ({"init": "none.safetensors"}, "does not exist"),
+        ({"features": "features"}, "the image encoder is trained"),
     ],
 )
 def test_a_bad_plan_is_refused_before_any_work(tmp_path, changes, said):
@@ -123,8 +124,11 @@ def world(tmp_path_factory) -> Path:
 
 def test_a_run_is_done_once_and_never_replaced_by_other_settings(world, tmp_path):
     arms = [PLAN["arms"][1]]
-    plan = read_plan(write(tmp_path, arms=arms, seeds=[0], reference="syncl"))
+    frozen = ["training.data.augmentation=null", 'training.unroll.frozen=["detector.image_encoder"]']
+    held_out = {"features": "features", "evaluation_data": str(world), "set": PLAN["set"] + frozen}
+    plan = read_plan(write(tmp_path, arms=arms, seeds=[0], reference="syncl", **held_out))
     run_plan(plan, world, tmp_path / "out", jobs=1)
+    assert len(list((tmp_path / "features").glob("*/features.json"))) == 1
     path = result_path(tmp_path / "out", "syncl", 0)
     record = orjson.loads(path.read_bytes())
     assert record["synthetic"] and record["seed"] == 0 and record["training"]["peak_bytes"] > 1e8
@@ -136,6 +140,9 @@ def test_a_run_is_done_once_and_never_replaced_by_other_settings(world, tmp_path
     other = read_plan(write(tmp_path, arms=arms, seeds=[0], reference="syncl", set=["training.steps=3"]))
     with pytest.raises(SynclError, match="other settings"):
         run_plan(other, world, tmp_path / "out", jobs=1)
+    nowhere = read_plan(write(tmp_path, arms=arms, seeds=[0], reference="syncl", evaluation_data="gone"))
+    with pytest.raises(SynclError, match="the plan's evaluation_data"):
+        run_plan(nowhere, world, tmp_path / "out", jobs=1)
 
 
 def test_a_failed_run_is_named_with_its_reason(world, tmp_path):

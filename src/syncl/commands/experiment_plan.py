@@ -17,8 +17,9 @@ A JSON file:
       ]
     }
 
-`scenes` limits evaluation to the first scenes of `split` (0 = all). `init` may also stand in an arm. Paths
-are relative to the plan's folder.
+`scenes` limits evaluation to the first scenes of `split` (0 = all). `init` may also stand in an arm.
+`features` names a folder for image features, see `syncl train --cache-features`; `evaluation_data` another
+dataset (of the same version) that `split` is of. Paths are relative to the plan's folder.
 """
 
 import dataclasses
@@ -28,6 +29,7 @@ from typing import Literal, cast
 
 import orjson
 
+from syncl.commands.feature_cache import check_cacheable
 from syncl.commands.training_run import resolve_recipe
 from syncl.errors import SynclError
 from syncl.recipes import Recipe
@@ -67,6 +69,8 @@ class Plan:
     changes: tuple[str, ...]
     reference: str
     arms: tuple[Arm, ...]
+    features: Path | None = None
+    evaluation_data: Path | None = None
 
     def resolved(self, arm: Arm, seed: int) -> Recipe:
         """The recipe of a run.
@@ -80,6 +84,7 @@ class Plan:
 
 _FIELDS = {
     "name", "version", "train_split", "split", "scenes", "init", "seeds", "set", "reference", "arms",
+    "features", "evaluation_data",
 }  # fmt: skip
 _ARM_FIELDS = {"name", "recipe", "strategy", "set", "init"}
 
@@ -112,6 +117,8 @@ def read_plan(path: Path) -> Plan:
         changes=tuple(str(change) for change in value.get("set", ())),
         reference=str(value.get("reference", arms[0].get("name") if isinstance(arms[0], dict) else "")),
         arms=tuple(_arm(arm, value, path, number) for number, arm in enumerate(arms)),
+        features=path.parent / str(value["features"]) if "features" in value else None,
+        evaluation_data=path.parent / str(value["evaluation_data"]) if "evaluation_data" in value else None,
     )
     names = [arm.name for arm in plan.arms]
     if len(set(names)) != len(names):
@@ -122,7 +129,9 @@ def read_plan(path: Path) -> Plan:
         raise SynclError(f"{path}: seeds: give one or more different whole numbers")
     for arm in plan.arms:
         try:
-            plan.resolved(arm, plan.seeds[0])
+            recipe = plan.resolved(arm, plan.seeds[0])
+            if plan.features is not None:
+                check_cacheable(recipe)
         except SynclError as error:
             raise SynclError(f"{path}: arm {arm.name!r}: {error}") from error
     return plan

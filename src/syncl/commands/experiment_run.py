@@ -78,9 +78,19 @@ def run_digest(plan: Plan, arm: Arm, seed: int, data: Path) -> str:
     if not samples.is_file():
         raise SynclError(f"{samples}: no such file; is --data a folder in the nuScenes format?")
     world = hashlib.sha256(samples.read_bytes()).hexdigest()
+    held_out: tuple[str, ...] = ()
+    if plan.evaluation_data is not None:
+        samples = plan.evaluation_data / plan.version / "sample.json"
+        if not samples.is_file():
+            raise SynclError(
+                f"{samples}: no such file; is the plan's evaluation_data in the nuScenes format?"
+            )
+        held_out = (hashlib.sha256(samples.read_bytes()).hexdigest(),)
     recipe = recipe_to_json(plan.resolved(arm, seed))
     return hashlib.sha256(
-        orjson.dumps([recipe, start, world, plan.version, plan.train_split, plan.split, plan.scenes])
+        orjson.dumps(
+            [recipe, start, world, plan.version, plan.train_split, plan.split, plan.scenes, *held_out]
+        )
     ).hexdigest()
 
 
@@ -107,12 +117,15 @@ def _run(plan: Plan, arm: Arm, seed: int, digest: str, data: Path, output: Path)
     train += ["--resume"] if resumes else ["--overwrite"]
     if arm.init is not None:
         train += ["--init", str(arm.init)]
+    if plan.features is not None:
+        train += ["--cache-features", str(plan.features)]
     train += ["--threads", "1", "--set", f"training.seed={seed}", *plan.changes, *arm.changes]
     training = _syncl(train, run / "train.txt")
 
-    source = ["--data", str(data), "--version", plan.version, "--split", plan.split]
+    held_out = plan.evaluation_data or data
+    source = ["--data", str(held_out), "--version", plan.version, "--split", plan.split]
     results, metrics = run / "results.json", run / "metrics.json"
-    scenes = _scenes(plan, data)
+    scenes = _scenes(plan, held_out)
     tracking = _syncl(
         [
             *["track", str(run / "model.safetensors"), *source, "--output", str(results), "--overwrite"],
