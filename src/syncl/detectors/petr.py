@@ -24,6 +24,7 @@ from syncl.detectors.base import (
 from syncl.detectors.image_encoder import ImageEncoderConfig, inside_content
 from syncl.detectors.proposals import ProposalConfig, build_proposal_head, propose
 from syncl.detectors.token_decoding import TokenFeatures, check_level, decode_tokens, predict_boxes
+from syncl.errors import SynclError
 from syncl.geometry.boxes import CODE_SIZE
 from syncl.layers.attention import Attention
 from syncl.layers.decoder import STANDARD, DecoderLayer, Groups
@@ -53,6 +54,8 @@ class PetrConfig:
         shared_branches: one class and one box branch for all layers (as published) or one each a layer.
         proposals: auxiliary image head that starts some of the object queries; None as published.
         attended_level: index of the neck level that queries attend; the finest as published.
+        lifted_tracks: whether track queries say where they are in the way of queries lifted from proposals as
+            well, whose places the decoder knows how to read; needs proposals.
         learned_contents: object queries start from learned contents, as in PF-Track's trackers; else from 0.
     """
 
@@ -71,6 +74,7 @@ class PetrConfig:
     shared_branches: bool = True
     proposals: ProposalConfig | None = None
     attended_level: int = 0
+    lifted_tracks: bool = False
     learned_contents: bool = False
 
     def build(self) -> "Petr":
@@ -92,6 +96,8 @@ class Petr(Detector):
         self.point_range = ReferenceRange(config.point_range)
         self.image_encoder = config.image.build()
         check_level(config.attended_level, self.image_encoder.strides)
+        if config.lifted_tracks and config.proposals is None:
+            raise SynclError("detector.lifted_tracks=true needs detector.proposals")
         dim = config.dim
         self.input_projection = nn.Linear(dim, dim)
         self.position_encoder = mlp(3 * config.depth_count, 4 * dim, dim)
@@ -215,7 +221,11 @@ class Petr(Detector):
 
     def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:  # noqa: ARG002
         """Positions are an embedding of the reference point (metres), so moved tracks get new ones."""
-        return self._positions(self.point_range.normalise(references))
+        unit = self.point_range.normalise(references)
+        placed = self._positions(unit)
+        if self.proposal_head is None or not self.config.lifted_tracks:
+            return placed
+        return placed + self.proposal_head.positions(unit)
 
     def _positions(self, unit_references: Tensor) -> Tensor:
         out: Tensor = self.query_position(encode_points(unit_references, self.dim // 2))

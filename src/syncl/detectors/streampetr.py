@@ -71,6 +71,8 @@ class StreamPetrConfig:
         shared_branches: one class and one box branch for all layers (as published) or one each a layer.
         proposals: auxiliary image head that starts some of the learned queries; None as published.
         attended_level: index of the neck level that queries attend; the finest as published.
+        lifted_tracks: whether track queries say where they are in the way of queries lifted from proposals as
+            well, whose places the decoder knows how to read; needs proposals.
         focal_head: auxiliary head of training that looks for 2D boxes; it changes nothing else.
     """
 
@@ -92,6 +94,7 @@ class StreamPetrConfig:
     shared_branches: bool = True
     proposals: ProposalConfig | None = None
     attended_level: int = 0
+    lifted_tracks: bool = False
     focal_head: FocalHeadConfig | None = None
 
     def __post_init__(self) -> None:
@@ -145,6 +148,8 @@ class StreamPetr(Detector):
         self.point_range = ReferenceRange(config.point_range)
         self.image_encoder = config.image.build()
         check_level(config.attended_level, self.image_encoder.strides)
+        if config.lifted_tracks and config.proposals is None:
+            raise SynclError("detector.lifted_tracks=true needs detector.proposals")
         dim = config.dim
         self.tokens = RayTokens(dim, config.depth_count, config.depth_start_m, config.position_range)
         self.query_position = mlp(3 * (dim // 2), dim, dim)
@@ -264,9 +269,7 @@ class StreamPetr(Detector):
         motion = encode_harmonics(self.at_rest, _OCTAVES)
         valid = torch.ones(references.shape[:2], dtype=torch.bool, device=references.device)
         contents = self.motion_content_norm(contents, motion)
-        return Queries(
-            contents, self.track_positions(contents, references), references, valid, valid.shape[1]
-        )
+        return Queries(contents, self._present_positions(references), references, valid, valid.shape[1])
 
     def decode(
         self, queries: Queries, features: Features, groups: Groups = STANDARD
@@ -337,6 +340,12 @@ class StreamPetr(Detector):
 
     def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:  # noqa: ARG002
         """Tracks were moved to the present by their tracker, so they enter like present queries."""
+        placed = self._present_positions(references)
+        if self.proposal_head is None or not self.config.lifted_tracks:
+            return placed
+        return placed + self.proposal_head.positions(self.point_range.normalise(references))
+
+    def _present_positions(self, references: Tensor) -> Tensor:
         age_s = torch.zeros((), dtype=torch.float64, device=references.device)
         return self._positions(references, self.at_rest, age_s)
 

@@ -99,6 +99,7 @@ def small_petr() -> PetrConfig:
         point_range=RANGE,
         proposals=ProposalConfig(count=64),
         attended_level=ATTENDED_LEVEL,
+        lifted_tracks=True,
     )
 
 
@@ -116,6 +117,7 @@ def small_petrv2() -> Petrv2Config:
         point_range=RANGE,
         proposals=ProposalConfig(count=64),
         attended_level=ATTENDED_LEVEL,
+        lifted_tracks=True,
     )
 
 
@@ -136,6 +138,7 @@ def small_streampetr() -> StreamPetrConfig:
         point_range=RANGE,
         proposals=ProposalConfig(count=64),
         attended_level=ATTENDED_LEVEL,
+        lifted_tracks=True,
     )
 
 
