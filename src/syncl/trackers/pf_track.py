@@ -51,6 +51,7 @@ class PfTrackConfig:
             reasoning take for it.
         history: frames S remembered, the present one included.
         future: frames F foreseen.
+        frame_s: seconds between the frames of the training data, one step of a forecast.
         heads: attention heads of the reasoning.
         hidden: hidden channels of its feed-forward networks.
         layers: layers of each of its three decoders.
@@ -71,6 +72,7 @@ class PfTrackConfig:
     motion: Motion = "forecast"
     history: int = 3
     future: int = 8
+    frame_s: float = 0.5
     heads: int = 8
     hidden: int = 2048
     layers: int = 2
@@ -107,6 +109,7 @@ class PfTrack(Tracker):
         self.detector = detector
         self.config = config
         self.memory_slots = config.history
+        self.forecast_step_s = config.frame_s if config.horizon else None
         dim, sizes = detector.dim, (config.heads, config.hidden, config.layers, config.dropout)
         self.past: PastReasoning | None = None
         self.future: FutureReasoning | None = None
