@@ -42,6 +42,8 @@ def write(folder: Path, **changes) -> Path:
     [
         ({"seeds": []}, "seeds"),
         ({"seeds": [1, 1]}, "different"),
+        ({"arms": [PLAN["arms"][0] | {"seeds": ["x"]}]}, r"arms\[0\]: seeds: .*whole numbers"),
+        ({"arms": [PLAN["arms"][0] | {"reference": "nobody"}]}, "'nobody' is none of the arms"),
         ({"reference": "nobody"}, "'nobody' is none of the arms baseline, syncl"),
         ({"arms": []}, "at least one arm"),
         ({"colour": 1}, "unknown field 'colour'"),
@@ -85,6 +87,7 @@ def fake(path: Path, amota: float, digest: str = "x") -> None:
                 "synthetic": True,
                 "metrics": metrics,
                 "training": {"cpu_s": 4.0, "steps": 2, "peak_bytes": 2e9, "resumed": False},
+                "tracking": {"cpu_s": 8.0, "frames": 80, "peak_bytes": 1e9},
                 "hardware": {"device": "x"},
                 "commit": "abc",
             }
@@ -105,9 +108,21 @@ def test_the_report_pairs_by_seed(tmp_path):
     text = markdown(plan, results)
     assert "1 runs are missing" in text and "synthetic world" in text
     assert "| baseline | 2 | 0.350 ± 0.071 |" in text
-    assert "| syncl | 1 | +0.050 |" in text
+    assert "| 2.00 | 2.00 | 0.100 | 1.00 |" in text
+    assert "| syncl | baseline | 1 | +0.050 |" in text
     report, picture = write_report(plan, tmp_path)
     assert report.read_text() == text and picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_arms_may_have_seeds_and_references_of_their_own(tmp_path):
+    third = {"name": "other", "recipe": "mutr3d_petr_synthetic", "seeds": [1], "reference": "syncl"}
+    plan = read_plan(write(tmp_path, arms=[*PLAN["arms"], third]))
+    assert [(arm.name, seed) for arm, seed in plan.runs] == [
+        ("baseline", 0), ("syncl", 0), ("baseline", 1), ("syncl", 1), ("other", 1),
+    ]  # fmt: skip
+    fake(result_path(tmp_path, "syncl", 1), 0.45)
+    fake(result_path(tmp_path, "other", 1), 0.40)
+    assert "| other | syncl | 1 | -0.050 |" in markdown(plan, read_results(plan, tmp_path))
 
 
 def test_no_results_is_an_error(tmp_path):
