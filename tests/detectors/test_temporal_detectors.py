@@ -57,7 +57,9 @@ def make_frame(
 
 def build(kind: str, **changes):
     torch.manual_seed(0)
-    return dataclasses.replace(TEMPORAL[kind](), proposals=None, **changes).build().eval()
+    return (
+        dataclasses.replace(TEMPORAL[kind](), proposals=None, lifted_tracks=False, **changes).build().eval()
+    )
 
 
 def run(detector, frames, keep=None):

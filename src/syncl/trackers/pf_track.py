@@ -22,6 +22,7 @@ from syncl.errors import SynclError
 from syncl.geometry.boxes import CODE_SIZE
 from syncl.structures import Frame, Objects, Predictions, Queries
 from syncl.trackers.base import Tracker, TrackState
+from syncl.trackers.clip_noise import ClipNoise
 from syncl.trackers.forecasts import Forecasts, Reasoned, foreseen, frames_passed
 from syncl.trackers.reasoning import FutureReasoning, PastReasoning, TimeEncoder
 from syncl.trackers.rows import ranked_rows, take_rows, with_front_rows
@@ -59,6 +60,9 @@ class PfTrackConfig:
         hidden: hidden channels of its feed-forward networks.
         layers: layers of each of its three decoders.
         dropout: in its attention and feed-forward.
+        drop_probability: training, see `ClipNoise`; none as published.
+        carry_score: the same.
+        false_positive_ratio: the same.
     """
 
     birth_score: float = 0.4
@@ -81,6 +85,14 @@ class PfTrackConfig:
     hidden: int = 2048
     layers: int = 2
     dropout: float = 0.1
+    drop_probability: float = 0.0
+    carry_score: float = 0.0
+    false_positive_ratio: float = 0.0
+
+    @property
+    def noise(self) -> ClipNoise:
+        """How training disturbs tracks."""
+        return ClipNoise(self.drop_probability, self.carry_score, self.false_positive_ratio)
 
     @property
     def horizon(self) -> int:
@@ -254,11 +266,13 @@ class PfTrack(Tracker):
         """Carry every query whose object is there, whatever its score; gradients flow on.
 
         A track whose object is gone ends, and the object is new-born when it comes back.
+        `PfTrackConfig.noise` disturbs this where it is configured.
         """
         if reasoned is None:
             reasoned = self.reason(state, queries, predictions)
-        alive = (identities >= 0) & present & queries.valid
         scores = reasoned.logits.detach().sigmoid().amax(-1)
+        tied = (identities >= 0) & present & queries.valid
+        alive = self.config.noise.carried(tied, scores, queries.valid)
         forecasts = foreseen(reasoned.codes, reasoned.logits, reasoned.displacements)
         misses = torch.zeros_like(identities)
         return self._carry(state, reasoned, forecasts, scores, identities, misses, alive)
