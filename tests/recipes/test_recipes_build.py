@@ -9,6 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from syncl.commands.recipes import details, listing, published, recipes
+from syncl.data.nuscenes.past import PastImages
 from syncl.detectors import StreamPetrConfig
 from syncl.detectors.base import Detector
 from syncl.errors import SynclError
@@ -162,9 +163,11 @@ def test_published_training_settings() -> None:
     assert stream.unroll.denoising == DenoisingConfig(groups=10, noise_scale=1.0, background_distance=0.75)
     window = found["streampetr_r50_256x704_window"]
     assert (window.data.clip_length, window.unroll.context_frames, window.data.spare_frames) == (8, 6, 1)
-    assert not window.unroll.context_gradients and window.optimiser.learning_rate == 2e-4
+    assert window.optimiser.learning_rate == 2e-4
     pairs = found["petrv2_v99_320x800"]
-    assert pairs.data.sampling == "pairs" and pairs.unroll.context_gradients
+    assert pairs.data.sampling == "pairs" and pairs.data.clip_length == 1
+    assert find_recipe("petrv2_v99_320x800").model.input.past == PastImages((3, 26), 14, 1.245)
+    assert find_recipe("pf-track_petrv2_v99_320x800").model.input.past is not None
     assert isinstance(pairs.strategy, BaselineConfig) and set(pairs.strategy.loss.code_weights) == {1.0}
     augmentation = found["detr3d_r101_900x1600"].data.augmentation
     assert augmentation is not None and augmentation.photometric and augmentation.resize_range == (1, 1)

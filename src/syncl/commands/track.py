@@ -16,6 +16,7 @@ def track(
     scenes: tuple[str, ...] = (),
     task: Literal["tracking", "detection"] = "tracking",
     tracker: Literal["model", "greedy", "greedy-observed"] = "model",
+    past: Literal["model", "key-frames"] = "model",
     device: str = "auto",
     threads: int | None = None,
     overwrite: bool = False,
@@ -38,6 +39,9 @@ def track(
         tracker: model tracks as the model was trained to. greedy is the yardstick: the model's detector
             looks at each frame alone, and detections are tied together by the distance of their centres, put
             back by their velocity. greedy-observed does without the detector's velocities.
+        past: of models that see images of a while ago beside the present ones (PETRv2): model reads them from
+            between the key frames as the model was trained to; key-frames does without those image files, and
+            the model remembers key frames instead.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.
         threads: CPU threads (default: torch's choice).
         overwrite: replace an existing results file.
@@ -47,7 +51,7 @@ def track(
 
     from syncl.checkpoints.model_file import load_model
     from syncl.commands.processes import Processes
-    from syncl.commands.tracking_run import track_to_file
+    from syncl.commands.tracking_run import check_past_images, track_to_file, without_past_images
     from syncl.data.nuscenes.index import open_nuscenes
     from syncl.errors import SynclError
     from syncl.files import refuse_to_overwrite
@@ -72,6 +76,9 @@ def track(
     chosen = scenes or chosen
     index.check_images(chosen)
     loaded = load_model(model)
+    if past == "key-frames":
+        loaded = without_past_images(loaded)
+    check_past_images(loaded, index, chosen)
     processes = Processes.current()
     report = track_to_file(
         loaded,

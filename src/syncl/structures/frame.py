@@ -48,6 +48,10 @@ class Frame(TensorStructure):
         timestamp_s: [B] float64 seconds.
         scenes: B names; a change of name ends all tracks of that stream.
         samples: B sample tokens, under which results are reported.
+        past: images of the same cameras a while ago, for detectors that attend two moments (PETRv2); None =
+            they remember the frames they have seen. It is calibrated to this frame's vehicle frame, so what
+            the vehicle did in between is in `past.rig`, and its `timestamp_s` is this frame's less the mean
+            over cameras of the time between their two images.
     """
 
     images: Tensor
@@ -58,6 +62,7 @@ class Frame(TensorStructure):
     timestamp_s: Tensor
     scenes: tuple[str, ...]
     samples: tuple[str, ...]
+    past: "Frame | None" = None
 
     @property
     def batch_size(self) -> int:
