@@ -17,6 +17,8 @@ class CameraRig(TensorStructure):
         image_from_camera: [B, C, 3, 3] float64 pixel intrinsics, after resizing and cropping.
         camera_from_vehicle: [B, C, 4, 4] float64. Where images and pose have different times (nuScenes), the
             vehicle's own motion between them is included: vehicle means the vehicle at the frame's time.
+            Rigid, but for training frames of a scaled world: there a factor of all lengths leaves depths in
+            the camera's frame what they were.
     """
 
     names: tuple[str, ...]
