@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 _WIDE = 200
 _COLUMNS = ("name", "input", "param", "GFLOPs", "AMOTA", "NDS", "mAP")
 _LEGEND = (
-    "param: million parameters. GFLOPs: for one frame of all cameras, without tracks. Published results: "
+    "param: million parameters. GFLOPs: for one frame of all cameras (PETRv2: and its past images), without "
+    "tracks. Published results: "
     "the papers', in percent, on nuScenes' validation split."
 )
 
@@ -30,16 +31,16 @@ def recipes(name: Annotated[str | None, tyro.conf.Positional] = None, /) -> None
     """
     from shutil import get_terminal_size
 
-    from syncl.progress import track
     from syncl.recipes import RECIPES, find_recipe
-    from syncl.recipes.cost import model_cost
+    from syncl.recipes.cost_cache import model_costs
 
     if name is not None:
         recipe = find_recipe(name)
-        sys.stdout.write("\n".join(details(recipe, model_cost(recipe.model))) + "\n")
+        (cost,) = model_costs([recipe.model])
+        sys.stdout.write("\n".join(details(recipe, cost)) + "\n")
         return
     found = [function() for function in RECIPES.values()]
-    costs = [model_cost(recipe.model) for recipe in track(found, "counting", total=len(found))]
+    costs = model_costs([recipe.model for recipe in found])
     piped = not sys.stdout.isatty()
     wide = piped or get_terminal_size().columns >= _WIDE
     lines = listing(list(zip(found, costs, strict=True)), wide)

@@ -235,9 +235,8 @@ def petrv2_synthetic() -> Recipe:
         _model(small_petrv2(), SingleFrameConfig()),
         replace(
             base,
-            data=replace(base.data, clip_length=2, sampling="pairs"),
+            data=replace(base.data, clip_length=1, sampling="pairs"),
             strategy=BaselineConfig(loss=TRACKER_LOSS),
-            unroll=UnrollConfig(context_frames=1, context_gradients=True),
         ),
         starts_from="detr3d_synthetic (backbone, neck and image head)",
     )

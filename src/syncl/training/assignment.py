@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from syncl.geometry.boxes import encode_boxes
@@ -71,6 +70,9 @@ def hungarian(cost: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     Returns:
         [L, B, Q] int64: the object assigned to each query, -1 = none. One host round trip for all.
     """
+    # Here, because it takes longer to import than many a command to run.
+    from scipy.optimize import linear_sum_assignment
+
     layers, streams, queries, _ = cost.shape
     host_cost = cost.detach().cpu().numpy()
     row_indices = [np.flatnonzero(row) for row in rows.cpu().numpy()]
