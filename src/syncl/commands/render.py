@@ -8,7 +8,8 @@ def render(
     /,
     *,
     data: Path,
-    output: Path,
+    output: Path | None = None,
+    rerun: Path | None = None,
     version: str = "v1.0-mini",
     split: str = "mini_val",
     scene: str | None = None,
@@ -25,7 +26,7 @@ def render(
     range_m: float = 52.0,
     overwrite: bool = False,
 ) -> None:
-    """Draw results as a video, one frame of them as a picture, or several frames as a sheet.
+    """Draw results as a video, one frame as a picture, several as a sheet, or log them for the rerun viewer.
 
     All cameras with a bird's-eye view: boxes coloured by identity with trails, classes, velocities and
     forecasts, and the annotated objects as thin outlines. No display is needed.
@@ -34,6 +35,8 @@ def render(
         results: tracking or detection results in the nuScenes submission format (JSON).
         data: folder of the nuScenes-format dataset that the results belong to.
         output: video (.mp4) to write; with --frame or --sheet, picture (.png).
+        rerun: rerun recording (.rrd) to write, instead of a video or beside it: images, cameras, boxes and
+            trails to walk around in with the rerun viewer. Needs the extra: pip install 'syncl[rerun]'.
         version: nuScenes version folder inside data.
         split: which scenes.
         scene: one scene of the split (default: all of them, one after another).
@@ -59,6 +62,7 @@ def render(
     from syncl.files import refuse_to_overwrite
     from syncl.progress import track
     from syncl.rendering import RenderStyle, render_image, render_sheet, render_video
+    from syncl.rendering.rerun_log import check_rerun, write_rerun
     from syncl.rendering.results import open_results
     from syncl.rendering.sheet import sheet_places
 
@@ -66,9 +70,17 @@ def render(
         raise SynclError("--frame and --sheet: a single frame or a sheet of several; leave one out")
     kind = "video" if frame is None and sheet is None else "picture (--frame, --sheet)"
     wanted = ".mp4" if kind == "video" else ".png"
-    if output.suffix.lower() != wanted:
+    if output is None and (rerun is None or kind != "video"):
+        raise SynclError(f"--output: name the {kind} to write{' (or --rerun)' if kind == 'video' else ''}")
+    if rerun is not None and kind != "video":
+        raise SynclError("--rerun: a recording is of whole scenes; leave out --frame and --sheet")
+    if output is not None and output.suffix.lower() != wanted:
         raise SynclError(f"output: {output}; a {kind} is written as {wanted[1:].upper()}, name it so")
-    refuse_to_overwrite(output, overwrite)
+    for target in (output, rerun):
+        if target is not None:
+            refuse_to_overwrite(target, overwrite)
+    if rerun is not None:
+        check_rerun(rerun)
     style = RenderStyle(
         width=width,
         range_m=range_m,
@@ -91,6 +103,12 @@ def render(
     if sheet is not None:
         chosen = sheet_places(len(index.scene_samples(scenes[0])), sheet)
     source = open_results(index, results, scenes, min_score)
+    if rerun is not None:
+        frames = track(source.frames(style), "logging", total=source.frame_count)
+        count = write_rerun(frames, rerun, style, overwrite)
+        sys.stdout.write(f"{rerun}: {count} frames of {len(scenes)} scenes; open it with: rerun {rerun}\n")
+    if output is None:
+        return
     if frame is not None:
         drawn, history = source.frame(scenes[0], frame, style)
         render_image(drawn, output, style, history, overwrite)
