@@ -45,7 +45,7 @@ from syncl.training.config import DataConfig, TrainingConfig
 from syncl.training.syncl.config import SynclConfig
 
 
-# [config]
+# --8<-- [start:config]
 @dataclass(frozen=True)
 class GroundGridConfig:
     """Sizes of the detector.
@@ -72,10 +72,10 @@ class GroundGridConfig:
         return GroundGrid(self)
 
 
-# [config]
+# --8<-- [end:config]
 
 
-# [features]
+# --8<-- [start:features]
 @dataclass(frozen=True)
 class GridFeatures(Features):
     """Feature levels [B, C, D, H_l, W_l] to sample from."""
@@ -83,10 +83,10 @@ class GridFeatures(Features):
     levels: tuple[Tensor, ...]
 
 
-# [features]
+# --8<-- [end:features]
 
 
-# [detector]
+# --8<-- [start:detector]
 class GroundGrid(Detector):
     """Queries start on the ground grid; every layer looks at the images there and moves them."""
 
@@ -154,10 +154,10 @@ class GroundGrid(Detector):
         return (samples.mean(-2) * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
-# [detector]
+# --8<-- [end:detector]
 
 
-# [recipe]
+# --8<-- [start:recipe]
 def ground_grid() -> Recipe:
     """MUTR3D on the detector, trained with SynCL: any tracker and any strategy takes it."""
     detector = GroundGridConfig(image_encoder(all_levels=True), CLASSES, dim=DIM)
@@ -169,10 +169,10 @@ def ground_grid() -> Recipe:
     )
 
 
-# [recipe]
+# --8<-- [end:recipe]
 
 
-# [run]
+# --8<-- [start:run]
 def run(data: Path, output: Path, version: str = "v1.0-mini", changes: tuple[str, ...] = ()) -> Path:
     """Train, load the file again, track; the path of the results."""
     train_recipe(ground_grid(), data=data, version=version, output=output, changes=changes)
@@ -183,7 +183,7 @@ def run(data: Path, output: Path, version: str = "v1.0-mini", changes: tuple[str
     return results
 
 
-# [run]
+# --8<-- [end:run]
 
 
 def main(arguments: list[str] | None = None) -> None:

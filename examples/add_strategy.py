@@ -27,7 +27,7 @@ from syncl.training.losses import LossConfig, mean_over_processes, sigmoid_focal
 from syncl.training.strategies import Baseline, BaselineConfig, FrameOutcome
 
 
-# [config]
+# --8<-- [start:config]
 @dataclass(frozen=True)
 class NearFirstConfig:
     """The baseline with losses weighted by distance.
@@ -46,10 +46,10 @@ class NearFirstConfig:
         return NearFirst(self)
 
 
-# [config]
+# --8<-- [end:config]
 
 
-# [strategy]
+# --8<-- [start:strategy]
 class NearFirst(Baseline):
     """Assigns as tracking by attention does; only the losses differ."""
 
@@ -91,10 +91,10 @@ class NearFirst(Baseline):
         return {"class": config.classification * focal.sum(), "box": config.box * box.sum()}
 
 
-# [strategy]
+# --8<-- [end:strategy]
 
 
-# [recipe]
+# --8<-- [start:recipe]
 def near_first() -> Recipe:
     """The small MUTR3D on PETR, trained with this strategy."""
     base = mutr3d_petr_synthetic()
@@ -106,10 +106,10 @@ def near_first() -> Recipe:
     )
 
 
-# [recipe]
+# --8<-- [end:recipe]
 
 
-# [run]
+# --8<-- [start:run]
 def run(data: Path, output: Path, version: str = "v1.0-mini", changes: tuple[str, ...] = ()) -> Path:
     """Train, load the file again, track; the path of the results."""
     train_recipe(near_first(), data=data, version=version, output=output, changes=changes)
@@ -121,7 +121,7 @@ def run(data: Path, output: Path, version: str = "v1.0-mini", changes: tuple[str
     return results
 
 
-# [run]
+# --8<-- [end:run]
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -26,7 +26,7 @@ from syncl.trackers.forecasts import Reasoned
 from syncl.trackers.rows import ranked_rows, take_rows, with_front_rows
 
 
-# [config]
+# --8<-- [start:config]
 @dataclass(frozen=True)
 class CoastingConfig:
     """Life cycle.
@@ -45,10 +45,10 @@ class CoastingConfig:
         return Coasting(detector, self)
 
 
-# [config]
+# --8<-- [end:config]
 
 
-# [tracker]
+# --8<-- [start:tracker]
 class Coasting(Tracker):
     """Has no parameters. Moving tracks to the next frame is the base class's: velocity times elapsed time."""
 
@@ -122,10 +122,10 @@ class Coasting(Tracker):
         )
 
 
-# [tracker]
+# --8<-- [end:tracker]
 
 
-# [recipe]
+# --8<-- [start:recipe]
 def coasting() -> Recipe:
     """The small PETR with this tracker in the place of MUTR3D."""
     base = mutr3d_petr_synthetic()
@@ -137,10 +137,10 @@ def coasting() -> Recipe:
     )
 
 
-# [recipe]
+# --8<-- [end:recipe]
 
 
-# [run]
+# --8<-- [start:run]
 def run(data: Path, output: Path, version: str = "v1.0-mini", changes: tuple[str, ...] = ()) -> Path:
     """Train, load the file again, track; the path of the results."""
     train_recipe(coasting(), data=data, version=version, output=output, changes=changes)
@@ -151,7 +151,7 @@ def run(data: Path, output: Path, version: str = "v1.0-mini", changes: tuple[str
     return results
 
 
-# [run]
+# --8<-- [end:run]
 
 
 def main(arguments: list[str] | None = None) -> None:

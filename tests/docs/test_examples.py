@@ -1,7 +1,5 @@
 """The examples of the how-to pages, end to end: build, train two steps, save, load, track."""
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -21,7 +19,8 @@ from syncl.errors import SynclError
 from syncl.recipes.recipe import Recipe, recipe_from_json, recipe_to_json
 from syncl.structures import Annotations, Predictions
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+from .pages import ROOT, load_module
+
 # A birth score that untrained models reach, so that there are tracks to carry.
 QUICK = (
     "model.input.image_size=[64,96]",
@@ -32,15 +31,6 @@ QUICK = (
     "training.precision=fp32",
     "model.tracker.birth_score=0.005",
 )
-
-
-def example(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +45,7 @@ def runs(world, tmp_path_factory) -> dict[str, tuple[ModuleType, Path]]:
     """Each example's module and the folder its run wrote."""
     found = {}
     for name in ("add_detector", "add_tracker", "add_strategy"):
-        module, folder = example(name), tmp_path_factory.mktemp(name)
+        module, folder = load_module(ROOT / "examples" / f"{name}.py"), tmp_path_factory.mktemp(name)
         more = ("model.tracker.output_score=0.005",) if name != "add_tracker" else ()
         module.main([str(world), str(folder / "run"), "--set", *QUICK, *more])
         found[name] = module, folder / "run"
