@@ -31,13 +31,20 @@ def decode_config(value: Json, expected: type[Config], known: Iterable[type], so
     Args:
         value: JSON values.
         expected: class the outermost object must have.
-        known: classes that may occur inside.
+        known: classes that may occur inside, each name once.
         source: where the value comes from, for messages.
 
     Raises:
-        SynclError: if a class or field is unknown or missing, naming it.
+        SynclError: if a class or field is unknown or missing, or two classes share a name, naming it.
     """
-    registry = {cls.__name__: cls for cls in (expected, *known)}
+    registry: dict[str, type] = {}
+    for cls in (expected, *known):
+        first = registry.setdefault(cls.__name__, cls)
+        if first is not cls:
+            raise SynclError(
+                f"two configuration classes are called {cls.__name__}, of {first.__module__} and of "
+                f"{cls.__module__}; rename yours"
+            )
     decoded = _decode(value, registry, source)
     if not isinstance(decoded, expected):
         raise SynclError(f"{source}: expected a {expected.__name__}, found {type(decoded).__name__}")
@@ -52,7 +59,10 @@ def _decode(value: Json, registry: Mapping[str, type], source: str) -> object:
     name = value.get(_TYPE)
     cls = registry.get(name) if isinstance(name, str) else None
     if cls is None:
-        raise SynclError(f"{source}: unknown configuration type {name!r}; was it written by a newer syncl?")
+        raise SynclError(
+            f"{source}: unknown configuration type {name!r}; if it is a class of your own, pass it to "
+            "load_model(..., types=(...,)); else a newer syncl wrote this"
+        )
     fields = {key: _decode(item, registry, source) for key, item in value.items() if key != _TYPE}
     declared = {field.name for field in dataclasses.fields(cls)}
     unknown = sorted(set(fields) - declared)

@@ -118,14 +118,21 @@ def read_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return weights, metadata
 
 
-def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
+def load_model(path: Path, device: torch.device | str = "cpu", types: tuple[type, ...] = ()) -> LoadedModel:
     """Build the tracker a model file describes and fill it.
+
+    Args:
+        path: the file.
+        device: where the tracker shall be.
+        types: configuration classes of your own that the file may name, beside the library's. A file names
+            classes only; it never says what to import.
 
     Raises:
         SynclError: if the file cannot be read or does not fit its own configuration.
     """
     weights, metadata = read_model_file(path)
-    config = decode_config(orjson.loads(metadata["model"]), ModelConfig, MODEL_TYPES, str(path))
+    known = (*MODEL_TYPES, *types)
+    config = decode_config(orjson.loads(metadata["model"]), ModelConfig, known, str(path))
     tracker = config.build()
     problems = differences(tracker.state_dict(), weights)
     if problems:
@@ -136,9 +143,9 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
     return LoadedModel(tracker, config, recipe, orjson.loads(metadata.get("notes", "{}")))
 
 
-def load(path: str | Path, device: torch.device | str = "cpu") -> Tracker:
-    """The tracker of a model file, ready to `step`; see `load_model` for what else the file holds."""
-    return load_model(Path(path), device).tracker
+def load(path: str | Path, device: torch.device | str = "cpu", types: tuple[type, ...] = ()) -> Tracker:
+    """The tracker of a model file, ready to `step`; see `load_model` for arguments and what else it holds."""
+    return load_model(Path(path), device, types).tracker
 
 
 def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:

@@ -49,13 +49,14 @@ SPLITS: Mapping[str, tuple[str, str]] = {
 
 
 def resolve_recipe(
-    name: str,
+    recipe: str | Recipe,
     strategy: Literal["baseline", "syncl"] | None,
     freeze_encoder: bool,
     changes: tuple[str, ...],
 ) -> Recipe:
-    """A named recipe with everything the command line changes about it."""
-    recipe = find_recipe(name)
+    """A recipe, or the one of this name, with everything the command line changes about it."""
+    if isinstance(recipe, str):
+        recipe = find_recipe(recipe)
     if strategy is not None:
         chosen = BaselineConfig() if strategy == "baseline" else SynclConfig()
         recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, strategy=chosen))
@@ -68,7 +69,7 @@ def resolve_recipe(
 
 
 def train_recipe(
-    recipe_name: str,
+    recipe: str | Recipe,
     *,
     data: Path,
     output: Path,
@@ -85,12 +86,12 @@ def train_recipe(
     threads: int | None = None,
     cache_features: Path | None = None,
 ) -> RunResult:
-    """Train a recipe; see `syncl.commands.train.train` for the arguments.
+    """Train a recipe, by name or one of your own; see `syncl.commands.train.train` for the arguments.
 
     Raises:
         SynclError: before any work on bad input, or from training.
     """
-    recipe = resolve_recipe(recipe_name, strategy, freeze_encoder, changes)
+    recipe = resolve_recipe(recipe, strategy, freeze_encoder, changes)
     index = open_nuscenes(data, version, vehicle_frame=recipe.model.input.vehicle_frame)
     default_train, default_validation = SPLITS.get(version, (None, None))
     scenes = index.split_scenes(_split(split, default_train, "--split", version))

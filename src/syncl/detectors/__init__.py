@@ -1,6 +1,6 @@
 """Query detectors: camera images and queries in, boxes after every decoder layer out. One file each."""
 
-from syncl.detectors.base import Detector, Features
+from syncl.detectors.base import Detector, DetectorConfig, Features
 from syncl.detectors.detr3d import Detr3dConfig
 from syncl.detectors.focal_head import FocalHeadConfig
 from syncl.detectors.image_encoder import ImageEncoderConfig
@@ -9,8 +9,6 @@ from syncl.detectors.petr import PetrConfig
 from syncl.detectors.petrv2 import Petrv2Config
 from syncl.detectors.proposals import ProposalConfig
 from syncl.detectors.streampetr import StreamPetrConfig
-
-DetectorConfig = Detr3dConfig | Mutr3dDetr3dConfig | PetrConfig | Petrv2Config | StreamPetrConfig
 
 __all__ = [
     "Detector",

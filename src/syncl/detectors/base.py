@@ -16,12 +16,14 @@ Letters: B batch, C cameras, Q queries, L decoder layers, D channels, K classes.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from syncl.detectors.image_encoder import ImageEncoderConfig
 from syncl.detectors.proposals import Proposals
 from syncl.errors import SynclError
 from syncl.geometry.boxes import decode_boxes
@@ -188,6 +190,30 @@ class Detector(nn.Module, ABC):
 
         Detectors whose positions are a function of the reference recompute them; others keep `positions`.
         """
+
+
+@runtime_checkable
+class DetectorConfig(Hashable, Protocol):
+    """What is asked of a detector's configuration: a frozen dataclass of plain values that has these."""
+
+    @property
+    def image(self) -> ImageEncoderConfig:
+        """Backbone and neck, which published backbones can fill."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in logit order."""
+        ...
+
+    @property
+    def point_range(self) -> PointRange:
+        """Range of reference points, metres, vehicle frame (x, y, z minima, then maxima)."""
+        ...
+
+    def build(self) -> Detector:
+        """The detector, with fresh weights."""
+        ...
 
 
 def check_calibration(frame: Frame) -> Tensor:

@@ -94,10 +94,15 @@ def recipe_to_json(recipe: Recipe) -> Json:
     return encode_config(recipe)
 
 
-def recipe_from_json(value: Json, source: str) -> Recipe:
+def recipe_from_json(value: Json, source: str, types: tuple[type, ...] = ()) -> Recipe:
     """The recipe `recipe_to_json` gave.
+
+    Args:
+        value: JSON values.
+        source: where they come from, for messages.
+        types: configuration classes of your own that may occur inside.
 
     Raises:
         SynclError: naming what does not fit.
     """
-    return decode_config(value, Recipe, RECIPE_TYPES, source)
+    return decode_config(value, Recipe, (*RECIPE_TYPES, *types), source)

@@ -22,11 +22,11 @@ from syncl.recipes.recipe import Recipe
 from syncl.trackers import Mutr3dConfig, PfTrackConfig, SingleFrameConfig, TrackerConfig
 from syncl.trackers.clip_noise import ClipNoise
 from syncl.trackers.model import InputConfig, ModelConfig
-from syncl.training.config import DataConfig, OptimiserConfig, StrategyConfig, TrainingConfig
+from syncl.training.config import DataConfig, OptimiserConfig, TrainingConfig
 from syncl.training.denoising import DenoisingConfig
 from syncl.training.losses import LossConfig
 from syncl.training.reasoning_losses import ReasoningLossConfig
-from syncl.training.strategies import BaselineConfig
+from syncl.training.strategies import BaselineConfig, StrategyConfig
 from syncl.training.syncl.config import SynclConfig
 from syncl.training.unroll import UnrollConfig
 

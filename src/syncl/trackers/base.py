@@ -13,6 +13,7 @@ Letters: B streams, N track slots, D channels, S memory slots.
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -270,3 +271,12 @@ class Tracker(nn.Module, ABC):
             present: [B, Q] bool; whether the query's object is annotated in this frame.
             reasoned: what `reason` made of the predictions.
         """
+
+
+@runtime_checkable
+class TrackerConfig(Protocol):
+    """What is asked of a tracker's configuration: a frozen dataclass of plain values that has this."""
+
+    def build(self, detector: Detector) -> Tracker:
+        """The tracker around a detector, with fresh weights of its own parts."""
+        ...

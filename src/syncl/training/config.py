@@ -4,11 +4,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from syncl.data.augmentation import Augmentation
-from syncl.training.strategies import BaselineConfig
-from syncl.training.syncl.config import SynclConfig
+from syncl.training.strategies import BaselineConfig, StrategyConfig
 from syncl.training.unroll import UnrollConfig
-
-StrategyConfig = BaselineConfig | SynclConfig
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ class TrainingConfig:
         steps: optimiser steps.
         data: sampling.
         optimiser: optimiser and schedule.
-        strategy: baseline or SynCL.
+        strategy: baseline, SynCL, or one of your own.
         unroll: auxiliary losses and frozen parts.
         ema: decay of the exponential moving average of weights that is kept as the result; 0 = none.
         precision: `auto` takes bfloat16 where the device has it, else float32.

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -54,6 +55,15 @@ class Strategy(nn.Module, ABC):
             annotations: of the frame.
             track_identities: [B, N] annotation identity of each track query, -1 = none.
         """
+
+
+@runtime_checkable
+class StrategyConfig(Protocol):
+    """What is asked of a strategy's configuration: a frozen dataclass of plain values that has this."""
+
+    def build(self, dim: int) -> Strategy:
+        """The strategy for queries of `dim` channels."""
+        ...
 
 
 @dataclass(frozen=True)

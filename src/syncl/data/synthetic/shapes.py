@@ -93,8 +93,10 @@ def cannot_hide(low: Array, high: Array, others_low: Array, others_high: Array, 
     """Whether boxes [N] lie beyond an axis-aligned plane, seen from the viewer, that others [M] do not cross.
 
     Args:
-        low, high: [N, D] bounds.
-        others_low, others_high: [M, D] bounds.
+        low: [N, D] lower bounds.
+        high: [N, D] upper bounds.
+        others_low: [M, D] lower bounds.
+        others_high: [M, D] upper bounds.
         viewer: [D].
 
     Returns:

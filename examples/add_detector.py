@@ -1,0 +1,200 @@
+"""A detector of your own: object queries on a grid over the ground, looking at the images where they stand.
+
+    python examples/add_detector.py world runs/grid
+
+trains it on the scenes of `world` (any nuScenes-format folder), tracks the validation scenes and writes
+`results.json`. Letters: B streams, C cameras, Q queries, L decoder layers, D channels, K classes.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from syncl.checkpoints.model_file import load_model
+from syncl.commands.tracking_run import track_to_file
+from syncl.commands.training_run import train_recipe
+from syncl.data.nuscenes.index import open_nuscenes
+from syncl.detectors import Detector, Features, ImageEncoderConfig
+from syncl.detectors.base import (
+    NUSCENES_RANGE,
+    DetectorMemory,
+    PointRange,
+    ReferenceRange,
+    check_calibration,
+)
+from syncl.geometry.boxes import CODE_SIZE
+from syncl.layers.decoder import (
+    STANDARD,
+    DecoderLayer,
+    Groups,
+    apply_to_groups,
+    repeat_groups,
+    split_groups,
+)
+from syncl.layers.numerics import inverse_sigmoid, mlp, prior_bias
+from syncl.layers.sampling import sample_features
+from syncl.recipes import Recipe
+from syncl.recipes.synthetic import CLASSES, DIM, IMAGE_SIZE, image_encoder
+from syncl.structures import Frame, Predictions, Queries
+from syncl.trackers import Mutr3dConfig
+from syncl.trackers.model import InputConfig, ModelConfig
+from syncl.training.config import DataConfig, TrainingConfig
+from syncl.training.syncl.config import SynclConfig
+
+
+# --8<-- [start:config]
+@dataclass(frozen=True)
+class GroundGridConfig:
+    """Sizes of the detector.
+
+    Attributes:
+        image: backbone and neck.
+        classes: class names in logit order.
+        cells: object queries along x and along y.
+        dim: channels of queries and features.
+        layers: decoder layers.
+        height_m: height of the grid above the ground.
+        point_range: range of reference points, metres, vehicle frame.
+    """
+
+    image: ImageEncoderConfig
+    classes: tuple[str, ...]
+    cells: int = 12
+    dim: int = 128
+    layers: int = 2
+    height_m: float = 0.8
+    point_range: PointRange = NUSCENES_RANGE
+
+    def build(self) -> "GroundGrid":
+        return GroundGrid(self)
+
+
+# --8<-- [end:config]
+
+
+# --8<-- [start:features]
+@dataclass(frozen=True)
+class GridFeatures(Features):
+    """Feature levels [B, C, D, H_l, W_l] to sample from."""
+
+    levels: tuple[Tensor, ...]
+
+
+# --8<-- [end:features]
+
+
+# --8<-- [start:detector]
+class GroundGrid(Detector):
+    """Queries start on the ground grid; every layer looks at the images there and moves them."""
+
+    positions_follow_references = True
+
+    def __init__(self, config: GroundGridConfig) -> None:
+        super().__init__()
+        self.classes, self.dim = config.classes, config.dim
+        self.query_count = config.cells**2
+        self.point_range = ReferenceRange(config.point_range)
+        self.image_encoder = config.image.build()
+        self.place = mlp(3, config.dim, config.dim)
+        self.layers = nn.ModuleList(DecoderLayer(config.dim, 4, 256, 0.0) for _ in range(config.layers))
+        self.looks = nn.ModuleList(nn.Linear(config.dim, config.dim) for _ in range(config.layers))
+        self.classify = mlp(config.dim, config.dim, len(config.classes))
+        self.regress = mlp(config.dim, config.dim, CODE_SIZE)
+        nn.init.constant_(self.classify[-1].bias, prior_bias(0.01))
+        x0, y0, _, x1, y1, _ = config.point_range
+        middles = (torch.arange(config.cells) + 0.5) / config.cells
+        x, y = torch.meshgrid(x0 + middles * (x1 - x0), y0 + middles * (y1 - y0), indexing="ij")
+        grid = torch.stack([x, y, torch.full_like(x, config.height_m)], dim=-1).flatten(0, 1)
+        self.register_buffer("grid", grid, persistent=False)
+
+    def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> GridFeatures:
+        frame = self.image_encoder.pad(frame)
+        projections = check_calibration(frame)
+        levels = self.image_encoder(frame)
+        return GridFeatures(projections, frame.camera_valid, frame.image_size, None, levels)
+
+    def initial_queries(self, features: Features) -> Queries:
+        streams = features.camera_valid.shape[0]
+        references = self.grid.expand(streams, -1, -1)
+        positions = self.track_positions(references, references)
+        valid = torch.ones(references.shape[:2], dtype=torch.bool, device=references.device)
+        return Queries(torch.zeros_like(positions), positions, references, valid, self.query_count)
+
+    def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:
+        return self.place(self.point_range.normalise(references))
+
+    def decode(
+        self, queries: Queries, features: GridFeatures, groups: Groups = STANDARD
+    ) -> tuple[Predictions, ...]:
+        x, positions = repeat_groups(queries.embeddings, groups), repeat_groups(queries.positions, groups)
+        references = [queries.references] * len(groups)
+        outputs = [[] for _ in groups]
+        for layer, look in zip(self.layers, self.looks):
+            seen = [self._seen(points, features) for points in references]
+            x = layer(x, positions, queries.valid, groups, lambda x, p, g, look=look, s=seen: look(s[g]))
+            logits, offsets = (apply_to_groups(head, x, groups) for head in (self.classify, self.regress))
+            for group, state in enumerate(split_groups(x, groups)):
+                start = references[group]
+                logit = inverse_sigmoid(self.point_range.normalise(start)) + offsets[group][..., :3]
+                centre = self.point_range.to_metres(logit.sigmoid())
+                code = torch.cat([centre, offsets[group][..., 3:]], dim=-1)
+                outputs[group].append((logits[group], code, state, start))
+                references[group] = centre.detach()
+        stacked = [[torch.stack(part) for part in zip(*layers)] for layers in outputs]
+        return tuple(Predictions(*parts, queries.valid, queries.object_count) for parts in stacked)
+
+    def _seen(self, points: Tensor, features: GridFeatures) -> Tensor:
+        """[B, Q, D] mean of all features that show the points [B, Q, 3]."""
+        size = features.image_size
+        samples, inside = sample_features(features.levels, points, features.image_from_vehicle, size)
+        weight = (inside & features.camera_valid[..., None])[..., None].to(samples.dtype)
+        return (samples.mean(-2) * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+# --8<-- [end:detector]
+
+
+# --8<-- [start:recipe]
+def ground_grid() -> Recipe:
+    """MUTR3D on the detector, trained with SynCL: any tracker and any strategy takes it."""
+    detector = GroundGridConfig(image_encoder(all_levels=True), CLASSES, dim=DIM)
+    return Recipe(
+        "mutr3d_ground-grid_syncl",
+        "MUTR3D on a ground grid, clips of three frames",
+        ModelConfig(InputConfig(IMAGE_SIZE, exact_resize=False), detector, Mutr3dConfig(heads=4)),
+        TrainingConfig(steps=2000, data=DataConfig(clip_length=3), strategy=SynclConfig()),
+    )
+
+
+# --8<-- [end:recipe]
+
+
+# --8<-- [start:run]
+def run(data: Path, output: Path, version: str = "v1.0-mini", changes: tuple[str, ...] = ()) -> Path:
+    """Train, load the file again, track; the path of the results."""
+    train_recipe(ground_grid(), data=data, version=version, output=output, changes=changes)
+    model = load_model(output / "model.safetensors", types=(GroundGridConfig,))
+    index = open_nuscenes(data, version)
+    results = output / "results.json"
+    track_to_file(model, index, index.split_scenes("mini_val" if "mini" in version else "val"), results)
+    return results
+
+
+# --8<-- [end:run]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--version", default="v1.0-mini")
+    parser.add_argument("--set", nargs="*", default=[], help="such as training.steps=100")
+    given = parser.parse_args(arguments)
+    print(f"wrote {run(given.data, given.output, given.version, tuple(given.set))}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""The examples of the how-to pages, end to end: build, train two steps, save, load, track."""
+
+from pathlib import Path
+from types import ModuleType
+
+import orjson
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from syncl.checkpoints.model_file import load, load_model
+from syncl.checkpoints.state_file import load_state, save_state
+from syncl.data.nuscenes.dataset import SceneStream
+from syncl.data.nuscenes.frames import ImageOptions
+from syncl.data.nuscenes.index import open_nuscenes
+from syncl.data.synthetic.config import WorldConfig
+from syncl.data.synthetic.generation import generate_world
+from syncl.errors import SynclError
+from syncl.recipes.recipe import Recipe, recipe_from_json, recipe_to_json
+from syncl.structures import Annotations, Predictions
+
+from .pages import ROOT, load_module
+
+# A birth score that untrained models reach, so that there are tracks to carry.
+QUICK = (
+    "model.input.image_size=[64,96]",
+    "training.steps=2",
+    "training.log_every=1",
+    "training.data.batch_size=1",
+    "training.data.clip_length=2",
+    "training.precision=fp32",
+    "model.tracker.birth_score=0.005",
+)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("world") / "data"
+    generate_world(root, WorldConfig(1, 1, keyframes=4, width=96, height=64, seed=3), workers=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def runs(world, tmp_path_factory) -> dict[str, tuple[ModuleType, Path]]:
+    """Each example's module and the folder its run wrote."""
+    found = {}
+    for name in ("add_detector", "add_tracker", "add_strategy"):
+        module, folder = load_module(ROOT / "examples" / f"{name}.py"), tmp_path_factory.mktemp(name)
+        more = ("model.tracker.output_score=0.005",) if name != "add_tracker" else ()
+        module.main([str(world), str(folder / "run"), "--set", *QUICK, *more])
+        found[name] = module, folder / "run"
+    return found
+
+
+def types_of(module: ModuleType) -> tuple[type, ...]:
+    names = ("GroundGridConfig", "CoastingConfig", "NearFirstConfig")
+    return tuple(getattr(module, name) for name in names if hasattr(module, name))
+
+
+def first_frames(world: Path, count: int) -> list:
+    index = open_nuscenes(world, "v1.0-mini")
+    stream = SceneStream(index, index.split_scenes("mini_val")[0], ImageOptions((64, 96), resize="fast"))
+    return [frame for _, frame in zip(range(count), stream)]
+
+
+@pytest.mark.parametrize("name", ["add_detector", "add_tracker", "add_strategy"])
+def test_an_example_trains_and_tracks(runs, name):
+    _, folder = runs[name]
+    log = [orjson.loads(line) for line in (folder / "log.jsonl").read_bytes().splitlines()]
+    assert [entry["step"] for entry in log] == [1, 2]
+    assert all(entry["class"] > 0 and entry["box"] > 0 for entry in log)
+    results = orjson.loads((folder / "results.json").read_bytes())["results"]
+    assert len(results) == 4 and sum(map(len, results.values())) > 0
+    names = [{box["tracking_id"] for box in boxes} for boxes in results.values()]
+    if name != "add_detector":
+        assert names[0] & names[1], "no identity lived on to the second frame"
+
+
+@pytest.mark.parametrize("name", ["add_detector", "add_tracker", "add_strategy"])
+def test_all_of_an_example_learns(runs, name):
+    """Two steps moved every parameter that has a gradient: nothing was left out of the graph by mistake."""
+    module, folder = runs[name]
+    torch.manual_seed(0)
+    recipe = recipe_from_json(
+        orjson.loads((folder / "recipe.json").read_bytes()), "recipe.json", types_of(module)
+    )
+    before, after = recipe.model.build().state_dict(), load_file(folder / "model.safetensors")
+    still = [key for key, value in after.items() if torch.equal(value, before[key])]
+    # Frozen batch norms and what only tracks with a full memory use.
+    unexpected = [key for key in still if not key.startswith(("detector.image_encoder", "memory_bank"))]
+    assert not unexpected
+
+
+def test_a_foreign_class_has_to_be_named(runs):
+    module, folder = runs["add_detector"]
+    with pytest.raises(SynclError, match=r"unknown configuration type 'GroundGridConfig'.*types="):
+        load_model(folder / "model.safetensors")
+    tracker = load(folder / "model.safetensors", types=(module.GroundGridConfig,))
+    assert isinstance(tracker.detector, module.GroundGrid)
+
+
+def test_a_foreign_class_may_not_take_a_known_name(runs):
+    class Mutr3dConfig:
+        pass
+
+    _, folder = runs["add_strategy"]
+    with pytest.raises(SynclError, match="two configuration classes are called Mutr3dConfig"):
+        load_model(folder / "model.safetensors", types=(Mutr3dConfig,))
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [("add_detector", "ground_grid"), ("add_tracker", "coasting"), ("add_strategy", "near_first")],
+)
+def test_an_examples_recipe_survives_its_json_form(runs, name, recipe):
+    module, _ = runs[name]
+    made: Recipe = getattr(module, recipe)()
+    value = orjson.loads(orjson.dumps(recipe_to_json(made)))
+    assert recipe_from_json(value, "here", types_of(module)) == made
+
+
+def test_the_new_detectors_standard_decoder_does_not_feel_the_other_one(runs, world):
+    module, folder = runs["add_detector"]
+    detector = load(folder / "model.safetensors", types=(module.GroundGridConfig,)).detector
+    with torch.no_grad():
+        features = detector.encode(first_frames(world, 1)[0])
+        queries = detector.initial_queries(features)
+        (alone,) = detector.decode(queries, features)
+        both = detector.decode(queries, features, ("standard", "cross_only"))
+    assert torch.equal(alone.logits, both[0].logits) and torch.equal(alone.codes, both[0].codes)
+    assert not torch.equal(both[0].logits, both[1].logits)
+
+
+def test_the_new_tracker_goes_on_from_a_saved_state(runs, world, tmp_path):
+    module, folder = runs["add_tracker"]
+    tracker = load(folder / "model.safetensors", types=(module.CoastingConfig,))
+    first, second = first_frames(world, 2)
+    _, state = tracker.step(first, tracker.initial_state())
+    save_state(tmp_path / "state.safetensors", state)
+    straight, _ = tracker.step(second, state)
+    resumed, _ = tracker.step(second, load_state(tmp_path / "state.safetensors"))
+    assert straight.valid.any() and torch.equal(straight.boxes, resumed.boxes)
+    assert torch.equal(straight.identities, resumed.identities)
+
+
+def test_tracks_of_the_new_tracker_coast_through_misses_and_end(runs, world):
+    module, folder = runs["add_tracker"]
+    tracker = load(folder / "model.safetensors", types=(module.CoastingConfig,))
+    frames = first_frames(world, 4)
+    _, state = tracker.step(frames[0], tracker.initial_state())
+    born = set(state.identities[state.alive].tolist())
+    assert born
+    # Nothing is ever sure again: no reports, and all tracks end with the third miss.
+    tracker.config = module.CoastingConfig(birth_score=1.1)
+    for number, frame in enumerate(frames[1:], start=1):
+        objects, state = tracker.step(frame, state)
+        assert not objects.valid.any()
+        left = set(state.identities[state.alive].tolist())
+        assert left == (born if number < 3 else set())
+
+
+def test_the_new_strategys_losses_fall_with_distance(runs, world):
+    module, _ = runs["add_strategy"]
+
+    def loss(x: float) -> dict[str, float]:
+        box = torch.tensor([[[x, 0.0, 0.0, 4.0, 2.0, 1.5, 0.0, 0.0, 0.0]]])
+        nought, valid = torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 2, dtype=torch.bool)
+        annotations = Annotations(box, nought, nought, valid[:, :1])
+        code = torch.zeros(1, 1, 2, 10)
+        code[..., 0] = x + 1.0
+        centres = code[..., :3]
+        logits, embeddings = torch.zeros(1, 1, 2, 3), torch.zeros(1, 1, 2, 8)
+        predictions = Predictions(logits, code, embeddings, centres, valid, 2)
+        strategy = module.NearFirstConfig(half_m=20.0).build(8)
+        outcome = strategy((predictions,), annotations, torch.zeros(1, 0, dtype=torch.int64))
+        assert sorted(outcome.targets[0].tolist()) == [-1, 0]
+        return {name: float(value) for name, value in outcome.losses.items()}
+
+    near, far = loss(0.0), loss(39.0)
+    # A single positive: its weight, 20 / (20 + 40) against 20 / 21, is all that differs (floor of one below).
+    assert far["box"] / near["box"] == pytest.approx((20 / 60) / (20 / 21), rel=1e-5)
+    assert far["class"] / near["class"] == pytest.approx((20 / 60) / (20 / 21), rel=1e-5)
