@@ -276,3 +276,13 @@ def test_another_backbone_is_refused() -> None:
     inside = {key: tensor for key, tensor in published("petr").items() if key.startswith("img_backbone.")}
     with pytest.raises(SynclError, match=r"missing: img_backbone\.conv1\.weight"):
         find_format("backbone").read(inside, model("detr3d"), "vovnet.pth")
+
+
+def test_pf_track_on_detr3d_is_refused_with_the_reason() -> None:
+    weights = published("pf_track")
+    detr3d = published("detr3d")
+    head = {name: tensor for name, tensor in detr3d.items() if name.startswith("pts_bbox_head.transformer")}
+    with pytest.raises(
+        SynclError, match=r"f3\.pth is of PF-Track on DETR3D.*published trackers.*are on PETR"
+    ):
+        find_format("pf_track").read(weights | head, model("pf_track"), "f3.pth")

@@ -42,6 +42,8 @@ def write(folder: Path, **changes) -> Path:
     [
         ({"seeds": []}, "seeds"),
         ({"seeds": [1, 1]}, "different"),
+        ({"arms": [PLAN["arms"][0] | {"seeds": ["x"]}]}, r"arms\[0\]: seeds: .*whole numbers"),
+        ({"arms": [PLAN["arms"][0] | {"reference": "nobody"}]}, "'nobody' is none of the arms"),
         ({"reference": "nobody"}, "'nobody' is none of the arms baseline, syncl"),
         ({"arms": []}, "at least one arm"),
         ({"colour": 1}, "unknown field 'colour'"),
@@ -52,6 +54,7 @@ def write(folder: Path, **changes) -> Path:
         ({"arms": [PLAN["arms"][0], PLAN["arms"][0]]}, "same name"),
         ({"set": ["training.colour=1"]}, "colour"),
         ({"init": "none.safetensors"}, "does not exist"),
+        ({"features": "features"}, "the image encoder is trained"),
     ],
 )
 def test_a_bad_plan_is_refused_before_any_work(tmp_path, changes, said):
@@ -84,6 +87,7 @@ def fake(path: Path, amota: float, digest: str = "x") -> None:
                 "synthetic": True,
                 "metrics": metrics,
                 "training": {"cpu_s": 4.0, "steps": 2, "peak_bytes": 2e9, "resumed": False},
+                "tracking": {"cpu_s": 8.0, "frames": 80, "peak_bytes": 1e9},
                 "hardware": {"device": "x"},
                 "commit": "abc",
             }
@@ -104,9 +108,21 @@ def test_the_report_pairs_by_seed(tmp_path):
     text = markdown(plan, results)
     assert "1 runs are missing" in text and "synthetic world" in text
     assert "| baseline | 2 | 0.350 ± 0.071 |" in text
-    assert "| syncl | 1 | +0.050 |" in text
+    assert "| 2.00 | 2.00 | 0.100 | 1.00 |" in text
+    assert "| syncl | baseline | 1 | +0.050 |" in text
     report, picture = write_report(plan, tmp_path)
     assert report.read_text() == text and picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_arms_may_have_seeds_and_references_of_their_own(tmp_path):
+    third = {"name": "other", "recipe": "mutr3d_petr_synthetic", "seeds": [1], "reference": "syncl"}
+    plan = read_plan(write(tmp_path, arms=[*PLAN["arms"], third]))
+    assert [(arm.name, seed) for arm, seed in plan.runs] == [
+        ("baseline", 0), ("syncl", 0), ("baseline", 1), ("syncl", 1), ("other", 1),
+    ]  # fmt: skip
+    fake(result_path(tmp_path, "syncl", 1), 0.45)
+    fake(result_path(tmp_path, "other", 1), 0.40)
+    assert "| other | syncl | 1 | -0.050 |" in markdown(plan, read_results(plan, tmp_path))
 
 
 def test_no_results_is_an_error(tmp_path):
@@ -123,8 +139,11 @@ def world(tmp_path_factory) -> Path:
 
 def test_a_run_is_done_once_and_never_replaced_by_other_settings(world, tmp_path):
     arms = [PLAN["arms"][1]]
-    plan = read_plan(write(tmp_path, arms=arms, seeds=[0], reference="syncl"))
+    frozen = ["training.data.augmentation=null", 'training.unroll.frozen=["detector.image_encoder"]']
+    held_out = {"features": "features", "evaluation_data": str(world), "set": PLAN["set"] + frozen}
+    plan = read_plan(write(tmp_path, arms=arms, seeds=[0], reference="syncl", **held_out))
     run_plan(plan, world, tmp_path / "out", jobs=1)
+    assert len(list((tmp_path / "features").glob("*/features.json"))) == 1
     path = result_path(tmp_path / "out", "syncl", 0)
     record = orjson.loads(path.read_bytes())
     assert record["synthetic"] and record["seed"] == 0 and record["training"]["peak_bytes"] > 1e8
@@ -136,6 +155,9 @@ def test_a_run_is_done_once_and_never_replaced_by_other_settings(world, tmp_path
     other = read_plan(write(tmp_path, arms=arms, seeds=[0], reference="syncl", set=["training.steps=3"]))
     with pytest.raises(SynclError, match="other settings"):
         run_plan(other, world, tmp_path / "out", jobs=1)
+    nowhere = read_plan(write(tmp_path, arms=arms, seeds=[0], reference="syncl", evaluation_data="gone"))
+    with pytest.raises(SynclError, match="the plan's evaluation_data"):
+        run_plan(nowhere, world, tmp_path / "out", jobs=1)
 
 
 def test_a_failed_run_is_named_with_its_reason(world, tmp_path):

@@ -22,6 +22,7 @@ from syncl.data.recording import read_recording
 from syncl.detectors import Detr3dConfig
 from syncl.errors import SynclError
 from syncl.geometry.poses import quaternion_from_yaw
+from syncl.trackers import PfTrackConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 
 from .conftest import DETECTOR, ENCODER, SMALL_MODEL, TRACKER
@@ -105,6 +106,37 @@ def test_a_recording_of_three_cameras_is_tracked(
         assert sum(1 for _ in container.decode(video=0)) == 5
     with pytest.raises(SynclError, match=r"tracks\.json: this file already exists.*--overwrite"):
         track(model_file, recording=drive, output=output, device="cpu")
+
+
+def test_forecasts_of_a_recording_in_the_vehicle_and_the_global_frame(drive: Path, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    foreseeing = PfTrackConfig(
+        heads=4, hidden=32, layers=1, birth_score=0.0, record_score=0.0, output_score=0.0, future=3
+    )
+    config = ModelConfig(InputConfig((64, 96), vehicle_frame="lidar"), DETECTOR, foreseeing)
+    path = tmp_path / "pf_track.safetensors"
+    save_model(path, config.build().state_dict(), config)
+    content = rig()
+    content["vehicle_from_lidar"] = {
+        "translation_m": [0.9, 0, 1.8],
+        "rotation": quaternion_from_yaw(-np.pi / 2).tolist(),
+    }
+    (drive / "rig.yaml").write_text(yaml.safe_dump(content))
+    track_recording(load_model(path), drive, tmp_path / "out", device="cpu")
+    written = json.loads((tmp_path / "out" / "tracks.json").read_text())
+    assert written["forecast_step_s"] == 0.5
+    model = load_model(path)
+    recording = recording_for(model.config.input, drive)
+    objects, _ = model.tracker.step(recording.frame(0), model.tracker.initial_state())
+    frame = written["frames"][0]
+    entry, ahead = frame["objects"][0], objects.forecasts[0, 0].double().numpy()
+    assert ahead.shape == (3, 2) and np.abs(ahead - objects.boxes[0, 0, :2].numpy()).max() > 1e-3
+    # The lidar's x points to the vehicle's right, its y ahead.
+    expected = np.stack([0.9 + ahead[:, 1], -ahead[:, 0]], axis=1)
+    np.testing.assert_allclose(entry["forecast_m"], expected, atol=1e-5)
+    # The rig drives along the global y axis, from (7, 0).
+    moved = np.stack([7 - expected[:, 1], expected[:, 0]], axis=1)
+    np.testing.assert_allclose(entry["global_forecast_m"], moved, atol=1e-5)
 
 
 def test_no_poses_are_said_and_the_default_folder_is_named_after_the_recording(

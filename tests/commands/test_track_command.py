@@ -7,18 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from syncl.checkpoints.model_file import save_model
+from syncl.checkpoints.model_file import load_model, save_model
 from syncl.commands.generate import generate
 from syncl.commands.processes import Processes
 from syncl.commands.track import track
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.errors import SynclError
 from syncl.recipes.synthetic import small_detr3d, small_mutr3d
-from syncl.trackers import SingleFrameConfig
+from syncl.trackers import PfTrackConfig, SingleFrameConfig
 from syncl.trackers.model import InputConfig, ModelConfig
+from syncl.trackers.scenes import track_scene
 
 SCENES, KEYFRAMES = 3, 4
 SPLIT = {"version": "v1.0-trainval", "split": "val"}
@@ -142,6 +144,54 @@ def test_contradicting_options_are_refused(folder: Path) -> None:
         track(folder / "tracker.safetensors", task="detection", tracker="greedy", **options)
     with pytest.raises(SynclError, match=r"cannot track.*--tracker greedy"):
         track(folder / "detector.safetensors", **options)
+    assert not (folder / "never.json").exists()
+
+
+@pytest.fixture(scope="module")
+def forecaster(folder: Path) -> Path:
+    """PF-Track with fresh weights that reports what it sees."""
+    torch.manual_seed(0)
+    small = PfTrackConfig(hidden=32, layers=1, birth_score=0.0, record_score=0.0, output_score=0.0, future=3)
+    config = ModelConfig(InputConfig((64, 96), exact_resize=False), small_detr3d(), small)
+    save_model(folder / "forecaster.safetensors", config.build().state_dict(), config)
+    return folder / "forecaster.safetensors"
+
+
+def test_forecasts_are_written_when_asked(folder: Path, forecaster: Path) -> None:
+    options = {"data": folder / "world", "threads": 1, **SPLIT}
+    track(forecaster, output=folder / "plain.json", **options)
+    track(forecaster, output=folder / "foreseen.json", forecasts=True, **options)
+    plain, foreseen = (json.loads((folder / f"{name}.json").read_text()) for name in ("plain", "foreseen"))
+    assert "forecast_step_s" not in plain["meta"] and foreseen["meta"]["forecast_step_s"] == 0.5
+    tracked = load_model(forecaster)
+    index = open_nuscenes(folder / "world", SPLIT["version"])
+    samples = list(
+        track_scene(
+            tracked.tracker.eval(), tracked.config.input, index, index.split_scenes(SPLIT["split"])[0], "cpu"
+        )
+    )
+    boxes = [box for sample in foreseen["results"].values() for box in sample]
+    assert boxes and all(len(box["forecast"]) == 3 for box in boxes)
+    found = {(box["sample_token"], box["tracking_id"]): box["forecast"] for box in boxes}
+    compared = 0
+    for sample in samples:
+        for identity, box, ahead in zip(sample.identities, sample.boxes, sample.forecasts):
+            if (key := (sample.sample, str(identity))) in found:
+                points = np.concatenate([ahead, np.full((3, 1), box[2])], axis=1).astype(float)
+                pose = sample.global_from_vehicle
+                expected = points @ pose[:2, :3].T + pose[:2, 3]
+                np.testing.assert_allclose(found[key], expected, atol=1e-6)
+                compared += 1
+    assert compared > KEYFRAMES
+    for box in boxes:
+        del box["forecast"]
+    assert foreseen["results"] == plain["results"]
+
+
+def test_forecasts_of_trackers_that_have_none_are_refused(folder: Path) -> None:
+    options = {"data": folder / "world", "output": folder / "never.json", **SPLIT}
+    with pytest.raises(SynclError, match="--forecasts: this tracker does not forecast"):
+        track(folder / "tracker.safetensors", forecasts=True, **options)
     assert not (folder / "never.json").exists()
 
 

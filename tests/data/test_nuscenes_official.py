@@ -123,14 +123,16 @@ def test_result_files_pass_the_official_checks(official_python: str, tiny: Any, 
     index = open_nuscenes(tiny.write(tmp_path / "tiny", images=False), "v1.0-mini")
     samples = [index.sample(row) for row in range(index.sample_count)]
     tokens = [sample.token for sample in samples]
-    tracking, detection = TrackingSubmission(tokens), DetectionSubmission(tokens)
+    tracking = TrackingSubmission(tokens, forecast_step_s=0.5)
+    detection = DetectionSubmission(tokens)
     count = 0
     for sample in samples:
         rows = np.flatnonzero(sample.annotations.labels >= 0)
         boxes, scores = sample.annotations.boxes[rows], np.linspace(0.1, 0.9, len(rows))
         names = [DETECTION_CLASSES[label] for label in sample.annotations.labels[rows]]
         pose = sample.global_from_vehicle
-        tracking.add(sample.token, boxes, names, scores, sample.annotations.identities[rows], pose)
+        identities, forecasts = sample.annotations.identities[rows], np.zeros((len(rows), 8, 2))
+        tracking.add(sample.token, boxes, names, scores, identities, pose, None, forecasts)
         detection.add(sample.token, boxes, names, scores, pose)
         count += len(rows)
     paths = [tmp_path / "tracking.json", tmp_path / "detection.json"]

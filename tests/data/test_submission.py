@@ -56,6 +56,43 @@ def test_tracking_entry_by_hand(tmp_path: Path) -> None:
     }
 
 
+def test_forecasts_travel_with_their_boxes_in_the_global_frame(tmp_path: Path) -> None:
+    submission = TrackingSubmission(["s0", "s1"], forecast_step_s=0.5)
+    # Two cars, the first of which is too far away to be written.
+    rows = np.array([CAR, CAR])
+    rows[0, 0] = 60
+    ahead = np.array([[[64.0, 2], [68, 2]], [[14, 2], [18, 3]]])
+    submission.add("s0", rows, ["car", "car"], np.ones(2), [3, 7], POSE, None, ahead)
+    nobody = np.zeros((0, 9)), [], np.zeros(0), [], POSE, None, np.zeros((0, 2, 2))
+    submission.add("s1", *nobody)
+    content = saved(submission, tmp_path / "results.json")
+    assert content["meta"]["forecast_step_s"] == 0.5
+    (entry,) = content["results"]["s0"]
+    assert entry["tracking_id"] == "7"
+    np.testing.assert_allclose(entry["forecast"], [[98, 214], [97, 218]], atol=1e-9)
+    back = read_results(tmp_path / "results.json")
+    np.testing.assert_allclose(back["s0"].forecasts, [[[98, 214], [97, 218]]], atol=1e-9)
+    assert back["s0"].forecast_step_s == 0.5 and len(back["s1"].forecasts) == 0
+    for forecasts, message in (
+        (None, "no forecasts, and the file is to have a forecast_step_s"),
+        (np.zeros((1, 2, 2)), r"forecasts \(1, 2, 2\) for 2 boxes"),
+        (np.full((2, 2, 2), np.inf), "box 0: its forecast is not finite"),
+    ):
+        other = TrackingSubmission(["s0"], forecast_step_s=0.5)
+        with pytest.raises(SynclError, match=message):
+            other.add("s0", rows, ["car", "car"], np.ones(2), [3, 7], POSE, None, forecasts)
+    with pytest.raises(SynclError, match="forecasts without a forecast_step_s"):
+        TrackingSubmission(["s0"]).add("s0", rows, ["car", "car"], np.ones(2), [3, 7], POSE, None, ahead)
+
+
+def test_a_tilted_vehicle_lifts_forecasts_like_boxes(tmp_path: Path) -> None:
+    tilted = rigid_from_pose(np.array([1.0, 2, 3]), np.array([0.9, 0.3, -0.2, 0.1]) / np.sqrt(0.95))
+    submission = TrackingSubmission(["s"], forecast_step_s=0.5)
+    submission.add("s", np.array([CAR]), ["car"], np.ones(1), [7], tilted, None, np.array([[CAR[:2]]]))
+    (entry,) = saved(submission, tmp_path / "results.json")["results"]["s"]
+    np.testing.assert_allclose(entry["forecast"], [entry["translation"][:2]], atol=1e-9)
+
+
 def test_detection_keeps_ten_classes_and_tracking_seven(tmp_path: Path) -> None:
     names = ["car", "barrier", "traffic_cone", "construction_vehicle", "pedestrian"]
     rows = boxes(5)

@@ -39,6 +39,21 @@ def test_writes_the_official_keys_and_prints_tables(
         assert metrics["not_official"]["hota"] == 1
 
 
+def test_forecasts_of_tracks_are_read_over(dataset: Any):
+    content = dataset.good("tracking")
+    plain, foreseen = dataset.root / "plain.json", dataset.root / "foreseen.json"
+    evaluate(dataset.write(content), data=dataset.root, output=plain)
+    content["meta"]["forecast_step_s"] = 0.5
+    for boxes in content["results"].values():
+        for box in boxes:
+            box["forecast"] = [[1.0, 2.0], [3.0, 4.0]]
+    evaluate(dataset.write(content), data=dataset.root, output=foreseen)
+    without, having = json.loads(plain.read_text()), json.loads(foreseen.read_text())
+    for metrics in (without, having):
+        del metrics["eval_time"], metrics["meta"]
+    assert without == having and having["amota"] == 1
+
+
 def test_no_metrics_file_is_left_after_an_error(dataset: Any):
     content = dataset.good("tracking")
     content["results"]["s1"][0]["size"] = [0, 0, 0]

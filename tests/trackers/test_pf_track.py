@@ -249,6 +249,54 @@ def test_a_missed_track_follows_its_forecast(tracker):
     assert state.references[0, 0].tolist() == pytest.approx([10 + 4 * 2.0 - 9, 0, 0], abs=1e-5)
 
 
+def test_an_unpunctual_frame_is_as_good_as_a_punctual_one(tracker):
+    _, state = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9}, ahead_m=2.0)
+    on_time, late = tracker.enter(state, make_frame(0.5)), tracker.enter(state, make_frame(0.59))
+    assert torch.equal(late.references, on_time.references)
+    for name in ("centres", "displacements", "codes"):
+        assert torch.equal(getattr(late.forecasts, name), getattr(on_time.forecasts, name))
+    assert torch.equal(on_time.forecasts.displacements, state.forecasts.displacements)
+
+
+@pytest.mark.parametrize(("elapsed_s", "steps"), [(0.2, 0.4), (0.75, 1.5), (1.0, 2), (1.58, 3), (9.0, 18)])
+def test_tracks_follow_their_forecasts_for_the_time_that_passed(tracker, elapsed_s, steps):
+    """Displacements of 1, 2, 3 and 4 metres, then nothing."""
+    _, state = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9})
+    displacements = torch.tensor([1.0, 2, 3, 4])[None, None, :, None] * torch.tensor([1.0, 0, 0])
+    forecasts = dataclasses.replace(
+        state.forecasts,
+        displacements=displacements,
+        centres=state.forecasts.codes[:, :, None, :3] + displacements.cumsum(2),
+    )
+    state = dataclasses.replace(state, forecasts=forecasts)
+
+    def place(frames: float) -> float:
+        way = [0, 1, 3, 6, 10, 10]
+        whole = min(int(frames), 4)
+        return 10 + way[whole] + (min(frames, 4) - whole) * (way[whole + 1] - way[whole])
+
+    entered = tracker.enter(state, make_frame(elapsed_s, forward_m=5.0))
+    assert entered.references[0, 0].tolist() == pytest.approx([place(steps) - 5, 0, 0], abs=1e-5)
+    _, missed = advance(tracker, state, elapsed_s, {}, forward_m=5.0)
+    assert missed.references[0, 0, 0].item() == pytest.approx(place(steps) - 5, abs=1e-5)
+    expected = [place(steps + ahead) - 5 for ahead in (1, 2, 3)]
+    assert missed.forecasts.centres[0, 0, :3, 0].tolist() == pytest.approx(expected, abs=1e-5)
+    # Half a second later it is on its way still.
+    _, missed = advance(tracker, missed, elapsed_s + 0.5, {}, forward_m=5.0)
+    assert missed.references[0, 0, 0].item() == pytest.approx(place(steps + 1) - 5, abs=1e-5)
+
+
+def test_a_long_silence_ends_tracks_but_not_numbering(tracker):
+    patient = dataclasses.replace(tracker.config, longest_gap_s=10.0).build(tracker.detector).eval()
+    _, state = advance(patient, tracker.initial_state(), 0.0, {0: 0.9, 1: 0.9})
+    _, same = advance(patient, state, 9.0, {OBJECTS: 0.9, OBJECTS + 1: 0.9})
+    assert same.identities.tolist() == [[0, 1]]
+    objects, later = advance(patient, state, 11.0, {0: 0.9, OBJECTS: 0.9})
+    assert later.identities.tolist() == [[OBJECTS]] and shown(objects) == [OBJECTS]
+    _, forever = advance(tracker, state, 1000.0, {OBJECTS: 0.9})
+    assert forever.identities.tolist() == [[0, 1]]
+
+
 def test_forecasts_turn_with_the_vehicle(tracker):
     _, state = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9}, ahead_m=2.0)
     state = tracker.enter(state, make_frame(0.5, turn_rad=math.pi / 2))
@@ -406,6 +454,8 @@ def test_impossible_settings_are_refused(tracker):
         dataclasses.replace(TRACKER, future_reasoning=False).build(tracker.detector)
     with pytest.raises(SynclError, match="history=0"):
         dataclasses.replace(TRACKER, history=0).build(tracker.detector)
+    with pytest.raises(SynclError, match=r"frame_s=0\.0"):
+        dataclasses.replace(TRACKER, frame_s=0.0).build(tracker.detector)
 
 
 def test_the_state_of_another_tracker_is_refused(tracker):

@@ -166,10 +166,16 @@ class InitialisationReport:
     unused: tuple[str, ...]
 
 
-def initialise_from(tracker: Tracker, path: Path) -> InitialisationReport:
+def initialise_from(tracker: Tracker, path: Path, parts: tuple[str, ...] = ()) -> InitialisationReport:
     """Fill a tracker with what fits of another model's weights, such as its detector's.
 
     Entries that a conversion made up (the file's note `new`) are not taken over.
+
+    Args:
+        tracker: to fill.
+        path: model file.
+        parts: only entries of these modules, such as `detector.image_encoder`; all if empty. Needed where
+            models of different kinds have other modules of the same name.
 
     Raises:
         SynclError: if a parameter has another shape there, or nothing at all fits.
@@ -178,14 +184,18 @@ def initialise_from(tracker: Tracker, path: Path) -> InitialisationReport:
     made_up = orjson.loads(metadata.get("notes", "{}")).get("new", "").split("\n")
     weights = {name: tensor for name, tensor in weights.items() if name not in made_up}
     own = tracker.state_dict()
-    shared = {name: tensor for name, tensor in weights.items() if name in own}
+    wanted = tuple(f"{part}." for part in parts) or ("",)
+    shared = {name: t for name, t in weights.items() if name in own and name.startswith(wanted)}
     problems = differences({name: own[name] for name in shared}, shared)
     if problems or not shared:
-        reason = "; ".join(problems[:5]) or "no parameter has a name in common"
+        reason = (
+            "; ".join(problems[:5])
+            or f"no parameter {'of ' + ', '.join(parts) + ' ' if parts else ''}has a name in common"
+        )
         raise SynclError(f"{path}: cannot start this model from it: {reason}")
     tracker.load_state_dict(shared, strict=False)
     return InitialisationReport(
         tuple(shared),
         tuple(name for name in own if name not in shared),
-        tuple(name for name in weights if name not in own),
+        tuple(name for name in weights if name not in shared),
     )

@@ -3,15 +3,18 @@
 PF-Track keeps what makes queries outside the head. A single-frame file (`f1_...`) has no learned query
 contents; the tracker's (`f3_...`) has, and past and future reasoning besides. A recipe with the PF-Track
 tracker takes all of a tracker's file; one with another tracker takes the detector of either.
+
+Its code can also put DETR3D under the tracker. The published trackers are on PETR, and its DETR3D makes
+queries of points as PETR does, unlike the DETR3D here; such a file, of somebody's own training, is refused.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from syncl.checkpoints.adapter import Adapter, require_detector
-from syncl.checkpoints.mapping import Entry, Ignored, Rule, box_rows, rule_entries
+from syncl.checkpoints.mapping import Conversion, Entry, Ignored, Rule, box_rows, rule_entries
 from syncl.checkpoints.names import (
     AFFINE,
     DECODER_LAYERS,
@@ -22,6 +25,7 @@ from syncl.checkpoints.names import (
 )
 from syncl.checkpoints.petr import QUERIES, TRANSFORMER, branches_shared
 from syncl.detectors import PetrConfig
+from syncl.errors import SynclError
 from syncl.geometry.mmdet3d import MMDET3D_0_CODE
 from syncl.trackers import PfTrackConfig
 from syncl.trackers.model import ModelConfig
@@ -46,6 +50,8 @@ _REASONING_HEADS: tuple[Rule, ...] = (
     Rule(rf"time_encoder\.embedding\.(\d)\.{AFFINE}", r"ts_query_embed.\1.\2"),
 )
 _REASONING_PARTS = ("past.", "future.", "time_encoder.")
+# Weights of cameras and feature levels, which only DETR3D's cross-attention has.
+_DETR3D_MARK = "pts_bbox_head.transformer.decoder.layers.0.attentions.1.attention_weights.weight"
 
 
 def reasoning_entries(names: Iterable[str]) -> list[Entry]:
@@ -64,6 +70,21 @@ class PfTrackAdapter(Adapter):
     title = "PF-Track on PETR"
     recipe = "pf-track_petr_v99_320x800"
     ignored = (TRAINING_CONSTANTS,)
+
+    def read(self, published: Mapping[str, Tensor], config: ModelConfig, source: str) -> Conversion:
+        """See `Adapter.read`.
+
+        Raises:
+            SynclError: also if the file is of PF-Track on DETR3D.
+        """
+        if _DETR3D_MARK in published:
+            raise SynclError(
+                f"{source} is of PF-Track on DETR3D (it has {_DETR3D_MARK}), which this format does not "
+                "read: the published trackers (f3_all, f3_fullres_all) are on PETR, and its DETR3D encodes "
+                "queries from points, unlike the DETR3D here. Train PF-Track on DETR3D here, or convert a "
+                "plain DETR3D with --from detr3d"
+            )
+        return super().read(published, config, source)
 
     def ignored_for(self, config: ModelConfig) -> tuple[Ignored, ...]:
         """See `Adapter.ignored_for`: what only PF-Track's tracker needs is unused by others."""

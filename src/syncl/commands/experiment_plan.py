@@ -17,8 +17,10 @@ A JSON file:
       ]
     }
 
-`scenes` limits evaluation to the first scenes of `split` (0 = all). `init` may also stand in an arm. Paths
-are relative to the plan's folder.
+`scenes` limits evaluation to the first scenes of `split` (0 = all). `init`, `seeds` and `reference` (the arm
+that differences are taken from) may also stand in an arm and hold for it alone. `features` names a folder for
+image features, see `syncl train --cache-features`; `evaluation_data` another dataset (of the same version)
+that `split` is of. Paths are relative to the plan's folder.
 """
 
 import dataclasses
@@ -28,6 +30,7 @@ from typing import Literal, cast
 
 import orjson
 
+from syncl.commands.feature_cache import check_cacheable
 from syncl.commands.training_run import resolve_recipe
 from syncl.errors import SynclError
 from syncl.recipes import Recipe
@@ -45,6 +48,8 @@ class Arm:
         strategy: replaces the recipe's strategy; None keeps it.
         changes: settings changed for this arm, after the plan's own.
         init: model file to start from; None starts from scratch.
+        seeds: with which it is run.
+        reference: the arm that its differences are taken from.
     """
 
     name: str
@@ -52,6 +57,8 @@ class Arm:
     strategy: Strategy | None
     changes: tuple[str, ...]
     init: Path | None
+    seeds: tuple[int, ...]
+    reference: str
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,14 @@ class Plan:
     changes: tuple[str, ...]
     reference: str
     arms: tuple[Arm, ...]
+    features: Path | None = None
+    evaluation_data: Path | None = None
+
+    @property
+    def runs(self) -> tuple[tuple[Arm, int], ...]:
+        """All runs, seed by seed, so that pairs are complete early."""
+        seeds = sorted({seed for arm in self.arms for seed in arm.seeds})
+        return tuple((arm, seed) for seed in seeds for arm in self.arms if seed in arm.seeds)
 
     def resolved(self, arm: Arm, seed: int) -> Recipe:
         """The recipe of a run.
@@ -80,8 +95,9 @@ class Plan:
 
 _FIELDS = {
     "name", "version", "train_split", "split", "scenes", "init", "seeds", "set", "reference", "arms",
+    "features", "evaluation_data",
 }  # fmt: skip
-_ARM_FIELDS = {"name", "recipe", "strategy", "set", "init"}
+_ARM_FIELDS = {"name", "recipe", "strategy", "set", "init", "seeds", "reference"}
 
 
 def read_plan(path: Path) -> Plan:
@@ -102,33 +118,47 @@ def read_plan(path: Path) -> Plan:
     arms = value["arms"]
     if not isinstance(arms, list) or not arms:
         raise SynclError(f"{path}: arms: give a list of at least one arm")
+    seeds = _seeds(value["seeds"], f"{path}")
+    reference = str(value.get("reference", arms[0].get("name") if isinstance(arms[0], dict) else ""))
     plan = Plan(
         name=str(value["name"]),
         version=str(value.get("version", "v1.0-mini")),
         train_split=value.get("train_split"),
         split=str(value.get("split", "mini_val")),
         scenes=int(value.get("scenes", 0)),
-        seeds=tuple(int(seed) for seed in value["seeds"]),
+        seeds=seeds,
         changes=tuple(str(change) for change in value.get("set", ())),
-        reference=str(value.get("reference", arms[0].get("name") if isinstance(arms[0], dict) else "")),
-        arms=tuple(_arm(arm, value, path, number) for number, arm in enumerate(arms)),
+        reference=reference,
+        arms=tuple(_arm(arm, value, path, number, seeds, reference) for number, arm in enumerate(arms)),
+        features=path.parent / str(value["features"]) if "features" in value else None,
+        evaluation_data=path.parent / str(value["evaluation_data"]) if "evaluation_data" in value else None,
     )
     names = [arm.name for arm in plan.arms]
     if len(set(names)) != len(names):
         raise SynclError(f"{path}: arms: two have the same name, {names}")
-    if plan.reference not in names:
-        raise SynclError(f"{path}: reference: {plan.reference!r} is none of the arms {', '.join(names)}")
-    if not plan.seeds or len(set(plan.seeds)) != len(plan.seeds):
-        raise SynclError(f"{path}: seeds: give one or more different whole numbers")
+    for named in (plan.reference, *(arm.reference for arm in plan.arms)):
+        if named not in names:
+            raise SynclError(f"{path}: reference: {named!r} is none of the arms {', '.join(names)}")
     for arm in plan.arms:
         try:
-            plan.resolved(arm, plan.seeds[0])
+            recipe = plan.resolved(arm, arm.seeds[0])
+            if plan.features is not None:
+                check_cacheable(recipe)
         except SynclError as error:
             raise SynclError(f"{path}: arm {arm.name!r}: {error}") from error
     return plan
 
 
-def _arm(arm: object, plan: dict[str, object], path: Path, number: int) -> Arm:
+def _seeds(value: object, where: str) -> tuple[int, ...]:
+    whole = isinstance(value, list) and all(isinstance(seed, int) for seed in value)
+    if not isinstance(value, list) or not whole or not value or len(set(value)) != len(value):
+        raise SynclError(f"{where}: seeds: give one or more different whole numbers")
+    return tuple(value)
+
+
+def _arm(
+    arm: object, plan: dict[str, object], path: Path, number: int, seeds: tuple[int, ...], reference: str
+) -> Arm:
     if not isinstance(arm, dict):
         raise SynclError(f"{path}: arms[{number}]: an arm is a JSON object")
     _check_names(arm, _ARM_FIELDS, {"name", "recipe"}, f"{path}: arms[{number}]")
@@ -141,7 +171,10 @@ def _arm(arm: object, plan: dict[str, object], path: Path, number: int) -> Arm:
     if file is not None and not file.is_file():
         raise SynclError(f"{path}: arms[{number}]: init: {file} does not exist")
     changes = tuple(str(change) for change in arm.get("set", ()))
-    return Arm(name, str(arm["recipe"]), cast(Strategy | None, strategy), changes, file)
+    if "seeds" in arm:
+        seeds = _seeds(arm["seeds"], f"{path}: arms[{number}]")
+    reference = str(arm.get("reference", reference))
+    return Arm(name, str(arm["recipe"]), cast(Strategy | None, strategy), changes, file, seeds, reference)
 
 
 def _check_names(value: dict[str, object], known: set[str], needed: set[str], where: str) -> None:

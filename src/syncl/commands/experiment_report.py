@@ -53,7 +53,7 @@ def read_results(plan: Plan, output: Path) -> dict[str, dict[int, dict[str, Any]
     """
     found: dict[str, dict[int, dict[str, Any]]] = {}
     for arm in plan.arms:
-        paths = {seed: result_path(output, arm.name, seed) for seed in plan.seeds}
+        paths = {seed: result_path(output, arm.name, seed) for seed in arm.seeds}
         found[arm.name] = {
             seed: orjson.loads(path.read_bytes()) for seed, path in paths.items() if path.is_file()
         }
@@ -76,16 +76,18 @@ def markdown(plan: Plan, results: dict[str, dict[int, dict[str, Any]]]) -> str:
     """The report as markdown."""
     every = [result for seeds in results.values() for result in seeds.values()]
     kind = "the synthetic world" if all(result["synthetic"] for result in every) else "the data given"
-    missing = len(plan.arms) * len(plan.seeds) - len(every)
+    missing = len(plan.runs) - len(every)
     lines = [
         f"# {plan.name}",
         "",
         f"{len(every)} runs on {kind}, {plan.split} of {plan.version}; mean ± sample standard deviation over "
-        f"seeds {', '.join(map(str, plan.seeds))}."
+        f"seeds {', '.join(map(str, sorted({seed for _, seed in plan.runs})))}."
         + (f" **{missing} runs are missing.**" if missing else ""),
         "",
-        "| arm | n | " + " | ".join(heading for _, heading, _, _ in FIGURES) + " | CPU s a step | peak GB |",
-        "|---|---|" + "---|" * (len(FIGURES) + 2),
+        "| arm | n | "
+        + " | ".join(heading for _, heading, _, _ in FIGURES)
+        + " | training: CPU s a step | GB | tracking: CPU s a frame | GB |",
+        "|---|---|" + "---|" * (len(FIGURES) + 4),
     ]
     for name, seeds in results.items():
         if not seeds:
@@ -97,16 +99,22 @@ def markdown(plan: Plan, results: dict[str, dict[int, dict[str, Any]]]) -> str:
         cost = [r["training"]["cpu_s"] / r["training"]["steps"] for r in seeds.values() if not _resumed(r)]
         peak = max(result["training"]["peak_bytes"] for result in seeds.values()) / 1e9
         price = f"{statistics.fmean(cost):.2f}" if cost else "(resumed)"
-        lines.append(f"| {name} | {len(seeds)} | " + " | ".join(cells) + f" | {price} | {peak:.2f} |")
-    lines += ["", f"Paired differences from {plan.reference}, same seed:", ""]
+        frame = statistics.fmean(r["tracking"]["cpu_s"] / r["tracking"]["frames"] for r in seeds.values())
+        most = max(result["tracking"]["peak_bytes"] for result in seeds.values()) / 1e9
+        cells += [price, f"{peak:.2f}", f"{frame:.3f}", f"{most:.2f}"]
+        lines.append(f"| {name} | {len(seeds)} | " + " | ".join(cells) + " |")
+    lines += ["", "Paired differences, same seed:", ""]
     lines += [
-        "| arm | pairs | " + " | ".join(heading for _, heading, _, _ in FIGURES) + " | AMOTA of each pair |",
-        "|---|---|" + "---|" * (len(FIGURES) + 1),
+        "| arm | from | pairs | "
+        + " | ".join(heading for _, heading, _, _ in FIGURES)
+        + " | AMOTA of each pair |",
+        "|---|---|---|" + "---|" * (len(FIGURES) + 1),
     ]
-    for name in results:
-        if name == plan.reference:
+    for arm in plan.arms:
+        name, reference = arm.name, arm.reference
+        if name == reference:
             continue
-        pairs = paired(results, plan.reference, name)
+        pairs = paired(results, reference, name)
         if not pairs:
             continue
         cells = [
@@ -114,7 +122,7 @@ def markdown(plan: Plan, results: dict[str, dict[int, dict[str, Any]]]) -> str:
             for key, _, decimals, _ in FIGURES
         ]
         each = ", ".join(f"{_value(b, 'amota') - _value(a, 'amota'):+.3f}" for a, b in pairs)
-        lines.append(f"| {name} | {len(pairs)} | " + " | ".join(cells) + f" | {each} |")
+        lines.append(f"| {name} | {reference} | {len(pairs)} | " + " | ".join(cells) + f" | {each} |")
     hardware = sorted({orjson.dumps(result["hardware"]).decode() for result in every})
     commits = sorted({result["commit"] for result in every})
     lines += ["", f"Hardware: {'; '.join(hardware)}. Code: {', '.join(commits)}.", ""]
@@ -144,7 +152,7 @@ def _plot(plan: Plan, results: dict[str, dict[int, dict[str, Any]]], path: Path)
 
     figure = Figure(figsize=(9, 4), layout="constrained")
     for axis, (key, heading) in zip(figure.subplots(1, 2), (("amota", "AMOTA"), ("recall", "recall"))):
-        for seed in plan.seeds:
+        for seed in sorted({seed for _, seed in plan.runs}):
             points = [
                 (column, _value(seeds[seed], key))
                 for column, seeds in enumerate(results.values())

@@ -46,12 +46,11 @@ def run_plan(plan: Plan, data: Path, output: Path, jobs: int) -> None:
     if jobs < 1:
         raise SynclError(f"--jobs {jobs}: must be at least 1")
     pending = []
-    for seed in plan.seeds:  # seed by seed, so that pairs are complete early
-        for arm in plan.arms:
-            digest = run_digest(plan, arm, seed, data)
-            if not _is_done(result_path(output, arm.name, seed), digest):
-                pending.append((arm, seed, digest))
-    total = len(plan.seeds) * len(plan.arms)
+    for arm, seed in plan.runs:
+        digest = run_digest(plan, arm, seed, data)
+        if not _is_done(result_path(output, arm.name, seed), digest):
+            pending.append((arm, seed, digest))
+    total = len(plan.runs)
     console = Console(stderr=True, highlight=False)
     console.print(f"{plan.name}: {total} runs, {total - len(pending)} done already")
     failures: list[str] = []
@@ -78,9 +77,19 @@ def run_digest(plan: Plan, arm: Arm, seed: int, data: Path) -> str:
     if not samples.is_file():
         raise SynclError(f"{samples}: no such file; is --data a folder in the nuScenes format?")
     world = hashlib.sha256(samples.read_bytes()).hexdigest()
+    held_out: tuple[str, ...] = ()
+    if plan.evaluation_data is not None:
+        samples = plan.evaluation_data / plan.version / "sample.json"
+        if not samples.is_file():
+            raise SynclError(
+                f"{samples}: no such file; is the plan's evaluation_data in the nuScenes format?"
+            )
+        held_out = (hashlib.sha256(samples.read_bytes()).hexdigest(),)
     recipe = recipe_to_json(plan.resolved(arm, seed))
     return hashlib.sha256(
-        orjson.dumps([recipe, start, world, plan.version, plan.train_split, plan.split, plan.scenes])
+        orjson.dumps(
+            [recipe, start, world, plan.version, plan.train_split, plan.split, plan.scenes, *held_out]
+        )
     ).hexdigest()
 
 
@@ -107,12 +116,15 @@ def _run(plan: Plan, arm: Arm, seed: int, digest: str, data: Path, output: Path)
     train += ["--resume"] if resumes else ["--overwrite"]
     if arm.init is not None:
         train += ["--init", str(arm.init)]
+    if plan.features is not None:
+        train += ["--cache-features", str(plan.features)]
     train += ["--threads", "1", "--set", f"training.seed={seed}", *plan.changes, *arm.changes]
     training = _syncl(train, run / "train.txt")
 
-    source = ["--data", str(data), "--version", plan.version, "--split", plan.split]
+    held_out = plan.evaluation_data or data
+    source = ["--data", str(held_out), "--version", plan.version, "--split", plan.split]
     results, metrics = run / "results.json", run / "metrics.json"
-    scenes = _scenes(plan, data)
+    scenes, frames = _scenes(plan, held_out)
     tracking = _syncl(
         [
             *["track", str(run / "model.safetensors"), *source, "--output", str(results), "--overwrite"],
@@ -131,7 +143,7 @@ def _run(plan: Plan, arm: Arm, seed: int, digest: str, data: Path, output: Path)
         "synthetic": (data / "world.json").is_file(),
         "metrics": orjson.loads(metrics.read_bytes().replace(b"NaN", b"null")),
         "training": {**training.__dict__, "steps": recipe.training.steps, "resumed": resumes},
-        "tracking": tracking.__dict__,
+        "tracking": {**tracking.__dict__, "frames": frames},
         "recipe": recipe_to_json(recipe),
         "commit": commit(),
         "hardware": hardware(),
@@ -141,10 +153,13 @@ def _run(plan: Plan, arm: Arm, seed: int, digest: str, data: Path, output: Path)
     return float(record["metrics"]["amota"])
 
 
-def _scenes(plan: Plan, data: Path) -> tuple[str, ...]:
+def _scenes(plan: Plan, data: Path) -> tuple[tuple[str, ...], int]:
+    """The scenes that are evaluated and how many frames they have."""
     from syncl.data.nuscenes.index import open_nuscenes
 
-    return open_nuscenes(data, plan.version).split_scenes(plan.split)[: plan.scenes or None]
+    index = open_nuscenes(data, plan.version)
+    scenes = index.split_scenes(plan.split)[: plan.scenes or None]
+    return scenes, sum(len(index.scene_samples(scene)) for scene in scenes)
 
 
 def _syncl(arguments: list[str], journal: Path) -> Usage:

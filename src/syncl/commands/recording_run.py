@@ -88,7 +88,9 @@ def track_recording(
         tracks.append(to_tracks(recording, number, objects, tracker.detector.classes))
     seconds = time.perf_counter() - started
     output.mkdir(parents=True, exist_ok=True)
-    write_json(output / FILES[0], tracks, recording.rig.name, recording.remarks, name)
+    write_json(
+        output / FILES[0], tracks, recording.rig.name, recording.remarks, name, tracker.forecast_step_s
+    )
     write_csv(output / FILES[1], tracks)
     style = RenderStyle()
     pictures = recording_frames(
@@ -132,6 +134,12 @@ def to_tracks(recording: Recording, number: int, objects: Objects, classes: tupl
         dim=1,
     ).numpy()
     moved[:, 6] = np.arctan2(np.sin(moved[:, 6]), np.cos(moved[:, 6]))
+    forecasts = None
+    if host.forecasts is not None:
+        planar = host.forecasts[0, valid].double()
+        heights = boxes[:, None, 2:3].expand(*planar.shape[:2], 1)
+        centres = transform_points(vehicle_from_body, torch.cat([planar, heights], dim=-1).flatten(0, 1))
+        forecasts = centres[:, :2].unflatten(0, planar.shape[:2])
     moment = recording.rig.moments[number]
     return FrameTracks(
         frame=moment.name,
@@ -141,4 +149,5 @@ def to_tracks(recording: Recording, number: int, objects: Objects, classes: tupl
         scores=host.scores[0, valid].double().numpy(),
         identities=host.identities[0, valid].numpy(),
         global_from_vehicle=moment.global_from_vehicle,
+        forecasts=None if forecasts is None else forecasts.numpy(),
     )

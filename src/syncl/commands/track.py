@@ -16,6 +16,7 @@ def track(
     scenes: tuple[str, ...] = (),
     task: Literal["tracking", "detection"] = "tracking",
     tracker: Literal["model", "greedy", "greedy-observed"] = "model",
+    forecasts: bool = False,
     device: str = "auto",
     threads: int | None = None,
     overwrite: bool = False,
@@ -38,6 +39,9 @@ def track(
         tracker: model tracks as the model was trained to. greedy is the yardstick: the model's detector
             looks at each frame alone, and detections are tied together by the distance of their centres, put
             back by their velocity. greedy-observed does without the detector's velocities.
+        forecasts: write where tracks are expected next as well (PF-Track): a field `forecast` of every box,
+            centres (x, y) in the global frame, one every `forecast_step_s` seconds (in the file's meta). The
+            official evaluation reads over both. A recording's JSON has them unasked.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.
         threads: CPU threads (default: torch's choice).
         overwrite: replace an existing results file.
@@ -80,6 +84,7 @@ def track(
         output,
         task=task,
         tracker=tracker,
+        forecasts=forecasts,
         device=device,
         overwrite=overwrite,
         processes=processes,

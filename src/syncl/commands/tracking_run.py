@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -66,6 +66,7 @@ def track_to_file(
     *,
     task: Task = "tracking",
     tracker: TrackerChoice = "model",
+    forecasts: bool = False,
     device: str = "auto",
     overwrite: bool = False,
     quiet: bool = False,
@@ -80,6 +81,7 @@ def track_to_file(
         output: results file.
         task: see `syncl.commands.track.track`.
         tracker: the same.
+        forecasts: the same.
         device: the same; of several processes, each on a GPU takes its own.
         overwrite: replace an existing file.
         quiet: no progress bar.
@@ -87,10 +89,13 @@ def track_to_file(
             single process would write.
 
     Raises:
-        SynclError: on unusable input, or if the model only detects and tracks were asked for.
+        SynclError: on unusable input, or if the model only detects and tracks were asked for, or does not
+            forecast and forecasts were.
     """
     chosen = choose_device(device, processes)
     stepping = choose_tracker(model, task, tracker).eval().to(chosen)
+    if forecasts and stepping.forecast_step_s is None:
+        raise SynclError("--forecasts: this tracker does not forecast; PF-Track with future reasoning does")
     index = index.with_vehicle_frame(model.config.input.vehicle_frame)
     own = processes.deal(scenes)
     total = sum(len(index.scene_samples(scene)) for scene in own)
@@ -101,12 +106,17 @@ def track_to_file(
     shown = samples if quiet or not processes.is_main else progress(samples, "tracking", total=total)
     tokens = [index.sample(int(row)).token for scene in scenes for row in index.scene_samples(scene)]
     submission: TrackingSubmission | DetectionSubmission
-    submission = TrackingSubmission(tokens) if task == "tracking" else DetectionSubmission(tokens)
+    if task == "tracking":
+        submission = TrackingSubmission(
+            tokens, forecast_step_s=stepping.forecast_step_s if forecasts else None
+        )
+    else:
+        submission = DetectionSubmission(tokens)
     gathered: Iterable[SampleObjects] | None = shown
     if processes.count > 1:
         gathered = processes.gather(list(shown))
     for sample in gathered or ():
-        add_objects(submission, sample)
+        add_objects(submission, sample if forecasts else replace(sample, forecasts=None))
     seconds = time.perf_counter() - started
     if processes.is_main:
         submission.save(output, overwrite)
@@ -143,6 +153,7 @@ def add_objects(submission: TrackingSubmission | DetectionSubmission, sample: Sa
     boxes, scores = sample.boxes.astype(float), sample.scores.astype(float)
     poses = (sample.global_from_vehicle, sample.global_from_ego)
     if isinstance(submission, TrackingSubmission):
-        submission.add(sample.sample, boxes, sample.classes, scores, sample.identities, *poses)
+        forecasts = None if sample.forecasts is None else sample.forecasts.astype(float)
+        submission.add(sample.sample, boxes, sample.classes, scores, sample.identities, *poses, forecasts)
     else:
         submission.add(sample.sample, boxes, sample.classes, scores, *poses)

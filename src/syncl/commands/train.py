@@ -14,12 +14,14 @@ def train(
     split: str | None = None,
     validation_split: str | None = None,
     init: Path | None = None,
+    init_parts: tuple[str, ...] = (),
     strategy: Literal["baseline", "syncl"] | None = None,
     freeze_encoder: bool = False,
     set: tuple[str, ...] = (),
     resume: bool = False,
     overwrite: bool = False,
     threads: int | None = None,
+    cache_features: Path | None = None,
 ) -> None:
     """Train a recipe.
 
@@ -34,12 +36,15 @@ def train(
         split: scenes to train on (default: the version's training split).
         validation_split: scenes for validation during training (default: the version's validation split).
         init: model file to start from; what fits by name is taken over.
+        init_parts: take over only these modules of it, such as detector.image_encoder detector.proposal_head.
         strategy: replaces the recipe's training strategy.
         freeze_encoder: keep backbone and neck as they are (steps become cheaper).
         set: changed settings, such as training.steps=500 training.optimiser.learning_rate=1e-4.
         resume: go on from the latest checkpoint in output.
         overwrite: start anew in an output folder that is not empty.
         threads: CPU threads (default: torch's choice).
+        cache_features: folder for features of the frozen encoder; they are computed once and serve every run
+            with the same encoder, images and scenes. Steps then look at no image.
     """
     from syncl.commands.training_run import train_recipe
 
@@ -51,10 +56,12 @@ def train(
         split=split,
         validation_split=validation_split,
         init=init,
+        init_parts=init_parts,
         strategy=strategy,
         freeze_encoder=freeze_encoder,
         changes=set,
         resume=resume,
         overwrite=overwrite,
         threads=threads,
+        cache_features=cache_features,
     )

@@ -12,7 +12,9 @@ from rich.console import Console
 from torch import Tensor
 
 from syncl.checkpoints.model_file import InitialisationReport, initialise_from, save_model
+from syncl.commands.feature_cache import cached_features, check_cacheable
 from syncl.commands.validation import Validation
+from syncl.data.features import FeatureStore
 from syncl.data.nuscenes.choices import ClipChoice, FramePairs, SlidingWindow
 from syncl.data.nuscenes.dataset import ClipDataset
 from syncl.data.nuscenes.frames import AnnotationOptions
@@ -66,12 +68,14 @@ def train_recipe(
     split: str | None = None,
     validation_split: str | None = None,
     init: Path | None = None,
+    init_parts: tuple[str, ...] = (),
     strategy: Literal["baseline", "syncl"] | None = None,
     freeze_encoder: bool = False,
     changes: tuple[str, ...] = (),
     resume: bool = False,
     overwrite: bool = False,
     threads: int | None = None,
+    cache_features: Path | None = None,
 ) -> RunResult:
     """Train a recipe; see `syncl.commands.train.train` for the arguments.
 
@@ -82,7 +86,10 @@ def train_recipe(
     index = open_nuscenes(data, version, vehicle_frame=recipe.model.input.vehicle_frame)
     default_train, default_validation = SPLITS.get(version, (None, None))
     scenes = index.split_scenes(_split(split, default_train, "--split", version))
+    scenes = scenes[: recipe.training.data.scenes or None]
     index.check_images(scenes)
+    if cache_features is not None:
+        check_cacheable(recipe)
     if threads is not None:
         torch.set_num_threads(threads)
     accelerator = make_accelerator(recipe.training)
@@ -98,8 +105,11 @@ def train_recipe(
     torch.manual_seed(recipe.training.seed)
     tracker = recipe.model.build()
     if init is not None:
-        _report(initialise_from(tracker, init), init, console)
-    dataset = training_clips(index, scenes, recipe)
+        _report(initialise_from(tracker, init, init_parts), init, console)
+    features = None
+    if cache_features is not None:
+        features = cached_features(cache_features, recipe, index, scenes, tracker, accelerator)
+    dataset = training_clips(index, scenes, recipe, features)
     console.print(
         f"{recipe.name}: {sum(p.numel() for p in tracker.parameters()) / 1e6:.2f} M parameters, "
         f"{len(dataset)} clips of {recipe.training.data.clip_length} from {len(scenes)} scenes, "
@@ -142,7 +152,7 @@ def train_recipe(
 
 
 def training_clips(
-    index: NuScenesIndex, scenes: tuple[str, ...], recipe: Recipe
+    index: NuScenesIndex, scenes: tuple[str, ...], recipe: Recipe, features: FeatureStore | None = None
 ) -> ClipDataset | StreamDataset:
     """The clips a recipe trains on.
 
@@ -169,6 +179,7 @@ def training_clips(
         augmentation=data.augmentation,
         seed=training.seed,
         choice=choice,
+        features=features,
     )
     if data.sampling != "streams":
         return clips

@@ -63,7 +63,18 @@ def collate_frames(frames: Sequence[Frame]) -> Frame:
         timestamp_s=torch.cat([frame.timestamp_s for frame in frames]),
         scenes=tuple(scene for frame in frames for scene in frame.scenes),
         samples=tuple(sample for frame in frames for sample in frame.samples),
+        levels=_collate_levels([frame.levels for frame in frames]),
     )
+
+
+def _collate_levels(items: list[tuple[Tensor, ...] | None]) -> tuple[Tensor, ...] | None:
+    """Feature levels of all frames, or of none."""
+    known = [item for item in items if item is not None]
+    if len(known) != len(items):
+        if known:
+            raise SynclError("frames with and without stored features cannot form a batch")
+        return None
+    return tuple(torch.cat(level) for level in zip(*known, strict=True))
 
 
 def collate_annotations(annotations: Sequence[Annotations]) -> Annotations:

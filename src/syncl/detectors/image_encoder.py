@@ -57,11 +57,13 @@ class ImageEncoder(nn.Module):
         return replace(frame, images=functional.pad(frame.images, (0, right, 0, below)))
 
     def forward(self, frame: Frame) -> tuple[Tensor, ...]:
-        """Feature levels of all cameras.
+        """Feature levels of all cameras; those that the frame brings, if it does.
 
         Raises:
             SynclError: if the image size is not divisible by the finest stride.
         """
+        if frame.levels is not None:
+            return frame.levels
         height, width = frame.image_size
         finest = self.strides[0]
         if height % finest or width % finest:

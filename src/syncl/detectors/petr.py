@@ -23,7 +23,8 @@ from syncl.detectors.base import (
 )
 from syncl.detectors.image_encoder import ImageEncoderConfig, inside_content
 from syncl.detectors.proposals import ProposalConfig, build_proposal_head, propose
-from syncl.detectors.token_decoding import TokenFeatures, decode_tokens, predict_boxes
+from syncl.detectors.token_decoding import TokenFeatures, check_level, decode_tokens, predict_boxes
+from syncl.errors import SynclError
 from syncl.geometry.boxes import CODE_SIZE
 from syncl.layers.attention import Attention
 from syncl.layers.decoder import STANDARD, DecoderLayer, Groups
@@ -38,7 +39,7 @@ class PetrConfig:
     """Sizes of a PETR. The defaults are the published V2-99 configuration's.
 
     Attributes:
-        image: backbone and neck; only the finest neck level is attended.
+        image: backbone and neck; one level of the neck is attended.
         classes: class names in logit order.
         queries: number of object queries.
         dim: query and feature channels.
@@ -52,6 +53,9 @@ class PetrConfig:
         point_range: range of reference points, metres, vehicle frame.
         shared_branches: one class and one box branch for all layers (as published) or one each a layer.
         proposals: auxiliary image head that starts some of the object queries; None as published.
+        attended_level: index of the neck level that queries attend; the finest as published.
+        lifted_tracks: whether track queries say where they are in the way of queries lifted from proposals as
+            well, whose places the decoder knows how to read; needs proposals.
         learned_contents: object queries start from learned contents, as in PF-Track's trackers; else from 0.
     """
 
@@ -69,6 +73,8 @@ class PetrConfig:
     point_range: PointRange = NUSCENES_RANGE
     shared_branches: bool = True
     proposals: ProposalConfig | None = None
+    attended_level: int = 0
+    lifted_tracks: bool = False
     learned_contents: bool = False
 
     def build(self) -> "Petr":
@@ -89,6 +95,9 @@ class Petr(Detector):
         self.query_count = config.queries
         self.point_range = ReferenceRange(config.point_range)
         self.image_encoder = config.image.build()
+        check_level(config.attended_level, self.image_encoder.strides)
+        if config.lifted_tracks and config.proposals is None:
+            raise SynclError("detector.lifted_tracks=true needs detector.proposals")
         dim = config.dim
         self.input_projection = nn.Linear(dim, dim)
         self.position_encoder = mlp(3 * config.depth_count, 4 * dim, dim)
@@ -133,8 +142,9 @@ class Petr(Detector):
         frame = self.image_encoder.pad(frame)
         projections = check_calibration(frame)
         levels = self.image_encoder(frame)
-        cell_valid = self._valid_cells(frame, levels[0].shape[-2:])
-        keys, values = self._tokens(levels[0], projections, cell_valid, frame.image_size)
+        attended = levels[self.config.attended_level]
+        cell_valid = self._valid_cells(frame, attended.shape[-2:])
+        keys, values = self._tokens(attended, projections, cell_valid, frame.image_size)
         return TokenFeatures(
             projections,
             frame.camera_valid,
@@ -211,7 +221,11 @@ class Petr(Detector):
 
     def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:  # noqa: ARG002
         """Positions are an embedding of the reference point (metres), so moved tracks get new ones."""
-        return self._positions(self.point_range.normalise(references))
+        unit = self.point_range.normalise(references)
+        placed = self._positions(unit)
+        if self.proposal_head is None or not self.config.lifted_tracks:
+            return placed
+        return placed + self.proposal_head.positions(unit)
 
     def _positions(self, unit_references: Tensor) -> Tensor:
         out: Tensor = self.query_position(encode_points(unit_references, self.dim // 2))

@@ -106,8 +106,9 @@ class Petrv2(Petr):
         frame = self.image_encoder.pad(frame)
         projections = check_calibration(frame)
         levels = self.image_encoder(frame)
-        cell_valid = self._valid_cells(frame, levels[0].shape[-2:])
-        view = FrameView(levels[0], projections, cell_valid, frame.camera_valid)
+        attended = levels[self.config.attended_level]
+        cell_valid = self._valid_cells(frame, attended.shape[-2:])
+        view = FrameView(attended, projections, cell_valid, frame.camera_valid)
         past, interval_s = self._past(memory, frame).aligned(
             frame, view, self.config.past_interval_s, self.config.repeat_interval_s
         )

@@ -33,7 +33,7 @@ from syncl.detectors.image_encoder import ImageEncoderConfig
 from syncl.detectors.object_memory import ObjectMemory
 from syncl.detectors.proposals import ProposalConfig, build_proposal_head, propose
 from syncl.detectors.ray_tokens import RayTokens, attended_cameras
-from syncl.detectors.token_decoding import TokenFeatures, decode_tokens, predict_boxes
+from syncl.detectors.token_decoding import TokenFeatures, check_level, decode_tokens, predict_boxes
 from syncl.errors import SynclError
 from syncl.geometry.boxes import CODE_SIZE
 from syncl.layers.attention import Attention
@@ -53,7 +53,7 @@ class StreamPetrConfig:
     """Sizes of a StreamPETR. The defaults are the published ones for 900 queries.
 
     Attributes:
-        image: backbone and neck; only the finest neck level is attended.
+        image: backbone and neck; one level of the neck is attended.
         classes: class names in logit order.
         queries: number of learned queries.
         propagated: newest memory slots decoded as queries again.
@@ -70,6 +70,9 @@ class StreamPetrConfig:
         point_range: range of reference points, metres, vehicle frame.
         shared_branches: one class and one box branch for all layers (as published) or one each a layer.
         proposals: auxiliary image head that starts some of the learned queries; None as published.
+        attended_level: index of the neck level that queries attend; the finest as published.
+        lifted_tracks: whether track queries say where they are in the way of queries lifted from proposals as
+            well, whose places the decoder knows how to read; needs proposals.
         focal_head: auxiliary head of training that looks for 2D boxes; it changes nothing else.
     """
 
@@ -90,6 +93,8 @@ class StreamPetrConfig:
     point_range: PointRange = NUSCENES_RANGE
     shared_branches: bool = True
     proposals: ProposalConfig | None = None
+    attended_level: int = 0
+    lifted_tracks: bool = False
     focal_head: FocalHeadConfig | None = None
 
     def __post_init__(self) -> None:
@@ -142,6 +147,9 @@ class StreamPetr(Detector):
         self.query_count = config.queries + config.propagated
         self.point_range = ReferenceRange(config.point_range)
         self.image_encoder = config.image.build()
+        check_level(config.attended_level, self.image_encoder.strides)
+        if config.lifted_tracks and config.proposals is None:
+            raise SynclError("detector.lifted_tracks=true needs detector.proposals")
         dim = config.dim
         self.tokens = RayTokens(dim, config.depth_count, config.depth_start_m, config.position_range)
         self.query_position = mlp(3 * (dim // 2), dim, dim)
@@ -196,7 +204,8 @@ class StreamPetr(Detector):
         frame = self.image_encoder.pad(frame)
         projections = check_calibration(frame)
         levels = self.image_encoder(frame)
-        keys, values = self.tokens(levels[0], projections, frame)
+        attended = levels[self.config.attended_level]
+        keys, values = self.tokens(attended, projections, frame)
         if memory is None:
             memory = self.initial_memory(frame.batch_size)
         if not isinstance(memory, ObjectMemory):
@@ -220,7 +229,7 @@ class StreamPetr(Detector):
             propose(self.proposal_head, frame, levels, projections),
             keys=keys,
             values=values,
-            token_valid=attended_cameras(frame.camera_valid, levels[0].shape[-2] * levels[0].shape[-1]),
+            token_valid=attended_cameras(frame.camera_valid, attended.shape[-2:].numel()),
             propagated=propagated,
             temporal_keys=(contents + positions)[:, first:],
             temporal_values=contents[:, first:],
@@ -260,9 +269,7 @@ class StreamPetr(Detector):
         motion = encode_harmonics(self.at_rest, _OCTAVES)
         valid = torch.ones(references.shape[:2], dtype=torch.bool, device=references.device)
         contents = self.motion_content_norm(contents, motion)
-        return Queries(
-            contents, self.track_positions(contents, references), references, valid, valid.shape[1]
-        )
+        return Queries(contents, self._present_positions(references), references, valid, valid.shape[1])
 
     def decode(
         self, queries: Queries, features: Features, groups: Groups = STANDARD
@@ -333,6 +340,12 @@ class StreamPetr(Detector):
 
     def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:  # noqa: ARG002
         """Tracks were moved to the present by their tracker, so they enter like present queries."""
+        placed = self._present_positions(references)
+        if self.proposal_head is None or not self.config.lifted_tracks:
+            return placed
+        return placed + self.proposal_head.positions(self.point_range.normalise(references))
+
+    def _present_positions(self, references: Tensor) -> Tensor:
         age_s = torch.zeros((), dtype=torch.float64, device=references.device)
         return self._positions(references, self.at_rest, age_s)
 

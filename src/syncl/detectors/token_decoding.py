@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from syncl.detectors.base import Features, ReferenceRange
+from syncl.errors import SynclError
 from syncl.layers.attention import Attention
 from syncl.layers.decoder import DecoderLayer, Groups, apply_to_groups, repeat_groups, split_groups
 from syncl.layers.numerics import inverse_sigmoid
@@ -29,6 +30,16 @@ class TokenFeatures(Features):
     keys: Tensor
     values: Tensor
     token_valid: Tensor | None
+
+
+def check_level(level: int, strides: tuple[int, ...]) -> None:
+    """Refuse an attended level that a neck with these strides does not have.
+
+    Raises:
+        SynclError: naming the level and how many there are.
+    """
+    if not 0 <= level < len(strides):
+        raise SynclError(f"attended_level={level}: the neck has {len(strides)} levels")
 
 
 def decode_tokens(

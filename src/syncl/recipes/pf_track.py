@@ -34,7 +34,7 @@ def _pf_track(start: Recipe, title: str, paper: PaperResult) -> Recipe:
         replace(
             start.model,
             detector=replace(detector, learned_contents=True),
-            tracker=PfTrackConfig(miss_tolerance=_MISS_TOLERANCE[height]),
+            tracker=PfTrackConfig(miss_tolerance=_MISS_TOLERANCE[height], longest_gap_s=10.0),
         ),
         TrainingConfig(
             steps=steps(_EPOCHS[height]),

@@ -48,6 +48,9 @@ class Frame(TensorStructure):
         timestamp_s: [B] float64 seconds.
         scenes: B names; a change of name ends all tracks of that stream.
         samples: B sample tokens, under which results are reported.
+        levels: what the model's own image encoder made of the images, computed before (`data.features`):
+            [B, C, D, H / stride, W / stride] each, finest first; images are black then. None = the encoder
+            looks at the images.
     """
 
     images: Tensor
@@ -58,6 +61,7 @@ class Frame(TensorStructure):
     timestamp_s: Tensor
     scenes: tuple[str, ...]
     samples: tuple[str, ...]
+    levels: tuple[Tensor, ...] | None = None
 
     @property
     def batch_size(self) -> int:

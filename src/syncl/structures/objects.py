@@ -17,8 +17,8 @@ class Objects(TensorStructure):
         scores: [B, M] float32 in [0, 1].
         identities: [B, M] int64, never reused within a scene; -1 for plain detections.
         valid: [B, M] bool; False = padding.
-        forecasts: [B, M, F, 2] centres (x, y) expected at the next F frames, metres, vehicle frame of this
-            frame; None from trackers that do not forecast.
+        forecasts: [B, M, F, 2] centres (x, y) expected 1 to F steps of the tracker's `forecast_step_s` from
+            now, metres, vehicle frame of this frame; None from trackers that do not forecast.
     """
 
     boxes: Tensor

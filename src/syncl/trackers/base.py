@@ -85,11 +85,14 @@ class Tracker(nn.Module, ABC):
         memory_slots: S of the state's memory.
         longest_gap_s: tracks end where a stream was silent for longer; None = never. Identities go on
             counting, so that none is used twice in a scene.
+        forecast_step_s: seconds from one forecast centre of reported objects to the next; None from trackers
+            that do not forecast.
     """
 
     detector: Detector
     memory_slots: int = 0
     longest_gap_s: float | None = None
+    forecast_step_s: float | None = None
 
     def initial_state(self, streams: int = 1) -> TrackState:
         """The state of `streams` streams that have seen nothing, on the tracker's device."""

@@ -12,6 +12,9 @@ from torch import Tensor
 from syncl.geometry.transforms import transform_points
 from syncl.structures.tensors import TensorStructure
 
+# Part of a frame by which a frame may be early or late.
+_PUNCTUAL = 0.2
+
 
 @dataclass(frozen=True)
 class Reasoned(TensorStructure):
@@ -59,6 +62,26 @@ class Forecasts(TensorStructure):
     centres: Tensor
     displacements: Tensor
 
+    def stretched(self, frames: Tensor) -> Self:
+        """The same where the next frame is not a frame's time away but `frames` [B] of them, 1 = as it is.
+
+        The first step then leads to that frame, all others are a frame each from there; between the moments
+        foreseen objects move evenly, and beyond the horizon they stand still.
+        """
+        horizon = self.centres.shape[2]
+        if horizon == 0:
+            return self
+        ahead = frames.to(self.centres.dtype)[:, None] + torch.arange(horizon, device=frames.device)
+        nowhere = torch.zeros_like(self.displacements[:, :, :1])
+        way = torch.cat([nowhere, self.displacements.cumsum(2)], dim=2)
+        steps = torch.cat([self.displacements, nowhere], dim=2)
+        return type(self)(
+            codes=self.codes,
+            labels=self.labels,
+            centres=_at(torch.cat([self.codes[:, :, None, :3], self.centres], dim=2), ahead),
+            displacements=torch.cat([_at(way, ahead[:, :1]), _at(steps, ahead[:, 1:] - 1)], dim=2),
+        )
+
     def advanced(self) -> Self:
         """One frame further without news: the expected centre is the centre.
 
@@ -105,3 +128,28 @@ def foreseen(codes: Tensor, logits: Tensor, displacements: Tensor) -> Forecasts:
     planar = codes[:, :, None, :2] + travelled
     height = codes[:, :, None, 2:3].expand(*planar.shape[:3], 1)
     return Forecasts(codes, logits.argmax(-1), torch.cat([planar, height], dim=-1), displacements)
+
+
+def frames_passed(elapsed_s: Tensor, frame_s: float) -> Tensor:
+    """[B] frames of `frame_s` seconds in `elapsed_s` [B].
+
+    Times within a fifth of a frame of a whole number of frames count as that number: no camera is on time to
+    the millisecond, and published weights took every step for a whole one.
+    """
+    frames = elapsed_s / frame_s
+    whole = frames.round()
+    return torch.where(((frames - whole).abs() <= _PUNCTUAL) & (whole >= 1), whole, frames)
+
+
+def _at(sequence: Tensor, moments: Tensor) -> Tensor:
+    """Values [B, N, M, X] of `sequence` [B, N, T, X] at `moments` [B, M], indices that need not be whole."""
+    last = sequence.shape[2] - 1
+    moments = moments.clamp(0, last)
+    before = moments.floor()
+    weight = (moments - before)[:, None, :, None]
+
+    def rows(index: Tensor) -> Tensor:
+        wanted = index.long()[:, None, :, None]
+        return sequence.gather(2, wanted.expand(-1, sequence.shape[1], -1, sequence.shape[3]))
+
+    return torch.lerp(rows(before), rows((before + 1).clamp(max=last)), weight.to(sequence.dtype))

@@ -4,7 +4,9 @@ Every query attends its own history and all others of the frame, which refines i
 history its displacements over the coming frames are decoded. A track that a frame does not show clearly goes
 on along its forecast (track extension) until it is seen again or has been missed too often.
 
-The unit of time is a frame: history, forecasts and tolerance count frames. Published weights expect 0.5 s.
+History and tolerance count frames, whatever the time between them. Forecasts count frames of `frame_s`
+seconds, 0.5 with published weights: after a dropped frame tracks are two steps on, at a higher rate a part
+of one.
 
 Letters: B streams, Q queries, N track slots, D channels, S history slots, F future frames, K classes.
 """
@@ -18,9 +20,9 @@ from torch import Tensor
 from syncl.detectors.base import Detector
 from syncl.errors import SynclError
 from syncl.geometry.boxes import CODE_SIZE
-from syncl.structures import Objects, Predictions, Queries
+from syncl.structures import Frame, Objects, Predictions, Queries
 from syncl.trackers.base import Tracker, TrackState
-from syncl.trackers.forecasts import Forecasts, Reasoned, foreseen
+from syncl.trackers.forecasts import Forecasts, Reasoned, foreseen, frames_passed
 from syncl.trackers.reasoning import FutureReasoning, PastReasoning, TimeEncoder
 from syncl.trackers.rows import ranked_rows, take_rows, with_front_rows
 from syncl.trackers.tracking_head import TrackingHead
@@ -52,6 +54,8 @@ class PfTrackConfig:
             reasoning take for it.
         history: frames S remembered, the present one included.
         future: frames F foreseen.
+        frame_s: seconds between the frames of the training data, one step of a forecast.
+        longest_gap_s: tracks end after a longer silence within a scene; the original's is 10 s; None = never.
         heads: attention heads of the reasoning.
         hidden: hidden channels of its feed-forward networks.
         layers: layers of each of its three decoders.
@@ -75,6 +79,8 @@ class PfTrackConfig:
     motion: Motion = "forecast"
     history: int = 3
     future: int = 8
+    frame_s: float = 0.5
+    longest_gap_s: float | None = None
     heads: int = 8
     hidden: int = 2048
     layers: int = 2
@@ -90,7 +96,8 @@ class PfTrackConfig:
         """Build the module around a detector.
 
         Raises:
-            SynclError: if forecasts are to move tracks but none are made, or no frame is remembered.
+            SynclError: if forecasts are to move tracks but none are made, no frame is remembered, or a frame
+                takes no time.
         """
         return PfTrack(detector, self)
 
@@ -109,9 +116,15 @@ class PfTrack(Tracker):
             )
         if config.history < 1:
             raise SynclError(f"tracker.history={config.history}: the present frame at least is remembered")
+        if config.frame_s <= 0:
+            raise SynclError(
+                f"tracker.frame_s={config.frame_s}: must be positive, the seconds between frames"
+            )
         self.detector = detector
         self.config = config
+        self.longest_gap_s = config.longest_gap_s
         self.memory_slots = config.history
+        self.forecast_step_s = config.frame_s if config.horizon else None
         dim, sizes = detector.dim, (config.heads, config.hidden, config.layers, config.dropout)
         self.past: PastReasoning | None = None
         self.future: FutureReasoning | None = None
@@ -142,8 +155,15 @@ class PfTrack(Tracker):
             ),
         )
 
+    def enter(self, state: TrackState, frame: Frame) -> TrackState:
+        """See `Tracker.enter`; tracks follow their forecasts for the time that passed."""
+        # Unreadable times are refused there.
+        elapsed_s = (frame.timestamp_s - state.timestamp_s).nan_to_num(0)
+        forecasts = _forecasts(state).stretched(frames_passed(elapsed_s, self.config.frame_s))
+        return super().enter(replace(state, forecasts=forecasts), frame)
+
     def motion(self, state: TrackState, elapsed_s: Tensor) -> Tensor:
-        """The first displacement foreseen, whatever the time; or velocity times time."""
+        """The first displacement foreseen, stretched to the time that passed; or velocity times time."""
         if self.config.motion != "forecast":
             return super().motion(state, elapsed_s)
         # A missed track's displacement is along the axes of an earlier vehicle frame: published weights were

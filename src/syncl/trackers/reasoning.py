@@ -75,6 +75,10 @@ class PastReasoning(nn.Module):
         self.box_branch = mlp(dim, dim, dim, CODE_SIZE, norm=True)
         _initialise(self.class_branch)
         _initialise(self.box_branch)
+        # Where the original starts with random offsets, metres of them, refinement starts with none: tracks
+        # would otherwise be carried to where nothing is until it is learned.
+        with torch.no_grad():
+            cast(nn.Linear, self.box_branch[-1]).weight[:3] = 0
         # The original starts at one half, which drowns every other loss until it is unlearned.
         nn.init.constant_(cast(nn.Linear, self.class_branch[-1]).bias, prior_bias(0.01))
 
@@ -123,6 +127,8 @@ class FutureReasoning(nn.Module):
         self.decoder = SequenceDecoder(dim, heads, hidden, layers, dropout)
         self.motion_branch = mlp(dim, dim, dim, 3, norm=True)
         _initialise(self.motion_branch)
+        # Forecasts start with objects that stand still.
+        nn.init.zeros_(cast(nn.Linear, self.motion_branch[-1]).weight)
 
     def forward(self, times: Tensor, memory: Tensor, memory_valid: Tensor) -> Tensor:
         """Metres [B, Q, F, 3] from each frame to the next.

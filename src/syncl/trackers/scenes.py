@@ -28,6 +28,7 @@ class SampleObjects:
         identities: [N] int64, -1 for plain detections.
         global_from_vehicle: [4, 4] float64.
         global_from_ego: [4, 4] float64; differs where the model's vehicle frame is the lidar's.
+        forecasts: [N, F, 2] float32 as in `Objects`, vehicle frame; None from trackers that do not forecast.
     """
 
     sample: str
@@ -38,6 +39,7 @@ class SampleObjects:
     identities: NDArray[np.int64]
     global_from_vehicle: NDArray[np.float64]
     global_from_ego: NDArray[np.float64]
+    forecasts: NDArray[np.float32] | None = None
 
 
 def image_options(config: InputConfig) -> ImageOptions:
@@ -71,4 +73,5 @@ def to_sample(
         identities=host.identities[0, valid].numpy(),
         global_from_vehicle=frame.global_from_vehicle[0].cpu().numpy(),
         global_from_ego=global_from_ego,
+        forecasts=None if host.forecasts is None else host.forecasts[0, valid].numpy(),
     )

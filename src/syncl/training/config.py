@@ -32,6 +32,7 @@ class DataConfig:
         pair_gap: pairs: fewest and most key frames between the two. The originals draw among camera images
             0.25 to 2.25 s old; of key frames, two a second, that is 1 to 4.
         scene_parts: streams: into how many parts a scene is cut.
+        scenes: train on so many scenes of the split, the first; 0 = all.
     """
 
     clip_length: int = 3
@@ -44,6 +45,7 @@ class DataConfig:
     spare_frames: int = 1
     pair_gap: tuple[int, int] = (1, 4)
     scene_parts: int = 2
+    scenes: int = 0
 
 
 @dataclass(frozen=True)

@@ -4,24 +4,13 @@ No gradient crosses a step. The state is a value that the loop holds and checkpo
 whose scene (or part of a scene) changes, as it does in tracking.
 """
 
-from dataclasses import fields
-
 import torch
 from torch import Tensor, nn
 
-from syncl.detectors.object_memory import ObjectMemory
-from syncl.detectors.past_frames import FrameView, PastFrames
 from syncl.structures import Clip
-from syncl.structures.tensors import TensorStructure
 from syncl.trackers.base import Tracker, TrackState
-from syncl.trackers.forecasts import Forecasts
+from syncl.trackers.serialisation import put_together, take_apart
 from syncl.training.unroll import ClipTraining
-
-_STRUCTURES: dict[str, type[TensorStructure]] = {
-    structure.__name__: structure
-    for structure in (TrackState, ObjectMemory, PastFrames, FrameView, Forecasts)
-}
-_KIND = "structure"
 
 
 class StreamTraining(nn.Module):
@@ -53,7 +42,8 @@ class CarriedState:
 
     def state_dict(self) -> dict[str, object]:
         """The states of all processes. Called by all of them at the same time."""
-        own = to_plain(self.state.to("cpu"))
+        content, tensors = take_apart(self.state)
+        own = {"content": content, "tensors": tensors}
         if not _distributed():
             return {"processes": [own]}
         states: list[object] = [None] * torch.distributed.get_world_size()
@@ -64,7 +54,8 @@ class CarriedState:
         """Take over this process' state.
 
         Raises:
-            ValueError: if the checkpoint is of another number of processes.
+            ValueError: if the checkpoint is of another number of processes or streams, or of another version.
+            SynclError: if its state is not one that this version knows.
         """
         states = saved["processes"]
         rank, count = 0, 1
@@ -73,26 +64,13 @@ class CarriedState:
         if not isinstance(states, list) or len(states) != count:
             found = len(states) if isinstance(states, list) else 0
             raise ValueError(f"streams of {found} processes cannot go on in {count}")
-        state = from_plain(states[rank])
-        if not isinstance(state, TrackState) or len(state.scenes) != len(self.state.scenes):
+        own = states[rank]
+        if not isinstance(own, dict) or own.keys() != {"content", "tensors"}:
+            raise ValueError("its streams were saved by another version of syncl")
+        state = put_together(own["content"], own["tensors"], f"the state of process {rank}")
+        if len(state.scenes) != len(self.state.scenes):
             raise ValueError(f"the checkpoint is not of {len(self.state.scenes)} streams a process")
         self.state = state.to(self.state.timestamp_s.device)
-
-
-def to_plain(value: object) -> object:
-    """A structure of tensors as nested plain values, which pickle without any class of ours."""
-    if isinstance(value, TensorStructure):
-        named = {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}  # type: ignore[arg-type]
-        return {_KIND: type(value).__name__, **named}
-    return value
-
-
-def from_plain(value: object) -> object:
-    """The structure `to_plain` took apart."""
-    if isinstance(value, dict):
-        parts = {name: from_plain(part) for name, part in value.items() if name != _KIND}
-        return _STRUCTURES[value[_KIND]](**parts)
-    return value
 
 
 def _distributed() -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from syncl.data.augmentation import Augmentation, WorldTransform, draw_world_transform
+from syncl.data.features import FeatureStore
 from syncl.data.images import ImageTransform, RGBImage, draw_transform
 from syncl.data.nuscenes.choices import ClipChoice, ConsecutiveFrames
 from syncl.data.nuscenes.frames import (
@@ -48,6 +49,7 @@ class ClipDataset(Dataset[Clip]):
         repeat_first: see `ConsecutiveFrames`.
         seed: of the augmentation.
         choice: which frames make a clip; None takes `clip_length` frames in a row.
+        features: what the image encoder made of the frames, computed before; images are then not read.
 
     Raises:
         SynclError: unknown scenes or cameras, or no scene is long enough.
@@ -65,6 +67,7 @@ class ClipDataset(Dataset[Clip]):
         repeat_first: bool = False,
         seed: int = 0,
         choice: ClipChoice | None = None,
+        features: FeatureStore | None = None,
     ) -> None:
         self._index = index
         self._images = images
@@ -72,6 +75,7 @@ class ClipDataset(Dataset[Clip]):
         self._augmentation = augmentation
         self._seed = seed
         self._epoch = 0
+        self._features = features
         self.camera_names = choose_cameras(index, images.cameras)
         self._choice: ClipChoice = choice or ConsecutiveFrames(
             index, tuple(scenes), clip_length, repeat_first
@@ -114,7 +118,13 @@ class ClipDataset(Dataset[Clip]):
         sample = self._index.sample(row)
         transform_of, world = self._draw(seed)
         frame = build_frame(
-            sample, self.camera_names, self._images, transform_of, world, self._recolour(seed, row)
+            sample,
+            self.camera_names,
+            self._images,
+            transform_of,
+            world,
+            self._recolour(seed, row),
+            None if self._features is None else self._features.of(sample.token),
         )
         future = future_centres(self._index, row, self._annotations)
         return frame, build_annotations(sample.annotations, self._annotations, world, future)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from syncl.classes import DETECTION_CLASSES
 from syncl.data.augmentation import WorldTransform
+from syncl.data.features import StoredFeatures
 from syncl.data.images import ImageTransform, ResizeMethod, RGBImage, load_image, test_transform
 from syncl.data.nuscenes.samples import CameraImage, FutureCentres, Sample, SampleAnnotations
 from syncl.errors import SynclError
@@ -77,6 +78,7 @@ def build_frame(
     transform_of: TransformOf | None = None,
     world: WorldTransform | None = None,
     recolour: Recolour | None = None,
+    stored: StoredFeatures | None = None,
 ) -> Frame:
     """Decode a sample's images into a frame of one stream.
 
@@ -87,6 +89,7 @@ def build_frame(
         transform_of: the image transform for a source size; the test-time one if None.
         world: augmentation of the vehicle frame.
         recolour: augmentation of the images' colours.
+        stored: what an image encoder made of these images; they are then not read.
 
     Raises:
         SynclError: an image is missing or damaged and `options.damaged` is "fail".
@@ -108,6 +111,9 @@ def build_frame(
             transform = dataclasses.replace(transform, flip=not transform.flip)
         intrinsics[number] = transform.matrix() @ camera.intrinsics
         extrinsics[number] = camera.camera_from_vehicle
+        if stored is not None:
+            valid[number] = stored.camera_valid[number]
+            continue
         image = _load(camera, transform, options)
         if image is not None:
             images[number] = image if recolour is None else recolour(number, image)
@@ -128,6 +134,7 @@ def build_frame(
         timestamp_s=torch.tensor([sample.timestamp_us * 1e-6], dtype=torch.float64),
         scenes=(sample.scene_name,),
         samples=(sample.token,),
+        levels=None if stored is None else stored.levels,
     )
 
 

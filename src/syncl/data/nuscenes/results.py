@@ -22,12 +22,17 @@ class SampleResults:
         names: N class names.
         scores: [N] float64.
         identities: N track identities; "" in detection results.
+        forecasts: [N, F, 2] float64 centres (x, y) expected 1 to F steps on, global frame; None where the
+            file has none (`forecast` in `syncl.data.nuscenes.submission`).
+        forecast_step_s: seconds of a step; None likewise.
     """
 
     boxes: NDArray[np.float64]
     names: tuple[str, ...]
     scores: NDArray[np.float64]
     identities: tuple[str, ...]
+    forecasts: NDArray[np.float64] | None = None
+    forecast_step_s: float | None = None
 
 
 def read_results(path: Path) -> dict[str, SampleResults]:
@@ -47,7 +52,17 @@ def read_results(path: Path) -> dict[str, SampleResults]:
         content = _parse_with_nan(path, data)
     if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
         raise SynclError(f"{path}: not a nuScenes result file: expected an object with 'meta' and 'results'")
-    return {token: _sample(path, token, entries) for token, entries in content["results"].items()}
+    step_s = _forecast_step_s(path, content.get("meta"))
+    return {token: _sample(path, token, entries, step_s) for token, entries in content["results"].items()}
+
+
+def _forecast_step_s(path: Path, meta: object) -> float | None:
+    step_s = meta.get("forecast_step_s") if isinstance(meta, dict) else None
+    if step_s is None:
+        return None
+    if not isinstance(step_s, (int, float)) or not step_s > 0:
+        raise SynclError(f"{path}: meta.forecast_step_s: {step_s!r}; must be a positive number of seconds")
+    return float(step_s)
 
 
 def _parse_with_nan(path: Path, data: bytes) -> object:
@@ -59,7 +74,7 @@ def _parse_with_nan(path: Path, data: bytes) -> object:
     return content
 
 
-def _sample(path: Path, token: str, entries: object) -> SampleResults:
+def _sample(path: Path, token: str, entries: object, step_s: float | None) -> SampleResults:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise SynclError(f"{path}: results of sample '{token}' are not a list of boxes")
     boxes = cast(list[dict[str, object]], entries)
@@ -92,4 +107,6 @@ def _sample(path: Path, token: str, entries: object) -> SampleResults:
         names=tuple(str(name) for name in column(f"{prefix}_name")),
         scores=numbers(f"{prefix}_score"),
         identities=tuple(str(identity) for identity in identities),
+        forecasts=None if step_s is None else numbers("forecast", -1, 2) if boxes else np.zeros((0, 0, 2)),
+        forecast_step_s=step_s,
     )

@@ -5,6 +5,15 @@
                                  "velocity", "tracking_id", "tracking_name", "tracking_score"}, ...]}}
 
 Boxes are in the global frame there; the writers take them in the vehicle frame.
+
+Tracks may carry forecasts, which the official evaluation reads over:
+
+    {"meta": {..., "forecast_step_s": 0.5},
+     "results": {sample_token: [{..., "forecast": [[x, y], ...]}, ...]}}
+
+`forecast` holds the centres expected 1, 2, ... steps of `forecast_step_s` seconds after the sample's time,
+nearest first: metres, global frame, as many for every box. The present centre is `translation`; height is not
+foreseen.
 """
 
 from collections.abc import Sequence
@@ -71,6 +80,7 @@ class _Submission:
         """
         self._results: dict[str, bytes | None] = dict.fromkeys(sample_tokens)
         self._limit_range = limit_range
+        self._meta: dict[str, bool | float] = dict(_META)
         self.dropped_over_limit = 0
         """Boxes left out because their sample had more than 500."""
 
@@ -84,6 +94,7 @@ class _Submission:
         extra: Sequence[str],
         global_from_vehicle: Array,
         global_from_ego: Array | None,
+        forecasts: Array | None = None,
     ) -> None:
         if sample_token not in self._results:
             raise SynclError(f"sample '{sample_token}' is not one of the {len(self._results)} of this split")
@@ -115,6 +126,10 @@ class _Submission:
             }
             for row in rows.tolist()
         ]
+        if forecasts is not None:
+            for row, entry in zip(rows.tolist(), entries):
+                moved = _to_global_plane(forecasts[row], boxes[row, 2], global_from_vehicle)
+                entry["forecast"] = moved.tolist()
         self._results[sample_token] = orjson.dumps(entries)
 
     def _check(self, sample_token: str, boxes: Array, names: Sequence[str], scores: Array) -> None:
@@ -151,7 +166,7 @@ class _Submission:
                 f"'{missing[0]}'); the official evaluation needs every sample, empty ones too"
             )
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            file.write(b'{"meta":' + orjson.dumps(_META) + b',"results":{')
+            file.write(b'{"meta":' + orjson.dumps(self._meta) + b',"results":{')
             for number, (token, boxes) in enumerate(self._results.items()):
                 file.write((b"," if number else b"") + orjson.dumps(token) + b":" + (boxes or b"[]"))
             file.write(b"}}")
@@ -163,6 +178,21 @@ class TrackingSubmission(_Submission):
     _classes = TRACKING_CLASSES
     _prefix = "tracking"
 
+    def __init__(
+        self, sample_tokens: Sequence[str], *, limit_range: bool = True, forecast_step_s: float | None = None
+    ) -> None:
+        """Start an empty submission.
+
+        Args:
+            sample_tokens: the samples of the split, every one of which must be added.
+            limit_range: as for detections.
+            forecast_step_s: seconds between a forecast's centres; None = a file without forecasts.
+        """
+        super().__init__(sample_tokens, limit_range=limit_range)
+        self._forecasting = forecast_step_s is not None
+        if forecast_step_s is not None:
+            self._meta["forecast_step_s"] = forecast_step_s
+
     def add(
         self,
         sample_token: str,
@@ -172,6 +202,7 @@ class TrackingSubmission(_Submission):
         identities: Sequence[int] | NDArray[np.int64],
         global_from_vehicle: Array,
         global_from_ego: Array | None = None,
+        forecasts: Array | None = None,
     ) -> None:
         """Add the tracked objects of one sample.
 
@@ -183,10 +214,12 @@ class TrackingSubmission(_Submission):
             identities: N track numbers, each at most once.
             global_from_vehicle: [4, 4] pose of the sample.
             global_from_ego: [4, 4] from whose origin class ranges are measured, if that is not the vehicle's.
+            forecasts: [N, F, 2] centres expected, vehicle frame; needed where, and only where, the file has
+                forecasts.
 
         Raises:
             SynclError: unknown or repeated sample, a value that is not finite, a size that is not positive,
-                or an identity used twice; names sample and box.
+                an identity used twice, or forecasts that are missing or not asked for; names sample and box.
         """
         numbers = np.asarray(identities)
         values, counts = np.unique(numbers, return_counts=True)
@@ -197,10 +230,33 @@ class TrackingSubmission(_Submission):
                 else f"identity {values[counts > 1][0]} occurs more than once"
             )
             raise SynclError(f"sample '{sample_token}': {problem}")
+        self._check_forecasts(sample_token, len(boxes), forecasts)
         names = [str(number) for number in numbers.tolist()]
         self._add(
-            sample_token, boxes, labels, scores, "tracking_id", names, global_from_vehicle, global_from_ego
+            sample_token,
+            boxes,
+            labels,
+            scores,
+            "tracking_id",
+            names,
+            global_from_vehicle,
+            global_from_ego,
+            forecasts,
         )
+
+    def _check_forecasts(self, sample_token: str, count: int, forecasts: Array | None) -> None:
+        if (forecasts is not None) != self._forecasting:
+            problem = "no forecasts, and the file is to have" if self._forecasting else "forecasts without"
+            raise SynclError(f"sample '{sample_token}': {problem} a forecast_step_s")
+        if forecasts is None:
+            return
+        if forecasts.ndim != 3 or forecasts.shape[0] != count or forecasts.shape[2] != 2:
+            raise SynclError(
+                f"sample '{sample_token}': forecasts {forecasts.shape} for {count} boxes; expected (N, F, 2)"
+            )
+        bad = np.flatnonzero(~np.isfinite(forecasts).all(axis=(1, 2)))
+        if len(bad):
+            raise SynclError(f"sample '{sample_token}', box {bad[0]}: its forecast is not finite")
 
 
 class DetectionSubmission(_Submission):
@@ -248,3 +304,10 @@ def _to_global(boxes: Array, global_from_vehicle: Array) -> tuple[Array, Array, 
     headings = rotation_from_quaternion(quaternion_from_yaw(boxes[:, 6]))
     velocities = np.nan_to_num(boxes[:, 7:9], nan=0.0, posinf=0.0, neginf=0.0) @ rotation[:2, :2].T
     return centres, quaternion_from_rotation(rotation @ headings), velocities
+
+
+def _to_global_plane(points: Array, height: float, global_from_vehicle: Array) -> Array:
+    """(x, y) [F, 2] in the global frame of points [F, 2] at a height, vehicle frame."""
+    pose = np.asarray(global_from_vehicle, np.float64)
+    lifted = np.concatenate([points, np.full((len(points), 1), height)], axis=1)
+    return lifted @ pose[:2, :3].T + pose[:2, 3]

@@ -48,6 +48,8 @@ class FrameTracks:
         scores: [N].
         identities: [N] int64.
         global_from_vehicle: [4, 4].
+        forecasts: [N, F, 2] centres (x, y) expected 1 to F steps from now, vehicle frame of this frame; None
+            from trackers that do not forecast.
     """
 
     frame: str
@@ -57,6 +59,7 @@ class FrameTracks:
     scores: NDArray[np.float64]
     identities: NDArray[np.int64]
     global_from_vehicle: NDArray[np.float64]
+    forecasts: NDArray[np.float64] | None = None
 
     def global_places(self) -> NDArray[np.float64]:
         """[N, 4] centres and yaws in the global frame."""
@@ -67,14 +70,25 @@ class FrameTracks:
 
 
 def write_json(
-    path: Path, frames: Sequence[FrameTracks], recording: str, remarks: Sequence[str], model: str
+    path: Path,
+    frames: Sequence[FrameTracks],
+    recording: str,
+    remarks: Sequence[str],
+    model: str,
+    forecast_step_s: float | None = None,
 ) -> None:
-    """Write tracks as JSON in one step: what was tracked with what, then the objects of every frame."""
+    """Write tracks as JSON in one step: what was tracked with what, then the objects of every frame.
+
+    Where frames have forecasts, the file says `forecast_step_s`, the seconds of a step, and every object has
+    `forecast_m` and `global_forecast_m`: lists of [x, y] expected 1, 2, ... steps after the frame's time,
+    metres, in the rig's vehicle frame of that frame and in the global frame.
+    """
     content = {
         "format": FORMAT,
         "recording": recording,
         "model": model,
         "remarks": list(remarks),
+        **({} if forecast_step_s is None else {"forecast_step_s": forecast_step_s}),
         "frames": [
             {
                 "name": frame.frame,
@@ -91,6 +105,7 @@ def write_json(
                         "velocity_m_s": frame.boxes[row, 7:9].tolist(),
                         "global_center_m": place[:3].tolist(),
                         "global_yaw_rad": float(place[3]),
+                        **_forecast(frame, row),
                     }
                     for row, place in enumerate(frame.global_places())
                 ],
@@ -99,6 +114,17 @@ def write_json(
         ],
     }
     atomic_write(path, orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def _forecast(frame: FrameTracks, row: int) -> dict[str, list[list[float]]]:
+    """The fields about a track's forecast."""
+    if frame.forecasts is None:
+        return {}
+    planar = frame.forecasts[row]
+    centres = np.concatenate([planar, np.full((len(planar), 1), frame.boxes[row, 2])], axis=1)
+    pose = frame.global_from_vehicle
+    moved = centres @ pose[:2, :3].T + pose[:2, 3]
+    return {"forecast_m": planar.tolist(), "global_forecast_m": moved.tolist()}
 
 
 def write_csv(path: Path, frames: Sequence[FrameTracks]) -> None:

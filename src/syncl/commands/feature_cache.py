@@ -1,0 +1,152 @@
+"""Features of a frozen image encoder, computed once for all trainings that share it."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import orjson
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from syncl.checkpoints.codec import encode_config
+from syncl.data.augmentation import Augmentation
+from syncl.data.features import FeatureStore, write_features
+from syncl.data.loading import collate_clips
+from syncl.data.nuscenes.dataset import ClipDataset
+from syncl.data.nuscenes.index import NuScenesIndex
+from syncl.detectors.image_encoder import ImageEncoder
+from syncl.errors import SynclError
+from syncl.progress import track as progress
+from syncl.recipes import Recipe
+from syncl.trackers import Tracker
+from syncl.trackers.scenes import image_options
+
+_ENCODER = "detector.image_encoder"
+_BATCH = 4
+
+
+def check_cacheable(recipe: Recipe) -> None:
+    """Refuse recipes that make something else of an image each time.
+
+    Raises:
+        SynclError: saying which setting is in the way.
+    """
+    if _ENCODER not in recipe.training.unroll.frozen:
+        raise SynclError(
+            "--cache-features: the image encoder is trained, so its features change; add --freeze-encoder"
+        )
+    augmentation = recipe.training.data.augmentation
+    if augmentation is not None and not leaves_images(augmentation):
+        raise SynclError(
+            "--cache-features: images are scaled, mirrored or recoloured at random; set "
+            "training.data.augmentation.resize_range to (1, 1), flip_probability and mirror_probability to 0 "
+            "and photometric to false, or training.data.augmentation=null"
+        )
+
+
+def leaves_images(augmentation: Augmentation) -> bool:
+    """Whether an augmentation never changes pixels (turning and scaling the world does not)."""
+    return (
+        augmentation.resize_range == (1.0, 1.0)
+        and not augmentation.flip_probability
+        and not augmentation.mirror_probability
+        and not augmentation.photometric
+    )
+
+
+def cached_features(
+    folder: Path,
+    recipe: Recipe,
+    index: NuScenesIndex,
+    scenes: Sequence[str],
+    tracker: Tracker,
+    accelerator: Accelerator,
+) -> FeatureStore:
+    """The store of these scenes' features under `folder`, filled now where it is not there yet.
+
+    Stores are named after the encoder's weights and configuration, the precision and the dataset, so none is
+    ever taken for another; a store that holds further scenes as well will do.
+
+    Raises:
+        SynclError: see `check_cacheable`.
+    """
+    check_cacheable(recipe)
+    samples = [index.sample_token(row) for scene in scenes for row in index.scene_samples(scene)]
+    digest = _digest(recipe, index, _encoder(tracker), accelerator)
+    contents = hashlib.sha256(orjson.dumps(samples)).hexdigest()[:8]
+    if accelerator.is_main_process and _holding(folder, digest, samples) is None:
+        store = folder / f"{digest}-{contents}"
+        partial = store.with_name(f".{store.name}-{os.getpid()}")
+        try:
+            write_features(partial, _encoded(recipe, index, scenes, tracker, accelerator))
+            if not (store / "features.json").is_file():  # another run may have been quicker
+                shutil.rmtree(store, ignore_errors=True)
+                partial.rename(store)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    found = _holding(folder, digest, samples)
+    if found is None:
+        raise SynclError(f"{folder}: the features written there are gone again")
+    return found
+
+
+def _holding(folder: Path, digest: str, samples: Sequence[str]) -> FeatureStore | None:
+    """A store of this digest that holds all of the samples."""
+    for head in sorted(folder.glob(f"{digest}-*/features.json")):
+        store = FeatureStore(head.parent)
+        if all(sample in store for sample in samples):
+            return store
+    return None
+
+
+def _encoded(
+    recipe: Recipe, index: NuScenesIndex, scenes: Sequence[str], tracker: Tracker, accelerator: Accelerator
+) -> Iterator[tuple[Sequence[str], Tensor, Sequence[Tensor]]]:
+    """Every frame of the scenes through the encoder, in inference mode and the run's precision."""
+    from syncl.commands.training_run import annotation_options
+
+    clips = ClipDataset(
+        index,
+        scenes,
+        clip_length=1,
+        images=image_options(recipe.model.input),
+        annotations=annotation_options(recipe),
+    )
+    encoder = _encoder(tracker).to(accelerator.device)
+    training = encoder.training
+    encoder.eval()
+    loader = DataLoader(Subset(clips, range(len(clips))), _BATCH, collate_fn=collate_clips, num_workers=0)
+    try:
+        with torch.no_grad(), accelerator.autocast():
+            for clip in progress(loader, "image features", total=len(loader)):
+                frame = encoder.pad(clip.frames[0].to(accelerator.device))
+                yield frame.samples, frame.camera_valid, encoder(frame)
+    finally:
+        encoder.train(training)
+
+
+def _encoder(tracker: Tracker) -> ImageEncoder:
+    encoder = tracker.get_submodule(_ENCODER)
+    assert isinstance(encoder, ImageEncoder)
+    return encoder
+
+
+def _digest(recipe: Recipe, index: NuScenesIndex, encoder: ImageEncoder, accelerator: Accelerator) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(encoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    settings = [
+        encode_config(recipe.model.detector.image),
+        encode_config(recipe.model.input),
+        accelerator.mixed_precision,
+        str(index.dataroot.resolve()),
+        index.version,
+    ]
+    digest.update(orjson.dumps(settings))
+    return digest.hexdigest()[:20]

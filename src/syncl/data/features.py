@@ -1,0 +1,128 @@
+"""Image features on disk: what a frozen image encoder makes of every frame, computed once.
+
+A folder with `features.json` (which samples, shapes) and one file a pyramid level, `level0.bin` and so on:
+rows of [C, D, H / stride, W / stride] numbers, a row a sample. Rows are mapped into memory, so that several
+processes share what the system keeps of them. This room knows nothing of encoders: `commands.feature_cache`
+fills the folder, and names it after everything that its contents depend on.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import orjson
+import torch
+from torch import Tensor
+
+from syncl.errors import SynclError
+from syncl.files import atomic_write
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_UNSIGNED = {4: "uint32", 2: "uint16"}
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """What is stored of one sample.
+
+    Attributes:
+        levels: [1, C, D, H / stride, W / stride] each, finest first.
+        camera_valid: C; False where a camera delivered nothing.
+    """
+
+    levels: tuple[Tensor, ...]
+    camera_valid: tuple[bool, ...]
+
+
+class FeatureStore:
+    """Reads a folder of features.
+
+    Args:
+        folder: written by `write_features`.
+
+    Raises:
+        SynclError: if the folder is not a complete store.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "features.json"
+        try:
+            head = orjson.loads(path.read_bytes())
+            self._rows = {token: row for row, token in enumerate(head["samples"])}
+            self._valid = [tuple(map(bool, valid)) for valid in head["camera_valid"]]
+            self._dtype = _DTYPES[head["dtype"]]
+            shapes = [tuple(map(int, shape)) for shape in head["shapes"]]
+        except (OSError, orjson.JSONDecodeError, KeyError) as error:
+            raise SynclError(
+                f"{path}: not a complete store of features ({error!r}); delete {folder}"
+            ) from error
+        self.folder = folder
+        self._levels = []
+        for number, shape in enumerate(shapes):
+            level = folder / f"level{number}.bin"
+            expected = len(self._rows) * int(np.prod(shape)) * self._dtype.itemsize
+            if not level.is_file() or level.stat().st_size != expected:
+                raise SynclError(f"{level}: must have {expected} bytes; delete {folder} and start again")
+            unsigned = np.dtype(_UNSIGNED[self._dtype.itemsize])
+            self._levels.append(np.memmap(level, unsigned, "r", 0, (len(self._rows), *shape)))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, sample: str) -> bool:
+        return sample in self._rows
+
+    def of(self, sample: str) -> StoredFeatures:
+        """The features of a sample.
+
+        Raises:
+            SynclError: if they are not here.
+        """
+        row = self._rows.get(sample)
+        if row is None:
+            raise SynclError(f"{self.folder}: holds no features of sample {sample}")
+        levels = tuple(torch.from_numpy(level[row].copy()).view(self._dtype)[None] for level in self._levels)
+        return StoredFeatures(levels, self._valid[row])
+
+
+def write_features(
+    folder: Path, batches: Iterable[tuple[Sequence[str], Tensor, Sequence[Tensor]]]
+) -> FeatureStore:
+    """Write features as they come, and open what was written.
+
+    The folder counts as a store only once `features.json` is in it, which comes last.
+
+    Args:
+        folder: empty or not there.
+        batches: (B sample tokens, camera_valid [B, C], levels [B, C, D, H, W] each).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    samples: list[str] = []
+    valid: list[list[bool]] = []
+    files: list[BinaryIO] = []
+    shapes: list[list[int]] = []
+    dtype = torch.float32
+    try:
+        for tokens, camera_valid, levels in batches:
+            if not files:
+                files = [(folder / f"level{number}.bin").open("wb") for number in range(len(levels))]
+                shapes = [list(level.shape[1:]) for level in levels]
+                dtype = levels[0].dtype
+            samples.extend(tokens)
+            valid.extend(camera_valid.tolist())
+            for file, level in zip(files, levels, strict=True):
+                flat = level.detach().cpu().contiguous()
+                file.write(flat.view(torch.int32 if dtype.itemsize == 4 else torch.int16).numpy().tobytes())
+    finally:
+        for file in files:
+            file.close()
+    head = {
+        "samples": samples,
+        "camera_valid": valid,
+        "dtype": str(dtype).removeprefix("torch."),
+        "shapes": shapes,
+    }
+    atomic_write(folder / "features.json", orjson.dumps(head))
+    return FeatureStore(folder)

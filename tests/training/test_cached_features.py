@@ -1,0 +1,120 @@
+"""Training on stored features of a frozen encoder: the same training, without looking at images."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+import torch
+
+from syncl.commands.training_run import train_recipe
+from syncl.data.features import FeatureStore, write_features
+from syncl.data.synthetic.config import WorldConfig
+from syncl.data.synthetic.generation import generate_world
+from syncl.errors import SynclError
+
+CHANGES = (
+    "model.input.image_size=[64,96]",
+    "training.steps=2",
+    "training.log_every=1",
+    "training.data.batch_size=1",
+    "training.data.clip_length=2",
+    "training.precision=fp32",
+    "training.optimiser.warmup_steps=0",
+)
+AS_THEY_ARE = "training.data.augmentation=null"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("world") / "data"
+    generate_world(root, WorldConfig(2, 1, keyframes=4, width=96, height=64, seed=3), workers=1)
+    return root
+
+
+def run(world, output, *changes, recipe="mutr3d_petr_synthetic_syncl", freeze=True, cache=None):
+    return train_recipe(
+        recipe,
+        data=world,
+        output=output,
+        changes=(*CHANGES, *changes),
+        freeze_encoder=freeze,
+        cache_features=cache,
+    )
+
+
+def stores(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob("*/features.json"))
+
+
+def test_training_on_stored_features_equals_training_on_images(world, tmp_path):
+    run(world, tmp_path / "images", AS_THEY_ARE)
+    run(world, tmp_path / "stored", AS_THEY_ARE, cache=tmp_path / "features")
+    logs = [(tmp_path / name / "log.jsonl").read_bytes().splitlines() for name in ("images", "stored")]
+    # The second step shows that the first one changed the weights alike.
+    for one, other in zip(*logs, strict=True):
+        assert orjson.loads(one)["total"] == pytest.approx(orjson.loads(other)["total"], rel=1e-4)
+
+
+def test_images_are_not_opened_once_features_are_stored(world, tmp_path, monkeypatch):
+    run(world, tmp_path / "first", AS_THEY_ARE, cache=tmp_path / "features")
+
+    def refuse(*_):
+        raise AssertionError("an image was opened")
+
+    monkeypatch.setattr("syncl.data.nuscenes.frames.load_image", refuse)
+    run(world, tmp_path / "second", AS_THEY_ARE, cache=tmp_path / "features")
+    assert len(stores(tmp_path / "features")) == 1
+
+
+def test_a_store_serves_fewer_scenes_but_not_more(world, tmp_path):
+    cache = tmp_path / "features"
+    run(world, tmp_path / "one", AS_THEY_ARE, "training.data.scenes=1", cache=cache)
+    assert len(FeatureStore(stores(cache)[0])) == 4
+    run(world, tmp_path / "two", AS_THEY_ARE, cache=cache)
+    assert sorted(len(FeatureStore(store)) for store in stores(cache)) == [4, 8]
+    run(world, tmp_path / "again", AS_THEY_ARE, "training.data.scenes=1", cache=cache)
+    assert len(stores(cache)) == 2
+
+
+def test_another_encoder_has_a_store_of_its_own(world, tmp_path):
+    cache = tmp_path / "features"
+    run(world, tmp_path / "one", AS_THEY_ARE, cache=cache)
+    run(world, tmp_path / "two", AS_THEY_ARE, "training.seed=5", cache=cache)  # other fresh weights
+    assert len(stores(cache)) == 2
+
+
+@pytest.mark.parametrize(
+    ("freeze", "change", "reason"),
+    [
+        (False, AS_THEY_ARE, "the image encoder is trained"),
+        (True, "training.data.augmentation.mirror_probability=0.5", "scaled, mirrored or recoloured"),
+    ],
+)
+def test_features_that_would_change_are_refused(world, tmp_path, freeze, change, reason):
+    with pytest.raises(SynclError, match=reason):
+        run(world, tmp_path / "run", change, freeze=freeze, cache=tmp_path / "features")
+    assert not (tmp_path / "run").exists()
+
+
+def test_rows_come_back_as_they_were(tmp_path):
+    levels = [torch.randn(3, 2, 4, 2, 3).bfloat16(), torch.randn(3, 2, 4, 1, 2).bfloat16()]
+    valid = torch.tensor([[True, True], [True, False], [False, False]])
+    store = write_features(tmp_path / "store", [(("a", "b", "c"), valid, levels)])
+    assert "b" in store and "d" not in store and len(store) == 3
+    found = store.of("b")
+    assert found.camera_valid == (True, False)
+    assert all(torch.equal(level[0], kept[1]) for level, kept in zip(found.levels, levels))
+    with pytest.raises(SynclError, match="no features of sample d"):
+        store.of("d")
+
+
+def test_an_incomplete_store_says_so(tmp_path):
+    folder = tmp_path / "store"
+    write_features(folder, [(("a",), torch.ones(1, 2, dtype=torch.bool), [torch.randn(1, 2, 4, 2, 3)])])
+    with (folder / "level0.bin").open("r+b") as file:
+        file.truncate(10)
+    with pytest.raises(SynclError, match=r"level0.bin: must have 192 bytes"):
+        FeatureStore(folder)
+    (folder / "features.json").unlink()
+    with pytest.raises(SynclError, match="not a complete store"):
+        FeatureStore(folder)
