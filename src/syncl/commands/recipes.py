@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # Terminals at least this wide, and pipes, get everything about a recipe on its one line.
 _WIDE = 200
+# Columns that names may have in narrower ones.
+_NAME = 36
 _COLUMNS = ("name", "input", "param", "GFLOPs", "AMOTA", "NDS", "mAP")
 _LEGEND = (
     "param: million parameters. GFLOPs: for one frame of all cameras (PETRv2: and its past images), without "
@@ -53,6 +55,9 @@ def listing(rows: "Iterable[tuple[Recipe, Cost]]", wide: bool) -> list[str]:
     widths = [
         max(len(column), *(len(cells[place]) for _, cells in table)) for place, column in enumerate(_COLUMNS)
     ]
+    if not wide:
+        # Longer names have a line of their own.
+        widths[0] = min(widths[0], _NAME)
     lines = [_align(_COLUMNS, widths) + ("  starts from / what it is" if wide else "")]
     for recipe, cells in table:
         start = f"from {recipe.starts_from or 'nothing'}"
@@ -60,6 +65,9 @@ def listing(rows: "Iterable[tuple[Recipe, Cost]]", wide: bool) -> list[str]:
             paper = "" if recipe.paper is None else f" [{published(recipe.paper)}]"
             lines.append(f"{_align(cells, widths)}  {start}: {recipe.summary}{paper}")
         else:
+            if len(recipe.name) > widths[0]:
+                lines.append(recipe.name)
+                cells = ("", *cells[1:])
             lines += [_align(cells, widths), f"    {start}"]
     return [*lines, "", *_wrapped(f"{_LEGEND} `syncl recipes NAME` tells more of one.")]
 

@@ -19,6 +19,7 @@ from syncl.trackers.forecasts import Reasoned
 from syncl.trackers.memory_bank import MemoryBank
 from syncl.trackers.query_interaction import QueryInteraction
 from syncl.trackers.rows import ranked_rows, take_rows, take_rows_or_zero, with_front_rows
+from syncl.trackers.tracking_head import TrackingHead
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Mutr3dConfig:
             published: object queries then hardly ever see objects that no track holds.
         false_positive_ratio: training: chance, a track, that a query without object is carried on as well.
         longest_gap_s: tracks end after a longer silence within a scene; the original's is 10 s; None = never.
+        tracking_head: whether tracking has a class head of its own, for one-stage training.
     """
 
     birth_score: float = 0.4
@@ -58,6 +60,7 @@ class Mutr3dConfig:
     carry_score: float = 0.0
     false_positive_ratio: float = 0.3
     longest_gap_s: float | None = None
+    tracking_head: bool = False
 
     @property
     def noise(self) -> ClipNoise:
@@ -84,6 +87,13 @@ class Mutr3d(Tracker):
         self.memory_bank: MemoryBank | None = None
         if config.memory_slots:
             self.memory_bank = MemoryBank(detector.dim, config.heads, config.hidden, config.memory_slots)
+        self.tracking_head: TrackingHead | None = None
+        if config.tracking_head:
+            self.tracking_head = TrackingHead(detector)
+
+    def classify(self, predictions: Predictions) -> Predictions:
+        """See `Tracker.classify`."""
+        return predictions if self.tracking_head is None else self.tracking_head(predictions)
 
     def conclude(
         self,

@@ -112,11 +112,14 @@ class Assignment:
         targets: [L, B, Q] int64 index of the object, -1 = background.
         supervised: [L, B, Q] bool rows with a classification loss.
         vanished: [B, N] bool track queries that hold the identity of an object which is not in the frame.
+        detection: of the object queries alone [L, B, O], for the detection head where there are two class
+            heads; `targets` and `supervised` are then the tracking head's.
     """
 
     targets: Tensor
     supervised: Tensor
     vanished: Tensor | None = None
+    detection: "Assignment | None" = None
 
 
 def standard_assignment(

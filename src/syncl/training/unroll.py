@@ -122,7 +122,7 @@ class ClipTraining(nn.Module):
             state = self.tracker.enter(state, frame)
             features = self.tracker.detector.encode(frame, state.detector_memory)
             queries = self.tracker.queries(state, features)
-            (predictions,) = self.tracker.detector.decode(queries, features)
+            predictions = self.tracker.classify(self.tracker.detector.decode(queries, features)[0])
             state = self.tracker.remember(state, frame, features, predictions)
         self.train(training)
         return state
@@ -132,11 +132,12 @@ class ClipTraining(nn.Module):
     ) -> tuple[tuple[Predictions, ...], dict[str, Tensor]]:
         """Predictions of the strategy's groups, and the losses of denoising queries where configured."""
         detector, config, groups = self.tracker.detector, self.config.denoising, self.strategy.groups
+        classify = self.tracker.classify
         if config is None or annotations.labels.shape[1] == 0:
-            return detector.decode(queries, features, groups), {}
+            return tuple(map(classify, detector.decode(queries, features, groups))), {}
         noised = noise_objects(annotations, detector.point_range, config)
         predictions, found = detector.decode_noised(queries, noised.references, features, groups)
-        return predictions, denoising_losses(found, noised, annotations, config)
+        return tuple(map(classify, predictions)), denoising_losses(found, noised, annotations, config)
 
     def _reasoning_losses(
         self, reasoned: Reasoned | None, outcome: FrameOutcome, annotations: Annotations
