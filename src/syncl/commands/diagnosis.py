@@ -43,8 +43,7 @@ from syncl.rendering.diagnosis import (
 from syncl.structures import Clip, Predictions
 from syncl.trackers.scenes import image_options
 from syncl.training.checkpointing import checkpoint_folders
-from syncl.training.config import StrategyConfig
-from syncl.training.strategies import BaselineConfig
+from syncl.training.strategies import BaselineConfig, StrategyConfig
 from syncl.training.syncl.config import SynclConfig
 
 _FILES = ("attention_mass", "attention_maps", "decoders", "costs", "candidates", "training_cost")
@@ -169,7 +168,9 @@ class Diagnosis:
             tuple(annotations for _, annotations in self.frames[:length]),
         )
         own = training.strategy
-        plain = BaselineConfig(own.cost, own.loss, own.release_m)
+        plain = BaselineConfig()
+        if isinstance(own, BaselineConfig | SynclConfig):
+            plain = BaselineConfig(own.cost, own.loss, own.release_m)
         strategies: dict[str, StrategyConfig] = {
             "baseline": plain,
             "SynCL": own if isinstance(own, SynclConfig) else self.subject.matching,
