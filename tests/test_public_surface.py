@@ -15,6 +15,7 @@ def test_the_public_functions():
         "generate",
         "load",
         "open_recording",
+        "plot",
         "prepare",
         "render",
         "track",

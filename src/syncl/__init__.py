@@ -7,8 +7,8 @@ Importing the package is cheap; the public functions import their machinery on f
     for frame in syncl.open_recording("my_rig/", image_size=(320, 800)):
         objects, state = tracker.step(frame, state)
 
-`check_rig`, `demo`, `generate`, `prepare`, `train`, `track`, `evaluate` and `render` are the commands of the
-same names.
+`check_rig`, `demo`, `generate`, `prepare`, `train`, `track`, `evaluate`, `plot` and `render` are
+the commands of the same names.
 """
 
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from syncl.commands.demo import demo as demo
     from syncl.commands.evaluate import evaluate as evaluate
     from syncl.commands.generate import generate as generate
+    from syncl.commands.plot import plot as plot
     from syncl.commands.prepare import prepare as prepare
     from syncl.commands.render import render as render
     from syncl.commands.track import track as track
@@ -34,6 +35,7 @@ __all__ = [
     "generate",
     "load",
     "open_recording",
+    "plot",
     "prepare",
     "render",
     "track",

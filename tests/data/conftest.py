@@ -43,9 +43,34 @@ class TinyTables:
             (folder / f"{name}.json").write_bytes(orjson.dumps(table, option=orjson.OPT_INDENT_2))
         if images:
             for record in self.tables["sample_data"]:
-                if record["filename"].endswith(".jpg") and record["is_key_frame"]:
+                if record["filename"].endswith(".jpg"):
                     write_image(root / record["filename"])
         return root
+
+    def add_sweeps(self, scenes: tuple[str, ...] = tuple(SCENES)) -> None:
+        """Five images of every camera between any two key frames, ahead of the key frames and in no order."""
+        data, poses = self.tables["sample_data"], self.tables["ego_pose"]
+        keys = [record for record in data if record["is_key_frame"] and record["fileformat"] == "jpg"]
+        for record in keys:
+            scene, _, number = record["sample_token"].partition("_t")
+            if scene not in scenes or number == "0":
+                continue
+            start_us = 1_000_000_000 * (1 + list(SCENES).index(scene))
+            channel = record["filename"].split("/")[1]
+            for step in (3, 1, 5, 2, 4):
+                time_us = record["timestamp"] - round(step * KEYFRAME_US / 6)
+                token = f"{record['sample_token']}_minus{step}_{channel}"
+                poses.insert(
+                    0,
+                    {
+                        "token": f"pose_{token}", "timestamp": time_us,
+                        "translation": ego_translation(time_us - start_us),
+                        "rotation": quaternion_about_z(90),
+                    },
+                )  # fmt: skip
+                sweep = {"token": token, "ego_pose_token": f"pose_{token}", "is_key_frame": False}
+                file = f"sweeps/{channel}/{token}.jpg"
+                data.insert(0, {**record, **sweep, "timestamp": time_us, "filename": file})
 
 
 def write_image(path: Path) -> None:

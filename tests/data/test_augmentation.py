@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
 from syncl.data.augmentation import Augmentation, WorldTransform, draw_world_transform
 from syncl.errors import SynclError
 from syncl.geometry.poses import rigid_from_pose
+from syncl.layers.frustum import frustum_points
+from syncl.structures import CameraRig
 
 WORLDS = [
     WorldTransform(),
@@ -45,8 +48,29 @@ def test_points_stay_on_their_pixels(world: WorldTransform) -> None:
 @pytest.mark.parametrize("world", WORLDS)
 def test_poses_stay_rigid(world: WorldTransform) -> None:
     _, camera_from_vehicle = world.move_rig(np.eye(3), random_pose(1))
-    assert is_rigid(camera_from_vehicle)
+    assert is_rigid(camera_from_vehicle @ np.diag([world.scale, world.scale, world.scale, 1]))
     assert is_rigid(world.move_pose(random_pose(2)))
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_points_along_rays_move_with_the_world(world: WorldTransform) -> None:
+    """Where a pixel's ray is at given depths is moved, turned and scaled, as the originals' matrices do."""
+    intrinsics = np.array([[300.0, 0, 170], [0, 310, 90], [0, 0, 1]])
+    rig = intrinsics[None], random_pose(1)[None]
+    depths = torch.tensor([1.0, 5.0, 40.0])
+    unit = (0.0, 0.0, 0.0, 1.0, 1.0, 1.0)
+
+    def rays(image_from_camera: np.ndarray, camera_from_vehicle: np.ndarray) -> np.ndarray:
+        tensors = (torch.from_numpy(array)[None] for array in (image_from_camera, camera_from_vehicle))
+        projections = CameraRig(("CAM",), *tensors).image_from_vehicle
+        return frustum_points(projections, (180, 340), (9, 17), depths, unit).double().numpy()
+
+    # What the originals do to boxes and to `lidar2img` alike.
+    matrix = world.vehicle_matrix()
+    moved = rays(*rig) @ matrix[:3, :3].T
+    np.testing.assert_allclose(rays(*world.move_rig(*rig)), moved, rtol=1e-4, atol=1e-4)
+    if world.scale != 1:
+        assert not np.allclose(rays(*world.move_rig(*rig)), moved / world.scale, rtol=1e-2)
 
 
 @pytest.mark.parametrize("world", WORLDS)

@@ -1,4 +1,4 @@
-"""Windows, pairs and streams of key frames, and augmentation with a draw for every frame."""
+"""Windows and streams of key frames, and augmentation with a draw for every frame."""
 
 import dataclasses
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from syncl.data.augmentation import Augmentation
-from syncl.data.nuscenes.choices import FramePairs, SlidingWindow
+from syncl.data.nuscenes.choices import SlidingWindow
 from syncl.data.nuscenes.dataset import ClipDataset
 from syncl.data.nuscenes.frames import AnnotationOptions, ImageOptions
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
@@ -53,18 +53,6 @@ def test_the_first_windows_repeat_the_first_frame_which_is_not_remembered(index:
     # A window may begin in the scene before: its name tells memories to start anew.
     crossing = clips(index, clip_length=4, choice=window)[5]
     assert [frame.scenes[0] for frame in crossing.frames] == ["scene-0061"] * 2 + ["scene-0103"] * 2
-
-
-def test_a_pair_is_a_frame_and_one_before_it_in_its_scene(index: NuScenesIndex) -> None:
-    pairs = FramePairs(index, index.scene_names, (1, 2))
-    assert len(pairs) == 7
-    found = {
-        number: {pairs.rows(number, np.random.default_rng(seed)) for seed in range(30)} for number in range(7)
-    }
-    assert found[3] == {(2, 3), (1, 3)} and found[1] == {(0, 1)} and found[4] == {(4, 4)}
-    assert found[6] == {(5, 6), (4, 6)}
-    alone = clips(index, clip_length=2, choice=pairs)[4]
-    assert alone.frames[0].scenes != alone.frames[1].scenes
 
 
 def test_what_is_random_follows_from_the_key(index: NuScenesIndex) -> None:

@@ -158,8 +158,7 @@ def test_too_many_proposals_are_refused(kind):
 
 @pytest.mark.parametrize("kind", DETECTORS)
 def test_without_proposals_the_published_form_works(kind):
-    learned = {"lifted_tracks": False} if "detr3d" in kind else {}
-    detector = build(kind, proposals=None, **learned)
+    detector = build(kind, proposals=None, lifted_tracks=False)
     assert detector.proposal_head is None
     assert torch.isfinite(predict(detector, make_frame()).codes).all()
 
@@ -178,6 +177,27 @@ def test_lifted_tracks_are_placed_as_proposals_are(kind):
     assert not torch.allclose(placed, moved, atol=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["petr", "petrv2", "streampetr"])
+def test_lifted_tracks_of_the_petr_family_are_placed_as_proposals_are(kind):
+    detector = build(kind)
+    features = detector.encode(make_frame())
+    queries = detector.initial_queries(features)
+    references = features.proposals.references
+    placed = detector.track_positions(torch.zeros(1, 1, detector.dim), references)
+    assert torch.allclose(placed, queries.positions[:, : references.shape[1]], atol=1e-5)
+    published = build(kind, lifted_tracks=False)
+    published.load_state_dict(detector.state_dict())
+    lifted = detector.proposal_head.positions(detector.point_range.normalise(references))
+    plain = published.track_positions(torch.zeros(1, 1, detector.dim), references)
+    assert torch.allclose(plain + lifted, placed, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["petr", "petrv2", "streampetr"])
+def test_an_attended_level_that_is_not_there_is_refused(kind):
+    with pytest.raises(SynclError, match="attended_level=3: the neck has 3 levels"):
+        build(kind, attended_level=3)
+
+
 def test_tracks_with_learned_positions_keep_them_wherever_they_go():
     detector = build("detr3d", lifted_tracks=False)
     positions = torch.randn(1, 4, detector.dim)
@@ -185,6 +205,7 @@ def test_tracks_with_learned_positions_keep_them_wherever_they_go():
     assert detector.track_positions(positions, torch.randn(1, 4, 3)) is positions
 
 
-def test_lifted_tracks_without_proposals_are_refused():
+@pytest.mark.parametrize("kind", DETECTORS)
+def test_lifted_tracks_without_proposals_are_refused(kind):
     with pytest.raises(SynclError, match=r"lifted_tracks=true needs detector\.proposals"):
-        build("detr3d", proposals=None)
+        build(kind, proposals=None)

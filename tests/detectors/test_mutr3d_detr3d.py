@@ -130,7 +130,9 @@ def test_tracks_bring_the_size_of_their_last_box(detector) -> None:
 @pytest.mark.parametrize("strategy", [BaselineConfig(), SynclConfig()], ids=["baseline", "syncl"])
 def test_clips_train_every_part(strategy) -> None:
     torch.manual_seed(0)
-    tracker = dataclasses.replace(small_mutr3d(), drop_probability=0.0).build(config().build())
+    tracker = dataclasses.replace(small_mutr3d(), drop_probability=0.0, carry_score=0.0).build(
+        config().build()
+    )
     training = ClipTraining(tracker, strategy.build(tracker.detector.dim), UnrollConfig())
     boxes = torch.tensor([[[10.0, 1, 0, 4, 2, 1.5, 0, 1, 0], [20.0, -3, 0, 9, 3, 3, 0, 0, 0]]])
     truth = Annotations(boxes, torch.tensor([[0, 2]]), torch.tensor([[4, 7]]), torch.ones(1, 2).bool())

@@ -57,7 +57,9 @@ def make_frame(
 
 def build(kind: str, **changes):
     torch.manual_seed(0)
-    return dataclasses.replace(TEMPORAL[kind](), proposals=None, **changes).build().eval()
+    return (
+        dataclasses.replace(TEMPORAL[kind](), proposals=None, lifted_tracks=False, **changes).build().eval()
+    )
 
 
 def run(detector, frames, keep=None):
@@ -209,6 +211,38 @@ def test_petrv2_attends_the_frame_nearest_to_the_wanted_age():
         seen = detector.encode(make_frame(2.8), memory.keep(torch.tensor([True, False])))
     assert memory.timestamps_s.tolist() == [[2.5, 2.0, 1.5]] * 2
     assert torch.allclose(seen.interval_s, torch.tensor([1.3, 1.245]).double())
+
+
+def with_past(now: Frame, then: Frame) -> Frame:
+    """A frame that brings an earlier one as its past, calibrated to its own vehicle frame."""
+    moved = then.global_from_vehicle.inverse() @ now.global_from_vehicle
+    rig = dataclasses.replace(
+        then.rig, camera_from_vehicle=then.rig.camera_from_vehicle @ moved[:, None].expand(-1, 3, -1, -1)
+    )
+    past = dataclasses.replace(then, rig=rig, global_from_vehicle=now.global_from_vehicle)
+    return dataclasses.replace(now, past=past)
+
+
+def test_petrv2_sees_a_past_that_comes_with_the_frame_as_one_it_remembers():
+    detector, (then, _, now) = build("petrv2"), drive()
+    _, memory = run(detector, [then])
+    other = make_frame(9.0, MOVING[1])
+    with torch.no_grad():
+        remembered = detector.encode(now, memory)
+        brought = detector.encode(with_past(now, then))
+        ignored = detector.encode(with_past(now, then), run(detector, [other])[1])
+    torch.testing.assert_close(brought.keys, remembered.keys, rtol=0, atol=1e-4)
+    assert torch.equal(brought.interval_s, remembered.interval_s)
+    assert torch.equal(brought.keys, ignored.keys), "what comes with the frame is the past, not the memory"
+    torch.testing.assert_close(brought.view.features, remembered.view.features, rtol=0, atol=1e-5)
+
+
+def test_petrv2_names_the_past_camera_that_cannot_be_used():
+    detector, (then, _, now) = build("petrv2"), drive()
+    frame = with_past(now, then)
+    frame.past.rig.camera_from_vehicle[1, 2] = torch.nan
+    with pytest.raises(SynclError, match=r"sample b-2\.0, camera CAM_2 of the past: .*not usable"):
+        detector.encode(frame)
 
 
 def test_petrv2_refuses_other_images_within_a_scene_only():

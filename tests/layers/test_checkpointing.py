@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from syncl.layers.checkpointing import run_checkpointed
+from syncl.layers.attention import Attention
+from syncl.layers.checkpointing import recomputed, run_checkpointed
 
 
 @pytest.fixture
@@ -54,3 +55,41 @@ def test_without_gradients_it_is_a_plain_call(block: nn.Sequential) -> None:
     block.eval()
     with torch.no_grad():
         torch.testing.assert_close(run_checkpointed(block, features), block(features))
+
+
+def test_attention_with_dropout_keeps_no_maps_and_changes_nothing() -> None:
+    torch.manual_seed(0)
+    attention = Attention(16, 4, dropout=0.5)
+    queries, keys = torch.randn(2, 10, 16, requires_grad=True), torch.randn(2, 300, 16)
+    valid = torch.rand(2, 300) > 0.2
+    sizes: list[int] = []
+    results = []
+    for plain in (False, True):
+        torch.manual_seed(3)  # for dropout
+        heads = attention.project(keys, keys)
+        if plain:
+            projected = torch.nn.functional.linear(
+                queries, attention.in_proj_weight[:16], attention.in_proj_bias[:16]
+            )
+            split = projected.view(2, 10, 4, 4).transpose(1, 2)
+            mask = valid[:, None, None]
+            found = torch.nn.functional.scaled_dot_product_attention(split, *heads, mask, 0.5)
+            output = attention.out_proj(found.transpose(1, 2).flatten(2))
+        else:
+            with torch.autograd.graph.saved_tensors_hooks(
+                lambda x: sizes.append(x.numel()) or x, lambda x: x
+            ):
+                output = attention.attend(queries, *heads, valid)
+        queries.grad = None
+        attention.zero_grad()
+        output.square().sum().backward()
+        gradients = [queries.grad.clone(), *(p.grad.clone() for p in attention.parameters())]
+        results.append([output.detach(), *gradients])
+    for ours, expected in zip(*results, strict=True):
+        assert torch.equal(ours, expected)
+    assert max(sizes) < 2 * 4 * 10 * 300, "a map was kept"
+
+
+def test_recomputing_without_gradients_is_a_plain_call() -> None:
+    with torch.no_grad():
+        assert torch.equal(recomputed(torch.relu, torch.tensor([-1.0, 2.0])), torch.tensor([0.0, 2.0]))

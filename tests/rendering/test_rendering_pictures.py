@@ -6,8 +6,10 @@ import pytest
 
 from syncl.errors import SynclError
 from syncl.rendering import FrameObjects, RenderFrame, RenderStyle, draw_frame, draw_frames, render_image
+from syncl.rendering.history import History
 from syncl.rendering.layout import lay_out
 from syncl.rendering.palette import ERROR, identity_colour
+from syncl.rendering.scene_view import view_frame
 
 
 def near(area, colour, tolerance=60):
@@ -114,6 +116,58 @@ def test_errors_are_marked_only_when_asked(rig):
     assert red[False] == 0 and red[True] > 20
 
 
+def test_misses_and_false_positives_are_told_per_class_at_two_metres(rig):
+    truth = rig.objects(
+        [10.0, 4, 0.8, 4.5, 1.9, 1.6, 0, 0, 0], [10.0, -4, 0.8, 4.5, 1.9, 1.6, 0, 0, 0], labels=["car", "bus"]
+    )
+    tracks = rig.objects(
+        [11.99, 4, 0.8, 4.5, 1.9, 1.6, 0, 0, 0],
+        [10.0, -4, 0.8, 4.5, 1.9, 1.6, 0, 0, 0],
+        labels=["car", "car"],
+    )
+    view, _ = view_frame(rig.frame(tracks, truth), History(), RenderStyle(mark_errors=True))
+    assert view.verdict.partner.tolist() == [0, -1] and view.verdict.missed.tolist() == [False, True]
+    apart = rig.objects([12.0, 4, 0.8, 4.5, 1.9, 1.6, 0, 0, 0])
+    view, _ = view_frame(rig.frame(apart, truth), History(), RenderStyle(mark_errors=True))
+    assert view.verdict.partner.tolist() == [-1] and view.verdict.missed.all()
+
+
+def test_velocities_are_arrows_on_the_ground(rig):
+    # 8 m ahead and 3 m to the left, driving to the right across the picture at 5 m/s.
+    frame = rig.frame(rig.objects([8.0, 3, 0.8, 1, 1, 1.6, 0, 0, -5]))
+    area = lay_out(frame, RenderStyle()).cameras["CAM_FRONT"]
+    with_arrow, without = (
+        draw_frame(frame, style=RenderStyle(velocities=shown))[0][area.slices] for shown in (True, False)
+    )
+    rows, columns = np.nonzero((with_arrow != without).any(axis=-1))
+    scale = area.width / 352
+    # From y = 3 m to y = -2 m on the ground, 1.5 m below the camera, at 200 px focal length.
+    assert columns.min() == pytest.approx((176 - 200 * 3 / 8) * scale, abs=4)
+    assert columns.max() == pytest.approx((176 + 200 * 2 / 8) * scale, abs=4)
+    assert rows.mean() == pytest.approx((64 + 200 * 1.5 / 8) * scale, abs=4)
+
+
+def test_forecasts_are_dots_up_to_the_first_unknown_place(rig):
+    box = [10.0, 0, 0.8, 2, 2, 1.6, 0, 0, 0]
+    ahead = np.array([[[15.0, 0], [20, 0], [np.nan, np.nan], [40, 0]]])
+    plain = rig.frame(rig.objects(box))
+    frame = dataclasses.replace(plain, objects=dataclasses.replace(plain.objects, forecasts=ahead))
+    style = RenderStyle()
+    layout = lay_out(frame, style)
+    changed = (draw_frame(frame)[0] != draw_frame(plain)[0]).any(axis=-1)
+    pixels_a_metre = layout.bev.height / 2 / style.range_m
+    rows, columns = np.nonzero(changed[layout.bev.slices])
+    assert np.abs(columns - layout.bev.width / 2).max() < 6
+    assert rows.min() == pytest.approx(layout.bev.height / 2 - 20 * pixels_a_metre, abs=6)
+    assert rows.max() < layout.bev.height / 2 - 10 * pixels_a_metre
+    # Dots, not a line: some rows between the first and the last are untouched.
+    assert len(set(rows)) < 0.9 * (rows.max() - rows.min() + 1)
+    assert changed[layout.cameras["CAM_FRONT"].slices].any()
+    assert not changed[layout.cameras["CAM_BACK"].slices].any()
+    hidden = RenderStyle(forecasts=False)
+    np.testing.assert_array_equal(draw_frame(frame, style=hidden)[0], draw_frame(plain, style=hidden)[0])
+
+
 def test_pictures_of_one_stream_have_one_size(rig):
     narrow = dataclasses.replace(rig.frame(number=2), images=(np.zeros((90, 120, 3), np.uint8),) * 6)
     sizes = {picture.shape for picture in draw_frames([rig.frame(), narrow])}
@@ -142,6 +196,7 @@ GOOD = {"boxes": np.ones((1, 9)), "labels": ("car",), "scores": np.ones(1), "ide
         ({"boxes": np.ones((1, 7))}, r"boxes: shape \(1, 7\), expected \(N, 9\)"),
         ({"labels": ()}, r"differ in number: \(1, 0, 1, 1\)"),
         ({"boxes": np.full((1, 9), np.nan)}, r"boxes: row 0 is not finite"),
+        ({"forecasts": np.ones((2, 6, 2))}, r"forecasts: shape \(2, 6, 2\), expected \(1, F, 2\)"),
         ({"boxes": np.zeros((1, 9))}, r"row 0 has size \[0.0, 0.0, 0.0\]; sizes must be positive"),
     ],
 )

@@ -10,6 +10,7 @@ from syncl.data.nuscenes.submission import DetectionSubmission, TrackingSubmissi
 from syncl.errors import SynclError
 from syncl.rendering import RenderStyle
 from syncl.rendering.results import boxes_in_vehicle, open_results
+from syncl.rendering.sheet import join_sheet, sheet_places
 
 SCENES = ("scene-0061", "scene-0103")
 
@@ -54,6 +55,23 @@ def test_known_box_of_the_tables_in_the_vehicle_frame(dataset):
     frame, _ = open_results(index, path, SCENES).frame("scene-0061", 1, RenderStyle())
     # In the tables the car starts 10 m ahead of the ego vehicle and drives off at 10 m/s.
     np.testing.assert_allclose(frame.objects.boxes[0], [10, 0, 0.8, 4.6, 1.9, 1.6, 0, 10, 0], atol=1e-6)
+
+
+def test_forecasts_of_results_come_in_the_vehicle_frame(dataset, tmp_path):
+    _, index, _ = dataset
+    rows = index.scene_samples("scene-0061")
+    writer = TrackingSubmission([index.sample_token(row) for row in rows], forecast_step_s=0.5)
+    ahead = np.array([[[15.0, 1.0], [20.0, 2.0]], [[-3.0, 4.0], [-3.0, 4.5]]])
+    for row in rows:
+        sample = index.sample(row)
+        boxes = np.array([[10.0, 0, 0.8, 4.6, 1.9, 1.6, 0, 10, 0], [-3, 3.5, 0.8, 4.6, 1.9, 1.6, 0, 0, 0]])
+        pose = sample.global_from_vehicle
+        writer.add(sample.token, boxes, ["car", "car"], np.array([0.2, 0.9]), [1, 2], pose, None, ahead)
+    writer.save(tmp_path / "results.json")
+    source = open_results(index, tmp_path / "results.json", ("scene-0061",), min_score=0.5)
+    for frame in source.frames(RenderStyle()):
+        assert frame.objects.identities == ("2",)
+        np.testing.assert_allclose(frame.objects.forecasts, ahead[1:], atol=1e-6)
 
 
 def test_tracks_are_chosen_by_their_mean_score(dataset):
@@ -105,6 +123,33 @@ def test_command_writes_video_and_picture(dataset, tmp_path, capsys):
     assert "3 frames of 1 scenes" in capsys.readouterr().out
 
 
+def test_a_sheet_shows_frames_of_the_whole_scene_with_their_past(dataset, tmp_path, capsys):
+    root, _, path = dataset
+    options = {"data": root, "split": "mini_train", "width": 640, "mark_errors": True, "min_score": 0.1}
+    render(path, output=tmp_path / "sheet.png", scene="scene-0061", sheet=3, **options)
+    assert "frames 1, 3, 4 of scene-0061" in capsys.readouterr().out
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    frames = []
+    for number in (1, 3, 4):
+        render(path, output=tmp_path / f"{number}.png", scene="scene-0061", frame=number, **options)
+        frames.append(cv2.imread(str(tmp_path / f"{number}.png")))
+    height, width = frames[0].shape[:2]
+    assert sheet.shape == (2 * height + 12, 2 * width + 12, 3)
+    np.testing.assert_array_equal(sheet[:height, :width], frames[0])
+    np.testing.assert_array_equal(sheet[:height, -width:], frames[1])
+    np.testing.assert_array_equal(sheet[-height:, :width], frames[2])
+    assert (sheet[-height:, -width:] == sheet[-1, -1]).all()
+
+
+def test_a_sheet_of_a_short_scene_has_each_frame_once():
+    assert sheet_places(3, 8) == (0, 1, 2)
+    assert sheet_places(40, 4) == (0, 13, 26, 39)
+    with pytest.raises(SynclError, match="there is no picture"):
+        join_sheet([])
+    with pytest.raises(SynclError, match="different sizes"):
+        join_sheet([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 6, 3), np.uint8)])
+
+
 def test_detections_are_drawn_without_trails(dataset, tmp_path):
     root, index, _ = dataset
     rows = list(index.scene_samples("scene-0103"))
@@ -135,12 +180,15 @@ def test_dataset_without_annotations_is_drawn_without_ground_truth(dataset):
         ({"output": "tracks.png"}, r"output: .*tracks\.png; a video is written as MP4"),
         (
             {"output": "frame.mp4", "frame": 1},
-            r"output: .*frame\.mp4; a picture \(--frame\) is written as PNG",
+            r"output: .*frame\.mp4; a picture \(--frame, --sheet\) is written as PNG",
         ),
         ({"scene": "scene-0061"}, r"scene: scene-0061 is not in split 'mini_val' of .*: scene-0103"),
         ({"frame": 4, "output": "f.png"}, r"frame: 4; scene-0103 has frames 1 to 3"),
         ({"frame": 0, "output": "f.png"}, r"frame: 0; scene-0103 has frames 1 to 3"),
         ({"min_score": 1.5}, r"min_score: 1\.5"),
+        ({"frame": 1, "sheet": 2, "output": "f.png"}, r"--frame and --sheet: .*leave one out"),
+        ({"sheet": 1, "output": "f.png"}, r"sheet: 1 pictures; choose between 2 and 24"),
+        ({"trail_s": -1.0}, r"trail_s: -1"),
         ({"width": 10}, r"width: 10"),
         ({"fps": 0.0}, r"fps: 0"),
         ({"version": "v1.0-trainval"}, r"no version 'v1\.0-trainval'"),

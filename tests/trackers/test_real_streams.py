@@ -103,8 +103,7 @@ def tracker(request: pytest.FixtureRequest) -> Tracker:
     """Untrained, with thresholds amid its scores, so that tracks are born, missed and end."""
     kind, _, name = request.param.split()
     torch.manual_seed(0)
-    learned = {"lifted_tracks": False} if "detr3d" in name else {}
-    config = dataclasses.replace(DETECTORS[name](), proposals=None, layers=2, **learned)
+    config = dataclasses.replace(DETECTORS[name](), proposals=None, lifted_tracks=False, layers=2)
     if hasattr(config, "cameras"):
         config = dataclasses.replace(config, cameras=CAMERAS)
     detector = config.build().eval()

@@ -118,3 +118,8 @@ def test_an_incomplete_store_says_so(tmp_path):
     (folder / "features.json").unlink()
     with pytest.raises(SynclError, match="not a complete store"):
         FeatureStore(folder)
+
+
+def test_features_of_images_of_a_while_ago_are_refused(world, tmp_path):
+    with pytest.raises(SynclError, match="images of a while ago"):
+        run(world, tmp_path / "run", AS_THEY_ARE, recipe="petrv2_synthetic", cache=tmp_path / "features")

@@ -78,7 +78,7 @@ def make_annotations(streams: int = 1, objects: int = 7, first_identity: int = 0
 def build(kind: str):
     torch.manual_seed(0)
     tracker: Mutr3dConfig = dataclasses.replace(
-        small_mutr3d(), drop_probability=0.0, false_positive_ratio=0.0
+        small_mutr3d(), drop_probability=0.0, carry_score=0.0, false_positive_ratio=0.0
     )
     return tracker.build(DETECTORS[kind]().build())
 

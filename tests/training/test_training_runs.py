@@ -77,6 +77,7 @@ def test_two_processes_give_the_losses_of_one_with_twice_the_batch(world, tmp_pa
         "training.precision=fp32",
         "training.data.augmentation=null",
         "model.tracker.drop_probability=0",
+        "model.tracker.carry_score=0",
         "model.tracker.false_positive_ratio=0",
         "model.detector.image.backbone.norm=fixed",
     ]

@@ -13,6 +13,7 @@ from torch import Tensor
 from syncl import __version__
 from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig, VoVNetConfig
 from syncl.checkpoints.codec import Json, decode_config, encode_config
+from syncl.data.nuscenes.past import PastImages
 from syncl.detectors import (
     Detr3dConfig,
     FocalHeadConfig,
@@ -32,6 +33,7 @@ from syncl.trackers.model import InputConfig, ModelConfig
 MODEL_TYPES: tuple[type, ...] = (
     ModelConfig,
     InputConfig,
+    PastImages,
     Detr3dConfig,
     Mutr3dDetr3dConfig,
     PetrConfig,

@@ -39,6 +39,11 @@ def check_cacheable(recipe: Recipe) -> None:
         raise SynclError(
             "--cache-features: the image encoder is trained, so its features change; add --freeze-encoder"
         )
+    if recipe.model.input.past is not None or recipe.training.data.sampling == "pairs":
+        raise SynclError(
+            "--cache-features: this recipe looks at images of a while ago beside every frame's own, whose "
+            "features are not stored; train it without"
+        )
     augmentation = recipe.training.data.augmentation
     if augmentation is not None and not leaves_images(augmentation):
         raise SynclError(

@@ -26,8 +26,10 @@ COMMANDS: dict[str, Command] = {
     "track": Command("syncl.commands.track", "track scenes with a model, write results for submission"),
     "evaluate": Command("syncl.commands.evaluate", "score results with the official nuScenes metrics"),
     "render": Command("syncl.commands.render", "draw results as a video or a picture"),
+    "plot": Command("syncl.commands.plot", "plot metrics of runs: curves over recall, bars per class"),
     "check-rig": Command("syncl.commands.check_rig", "draw ground, axes and horizon into a rig's cameras"),
     "convert": Command("syncl.commands.convert", "read published checkpoints, or write their format"),
+    "diagnose": Command("syncl.commands.diagnose", "look into a model: attention, matching, cost of SynCL"),
     "experiment": Command("syncl.commands.experiment", "train and compare recipes pairwise over seeds"),
     "recipes": Command("syncl.commands.recipes", "list the recipes with size, cost and published results"),
 }

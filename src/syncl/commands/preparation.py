@@ -9,13 +9,21 @@ from rich.console import Console
 from syncl.data.nuscenes.cache import cache_path
 from syncl.data.nuscenes.image_files import survey_images
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
+from syncl.data.nuscenes.past import check_sweep_images
 from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
-from syncl.data.nuscenes.survey import Problem, survey_tables
+from syncl.data.nuscenes.survey import Problem, survey_sweeps, survey_tables
+from syncl.data.nuscenes.sweeps import PART, open_camera_sweeps
 from syncl.errors import SynclError
 
 
 def prepare_dataset(
-    data: Path, version: str, *, files: bool = True, decode: bool = False, workers: int = 0
+    data: Path,
+    version: str,
+    *,
+    sweeps: bool = False,
+    files: bool = True,
+    decode: bool = False,
+    workers: int = 0,
 ) -> NuScenesIndex:
     """Index a version and check it; see `syncl.commands.prepare.prepare` for the arguments.
 
@@ -45,6 +53,8 @@ def prepare_dataset(
     path = cache_path(data, version)
     if path.is_file():
         console.print(f"  index: {path} ({path.stat().st_size / 1e6:.0f} MB, {seconds:.1f} s)")
+    if sweeps:
+        _prepare_sweeps(index, console)
     if files or decode:
         problems = survey_images(index, decode, workers)
         if problems:
@@ -54,8 +64,34 @@ def prepare_dataset(
                 f"{_listed(data / version, problems)}\nThe tables are sound and indexed; of "
                 f"{len(index.scene_names):,} scenes {complete:,} have all their image files"
             )
+        if sweeps:
+            check_sweep_images(index)
         console.print(f"  images: all {'open' if decode else 'there'}")
     return index
+
+
+def _prepare_sweeps(index: NuScenesIndex, console: Console) -> None:
+    """Index the camera images between key frames and say how many there are.
+
+    Raises:
+        SynclError: listing every kind of problem with them. The key frames are indexed all the same.
+    """
+    started = time.perf_counter()
+    folder = index.dataroot / index.version
+    try:
+        found = open_camera_sweeps(index)
+    except SynclError:
+        problems = survey_sweeps(folder)
+        if not problems:
+            raise
+        raise SynclError(
+            f"{_listed(folder, problems)}\nThe key frames are sound and indexed; what lies between is not"
+        ) from None
+    count = len(found.files) - len(found.key_rows)
+    path = cache_path(index.dataroot, index.version, PART)
+    size = f": {path} ({path.stat().st_size / 1e6:.0f} MB" if path.is_file() else " (not kept"
+    seconds = time.perf_counter() - started
+    console.print(f"  {count:,} camera images between key frames{size}, {seconds:.1f} s)")
 
 
 def _open(data: Path, version: str) -> NuScenesIndex:

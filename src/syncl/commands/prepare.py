@@ -8,6 +8,7 @@ def prepare(
     /,
     *,
     version: str = "v1.0-mini",
+    sweeps: bool = False,
     files: bool = True,
     images: bool = False,
     workers: int = 0,
@@ -21,10 +22,12 @@ def prepare(
     Args:
         data: folder of the dataset, with samples/ and the version folder.
         version: nuScenes version folder inside data: v1.0-mini, v1.0-trainval or v1.0-test.
-        files: look whether every image of a key frame exists.
-        images: open every image as well (takes minutes for the whole of nuScenes).
+        sweeps: check and index the camera images between key frames too, which PETRv2 looks at. Without,
+            they are indexed when they are first needed.
+        files: look whether every image of a key frame (with sweeps, every camera image) exists.
+        images: open every image of a key frame as well (takes minutes for the whole of nuScenes).
         workers: threads for opening images; 0 = as many as suit the machine.
     """
     from syncl.commands.preparation import prepare_dataset
 
-    prepare_dataset(data, version, files=files or images, decode=images, workers=workers)
+    prepare_dataset(data, version, sweeps=sweeps, files=files or images, decode=images, workers=workers)

@@ -12,9 +12,12 @@ if TYPE_CHECKING:
 
 # Terminals at least this wide, and pipes, get everything about a recipe on its one line.
 _WIDE = 200
+# Columns that names may have in narrower ones.
+_NAME = 36
 _COLUMNS = ("name", "input", "param", "GFLOPs", "AMOTA", "NDS", "mAP")
 _LEGEND = (
-    "param: million parameters. GFLOPs: for one frame of all cameras, without tracks. Published results: "
+    "param: million parameters. GFLOPs: for one frame of all cameras (PETRv2: and its past images), without "
+    "tracks. Published results: "
     "the papers', in percent, on nuScenes' validation split."
 )
 
@@ -30,16 +33,16 @@ def recipes(name: Annotated[str | None, tyro.conf.Positional] = None, /) -> None
     """
     from shutil import get_terminal_size
 
-    from syncl.progress import track
     from syncl.recipes import RECIPES, find_recipe
-    from syncl.recipes.cost import model_cost
+    from syncl.recipes.cost_cache import model_costs
 
     if name is not None:
         recipe = find_recipe(name)
-        sys.stdout.write("\n".join(details(recipe, model_cost(recipe.model))) + "\n")
+        (cost,) = model_costs([recipe.model])
+        sys.stdout.write("\n".join(details(recipe, cost)) + "\n")
         return
     found = [function() for function in RECIPES.values()]
-    costs = [model_cost(recipe.model) for recipe in track(found, "counting", total=len(found))]
+    costs = model_costs([recipe.model for recipe in found])
     piped = not sys.stdout.isatty()
     wide = piped or get_terminal_size().columns >= _WIDE
     lines = listing(list(zip(found, costs, strict=True)), wide)
@@ -52,6 +55,9 @@ def listing(rows: "Iterable[tuple[Recipe, Cost]]", wide: bool) -> list[str]:
     widths = [
         max(len(column), *(len(cells[place]) for _, cells in table)) for place, column in enumerate(_COLUMNS)
     ]
+    if not wide:
+        # Longer names have a line of their own.
+        widths[0] = min(widths[0], _NAME)
     lines = [_align(_COLUMNS, widths) + ("  starts from / what it is" if wide else "")]
     for recipe, cells in table:
         start = f"from {recipe.starts_from or 'nothing'}"
@@ -59,6 +65,9 @@ def listing(rows: "Iterable[tuple[Recipe, Cost]]", wide: bool) -> list[str]:
             paper = "" if recipe.paper is None else f" [{published(recipe.paper)}]"
             lines.append(f"{_align(cells, widths)}  {start}: {recipe.summary}{paper}")
         else:
+            if len(recipe.name) > widths[0]:
+                lines.append(recipe.name)
+                cells = ("", *cells[1:])
             lines += [_align(cells, widths), f"    {start}"]
     return [*lines, "", *_wrapped(f"{_LEGEND} `syncl recipes NAME` tells more of one.")]
 

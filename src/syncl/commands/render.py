@@ -8,37 +8,50 @@ def render(
     /,
     *,
     data: Path,
-    output: Path,
+    output: Path | None = None,
+    rerun: Path | None = None,
     version: str = "v1.0-mini",
     split: str = "mini_val",
     scene: str | None = None,
     frame: int | None = None,
+    sheet: int | None = None,
     min_score: float = 0.3,
     ground_truth: bool = True,
     mark_errors: bool = False,
+    velocities: bool = True,
+    forecasts: bool = True,
+    trail_s: float = 4.0,
     fps: float = 2.0,
     width: int = 1280,
     range_m: float = 52.0,
     overwrite: bool = False,
 ) -> None:
-    """Draw results as a video, or one frame of them as a picture.
+    """Draw results as a video, one frame as a picture, several as a sheet, or log them for the rerun viewer.
 
-    All cameras with a bird's-eye view: boxes coloured by identity with trails, classes and velocities, and
-    the annotated objects as thin outlines.
+    All cameras with a bird's-eye view: boxes coloured by identity with trails, classes, velocities and
+    forecasts, and the annotated objects as thin outlines. No display is needed.
 
     Args:
         results: tracking or detection results in the nuScenes submission format (JSON).
         data: folder of the nuScenes-format dataset that the results belong to.
-        output: video (.mp4) to write; with --frame, picture (.png).
+        output: video (.mp4) to write; with --frame or --sheet, picture (.png).
+        rerun: rerun recording (.rrd) to write, instead of a video or beside it: images, cameras, boxes and
+            trails to walk around in with the rerun viewer. Needs the extra: pip install 'syncl[rerun]'.
         version: nuScenes version folder inside data.
         split: which scenes.
         scene: one scene of the split (default: all of them, one after another).
         frame: draw only this frame of the scene (of the first, if none is named), counted from 1.
+        sheet: draw so many frames, spread evenly over the scene (the first, if none is named), as one
+            picture.
         min_score: leave out tracks with a lower mean score, and detections with a lower score.
         ground_truth: outline the annotated objects where the dataset has them.
-        mark_errors: mark false positives, misses and identity switches (2 m centre distance).
+        mark_errors: mark false positives, misses and identity switches: tracks and annotated objects belong
+            together if they are of one class and their centres nearer than 2 m (ground plane).
+        velocities: draw an arrow from every moving object to where it will be in one second.
+        forecasts: draw expected paths as dots, where the tracker wrote them with its results.
+        trail_s: seconds of past positions behind every track; 0 draws none.
         fps: frames of the video a second; nuScenes key frames are 2 a second.
-        width: pixels; the height follows from the cameras.
+        width: pixels (of each picture of a sheet); the height follows from the cameras.
         range_m: how far the bird's-eye view reaches ahead.
         overwrite: replace an existing file.
     """
@@ -48,15 +61,35 @@ def render(
     from syncl.errors import SynclError
     from syncl.files import refuse_to_overwrite
     from syncl.progress import track
-    from syncl.rendering import RenderStyle, render_image, render_video
+    from syncl.rendering import RenderStyle, render_image, render_sheet, render_video
+    from syncl.rendering.rerun_log import check_rerun, write_rerun
     from syncl.rendering.results import open_results
+    from syncl.rendering.sheet import sheet_places
 
-    wanted = ".mp4" if frame is None else ".png"
-    if output.suffix.lower() != wanted:
-        kind = "a video" if frame is None else "a picture (--frame)"
-        raise SynclError(f"output: {output}; {kind} is written as {wanted[1:].upper()}, name it so")
-    refuse_to_overwrite(output, overwrite)
-    style = RenderStyle(width=width, range_m=range_m, ground_truth=ground_truth, mark_errors=mark_errors)
+    if frame is not None and sheet is not None:
+        raise SynclError("--frame and --sheet: a single frame or a sheet of several; leave one out")
+    kind = "video" if frame is None and sheet is None else "picture (--frame, --sheet)"
+    wanted = ".mp4" if kind == "video" else ".png"
+    if output is None and (rerun is None or kind != "video"):
+        raise SynclError(f"--output: name the {kind} to write{' (or --rerun)' if kind == 'video' else ''}")
+    if rerun is not None and kind != "video":
+        raise SynclError("--rerun: a recording is of whole scenes; leave out --frame and --sheet")
+    if output is not None and output.suffix.lower() != wanted:
+        raise SynclError(f"output: {output}; a {kind} is written as {wanted[1:].upper()}, name it so")
+    for target in (output, rerun):
+        if target is not None:
+            refuse_to_overwrite(target, overwrite)
+    if rerun is not None:
+        check_rerun(rerun)
+    style = RenderStyle(
+        width=width,
+        range_m=range_m,
+        trail_s=trail_s,
+        velocities=velocities,
+        forecasts=forecasts,
+        ground_truth=ground_truth,
+        mark_errors=mark_errors,
+    )
     index = open_nuscenes(data, version)
     scenes = index.split_scenes(split)
     if scene is not None and scene not in scenes:
@@ -65,14 +98,26 @@ def render(
         )
     if scene is not None:
         scenes = (scene,)
-    if frame is not None:
+    if kind != "video":
         scenes = scenes[:1]
+    if sheet is not None:
+        chosen = sheet_places(len(index.scene_samples(scenes[0])), sheet)
     source = open_results(index, results, scenes, min_score)
+    if rerun is not None:
+        frames = track(source.frames(style), "logging", total=source.frame_count)
+        count = write_rerun(frames, rerun, style, overwrite)
+        sys.stdout.write(f"{rerun}: {count} frames of {len(scenes)} scenes; open it with: rerun {rerun}\n")
+    if output is None:
+        return
     if frame is not None:
         drawn, history = source.frame(scenes[0], frame, style)
         render_image(drawn, output, style, history, overwrite)
         sys.stdout.write(f"{output}: frame {frame} of {scenes[0]}\n")
-        return
-    frames = track(source.frames(style), "drawing", total=source.frame_count)
-    count = render_video(frames, output, style, fps, overwrite)
-    sys.stdout.write(f"{output}: {count} frames of {len(scenes)} scenes\n")
+    elif sheet is not None:
+        pictures = track(source.sheet(scenes[0], sheet, style), "drawing", total=len(chosen))
+        render_sheet(pictures, output, style, overwrite)
+        sys.stdout.write(f"{output}: frames {', '.join(str(n + 1) for n in chosen)} of {scenes[0]}\n")
+    else:
+        frames = track(source.frames(style), "drawing", total=source.frame_count)
+        count = render_video(frames, output, style, fps, overwrite)
+        sys.stdout.write(f"{output}: {count} frames of {len(scenes)} scenes\n")

@@ -17,6 +17,7 @@ def track(
     task: Literal["tracking", "detection"] = "tracking",
     tracker: Literal["model", "greedy", "greedy-observed"] = "model",
     forecasts: bool = False,
+    past: Literal["model", "key-frames"] = "model",
     device: str = "auto",
     threads: int | None = None,
     overwrite: bool = False,
@@ -42,6 +43,9 @@ def track(
         forecasts: write where tracks are expected next as well (PF-Track): a field `forecast` of every box,
             centres (x, y) in the global frame, one every `forecast_step_s` seconds (in the file's meta). The
             official evaluation reads over both. A recording's JSON has them unasked.
+        past: of models that see images of a while ago beside the present ones (PETRv2): model reads them from
+            between the key frames as the model was trained to; key-frames does without those image files, and
+            the model remembers key frames instead.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.
         threads: CPU threads (default: torch's choice).
         overwrite: replace an existing results file.
@@ -51,7 +55,7 @@ def track(
 
     from syncl.checkpoints.model_file import load_model
     from syncl.commands.processes import Processes
-    from syncl.commands.tracking_run import track_to_file
+    from syncl.commands.tracking_run import check_past_images, track_to_file, without_past_images
     from syncl.data.nuscenes.index import open_nuscenes
     from syncl.errors import SynclError
     from syncl.files import refuse_to_overwrite
@@ -76,6 +80,9 @@ def track(
     chosen = scenes or chosen
     index.check_images(chosen)
     loaded = load_model(model)
+    if past == "key-frames":
+        loaded = without_past_images(loaded)
+    check_past_images(loaded, index, chosen)
     processes = Processes.current()
     report = track_to_file(
         loaded,

@@ -11,6 +11,7 @@ import torch
 from syncl.checkpoints.model_file import LoadedModel
 from syncl.commands.processes import Processes
 from syncl.data.nuscenes.index import NuScenesIndex
+from syncl.data.nuscenes.past import check_sweep_images, has_sweeps
 from syncl.data.nuscenes.submission import DetectionSubmission, TrackingSubmission
 from syncl.errors import SynclError
 from syncl.progress import track as progress
@@ -121,6 +122,22 @@ def track_to_file(
     if processes.is_main:
         submission.save(output, overwrite)
     return TrackingReport(len(tokens), seconds)
+
+
+def without_past_images(model: LoadedModel) -> LoadedModel:
+    """The model, remembering key frames instead of reading images between them."""
+    config = replace(model.config, input=replace(model.config.input, past=None))
+    return replace(model, config=config)
+
+
+def check_past_images(model: LoadedModel, index: NuScenesIndex, scenes: tuple[str, ...]) -> None:
+    """Make sure that images between key frames exist, where the model looks at them and the tables have any.
+
+    Raises:
+        SynclError: naming the first missing file, and what to do without them.
+    """
+    if model.config.input.past is not None:
+        check_sweep_images(index, [scene for scene in scenes if has_sweeps(index, [scene])])
 
 
 def choose_tracker(model: LoadedModel, task: Task, choice: TrackerChoice) -> Tracker:

@@ -15,10 +15,18 @@ from syncl.checkpoints.model_file import InitialisationReport, initialise_from, 
 from syncl.commands.feature_cache import cached_features, check_cacheable
 from syncl.commands.validation import Validation
 from syncl.data.features import FeatureStore
-from syncl.data.nuscenes.choices import ClipChoice, FramePairs, SlidingWindow
-from syncl.data.nuscenes.dataset import ClipDataset
+from syncl.data.nuscenes.choices import ClipChoice, SlidingWindow
+from syncl.data.nuscenes.dataset import ClipDataset, choose_cameras
 from syncl.data.nuscenes.frames import AnnotationOptions
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
+from syncl.data.nuscenes.past import (
+    PastImages,
+    PastKeyFrames,
+    PastSource,
+    PastSweeps,
+    check_sweep_images,
+    has_sweeps,
+)
 from syncl.data.nuscenes.streams import StreamDataset
 from syncl.data.streams import scene_parts
 from syncl.errors import SynclError
@@ -91,6 +99,9 @@ def train_recipe(
     index.check_images(scenes)
     if cache_features is not None:
         check_cacheable(recipe)
+    between = recipe.model.input.past is not None and has_sweeps(index, scenes)
+    if between:
+        check_sweep_images(index, scenes)
     if threads is not None:
         torch.set_num_threads(threads)
     accelerator = make_accelerator(recipe.training)
@@ -111,6 +122,8 @@ def train_recipe(
     if cache_features is not None:
         features = cached_features(cache_features, recipe, index, scenes, tracker, accelerator)
     dataset = training_clips(index, scenes, recipe, features)
+    if recipe.model.input.past is not None and not between:
+        console.print("no images between key frames in these data: the past is made of key frames")
     console.print(
         f"{recipe.name}: {sum(p.numel() for p in tracker.parameters()) / 1e6:.2f} M parameters, "
         f"{len(dataset)} clips of {recipe.training.data.clip_length} from {len(scenes)} scenes, "
@@ -161,7 +174,7 @@ def training_clips(
         SynclError: if the recipe's sampling does not go with its clip length, or scenes are too short.
     """
     training, data = recipe.training, recipe.training.data
-    needed = {"pairs": 2, "streams": 1}.get(data.sampling, data.clip_length)
+    needed = {"pairs": 1, "streams": 1}.get(data.sampling, data.clip_length)
     if data.clip_length != needed:
         raise SynclError(
             f"training.data.clip_length={data.clip_length}: must be {needed} with sampling {data.sampling!r}"
@@ -169,8 +182,6 @@ def training_clips(
     choice: ClipChoice | None = None
     if data.sampling == "windows":
         choice = SlidingWindow(index, scenes, data.clip_length, data.spare_frames)
-    elif data.sampling == "pairs":
-        choice = FramePairs(index, scenes, data.pair_gap)
     clips = ClipDataset(
         index,
         scenes,
@@ -181,11 +192,30 @@ def training_clips(
         seed=training.seed,
         choice=choice,
         features=features,
+        past=past_source(index, scenes, recipe),
     )
     if data.sampling != "streams":
         return clips
     lengths = [len(index.scene_samples(scene)) for scene in scenes]
     return StreamDataset(clips, scene_parts(lengths, data.scene_parts))
+
+
+def past_source(index: NuScenesIndex, scenes: tuple[str, ...], recipe: Recipe) -> PastSource | None:
+    """Where the past images of a recipe's frames come from.
+
+    All scenes must have images between key frames for the model to see them, since a batch mixes scenes;
+    otherwise pairs are made of key frames, and clips go without, as the detector remembers their frames.
+
+    Raises:
+        SynclError: if the recipe's range of key frames makes no sense.
+    """
+    wanted, data = recipe.model.input.past, recipe.training.data
+    cameras = choose_cameras(index, recipe.model.input.cameras)
+    if wanted is not None and has_sweeps(index, scenes):
+        return PastSweeps(index, cameras, wanted)
+    if data.sampling != "pairs":
+        return None
+    return PastKeyFrames(index, cameras, data.pair_gap, (wanted or PastImages()).repeat_age_s)
 
 
 def annotation_options(recipe: Recipe) -> AnnotationOptions:

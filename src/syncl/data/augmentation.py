@@ -1,14 +1,15 @@
 """What training varies: the images' scale and crop, and the world seen from above. One draw for all cameras.
 
-The world is turned, scaled and mirrored so that everything stays consistent and rigid. Let A be the change of
-vehicle coordinates: mirror, then turn, then scale by s. The images are those of a world s times as large seen
-by cameras s times as far apart; pixels do not change under a common scale, so
+The world is turned, scaled and mirrored so that everything stays consistent. Let A be the change of vehicle
+coordinates: mirror, then turn, then scale by s. Pixels do not change under a common scale, so
 
-    camera_from_vehicle' = M_c S C A^-1        global_from_vehicle' = M_g S G A^-1
+    camera_from_vehicle' = M_c C A^-1        global_from_vehicle' = M_g S G A^-1
 
-are rigid again, with S the scaling by s of the target frame and M a mirror where A mirrors: of the camera's x
-axis, of the map's y axis. No code that inverts poses has to know of the augmentation. The camera's mirror
-is undone in the intrinsics; the picture itself is mirrored by the image transform.
+with M a mirror where A mirrors: of the camera's x axis, of the map's y axis, and S the scaling of the map.
+The pose stays rigid; no code that inverts poses has to know of the augmentation. The camera's transform is a
+similarity: depths along its axis keep the unit they had before, as in the originals, so that points sampled
+along a ray at fixed depths are scaled with the world. The camera's mirror is undone in the intrinsics; the
+picture itself is mirrored by the image transform.
 
 Where every frame of a clip or stream has a draw of its own (StreamPETR), all frames must share one map, which
 then stays as it is:
@@ -99,24 +100,24 @@ class WorldTransform:
         return matrix
 
     def move_rig(self, image_from_camera: Array, camera_from_vehicle: Array) -> tuple[Array, Array]:
-        """Intrinsics [..., 3, 3] and extrinsics [..., 4, 4] that project moved points to the same pixels."""
-        moved = self._move_pose(camera_from_vehicle, mirrored_axis=0)
+        """Intrinsics [..., 3, 3] and extrinsics [..., 4, 4] that project moved points to the same pixels, at
+        the depths they had before.
+        """
         intrinsics = image_from_camera.copy()
+        mirrored = np.eye(4)
         if self.mirror:
             intrinsics[..., :, 0] *= -1
-        return intrinsics, moved
+            mirrored[0, 0] = -1
+        return intrinsics, np.asarray(mirrored @ camera_from_vehicle @ np.linalg.inv(self.vehicle_matrix()))
 
     def move_pose(self, global_from_vehicle: Array) -> Array:
         """Pose [..., 4, 4] of the moved vehicle in an equally scaled (and mirrored) map, or the fixed one."""
-        if self.map_fixed:
-            return np.asarray(global_from_vehicle @ np.linalg.inv(self.vehicle_matrix()))
-        return self._move_pose(global_from_vehicle, mirrored_axis=1)
-
-    def _move_pose(self, pose: Array, mirrored_axis: int) -> Array:
-        target = np.diag([self.scale, self.scale, self.scale, 1.0])
-        if self.mirror:
-            target[mirrored_axis, mirrored_axis] *= -1
-        return np.asarray(target @ pose @ np.linalg.inv(self.vehicle_matrix()))
+        target = np.eye(4)
+        if not self.map_fixed:
+            target[:3, :3] *= self.scale
+            if self.mirror:
+                target[1, 1] *= -1
+        return np.asarray(target @ global_from_vehicle @ np.linalg.inv(self.vehicle_matrix()))
 
     def move_points(self, points: Array) -> Array:
         """Points [..., 3], vehicle frame, after the change."""

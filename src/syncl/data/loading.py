@@ -43,8 +43,11 @@ def collate_frames(frames: Sequence[Frame]) -> Frame:
     """Stack frames along B.
 
     Raises:
-        SynclError: they differ in cameras or image size.
+        SynclError: they differ in cameras or image size, or not all have past images.
     """
+    pasts = [frame.past for frame in frames if frame.past is not None]
+    if pasts and len(pasts) != len(frames):
+        raise SynclError("frames with and without past images cannot form a batch")
     rigs = {frame.rig.names for frame in frames}
     sizes = {frame.image_size for frame in frames}
     if len(rigs) != 1 or len(sizes) != 1:
@@ -64,6 +67,7 @@ def collate_frames(frames: Sequence[Frame]) -> Frame:
         scenes=tuple(scene for frame in frames for scene in frame.scenes),
         samples=tuple(sample for frame in frames for sample in frame.samples),
         levels=_collate_levels([frame.levels for frame in frames]),
+        past=collate_frames(pasts) if pasts else None,
     )
 
 

@@ -91,6 +91,8 @@ class Detector(nn.Module, ABC):
         classes: K class names in logit order.
         dim: channels D of queries.
         point_range: the range reference points live in.
+        layers: the decoder's layers (`layers.decoder.DecoderLayer`).
+        class_branches: the class heads, one a decoder layer or one for all.
         query_count: number of object queries.
         positions_follow_references: whether a query's positional part is a function of its reference point.
         carries_sizes: whether queries bring the size of their box, which trackers then carry on.
@@ -100,6 +102,8 @@ class Detector(nn.Module, ABC):
     dim: int
     query_count: int
     point_range: ReferenceRange
+    layers: nn.ModuleList
+    class_branches: nn.ModuleList
     positions_follow_references: bool
     carries_sizes: bool = False
 

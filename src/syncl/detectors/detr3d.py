@@ -4,6 +4,10 @@ Each query's reference point is projected into every camera; features sampled th
 are its cross-attention. Every decoder layer predicts a box relative to its reference point and hands a
 refined reference to the next layer.
 
+Parallel decoders (method, section 3.1): cross-attention looks at one query at a time, so the C-decoder is all
+of it that is left without self-attention. Each decoder refines its own references, from its own boxes, and
+samples there.
+
 Letters: B batch, C cameras, Q queries, L decoder layers, D channels.
 """
 

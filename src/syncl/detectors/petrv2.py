@@ -1,7 +1,8 @@
 """PETRv2: a unified framework for 3D perception from multi-camera images (Liu et al., ICCV 2023).
 
 PETR that attends two frames at once: a past frame's cameras stand beside the present ones, their rays
-expressed in the present vehicle frame by the poses; nothing else aligns them. Three more differences: the 3D
+expressed in the present vehicle frame by the poses; nothing else aligns them. The past comes with the frame
+(`Frame.past`), as in the original, or else is a frame seen before. Three more differences: the 3D
 position embedding is gated by image features (feature-guided position encoder), every layer has its own
 branches, and velocities are regressed as displacements between the two frames.
 
@@ -21,7 +22,7 @@ from syncl.detectors.token_decoding import TokenFeatures
 from syncl.layers.conditioning import FeatureGate
 from syncl.layers.decoder import STANDARD, Groups
 from syncl.layers.numerics import mlp
-from syncl.structures import Frame, Predictions, Queries
+from syncl.structures import CameraRig, Frame, Predictions, Queries
 
 # Which output of the task heads, laid behind each other, is each number of the box code. Published weights
 # order sizes and height as w, l, z, h, with the heads cut where names and contents do not match.
@@ -35,8 +36,8 @@ class Petrv2Config(PetrConfig):
 
     Attributes:
         history: past frames remembered; one of them is attended.
-        past_interval_s: the remembered frame whose age is nearest to this is attended. Published weights were
-            trained with ages between 0.25 and 2.25 s and tested at 1.25 s.
+        past_interval_s: of frames that come without past images, the remembered frame whose age is nearest to
+            this is attended. Published weights were trained with ages of 0.33 to 2.25 s, tested at 1.25 s.
         repeat_interval_s: age given to the present frame where it stands in for a missing past one.
     """
 
@@ -103,15 +104,20 @@ class Petrv2(Petr):
         Raises:
             SynclError: if the calibration cannot be used, or cameras or image size change within a scene.
         """
+        if frame.past is None:
+            view, levels = self._look(frame)
+            past, interval_s = self._past(memory, frame).aligned(
+                frame, view, self.config.past_interval_s, self.config.repeat_interval_s
+            )
+        else:
+            # All images in one go, as in the original: one grid mask in training.
+            both, levels = self._look(beside(frame, frame.past))
+            cameras = len(frame.rig.names)
+            view, past = both.map(lambda t: t[:, :cameras]), both.map(lambda t: t[:, cameras:])
+            levels = tuple(level[:, :cameras] for level in levels)
+            interval_s = frame.timestamp_s - frame.past.timestamp_s
         frame = self.image_encoder.pad(frame)
-        projections = check_calibration(frame)
-        levels = self.image_encoder(frame)
-        attended = levels[self.config.attended_level]
-        cell_valid = self._valid_cells(frame, attended.shape[-2:])
-        view = FrameView(attended, projections, cell_valid, frame.camera_valid)
-        past, interval_s = self._past(memory, frame).aligned(
-            frame, view, self.config.past_interval_s, self.config.repeat_interval_s
-        )
+        projections = view.image_from_vehicle
         both = view.beside(past)
         keys, values = self._tokens(both.features, both.image_from_vehicle, both.cell_valid, frame.image_size)
         return Petrv2Features(
@@ -125,6 +131,19 @@ class Petrv2(Petr):
             view=view,
             interval_s=interval_s,
         )
+
+    def _look(self, frame: Frame) -> tuple[FrameView, tuple[Tensor, ...]]:
+        """View and feature levels of all cameras of a frame.
+
+        Raises:
+            SynclError: if the calibration cannot be used.
+        """
+        frame = self.image_encoder.pad(frame)
+        projections = check_calibration(frame)
+        levels = self.image_encoder(frame)
+        attended = levels[self.config.attended_level]
+        cell_valid = self._valid_cells(frame, attended.shape[-2:])
+        return FrameView(attended, projections, cell_valid, frame.camera_valid), levels
 
     def _past(self, memory: DetectorMemory | None, frame: Frame) -> PastFrames:
         if memory is None:
@@ -159,6 +178,23 @@ class Petrv2(Petr):
             _with_velocities(predictions, features.interval_s)
             for predictions in super().decode(queries, features, groups)
         )
+
+
+def beside(frame: Frame, past: Frame) -> Frame:
+    """The cameras of a frame and those of its past images as one frame, whose names tell them apart."""
+    rig = CameraRig(
+        (*frame.rig.names, *(f"{name} of the past" for name in past.rig.names)),
+        torch.cat([frame.rig.image_from_camera, past.rig.image_from_camera], dim=1),
+        torch.cat([frame.rig.camera_from_vehicle, past.rig.camera_from_vehicle], dim=1),
+    )
+    return replace(
+        frame,
+        images=torch.cat([frame.images, past.images], dim=1),
+        rig=rig,
+        camera_valid=torch.cat([frame.camera_valid, past.camera_valid], dim=1),
+        content_size=torch.cat([frame.content_size, past.content_size], dim=1),
+        past=None,
+    )
 
 
 def _with_velocities(predictions: Predictions, interval_s: Tensor) -> Predictions:

@@ -39,11 +39,13 @@ class Results:
         boxes: all boxes; samples follow each other in the file's order.
         meta: the file's field `meta`.
         remarks: oddities that were accepted and scored as the official code does, with their counts.
+        identities: the tracking ids that `boxes.identity` numbers; empty for detections.
     """
 
     boxes: EvaluationBoxes
     meta: dict[str, object]
     remarks: tuple[str, ...]
+    identities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ def read_results(path: Path, samples: Samples, task: Task, allow_other_samples: 
     counts = np.concatenate([piece.counts for piece in pieces])
     sample = np.repeat([reader.index_of_sample[token] for token in tokens], counts)
     boxes = EvaluationBoxes(sample=sample.astype(np.int64), **columns)
-    return Results(boxes, meta, _remarks(boxes, samples, task))
+    identities = tuple(str(identity) for identity in reader.number_of_id)
+    return Results(boxes, meta, _remarks(boxes, samples, task), identities)
 
 
 class _Reader:

@@ -193,10 +193,7 @@ def tracking_metrics(
         SynclError: if an identity occurs so often in single samples that recall exceeds 1.
     """
     frames = order_frames(truth.samples)
-    annotations = truth.boxes.select(np.isin(truth.boxes.label, _TRACKED_LABELS))
-    with np.errstate(invalid="ignore"):
-        objects = evaluated_boxes(annotations, truth.samples, truth.racks)
-        found = evaluated_boxes(tracks, truth.samples, truth.racks)
+    objects, found = evaluated_tracks(tracks, truth)
     true_tracks = build_tracks(objects, frames, average_scores=False)
     guessed_tracks = build_tracks(found, frames, average_scores=True)
     curves: dict[str, TrackingCurve] = {}
@@ -212,6 +209,15 @@ def tracking_metrics(
         for metric, value in _class_metrics(curves[name]).items():
             label_metrics[metric][name] = value
     return TrackingMetrics(label_metrics, curves, hota)
+
+
+def evaluated_tracks(tracks: EvaluationBoxes, truth: GroundTruth) -> tuple[EvaluationBoxes, EvaluationBoxes]:
+    """The boxes that the tracking metrics look at: of annotations, and of results."""
+    annotations = truth.boxes.select(np.isin(truth.boxes.label, _TRACKED_LABELS))
+    with np.errstate(invalid="ignore"):
+        objects = evaluated_boxes(annotations, truth.samples, truth.racks)
+        found = evaluated_boxes(tracks, truth.samples, truth.racks)
+    return objects, found
 
 
 def _class_curve(

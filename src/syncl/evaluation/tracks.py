@@ -42,6 +42,7 @@ class TrackBoxes:
         label: [N] index into `DETECTION_NAMES`.
         xy: [N, 2] metres.
         score: [N] score of the track.
+        source: [N] row of the `EvaluationBoxes` it was built from; -1 for a box that fills a hole.
     """
 
     frame: Ints
@@ -49,6 +50,7 @@ class TrackBoxes:
     label: Ints
     xy: Floats
     score: Floats
+    source: Ints
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -57,7 +59,12 @@ class TrackBoxes:
         """The boxes of one class."""
         rows = np.flatnonzero(self.label == DETECTION_NAMES.index(name))
         return TrackBoxes(
-            self.frame[rows], self.track[rows], self.label[rows], self.xy[rows], self.score[rows]
+            self.frame[rows],
+            self.track[rows],
+            self.label[rows],
+            self.xy[rows],
+            self.score[rows],
+            self.source[rows],
         )
 
 
@@ -107,6 +114,7 @@ def build_tracks(boxes: EvaluationBoxes, frames: Frames, average_scores: bool) -
         label=np.concatenate([label, label[right]])[sequence],
         xy=np.concatenate([xy, between])[sequence],
         score=np.concatenate([score, between_score])[sequence],
+        source=np.concatenate([order, np.full(len(hole), -1)])[sequence],
     )
 
 

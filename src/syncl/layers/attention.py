@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from syncl.errors import SynclError
+from syncl.layers.checkpointing import recomputed
 
 
 def attend_heads(
@@ -86,9 +87,14 @@ class Attention(nn.Module):
         mask = None
         if key_valid is not None:
             mask = key_valid[:, None, None, :] if key_valid.dim() == 2 else key_valid[:, None]
-        attended = attend_heads(
-            self._split(projected), keys, values, mask, self.dropout if self.training else 0.0
-        )
+        dropout = self.dropout if self.training else 0.0
+        arguments = (self._split(projected), keys, values, mask, dropout)
+        if dropout > 0 and queries.device.type == "cpu":
+            # No kernel for CPUs drops out without forming the maps [B, H, Q, S]. They are formed again for
+            # the backward pass instead of being kept: a clip's would fill gigabytes.
+            attended = recomputed(attend_heads, *arguments)
+        else:
+            attended = attend_heads(*arguments)
         output: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
         return output
 

@@ -25,6 +25,15 @@ def run_checkpointed(module: nn.Module, features: Tensor) -> Tensor:
     return run(module, features, use_reentrant=False, context_fn=contexts)
 
 
+def recomputed(function: Callable[..., Tensor], *arguments: Tensor | float | None) -> Tensor:
+    """Return `function(*arguments)`, keeping only the arguments for the backward pass.
+
+    Values, gradients and random numbers are those of a plain call.
+    """
+    run: Callable[..., Tensor] = checkpoint
+    return run(function, *arguments, use_reentrant=False)
+
+
 @contextmanager
 def _running_statistics_kept(module: nn.Module) -> Iterator[None]:
     # The second forward pass would otherwise count every batch twice.

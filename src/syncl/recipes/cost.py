@@ -1,12 +1,13 @@
 """What a model costs: parameters, and operations of one frame, counted without computing anything."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from syncl.detectors import DetectorConfig
+from syncl.detectors.base import Detector
 from syncl.structures import CameraRig, Frame
 from syncl.trackers.model import InputConfig, ModelConfig
 
@@ -20,17 +21,22 @@ class Cost:
     Attributes:
         parameters: number of parameters.
         frame_flops: floating point operations of matrix products, convolutions and attention for one frame of
-            all cameras with object queries only; a multiplication and an addition count as two.
+            all cameras (and their past images, where the model sees them) with object queries only; a
+            multiplication and an addition count as two.
     """
 
     parameters: int
     frame_flops: int
 
 
+@cache
 def model_cost(config: ModelConfig) -> Cost:
-    """Parameters and operations of a model, on torch's meta device, where tensors have shapes only."""
+    """Parameters and operations of a model, on torch's meta device, where tensors have shapes only.
+
+    The operations are counted one by one, which takes seconds for a large model; `cost_cache` remembers them.
+    """
     with torch.device("meta"):
-        tracker = config.build()
+        tracker = config.tracker.build(_detector(config.detector))
     return Cost(
         sum(parameter.numel() for parameter in tracker.parameters()),
         _frame_flops(config.input, config.detector),
@@ -38,21 +44,31 @@ def model_cost(config: ModelConfig) -> Cost:
 
 
 @cache
+def _detector(config: DetectorConfig) -> Detector:
+    # The counter stumbles over parameters that want gradients where none are recorded.
+    with torch.device("meta"):
+        return config.build().eval().requires_grad_(False)
+
+
+@cache
 def _frame_flops(input_config: InputConfig, config: DetectorConfig) -> int:
-    with torch.device("meta"), torch.no_grad():
-        # The counter stumbles over parameters that want gradients where none are recorded.
-        detector = config.build().eval().requires_grad_(False)
-        frame = _empty_frame(input_config)
-        with FlopCounterMode(display=False) as counter:
-            features = detector.encode(frame)
-            detector.decode(detector.initial_queries(features), features)
+    detector, frame = _detector(config), _empty_frame(input_config)
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        features = detector.encode(frame)
+        detector.decode(detector.initial_queries(features), features)
     return int(counter.get_total_flops())
 
 
 def _empty_frame(config: InputConfig) -> Frame:
-    """A frame of one stream on the current default device."""
+    """A frame of one stream on the meta device, with past images where the model sees them."""
     height, width = config.image_size
     names = config.cameras or tuple(f"camera {index}" for index in range(_DEFAULT_CAMERAS))
+    with torch.device("meta"):
+        frame = _frame(names, height, width)
+    return frame if config.past is None else replace(frame, past=frame)
+
+
+def _frame(names: tuple[str, ...], height: int, width: int) -> Frame:
     cameras = len(names)
     return Frame(
         images=torch.zeros(1, cameras, 3, height, width, dtype=torch.uint8),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from syncl.errors import SynclError
-from syncl.recipes import detr3d, petr, petrv2, pf_track, streampetr, synthetic
+from syncl.recipes import detr3d, one_stage, petr, petrv2, pf_track, streampetr, synthetic
 from syncl.recipes.recipe import Recipe
 
 _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
@@ -57,6 +57,15 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     streampetr.mutr3d_streampetr_v99_320x800,
     streampetr.mutr3d_streampetr_v99_320x800_syncl,
     streampetr.mutr3d_streampetr_v99_640x1600_syncl,
+    one_stage.pf_track_petr_synthetic_one_stage,
+    one_stage.pf_track_petr_synthetic_one_stage_two_heads,
+    one_stage.pf_track_petr_synthetic_one_stage_two_heads_syncl,
+    one_stage.pf_track_petr_v99_320x800_one_stage,
+    one_stage.pf_track_petr_v99_320x800_one_stage_two_heads,
+    one_stage.pf_track_petr_v99_320x800_one_stage_two_heads_syncl,
+    one_stage.mutr3d_streampetr_v99_320x800_one_stage,
+    one_stage.mutr3d_streampetr_v99_320x800_one_stage_two_heads,
+    one_stage.mutr3d_streampetr_v99_320x800_one_stage_two_heads_syncl,
 )
 
 # PF-Track's name has a hyphen, which Python's names cannot have.

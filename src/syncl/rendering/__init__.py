@@ -8,7 +8,7 @@ uint8 RGB arrays [H, W, 3]; drawing coordinates are pixels, the centre of the to
 from syncl.rendering.frame import FrameObjects, RenderFrame
 from syncl.rendering.history import History
 from syncl.rendering.mosaic import draw_frame, draw_frames
-from syncl.rendering.output import render_image, render_video
+from syncl.rendering.output import render_image, render_sheet, render_video
 from syncl.rendering.palette import identity_colour
 from syncl.rendering.style import RenderStyle
 
@@ -21,5 +21,6 @@ __all__ = [
     "draw_frames",
     "identity_colour",
     "render_image",
+    "render_sheet",
     "render_video",
 ]

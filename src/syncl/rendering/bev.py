@@ -23,6 +23,7 @@ from syncl.rendering.strokes import (
     draw_arrow,
     draw_broken_ring,
     draw_circle,
+    draw_dots,
     draw_polyline,
     draw_segments,
     fill_area,
@@ -33,8 +34,6 @@ from syncl.rendering.text import draw_text, text_width
 # A middle-class car about nuScenes' origin, the middle of the rear axle: rear, front, half width (metres).
 EGO_REAR_M, EGO_FRONT_M, EGO_HALF_WIDTH_M = -0.9, 3.2, 0.87
 GRID_M = 10.0
-# Slower objects get no velocity arrow: its direction would be noise.
-ARROW_FROM_MPS = 0.5
 ARROW_S = 1.0
 SMALLEST_PX = 6.0
 
@@ -97,7 +96,13 @@ def draw_bev(
     visible[:, 3:5] = np.maximum(visible[:, 3:5], SMALLEST_PX * scale / ground.pixels_a_metre)
     shapes = ground(footprints(visible))
     for row in np.flatnonzero(near):
-        _draw_object(panel, ground, shapes[row], view.objects.boxes[row], view.colours[row], scale)
+        _draw_object(panel, shapes[row], view.colours[row], scale)
+        if view.arrows[row]:
+            _draw_velocity(panel, ground, view.objects.boxes[row], scale)
+        if len(view.paths[row]):
+            # Dots in the colour of the track, paler, so that they cannot be taken for its trail.
+            pale = mix(view.colours[row], TEXT, 0.45)
+            draw_dots(panel, ground(view.paths[row]), pale, 1.5 * scale, 7 * scale)
     _draw_errors(panel, ground, view, scale)
     _draw_identities(panel, ground, view, near, scale)
 
@@ -172,9 +177,7 @@ def _draw_truth(panel: Image, ground: GroundMap, view: SceneView, scale: float) 
         draw_polyline(panel, np.stack([shape.mean(axis=0), shape[:2].mean(axis=0)]), faint, width)
 
 
-def _draw_object(
-    panel: Image, ground: GroundMap, shape: Floats, box: Floats, colour: Colour, scale: float
-) -> None:
+def _draw_object(panel: Image, shape: Floats, colour: Colour, scale: float) -> None:
     width = max(1, round(1.6 * scale))
     fill_polygon(panel, shape, colour, 0.45)
     draw_polyline(panel, shape, colour, width, closed=True)
@@ -182,12 +185,13 @@ def _draw_object(
     nose = np.stack([shape[:2].mean(axis=0), shape[:2].mean(axis=0) * 0.5 + shape.mean(axis=0) * 0.5])
     draw_polyline(panel, nose, colour, width)
     draw_polyline(panel, shape[:2], colour, width + max(1, round(scale)))
-    velocity = box[7:9]
-    if np.isfinite(velocity).all() and np.hypot(*velocity) >= ARROW_FROM_MPS:
-        start = ground(box[:2])
-        end = ground(box[:2] + velocity * ARROW_S)
-        head = min(5 * scale, 0.6 * float(np.hypot(*(end - start))))
-        draw_arrow(panel, start, end, TEXT, max(1, round(scale)), head)
+
+
+def _draw_velocity(panel: Image, ground: GroundMap, box: Floats, scale: float) -> None:
+    start = ground(box[:2])
+    end = ground(box[:2] + box[7:9] * ARROW_S)
+    head = min(5 * scale, 0.6 * float(np.hypot(*(end - start))))
+    draw_arrow(panel, start, end, TEXT, max(1, round(scale)), head)
 
 
 def _draw_errors(panel: Image, ground: GroundMap, view: SceneView, scale: float) -> None:

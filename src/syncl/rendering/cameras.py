@@ -6,21 +6,32 @@ import numpy as np
 from syncl.rendering.frame import Floats, FrameObjects, Image
 from syncl.rendering.palette import ERROR, FAINT, INK, PANEL, TEXT, TRUTH, Colour, mix
 from syncl.rendering.scene_view import SceneView
-from syncl.rendering.strokes import draw_polyline, draw_segments, fill_polygon, fill_rectangle
+from syncl.rendering.strokes import (
+    draw_arrow,
+    draw_circle,
+    draw_polyline,
+    draw_segments,
+    fill_polygon,
+    fill_rectangle,
+)
 from syncl.rendering.text import draw_text, text_width
 from syncl.rendering.wireframe import (
     EDGES,
     FRONT_FACE,
+    NEAR_M,
     clip_polygon,
     clip_segments,
     corners_of,
     to_homogeneous,
+    to_pixels,
 )
 
 Rectangle = tuple[float, float, float, float]
 
 # Shorter trails in a camera image are a parked object's jitter.
 SHORTEST_TRAIL_M = 1.0
+# Between the dots of a forecast, along the ground.
+DOT_M = 1.0
 _NO_TRAIL = np.zeros((0, 3))
 
 
@@ -57,6 +68,7 @@ def draw_camera(tile: Image, tile_from_vehicle: Floats, view: SceneView, scale: 
         missed = view.verdict.missed if view.verdict else np.zeros(view.truth.count, bool)
         _draw_truth(tile, tile_from_vehicle, view.truth.select(~missed), scale)
     labels = _draw_tracks(tile, tile_from_vehicle, view, scale)
+    _draw_motion(tile, tile_from_vehicle, view, scale)
     if view.truth is not None and missed.any():
         labels = _draw_missed(tile, tile_from_vehicle, view.truth.select(missed), scale) + labels
     _draw_labels(tile, labels, size, scale)
@@ -126,6 +138,38 @@ def _draw_tracks(tile: Image, projection: Floats, view: SceneView, scale: float)
             _cross_out(tile, low, high, scale)
         labels.append((_label_of(view, int(row)), (*low, *high), colour, wrong))
     return labels[::-1]
+
+
+def _draw_motion(tile: Image, projection: Floats, view: SceneView, scale: float) -> None:
+    """Draw velocities as arrows and forecasts as dots, both on the ground under the objects."""
+    size = (tile.shape[0], tile.shape[1])
+    floor = view.objects.boxes[:, 2] - view.objects.boxes[:, 5] / 2
+    moving = np.flatnonzero(view.arrows)
+    if len(moving):
+        boxes = view.objects.boxes[moving]
+        feet = np.concatenate([boxes[:, :2], floor[moving, None]], axis=1)
+        tips = feet + np.pad(boxes[:, 7:9], ((0, 0), (0, 1)))
+        ends, visible = clip_segments(to_homogeneous(projection, np.stack([feet, tips], axis=1)), size)
+        for start, end in ends[visible]:
+            head = min(5 * scale, 0.6 * float(np.hypot(*(end - start))))
+            draw_arrow(tile, start, end, INK, max(1, round(scale)) + 2, head + 2)
+            draw_arrow(tile, start, end, TEXT, max(1, round(scale)), head)
+    for row, path in enumerate(view.paths):
+        if len(path):
+            points = np.pad(_spaced(path), ((0, 0), (0, 1)), constant_values=floor[row])
+            seen = to_homogeneous(projection, points)
+            pale = mix(view.colours[row], TEXT, 0.45)
+            for pixel in to_pixels(seen[seen[:, 2] > NEAR_M]):
+                if (pixel > 0).all() and pixel[0] < size[1] and pixel[1] < size[0]:
+                    draw_circle(tile, pixel, 2.6 * scale, INK, -1)
+                    draw_circle(tile, pixel, 1.7 * scale, pale, -1)
+
+
+def _spaced(path: Floats) -> Floats:
+    """Points [J, 2] on a path [K, 2], DOT_M apart, the first one DOT_M from its start."""
+    along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
+    places = np.arange(DOT_M, along[-1] + 1e-9, DOT_M)
+    return np.stack([np.interp(places, along, path[:, axis]) for axis in (0, 1)], axis=1)
 
 
 def _label_of(view: SceneView, row: int) -> str:

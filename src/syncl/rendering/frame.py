@@ -22,12 +22,15 @@ class FrameObjects:
         scores: [N] float64 in [0, 1].
         identities: N names; equal names in different frames of a scene are the same object. Empty for plain
             detections.
+        forecasts: [N, F, 2] float64 centres in the ground plane that are expected next, in time order,
+            vehicle frame of this moment, metres; nan where none is known. None: nobody forecasts.
     """
 
     boxes: Floats
     labels: tuple[str, ...]
     scores: Floats
     identities: tuple[str, ...]
+    forecasts: Floats | None = None
 
     def __post_init__(self) -> None:
         boxes = np.asarray(self.boxes, np.float64)
@@ -47,6 +50,13 @@ class FrameObjects:
             raise SynclError(
                 f"FrameObjects.boxes: row {row} has size {boxes[row, 3:6].tolist()}; sizes must be positive"
             )
+        if self.forecasts is not None:
+            forecasts = np.asarray(self.forecasts, np.float64)
+            if forecasts.ndim != 3 or forecasts.shape[::2] != (len(boxes), 2):
+                raise SynclError(
+                    f"FrameObjects.forecasts: shape {forecasts.shape}, expected ({len(boxes)}, F, 2)"
+                )
+            object.__setattr__(self, "forecasts", forecasts)
         object.__setattr__(self, "boxes", boxes)
         object.__setattr__(self, "scores", scores)
         object.__setattr__(self, "labels", tuple(self.labels))
@@ -65,6 +75,7 @@ class FrameObjects:
             labels=tuple(self.labels[row] for row in rows),
             scores=self.scores[rows],
             identities=tuple(self.identities[row] for row in rows),
+            forecasts=None if self.forecasts is None else self.forecasts[rows],
         )
 
     @staticmethod

@@ -45,7 +45,7 @@ def draw_frame(
             _draw_tile(canvas, layout.cameras[name], frame, row, view, scale)
     draw_bev(canvas[layout.bev.slices], view, frame.global_from_vehicle, style.range_m, scale)
     draw_track_list(canvas[layout.tracks.slices], view, scale)
-    draw_legend(canvas[layout.legend.slices], view, style.trail_s, scale)
+    draw_legend(canvas[layout.legend.slices], view, style)
     return canvas, history
 
 

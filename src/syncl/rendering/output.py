@@ -1,4 +1,4 @@
-"""Finished files: a video of a stream of frames, a PNG of one."""
+"""Finished files: a video of a stream of frames, a PNG of one, a sheet of some."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +9,9 @@ from syncl.errors import SynclError
 from syncl.files import atomic_path, refuse_to_overwrite
 from syncl.rendering.frame import Image, RenderFrame
 from syncl.rendering.history import History
+from syncl.rendering.layout import Layout, lay_out
 from syncl.rendering.mosaic import draw_frame, draw_frames
+from syncl.rendering.sheet import join_sheet
 from syncl.rendering.style import RenderStyle
 from syncl.rendering.video import open_video
 
@@ -60,6 +62,33 @@ def render_image(
     """
     picture, _ = draw_frame(frame, history, style)
     write_png(picture, output, overwrite)
+
+
+def render_sheet(
+    frames: Iterable[tuple[RenderFrame, History]],
+    output: Path,
+    style: RenderStyle | None = None,
+    overwrite: bool = False,
+) -> int:
+    """Draw some frames and write them as one PNG, in rows; returns how many.
+
+    Args:
+        frames: each with the past of its scene, as `ResultsSource.sheet` gives them; of the same cameras.
+        output: the .png file.
+        style: how to draw; its width is that of each picture.
+        overwrite: replace an existing file.
+
+    Raises:
+        SynclError: on an existing file, a bad name, or no frame at all.
+    """
+    style = style or RenderStyle()
+    layout: Layout | None = None
+    pictures: list[Image] = []
+    for frame, history in frames:
+        layout = layout or lay_out(frame, style)
+        pictures.append(draw_frame(frame, history, style, layout)[0])
+    write_png(join_sheet(pictures), output, overwrite)
+    return len(pictures)
 
 
 def write_png(picture: Image, output: Path, overwrite: bool = False) -> None:

@@ -23,11 +23,13 @@ from syncl.rendering.strokes import (
     draw_arrow,
     draw_broken_ring,
     draw_circle,
+    draw_dots,
     draw_polyline,
     fill_area,
     fill_polygon,
     fill_rectangle,
 )
+from syncl.rendering.style import RenderStyle
 from syncl.rendering.text import Align, draw_text, text_width
 
 
@@ -122,23 +124,26 @@ def _natural(identity: str) -> tuple[int, str]:
     return (int(words) if words.isdigit() else 1 << 30, identity)
 
 
-def draw_legend(panel: Image, view: SceneView, trail_s: float, scale: float) -> None:
+def draw_legend(panel: Image, view: SceneView, style: RenderStyle) -> None:
     """Fill a panel with counts a class and the meaning of every mark."""
+    scale = style.scale
     fill_area(panel, PANEL)
     y = _draw_class_counts(panel, view, scale)
     size, line = max(8.0, 11.5 * scale), 21 * scale
     entries = ["track"]
-    entries += ["trail"] if trail_s > 0 else []
-    entries += ["velocity"]
+    entries += ["trail"] if style.trail_s > 0 else []
+    entries += ["velocity"] if style.velocities else []
+    entries += ["forecast"] if style.forecasts and view.objects.forecasts is not None else []
     entries += ["truth"] if view.truth is not None else []
     entries += ["false", "missed", "switch"] if view.verdict is not None else []
     words = {
         "track": "track, front edge thick; a colour an identity",
-        "trail": f"where it was in the last {trail_s:g} s",
+        "trail": f"where it was in the last {style.trail_s:g} s",
         "velocity": "where it will be in 1 s at this velocity",
+        "forecast": "the path that the tracker expects",
         "truth": "annotated object",
-        "false": "false positive: no such object near enough",
-        "missed": "missed object",
+        "false": f"false positive: none of its class within {style.match_distance_m:g} m",
+        "missed": "missed object (a red box in the images)",
         "switch": "identity switched (new \u2190 former)",
     }
     y = max(y + 14 * scale, panel.shape[0] - line * len(entries) - 6 * scale)
@@ -202,6 +207,9 @@ def _draw_sample(panel: Image, entry: str, x: float, y: float, scale: float) -> 
     elif entry == "velocity":
         ends = centre + np.array([(-11, 0), (11, 0)]) * scale
         draw_arrow(panel, ends[0], ends[1], TEXT, max(1, round(scale)), 6 * scale)
+    elif entry == "forecast":
+        ends = centre + np.array([(-18, 3), (0, 0), (12, -3)]) * scale
+        draw_dots(panel, ends, mix(colour, TEXT, 0.45), 1.5 * scale, 7 * scale)
     elif entry == "truth":
         draw_polyline(panel, box, TRUTH, max(1, round(scale)), closed=True)
         draw_polyline(panel, np.stack([centre, box[:2].mean(axis=0)]), TRUTH, max(1, round(scale)))

@@ -33,7 +33,11 @@ def recording_frames(
     """
     for number, frame in enumerate(tracks):
         objects = FrameObjects(
-            frame.boxes, frame.classes, frame.scores, tuple(str(identity) for identity in frame.identities)
+            frame.boxes,
+            frame.classes,
+            frame.scores,
+            tuple(str(identity) for identity in frame.identities),
+            frame.forecasts,
         ).select(frame.scores >= min_score)
         yield draw_ready(recording, number, style, objects, title)
 

@@ -18,6 +18,7 @@ from syncl.geometry.poses import invert_pose
 from syncl.rendering.frame import Floats, FrameObjects, Image, RenderFrame
 from syncl.rendering.history import History
 from syncl.rendering.scene_view import view_frame
+from syncl.rendering.sheet import sheet_places
 from syncl.rendering.style import RenderStyle
 
 
@@ -76,6 +77,20 @@ class ResultsSource:
             _, history = view_frame(before, history, style)
         return next(self._scene_frames(scene, style, range(number - 1, number), True)), history
 
+    def sheet(self, scene: str, count: int, style: RenderStyle) -> Iterator[tuple[RenderFrame, History]]:
+        """Frames spread evenly over a scene, each with the past that it is drawn with.
+
+        Raises:
+            SynclError: if a sheet cannot have so many pictures.
+        """
+        history = History()
+        total = len(self.index.scene_samples(scene))
+        shown = sheet_places(total, count)
+        for place, frame in enumerate(self._scene_frames(scene, style, range(total), False)):
+            if place in shown:
+                yield next(self._scene_frames(scene, style, range(place, place + 1), True)), history
+            _, history = view_frame(frame, history, style)
+
     def _scene_frames(
         self, scene: str, style: RenderStyle, places: range, with_images: bool
     ) -> Iterator[RenderFrame]:
@@ -125,7 +140,13 @@ class ResultsSource:
         keep = np.array(scores, np.float64) >= self.min_score
         boxes = boxes_in_vehicle(found.boxes, sample.global_from_vehicle)
         try:
-            return FrameObjects(boxes, found.names, found.scores, found.identities).select(keep)
+            return FrameObjects(
+                boxes,
+                found.names,
+                found.scores,
+                found.identities,
+                _forecasts_in_vehicle(found, sample.global_from_vehicle),
+            ).select(keep)
         except SynclError as error:
             raise SynclError(f"{self.path}: sample '{sample.token}': {error}") from error
 
@@ -164,6 +185,16 @@ def boxes_in_vehicle(boxes: Floats, global_from_vehicle: Floats) -> Floats:
     heading = np.stack([np.cos(boxes[:, 6]), np.sin(boxes[:, 6])], axis=1) @ back[:2, :2].T
     yaw = np.arctan2(heading[:, 1:], heading[:, :1])
     return np.concatenate([centres, boxes[:, 3:6], yaw, boxes[:, 7:9] @ back[:2, :2].T], axis=1)
+
+
+def _forecasts_in_vehicle(found: SampleResults, global_from_vehicle: Floats) -> Floats | None:
+    """[N, F, 2] in the frame of a vehicle at the given pose; heights are the boxes'."""
+    if found.forecasts is None:
+        return None
+    back = invert_pose(global_from_vehicle)
+    heights = np.broadcast_to(found.boxes[:, None, 2:3], (*found.forecasts.shape[:2], 1))
+    ahead = np.concatenate([found.forecasts, heights], axis=2)
+    return ahead @ back[:2, :3].T + back[:2, 3]
 
 
 def _ground_truth(sample: Sample, classes: tuple[str, ...]) -> FrameObjects:

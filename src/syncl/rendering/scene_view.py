@@ -2,11 +2,20 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from syncl.rendering.frame import Floats, FrameObjects, RenderFrame
 from syncl.rendering.history import History, advance, remember_partners, trails_in_vehicle
 from syncl.rendering.matching import Verdict, judge
 from syncl.rendering.palette import Colour, identity_colour
 from syncl.rendering.style import RenderStyle
+
+# Slower objects get no velocity arrow: its direction would be noise.
+ARROW_FROM_MPS = 0.5
+# Shorter forecasts are a parked object's jitter.
+SHORTEST_PATH_M = 1.0
+_NO_PATH = np.zeros((0, 2))
 
 
 @dataclass(frozen=True)
@@ -19,6 +28,9 @@ class SceneView:
         truth: the annotated objects to outline, or None.
         verdict: right and wrong tracks, or None where errors are not marked.
         trails: identity -> [K, 3] past positions, vehicle frame, metres, oldest first.
+        paths: N expected paths [K, 2] in the ground plane, vehicle frame, metres, from the box's centre on;
+            K = 0 where none is drawn.
+        arrows: [N] bool; True = the object's velocity is drawn.
     """
 
     objects: FrameObjects
@@ -26,6 +38,8 @@ class SceneView:
     truth: FrameObjects | None
     verdict: Verdict | None
     trails: dict[str, Floats]
+    paths: tuple[Floats, ...]
+    arrows: NDArray[np.bool_]
 
 
 def view_frame(frame: RenderFrame, history: History, style: RenderStyle) -> tuple[SceneView, History]:
@@ -41,4 +55,17 @@ def view_frame(frame: RenderFrame, history: History, style: RenderStyle) -> tupl
         history = remember_partners(history, objects, truth, verdict)
     trails = trails_in_vehicle(history, frame.global_from_vehicle)
     colours = tuple(identity_colour(name or label) for name, label in zip(objects.identities, objects.labels))
-    return SceneView(objects, colours, truth, verdict, trails), history
+    paths = tuple(_path(objects, row, style) for row in range(objects.count))
+    with np.errstate(invalid="ignore"):
+        arrows = np.hypot(objects.boxes[:, 7], objects.boxes[:, 8]) >= ARROW_FROM_MPS
+    return SceneView(objects, colours, truth, verdict, trails, paths, arrows & style.velocities), history
+
+
+def _path(objects: FrameObjects, row: int, style: RenderStyle) -> Floats:
+    if objects.forecasts is None or not style.forecasts:
+        return _NO_PATH
+    ahead = objects.forecasts[row]
+    unknown = np.flatnonzero(~np.isfinite(ahead).all(axis=1))
+    ahead = ahead[: unknown[0]] if len(unknown) else ahead
+    path = np.concatenate([objects.boxes[row : row + 1, :2], ahead])
+    return path if np.hypot(*np.diff(path, axis=0).T).sum() >= SHORTEST_PATH_M else _NO_PATH

@@ -60,6 +60,15 @@ def draw_arrow(canvas: Image, start: Floats, end: Floats, colour: Colour, width:
     fill_polygon(canvas, np.stack([end, neck + across * head * 0.5, neck - across * head * 0.5]), colour)
 
 
+def draw_dots(canvas: Image, points: Floats, colour: Colour, radius: float, gap: float) -> None:
+    """Draw a path [K, 2] as dots `gap` pixels apart, the first one a gap away from its start."""
+    steps = np.hypot(*np.diff(points, axis=0).T)
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    for place in np.arange(gap, along[-1] + 1e-9, gap):
+        centre = np.array([np.interp(place, along, points[:, axis]) for axis in (0, 1)])
+        draw_circle(canvas, centre, radius, colour, -1)
+
+
 def fill_polygon(canvas: Image, points: Floats, colour: Colour, opacity: float = 1.0) -> None:
     """Fill a polygon [K, 2], blended with what is there by `opacity`."""
     if opacity >= 1:

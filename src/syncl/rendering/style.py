@@ -13,6 +13,8 @@ class RenderStyle:
         width: picture width in pixels; the height follows from the cameras. Text and lines scale with it.
         range_m: distance from the vehicle to the upper edge of the bird's-eye view.
         trail_s: seconds of past positions shown behind every track; 0 draws no trails.
+        velocities: draw an arrow from every moving track to where its velocity takes it in one second.
+        forecasts: draw the path that a tracker expects of every track, dotted, where it forecasts.
         ground_truth: draw the annotated objects as thin outlines where a frame has them.
         mark_errors: mark false positives, misses and identity switches against the annotated objects.
         match_distance_m: a track counts as right if its centre is nearer than this to an annotated object
@@ -23,6 +25,8 @@ class RenderStyle:
     width: int = 1280
     range_m: float = 52.0
     trail_s: float = 4.0
+    velocities: bool = True
+    forecasts: bool = True
     ground_truth: bool = True
     mark_errors: bool = False
     match_distance_m: float = 2.0

@@ -17,6 +17,8 @@ class CameraRig(TensorStructure):
         image_from_camera: [B, C, 3, 3] float64 pixel intrinsics, after resizing and cropping.
         camera_from_vehicle: [B, C, 4, 4] float64. Where images and pose have different times (nuScenes), the
             vehicle's own motion between them is included: vehicle means the vehicle at the frame's time.
+            Rigid, but for training frames of a scaled world: there a factor of all lengths leaves depths in
+            the camera's frame what they were.
     """
 
     names: tuple[str, ...]
@@ -51,6 +53,10 @@ class Frame(TensorStructure):
         levels: what the model's own image encoder made of the images, computed before (`data.features`):
             [B, C, D, H / stride, W / stride] each, finest first; images are black then. None = the encoder
             looks at the images.
+        past: images of the same cameras a while ago, for detectors that attend two moments (PETRv2); None =
+            they remember the frames they have seen. It is calibrated to this frame's vehicle frame, so what
+            the vehicle did in between is in `past.rig`, and its `timestamp_s` is this frame's less the mean
+            over cameras of the time between their two images.
     """
 
     images: Tensor
@@ -62,6 +68,7 @@ class Frame(TensorStructure):
     scenes: tuple[str, ...]
     samples: tuple[str, ...]
     levels: tuple[Tensor, ...] | None = None
+    past: "Frame | None" = None
 
     @property
     def batch_size(self) -> int:

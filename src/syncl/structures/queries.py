@@ -62,6 +62,8 @@ class Predictions(TensorStructure):
         references: [L, B, Q, 3] the reference points each layer predicted from, metres.
         valid: [B, Q] bool as in the queries.
         object_count: as in the queries.
+        detection_logits: [L, B, Q, K] the detector's own class logits where a tracker has a class head of its
+            own, whose logits are then in `logits`; None elsewhere.
     """
 
     logits: Tensor
@@ -70,3 +72,4 @@ class Predictions(TensorStructure):
     references: Tensor
     valid: Tensor
     object_count: int
+    detection_logits: Tensor | None = None

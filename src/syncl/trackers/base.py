@@ -204,10 +204,18 @@ class Tracker(nn.Module, ABC):
         state = self.enter(state, frame)
         features = self.detector.encode(frame, state.detector_memory)
         queries = self.queries(state, features)
-        (predictions,) = self.detector.decode(queries, features)
+        predictions = self.classify(self.detector.decode(queries, features)[0])
         reasoned = self.reason(state, queries, predictions)
         state = self.remember(state, frame, features, predictions)
         return self.conclude(state, queries, predictions, reasoned)
+
+    def classify(self, predictions: Predictions) -> Predictions:
+        """Predictions with the class logits that tracking goes by.
+
+        They are the detector's, unless a tracker has a class head of its own (`trackers.tracking_head`).
+        Training calls it as well, for each decoder group.
+        """
+        return predictions
 
     def remember(
         self, state: TrackState, frame: Frame, features: Features, predictions: Predictions

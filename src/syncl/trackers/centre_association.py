@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from syncl.trackers.rows import take_rows_or_zero
@@ -68,6 +67,9 @@ def pair_optimally(distance: Floats, allowed: NDArray[np.bool_]) -> Pairing:
     those it gave none.
     """
     cost = np.where(allowed, distance, _FORBIDDEN_COST)
+    # Here, because it takes longer to import than many a command to run.
+    from scipy.optimize import linear_sum_assignment
+
     rows, columns = linear_sum_assignment(cost)
     real = allowed[rows, columns]
     born = [*_others(len(cost), rows), *rows[~real]]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from syncl.data.nuscenes.past import PastImages
 from syncl.detectors import DetectorConfig
 from syncl.trackers import TrackerConfig
 from syncl.trackers.base import Tracker
@@ -18,12 +19,15 @@ class InputConfig:
         vehicle_frame: body frame of boxes and references: nuScenes' ego frame, or its LIDAR_TOP frame as
             published weights use.
         exact_resize: resize as the original implementations do (slower), for published weights.
+        past: which camera images of a while ago the detector sees beside the present ones; None = it
+            remembers the frames it has seen. Data without images between key frames make do with that too.
     """
 
     image_size: tuple[int, int]
     cameras: tuple[str, ...] | None = None
     vehicle_frame: Literal["ego", "lidar"] = "ego"
     exact_resize: bool = True
+    past: PastImages | None = None
 
 
 @dataclass(frozen=True)

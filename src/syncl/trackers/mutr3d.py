@@ -14,10 +14,12 @@ from torch import Tensor
 from syncl.detectors.base import Detector
 from syncl.structures import Objects, Predictions, Queries
 from syncl.trackers.base import Tracker, TrackState
+from syncl.trackers.clip_noise import ClipNoise
 from syncl.trackers.forecasts import Reasoned
 from syncl.trackers.memory_bank import MemoryBank
 from syncl.trackers.query_interaction import QueryInteraction
 from syncl.trackers.rows import ranked_rows, take_rows, take_rows_or_zero, with_front_rows
+from syncl.trackers.tracking_head import TrackingHead
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Mutr3dConfig:
             published: object queries then hardly ever see objects that no track holds.
         false_positive_ratio: training: chance, a track, that a query without object is carried on as well.
         longest_gap_s: tracks end after a longer silence within a scene; the original's is 10 s; None = never.
+        tracking_head: whether tracking has a class head of its own, for one-stage training.
     """
 
     birth_score: float = 0.4
@@ -57,6 +60,12 @@ class Mutr3dConfig:
     carry_score: float = 0.0
     false_positive_ratio: float = 0.3
     longest_gap_s: float | None = None
+    tracking_head: bool = False
+
+    @property
+    def noise(self) -> ClipNoise:
+        """How training disturbs tracks."""
+        return ClipNoise(self.drop_probability, self.carry_score, self.false_positive_ratio)
 
     def build(self, detector: Detector) -> "Mutr3d":
         """Build the module around a detector."""
@@ -78,6 +87,13 @@ class Mutr3d(Tracker):
         self.memory_bank: MemoryBank | None = None
         if config.memory_slots:
             self.memory_bank = MemoryBank(detector.dim, config.heads, config.hidden, config.memory_slots)
+        self.tracking_head: TrackingHead | None = None
+        if config.tracking_head:
+            self.tracking_head = TrackingHead(detector)
+
+    def classify(self, predictions: Predictions) -> Predictions:
+        """See `Tracker.classify`."""
+        return predictions if self.tracking_head is None else self.tracking_head(predictions)
 
     def conclude(
         self,
@@ -122,18 +138,8 @@ class Mutr3d(Tracker):
         Tracks whose object is gone keep their identity and may meet it again. A false positive keeps -1,
         so it may be assigned a new object in the next frame.
         """
-        config = self.config
         scores = predictions.logits[-1].detach().sigmoid().amax(-1).masked_fill(~queries.valid, 0)
-        tied = (identities >= 0) & queries.valid
-        alive = tied & (scores >= config.carry_score)
-        if config.drop_probability > 0:
-            alive = alive & (torch.rand(alive.shape, device=alive.device) >= config.drop_probability)
-        if config.false_positive_ratio > 0:
-            lucky = torch.rand(alive.shape, device=alive.device) < config.false_positive_ratio
-            wanted = (alive & lucky).sum(1, keepdim=True)
-            candidates = scores.masked_fill(tied | ~queries.valid, -1)
-            rank = candidates.argsort(dim=1, descending=True, stable=True).argsort(dim=1, stable=True)
-            alive = alive | ((rank < wanted) & (candidates >= 0))
+        alive = self.config.noise.carried((identities >= 0) & queries.valid, scores, queries.valid)
         misses = torch.zeros_like(identities)
         return self._carry(state, queries, predictions, scores, identities, misses, alive)
 

@@ -22,9 +22,11 @@ from syncl.errors import SynclError
 from syncl.geometry.boxes import CODE_SIZE
 from syncl.structures import Frame, Objects, Predictions, Queries
 from syncl.trackers.base import Tracker, TrackState
+from syncl.trackers.clip_noise import ClipNoise
 from syncl.trackers.forecasts import Forecasts, Reasoned, foreseen, frames_passed
 from syncl.trackers.reasoning import FutureReasoning, PastReasoning, TimeEncoder
 from syncl.trackers.rows import ranked_rows, take_rows, with_front_rows
+from syncl.trackers.tracking_head import TrackingHead
 
 # The score of tracks that only their forecast keeps alive.
 EXTENSION_SCORE = 0.01
@@ -59,6 +61,12 @@ class PfTrackConfig:
         hidden: hidden channels of its feed-forward networks.
         layers: layers of each of its three decoders.
         dropout: in its attention and feed-forward.
+        drop_probability: training, see `ClipNoise`; none as published.
+        carry_score: the same.
+        false_positive_ratio: the same.
+        tracking_head: whether tracking has a class head of its own at the decoder, for one-stage training.
+            With past reasoning, whose refined classes have the last word, it works in training alone: it
+            keeps the decoder's layers free of the conflict.
     """
 
     birth_score: float = 0.4
@@ -81,6 +89,15 @@ class PfTrackConfig:
     hidden: int = 2048
     layers: int = 2
     dropout: float = 0.1
+    drop_probability: float = 0.0
+    carry_score: float = 0.0
+    false_positive_ratio: float = 0.0
+    tracking_head: bool = False
+
+    @property
+    def noise(self) -> ClipNoise:
+        """How training disturbs tracks."""
+        return ClipNoise(self.drop_probability, self.carry_score, self.false_positive_ratio)
 
     @property
     def horizon(self) -> int:
@@ -130,6 +147,9 @@ class PfTrack(Tracker):
             self.past = PastReasoning(dim, len(detector.classes), *sizes)
         if config.future_reasoning:
             self.future = FutureReasoning(dim, *sizes)
+        self.tracking_head: TrackingHead | None = None
+        if config.tracking_head:
+            self.tracking_head = TrackingHead(detector)
         tracked = torch.tensor([name not in config.untracked for name in detector.classes])
         self.register_buffer("tracked", tracked, persistent=False)
 
@@ -161,6 +181,10 @@ class PfTrack(Tracker):
         # A missed track's displacement is along the axes of an earlier vehicle frame: published weights were
         # evaluated so.
         return _forecasts(state).displacements[:, :, 0, :2]
+
+    def classify(self, predictions: Predictions) -> Predictions:
+        """See `Tracker.classify`."""
+        return predictions if self.tracking_head is None else self.tracking_head(predictions)
 
     def reason(self, state: TrackState, queries: Queries, predictions: Predictions) -> Reasoned:
         """Past and future reasoning over all queries of the frame, new-born ones included."""
@@ -254,11 +278,13 @@ class PfTrack(Tracker):
         """Carry every query whose object is there, whatever its score; gradients flow on.
 
         A track whose object is gone ends, and the object is new-born when it comes back.
+        `PfTrackConfig.noise` disturbs this where it is configured.
         """
         if reasoned is None:
             reasoned = self.reason(state, queries, predictions)
-        alive = (identities >= 0) & present & queries.valid
         scores = reasoned.logits.detach().sigmoid().amax(-1)
+        tied = (identities >= 0) & present & queries.valid
+        alive = self.config.noise.carried(tied, scores, queries.valid)
         forecasts = foreseen(reasoned.codes, reasoned.logits, reasoned.displacements)
         misses = torch.zeros_like(identities)
         return self._carry(state, reasoned, forecasts, scores, identities, misses, alive)

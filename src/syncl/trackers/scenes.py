@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from syncl.data.images import ResizeMethod
 from syncl.data.nuscenes.dataset import SceneStream
 from syncl.data.nuscenes.frames import ImageOptions
 from syncl.data.nuscenes.index import NuScenesIndex
@@ -44,7 +45,8 @@ class SampleObjects:
 
 def image_options(config: InputConfig) -> ImageOptions:
     """How a model's images are read."""
-    return ImageOptions(config.image_size, config.cameras, "exact" if config.exact_resize else "fast")
+    resize: ResizeMethod = "exact" if config.exact_resize else "fast"
+    return ImageOptions(config.image_size, config.cameras, resize, past=config.past)
 
 
 def track_scene(

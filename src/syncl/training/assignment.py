@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from syncl.geometry.boxes import encode_boxes
@@ -71,6 +70,9 @@ def hungarian(cost: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     Returns:
         [L, B, Q] int64: the object assigned to each query, -1 = none. One host round trip for all.
     """
+    # Here, because it takes longer to import than many a command to run.
+    from scipy.optimize import linear_sum_assignment
+
     layers, streams, queries, _ = cost.shape
     host_cost = cost.detach().cpu().numpy()
     row_indices = [np.flatnonzero(row) for row in rows.cpu().numpy()]
@@ -110,11 +112,14 @@ class Assignment:
         targets: [L, B, Q] int64 index of the object, -1 = background.
         supervised: [L, B, Q] bool rows with a classification loss.
         vanished: [B, N] bool track queries that hold the identity of an object which is not in the frame.
+        detection: of the object queries alone [L, B, O], for the detection head where there are two class
+            heads; `targets` and `supervised` are then the tracking head's.
     """
 
     targets: Tensor
     supervised: Tensor
     vanished: Tensor | None = None
+    detection: "Assignment | None" = None
 
 
 def standard_assignment(

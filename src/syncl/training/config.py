@@ -22,12 +22,14 @@ class DataConfig:
         sampling: what a clip is.
             `clips`: frames in a row, of one scene.
             `windows`: StreamPETR's sliding window: every frame, behind clip_length - 1 of the frames before.
-            `pairs`: PETRv2's: every frame, behind one of the frames before (clip_length 2).
+            `pairs`: PETRv2's: single frames (clip_length 1), each with images of a while ago.
             `streams`: StreamPETR's streaming: single frames (clip_length 1); each row of a batch walks
             through a part of a scene in time order, and what is remembered lasts from step to step.
         spare_frames: windows: how many of the frames before are left out at random.
-        pair_gap: pairs: fewest and most key frames between the two. The originals draw among camera images
-            0.25 to 2.25 s old; of key frames, two a second, that is 1 to 4.
+        pair_gap: pairs: how many key frames back the images of a while ago are, fewest and most, where the
+            model does not say how to choose among all camera images (`model.input.past`) or the data have
+            none between key frames. Choosing among all, the original takes them 0.33 to 2.25 s old; of key
+            frames, two a second, 1 to 4 come nearest to that.
         scene_parts: streams: into how many parts a scene is cut.
         scenes: train on so many scenes of the split, the first; 0 = all.
     """

@@ -60,41 +60,54 @@ def sigmoid_focal_loss(logits: Tensor, targets: Tensor, alpha: float, gamma: flo
 def set_losses(
     predictions: Predictions, assignment: Assignment, annotations: Annotations, config: LossConfig
 ) -> dict[str, Tensor]:
-    """`class` and `box` loss of a group, summed over its layers.
+    """`class` and `box` loss of a group, and with two class heads `detect_class`, summed over its layers.
 
     Each layer is normalised by its number of positives (for classes perhaps with vanished tracks) over all
     streams, at least one, in the mean over processes; `LossConfig` says what may differ. Rows whose target is
     not finite have no box loss.
     """
+    losses = {"class": class_loss(predictions.logits, assignment, annotations, config)}
+    targets, detection = assignment.targets, assignment.detection
+    if detection is not None and predictions.detection_logits is not None:
+        count = predictions.object_count
+        logits = predictions.detection_logits[:, :, :count]
+        losses["detect_class"] = class_loss(logits, detection, annotations, config)
+        targets = torch.cat([detection.targets, targets[:, :, count:]], dim=2)
+    return losses | {"box": box_loss(predictions.codes, targets, annotations, config)}
+
+
+def class_loss(
+    logits: Tensor, assignment: Assignment, annotations: Annotations, config: LossConfig
+) -> Tensor:
+    """Focal loss of logits [L, B, Q, K], see `set_losses`."""
     targets = assignment.targets
     positive = targets >= 0
-    own_count = positive.sum((1, 2)).to(predictions.codes.dtype)
-    count = mean_over_processes(own_count).clamp(min=1)
-
-    wanted = torch.zeros_like(predictions.logits)
+    classified = positive.sum((1, 2)).to(logits.dtype)
+    wanted = torch.zeros_like(logits)
     if annotations.labels.shape[1]:
-        index = targets.clamp(min=0)
-        layers = targets.shape[0]
-        labels = annotations.labels.expand(layers, -1, -1).gather(2, index)
+        labels = annotations.labels.expand(targets.shape[0], -1, -1).gather(2, targets.clamp(min=0))
         wanted.scatter_(-1, labels.clamp(min=0)[..., None], positive[..., None].to(wanted.dtype))
-    focal = sigmoid_focal_loss(predictions.logits.float(), wanted.float(), config.alpha, config.gamma)
+    focal = sigmoid_focal_loss(logits.float(), wanted.float(), config.alpha, config.gamma)
     focal = (focal.sum(-1) * assignment.supervised).sum((1, 2))
-    classified = own_count
     if config.count_vanished and assignment.vanished is not None:
-        classified = own_count + assignment.vanished.sum()
+        classified = classified + assignment.vanished.sum()
     if not config.own_class_count:
         classified = mean_over_processes(classified)
     # MUTR3D divides by zero where nothing is matched and nothing vanished; the floor of one stays here.
-    losses = {"class": config.classification * (focal / classified.clamp(min=1)).sum()}
+    return config.classification * (focal / classified.clamp(min=1)).sum()
 
-    if annotations.labels.shape[1]:
-        code = encode_boxes(annotations.boxes).expand(layers, -1, -1, -1)
-        goal = code.gather(2, index[..., None].expand(-1, -1, -1, code.shape[-1]))
-        usable = positive & torch.isfinite(goal).all(-1)
-        difference = (predictions.codes - torch.where(usable[..., None], goal, predictions.codes)).abs()
-        weights = difference.new_tensor(config.code_weights)
-        distance = (difference * weights).sum(-1).sum((1, 2))
-        losses["box"] = config.box * (distance / count).sum()
-    else:
-        losses["box"] = predictions.codes.sum() * 0
-    return losses
+
+def box_loss(codes: Tensor, targets: Tensor, annotations: Annotations, config: LossConfig) -> Tensor:
+    """L1 loss of box codes [L, B, Q, 10] with targets [L, B, Q], see `set_losses`."""
+    positive = targets >= 0
+    count = mean_over_processes(positive.sum((1, 2)).to(codes.dtype)).clamp(min=1)
+    if not annotations.labels.shape[1]:
+        return codes.sum() * 0
+    goal = encode_boxes(annotations.boxes).expand(targets.shape[0], -1, -1, -1)
+    index = targets.clamp(min=0)[..., None].expand(-1, -1, -1, goal.shape[-1])
+    goal = goal.gather(2, index)
+    usable = positive & torch.isfinite(goal).all(-1)
+    difference = (codes - torch.where(usable[..., None], goal, codes)).abs()
+    weights = difference.new_tensor(config.code_weights)
+    distance = (difference * weights).sum(-1).sum((1, 2))
+    return config.box * (distance / count).sum()

@@ -17,6 +17,7 @@ from syncl.training.assignment import (
     tie_by_identity,
 )
 from syncl.training.losses import LossConfig, set_losses
+from syncl.training.one_stage import one_stage_assignment
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,11 @@ class Baseline(Strategy):
         self, predictions: Predictions, annotations: Annotations, track_identities: Tensor
     ) -> tuple[Assignment, Tensor]:
         """The standard decoder's assignment, and the object [B, N] each track query holds (-1 = none)."""
-        cost = matching_cost(predictions, annotations, self.config.cost)
         track_valid = predictions.valid[:, predictions.object_count :]
         ties = tie_by_identity(track_identities, track_valid, annotations)
+        if predictions.detection_logits is not None:
+            config = self.config.cost
+            return one_stage_assignment(predictions, ties, track_identities, annotations, config), ties
+        cost = matching_cost(predictions, annotations, self.config.cost)
         assignment = standard_assignment(cost, ties, track_identities, predictions.valid, annotations)
         return assignment, ties

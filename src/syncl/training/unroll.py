@@ -30,9 +30,7 @@ class UnrollConfig:
         denoising: noised copies of the annotated objects as further queries, for detectors that can; None
             leaves them out.
         context_frames: leading frames of a clip that only fill the detector's memory: no losses, no tracks.
-            StreamPETR's sliding window has 6 of them in 8 frames.
-        context_gradients: whether these frames are run in training mode with gradients (PETRv2's past frame),
-            or in inference mode without (StreamPETR's).
+            They run in inference mode without gradients. StreamPETR's sliding window has 6 of them in 8.
         frozen: names of the model's parts that are not trained and stay in inference mode, such as
             `detector.image_encoder`.
     """
@@ -42,7 +40,6 @@ class UnrollConfig:
     reasoning: ReasoningLossConfig = field(default_factory=ReasoningLossConfig)
     denoising: DenoisingConfig | None = None
     context_frames: int = 0
-    context_gradients: bool = False
     frozen: tuple[str, ...] = ()
 
 
@@ -120,13 +117,12 @@ class ClipTraining(nn.Module):
     def _remember_only(self, state: TrackState, frame: Frame) -> TrackState:
         """The state after a frame that only the detector's memory takes notice of."""
         training = self.training
-        if not self.config.context_gradients:
-            self.eval()
-        with torch.set_grad_enabled(self.config.context_gradients and torch.is_grad_enabled()):
+        self.eval()
+        with torch.no_grad():
             state = self.tracker.enter(state, frame)
             features = self.tracker.detector.encode(frame, state.detector_memory)
             queries = self.tracker.queries(state, features)
-            (predictions,) = self.tracker.detector.decode(queries, features)
+            predictions = self.tracker.classify(self.tracker.detector.decode(queries, features)[0])
             state = self.tracker.remember(state, frame, features, predictions)
         self.train(training)
         return state
@@ -136,11 +132,12 @@ class ClipTraining(nn.Module):
     ) -> tuple[tuple[Predictions, ...], dict[str, Tensor]]:
         """Predictions of the strategy's groups, and the losses of denoising queries where configured."""
         detector, config, groups = self.tracker.detector, self.config.denoising, self.strategy.groups
+        classify = self.tracker.classify
         if config is None or annotations.labels.shape[1] == 0:
-            return detector.decode(queries, features, groups), {}
+            return tuple(map(classify, detector.decode(queries, features, groups))), {}
         noised = noise_objects(annotations, detector.point_range, config)
         predictions, found = detector.decode_noised(queries, noised.references, features, groups)
-        return predictions, denoising_losses(found, noised, annotations, config)
+        return tuple(map(classify, predictions)), denoising_losses(found, noised, annotations, config)
 
     def _reasoning_losses(
         self, reasoned: Reasoned | None, outcome: FrameOutcome, annotations: Annotations

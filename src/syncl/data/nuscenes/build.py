@@ -77,7 +77,7 @@ class _ImageTable:
         data_sensors = sensor_rows[calibration_rows]
         is_camera = (sensors["modality"] == b"camera")[data_sensors]
         is_lidar = (sensors["channel"] == LIDAR_CHANNEL.encode())[data_sensors]
-        data_poses = _ego_poses(folder, data["ego_pose_token"], tokens, is_camera | is_lidar)
+        data_poses = ego_poses(folder, data["ego_pose_token"], tokens, is_camera | is_lidar)
 
         names = [name.decode() for name in np.unique(sensors["channel"][data_sensors[is_camera]]).tolist()]
         self.channels = np.array([name.encode() for name in order_cameras(names)] or np.zeros(0, "S1"))
@@ -124,8 +124,18 @@ class _ImageTable:
             )
 
 
-def _ego_poses(folder: Path, references: Column, owners: Column, needed: Column) -> Numbers:
-    """Poses [D, 7] of the key frames that need one, nan for the others."""
+def ego_poses(folder: Path, references: Column, owners: Column, needed: Column) -> Numbers:
+    """Poses [D, 7] of the sensor records that need one, nan for the others.
+
+    Args:
+        folder: version folder.
+        references: [D] their `ego_pose_token`.
+        owners: [D] their tokens, for messages.
+        needed: [D] bool.
+
+    Raises:
+        SynclError: the table is missing or damaged, or a needed reference points nowhere.
+    """
     wanted = set(references[needed].tolist())
     table = read_table(
         folder,

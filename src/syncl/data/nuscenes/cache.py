@@ -1,25 +1,30 @@
-"""The index on disk: one file beside the tables, valid as long as they have not changed."""
+"""Indices on disk: files beside the tables, valid as long as those have not changed."""
 
 import dataclasses
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
 import orjson
 
 from syncl.data.nuscenes.categories import CAMERA_ORDER, CLASS_OF_CATEGORY, VISIBILITY_LEVELS
-from syncl.data.nuscenes.columns import NuScenesColumns
 from syncl.data.nuscenes.schema import SCHEMA
 from syncl.files import atomic_path
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    Columns = TypeVar("Columns", bound=DataclassInstance)
 
 # Raise when the meaning of the columns changes: older caches are then rebuilt.
 _FORMAT = 1
 
 
-def cache_path(dataroot: Path, version: str) -> Path:
-    """Where the index of a version is cached."""
-    return dataroot / ".syncl" / f"{version}.npz"
+def cache_path(dataroot: Path, version: str, part: str = "") -> Path:
+    """Where the index of a version is cached, or a part of it that only some need."""
+    return dataroot / ".syncl" / f"{version}{part and '-'}{part}.npz"
 
 
 def fingerprint(folder: Path) -> str:
@@ -34,14 +39,19 @@ def fingerprint(folder: Path) -> str:
     return orjson.dumps([_FORMAT, files, rules], option=orjson.OPT_SORT_KEYS).decode()
 
 
-def load_columns(path: Path, expected_fingerprint: str) -> NuScenesColumns | None:
-    """The cached index, or None if there is none for these tables (a damaged one counts as none)."""
+def load_columns(path: Path, expected_fingerprint: str, kind: "type[Columns]") -> "Columns | None":
+    """The cached columns, or None if there are none for these tables (a damaged file counts as none).
+
+    Args:
+        path: the file.
+        expected_fingerprint: of the tables as they are now.
+        kind: dataclass of arrays.
+    """
     try:
         with np.load(path, allow_pickle=False) as stored:
             if stored["fingerprint"].item() != expected_fingerprint:
                 return None
-            names = [field.name for field in dataclasses.fields(NuScenesColumns)]
-            return NuScenesColumns(**{name: stored[name] for name in names})
+            return kind(**{field.name: stored[field.name] for field in dataclasses.fields(kind)})
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
@@ -49,8 +59,8 @@ def load_columns(path: Path, expected_fingerprint: str) -> NuScenesColumns | Non
         return None
 
 
-def save_columns(path: Path, columns: NuScenesColumns, current_fingerprint: str) -> None:
-    """Cache the index; where the folder cannot be written, warn and go on without."""
+def save_columns(path: Path, columns: "DataclassInstance", current_fingerprint: str) -> None:
+    """Cache a dataclass of arrays; where the folder cannot be written, warn and go on without."""
     arrays = {field.name: getattr(columns, field.name) for field in dataclasses.fields(columns)}
     try:
         with atomic_path(path) as temporary, temporary.open("wb") as file:

@@ -1,4 +1,4 @@
-"""Which key frames make a clip: in a row, a sliding window with gaps, or a frame and an earlier one.
+"""Which key frames make a clip: in a row, or a sliding window with gaps.
 
 Every choice numbers its clips by the frame they end with. What is random in a clip comes from the generator
 it is given, so a clip's key decides it alone.
@@ -106,40 +106,6 @@ class SlidingWindow:
         steps = rng.permutation(np.arange(1, before + self._spare + 1))[:before]
         places = np.maximum(np.append(number - np.sort(steps)[::-1], number), 0)
         return tuple(int(row) for row in self._order[places])
-
-
-class FramePairs:
-    """PETRv2's pairs: every frame behind one of the frames before it in its scene.
-
-    A scene's first frame comes alone: its pair is itself, from no scene, so that nothing is remembered.
-
-    Args:
-        index: where scenes are looked up.
-        scenes: scene names.
-        gap: fewest and most key frames between the two; fewer near the scene's start.
-
-    Raises:
-        SynclError: unknown scenes, or a gap that is not positive and ascending.
-    """
-
-    restarts = True
-
-    def __init__(self, index: NuScenesIndex, scenes: Sequence[str], gap: tuple[int, int]) -> None:
-        if not 1 <= gap[0] <= gap[1]:
-            raise SynclError(f"gap {gap} between the two frames of a pair: must be positive and ascending")
-        self._order = _all_rows(index, scenes)
-        lengths = [len(index.scene_samples(scene)) for scene in scenes]
-        self._places = np.concatenate([np.arange(length) for length in lengths] or [np.zeros(0, np.int64)])
-        self._gap = gap
-
-    def __len__(self) -> int:
-        return len(self._order)
-
-    def rows(self, number: int, rng: np.random.Generator) -> tuple[int, ...]:
-        """See `ClipChoice.rows`."""
-        gap = min(int(rng.integers(self._gap[0], self._gap[1] + 1)), int(self._places[number]))
-        row = int(self._order[number])
-        return row - gap, row
 
 
 def _all_rows(index: NuScenesIndex, scenes: Sequence[str]) -> Rows:

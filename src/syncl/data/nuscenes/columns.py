@@ -12,6 +12,25 @@ Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class ImageColumns:
+    """What the tables say of I camera images.
+
+    Attributes:
+        calibrations: [I] row of the calibration.
+        poses: [I, 7] pose at the time of the image, as in `NuScenesColumns`.
+        timestamps_us: [I].
+        files: [I] path below the data root.
+        sizes: [I, 2] (width, height) pixels.
+    """
+
+    calibrations: SmallIntegers
+    poses: Numbers
+    timestamps_us: Integers
+    files: Tokens
+    sizes: SmallIntegers
+
+
+@dataclass(frozen=True)
 class NuScenesColumns:
     """Key frames of one version. Samples are sorted by scene (table order) and time, all else by sample.
 
@@ -84,3 +103,14 @@ class NuScenesColumns:
     category_names: Tokens
     attribute_names: Tokens
     instance_tokens: Tokens
+
+    @property
+    def images(self) -> ImageColumns:
+        """The images of all key frames."""
+        return ImageColumns(
+            self.image_calibrations,
+            self.image_poses,
+            self.image_timestamps_us,
+            self.image_files,
+            self.image_sizes,
+        )

@@ -20,7 +20,8 @@ from syncl.data.nuscenes.frames import (
     build_frame,
 )
 from syncl.data.nuscenes.index import NuScenesIndex
-from syncl.data.nuscenes.samples import FutureCentres
+from syncl.data.nuscenes.past import PastSource, PastSweeps, has_sweeps
+from syncl.data.nuscenes.samples import FutureCentres, Sample
 from syncl.data.photometric import distort_colours
 from syncl.errors import SynclError
 from syncl.structures import Annotations, Clip, Frame
@@ -29,7 +30,7 @@ ClipKey = int | tuple[int, int]
 """A clip number, or (epoch, clip number): the epoch decides the augmentation."""
 
 # Kinds of random numbers that have generators of their own.
-_CHOICE, _COLOURS = 1, 2
+_CHOICE, _COLOURS, _PAST = 1, 2, 3
 
 
 class ClipDataset(Dataset[Clip]):
@@ -50,6 +51,8 @@ class ClipDataset(Dataset[Clip]):
         seed: of the augmentation.
         choice: which frames make a clip; None takes `clip_length` frames in a row.
         features: what the image encoder made of the frames, computed before; images are then not read.
+        past: where every frame's past images come from; one draw of the augmentation serves both. None
+            leaves them out.
 
     Raises:
         SynclError: unknown scenes or cameras, or no scene is long enough.
@@ -68,8 +71,10 @@ class ClipDataset(Dataset[Clip]):
         seed: int = 0,
         choice: ClipChoice | None = None,
         features: FeatureStore | None = None,
+        past: PastSource | None = None,
     ) -> None:
         self._index = index
+        self._past = past
         self._images = images
         self._annotations = annotations
         self._augmentation = augmentation
@@ -117,25 +122,26 @@ class ClipDataset(Dataset[Clip]):
     def _read(self, row: int, seed: list[int]) -> tuple[Frame, Annotations]:
         sample = self._index.sample(row)
         transform_of, world = self._draw(seed)
-        frame = build_frame(
-            sample,
-            self.camera_names,
-            self._images,
-            transform_of,
-            world,
-            self._recolour(seed, row),
-            None if self._features is None else self._features.of(sample.token),
-        )
+
+        def build(moment: Sample, first_colour: int) -> Frame:
+            recolour = self._recolour(seed, row, first_colour)
+            stored = None if self._features is None else self._features.of(moment.token)
+            return build_frame(moment, self.camera_names, self._images, transform_of, world, recolour, stored)
+
+        frame = build(sample, 0)
+        if self._past is not None:
+            past = self._past.of(row, sample, np.random.default_rng([_PAST, *seed, row]))
+            frame = replace(frame, past=build(past, len(self.camera_names)))
         future = future_centres(self._index, row, self._annotations)
         return frame, build_annotations(sample.annotations, self._annotations, world, future)
 
-    def _recolour(self, seed: list[int], row: int) -> Recolour | None:
+    def _recolour(self, seed: list[int], row: int, first: int) -> Recolour | None:
         if self._augmentation is None or not self._augmentation.photometric:
             return None
 
         def recolour(camera: int, image: RGBImage) -> RGBImage:
             # As in the original, colours are the one thing that every image has its own draw of.
-            return distort_colours(image, np.random.default_rng([_COLOURS, *seed, row, camera]))
+            return distort_colours(image, np.random.default_rng([_COLOURS, *seed, row, first + camera]))
 
         return recolour
 
@@ -161,10 +167,13 @@ class ClipDataset(Dataset[Clip]):
 class SceneStream:
     """The frames of one scene in time order, B = 1, decoded one ahead of their use.
 
+    Where the images' options ask for past images and the scene has any between its key frames, every frame
+    comes with them.
+
     Args:
         index: where to read.
         scene: scene name.
-        images: size, cameras and decoding.
+        images: size, cameras, decoding and past.
         annotations: classes and filters of `with_annotations`.
 
     Raises:
@@ -183,6 +192,9 @@ class SceneStream:
         self._annotations = annotations or AnnotationOptions()
         self.camera_names = choose_cameras(index, images.cameras)
         self.rows = index.scene_samples(scene)
+        self._past: PastSource | None = None
+        if images.past is not None and has_sweeps(index, [scene]):
+            self._past = PastSweeps(index, self.camera_names, images.past)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -206,6 +218,9 @@ class SceneStream:
     def _read(self, row: int) -> tuple[Frame, Annotations]:
         sample = self._index.sample(row)
         frame = build_frame(sample, self.camera_names, self._images)
+        if self._past is not None:
+            past = build_frame(self._past.of(row, sample), self.camera_names, self._images)
+            frame = replace(frame, past=past)
         future = future_centres(self._index, row, self._annotations)
         return frame, build_annotations(sample.annotations, self._annotations, future=future)
 

@@ -14,6 +14,7 @@ from syncl.classes import DETECTION_CLASSES
 from syncl.data.augmentation import WorldTransform
 from syncl.data.features import StoredFeatures
 from syncl.data.images import ImageTransform, ResizeMethod, RGBImage, load_image, test_transform
+from syncl.data.nuscenes.past import PastImages
 from syncl.data.nuscenes.samples import CameraImage, FutureCentres, Sample, SampleAnnotations
 from syncl.errors import SynclError
 from syncl.structures import Annotations, CameraRig, Frame, Trajectories
@@ -37,12 +38,14 @@ class ImageOptions:
         resize: see `images.load_image`.
         damaged: whether a missing or damaged image stops the run or is reported and counted as a camera that
             delivered nothing.
+        past: also read earlier images, chosen so, where a scene has images between its key frames.
     """
 
     size: tuple[int, int]
     cameras: tuple[str, ...] | None = None
     resize: ResizeMethod = "exact"
     damaged: DamagedImages = "fail"
+    past: PastImages | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from syncl.data.listing import FolderListing
 from syncl.data.nuscenes.build import build_columns
 from syncl.data.nuscenes.cache import cache_path, fingerprint, load_columns, save_columns
 from syncl.data.nuscenes.categories import LIDAR_CHANNEL
-from syncl.data.nuscenes.columns import NuScenesColumns
+from syncl.data.nuscenes.columns import ImageColumns, Integers, NuScenesColumns, SmallIntegers
 from syncl.data.nuscenes.samples import CameraImage, FutureCentres, Sample, SampleAnnotations
 from syncl.data.nuscenes.splits import split_scenes
 from syncl.errors import SynclError
@@ -33,12 +33,14 @@ class NuScenesIndex:
         columns: everything the tables say of key frames, as arrays.
         vehicle_frame: what "vehicle" means in samples: "ego", the nuScenes ego frame, or "lidar", the frame
             of the LIDAR_TOP sensor, in which published weights were trained.
+        cache: whether parts of the index that only some need are read from and written to the cache too.
     """
 
     dataroot: Path
     version: str
     columns: NuScenesColumns
     vehicle_frame: VehicleFrame = "ego"
+    cache: bool = True
 
     def with_vehicle_frame(self, vehicle_frame: VehicleFrame) -> "NuScenesIndex":
         """The same data in another vehicle frame (the arrays are shared).
@@ -142,25 +144,37 @@ class NuScenesIndex:
 
     def _cameras(self, row: int, global_from_vehicle: Array) -> tuple[CameraImage, ...]:
         columns = self.columns
-        images = range(columns.image_start[row], columns.image_start[row + 1])
-        rows = slice(images.start, images.stop)
-        calibrations = columns.image_calibrations[rows]
-        poses, sensors = columns.image_poses[rows], columns.calibration_poses[calibrations]
+        rows = np.arange(columns.image_start[row], columns.image_start[row + 1])
+        return self.camera_images(columns.images, columns.image_channels[rows], rows, global_from_vehicle)
+
+    def camera_images(
+        self, images: ImageColumns, channels: SmallIntegers, rows: Integers, global_from_vehicle: Array
+    ) -> tuple[CameraImage, ...]:
+        """Images as seen from the vehicle at some moment.
+
+        Args:
+            images: where they are found.
+            channels: [C] their cameras, index into `columns.channels`.
+            rows: [C] their rows in `images`.
+            global_from_vehicle: [4, 4] the vehicle at that moment.
+        """
+        calibrations = images.calibrations[rows]
+        poses, sensors = images.poses[rows], self.columns.calibration_poses[calibrations]
         global_from_camera = rigid_from_pose(poses[:, :3], poses[:, 3:]) @ rigid_from_pose(
             sensors[:, :3], sensors[:, 3:]
         )
         camera_from_vehicle = invert_pose(global_from_camera) @ global_from_vehicle
         return tuple(
             CameraImage(
-                channel=columns.channels[columns.image_channels[image]].decode(),
-                path=self.dataroot / columns.image_files[image].decode(),
-                width=int(columns.image_sizes[image, 0]),
-                height=int(columns.image_sizes[image, 1]),
-                intrinsics=columns.intrinsics[calibrations[number]],
+                channel=self.columns.channels[channel].decode(),
+                path=self.dataroot / images.files[image].decode(),
+                width=int(images.sizes[image, 0]),
+                height=int(images.sizes[image, 1]),
+                intrinsics=self.columns.intrinsics[calibrations[number]],
                 camera_from_vehicle=camera_from_vehicle[number],
-                timestamp_us=int(columns.image_timestamps_us[image]),
+                timestamp_us=int(images.timestamps_us[image]),
             )
-            for number, image in enumerate(images)
+            for number, (channel, image) in enumerate(zip(channels, rows, strict=True))
         )
 
     def _annotations(self, row: int, vehicle_from_global: Array) -> SampleAnnotations:
@@ -257,9 +271,9 @@ def open_nuscenes(
         raise SynclError(f"{dataroot}: {problem}")
     current = fingerprint(folder)
     path = cache_path(dataroot, version)
-    columns = load_columns(path, current) if cache else None
+    columns = load_columns(path, current, NuScenesColumns) if cache else None
     if columns is None:
         columns = build_columns(folder)
         if cache:
             save_columns(path, columns, current)
-    return NuScenesIndex(dataroot, version, columns).with_vehicle_frame(vehicle_frame)
+    return NuScenesIndex(dataroot, version, columns, cache=cache).with_vehicle_frame(vehicle_frame)

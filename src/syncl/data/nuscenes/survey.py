@@ -4,19 +4,23 @@ Building the index stops at the first problem. A user who mends a dataset wants 
 are then read once more, slowly and tolerantly: a bad record is counted and set aside.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from syncl.data.nuscenes.schema import SCHEMA, Reference, TableSchema, is_key_frame, may_lack
+from syncl.data.nuscenes.schema import SCHEMA, TOKEN, Reference, TableSchema, is_key_frame, may_lack
+from syncl.data.nuscenes.sweeps import calibrations_of_others, is_camera_sweep
 from syncl.data.nuscenes.tables import (
     Column,
     FieldError,
     Record,
     check_field,
     read_records,
+    read_table,
     table_path,
     try_column,
 )
@@ -66,7 +70,8 @@ def survey_tables(folder: Path) -> list[Problem]:
         if may_lack(folder.name, name) and not table_path(folder, name).exists():
             continue
         try:
-            tables[name] = _read(folder, name, schema, problems)
+            keep = is_key_frame if schema.key_frames_only else None
+            tables[name] = _read(folder, name, schema, problems, keep)
         except SynclError as error:
             path = table_path(folder, name)
             problems.append(Problem(path, str(error).removeprefix(f"{path}: "), 1, _MEND_TABLE))
@@ -79,6 +84,20 @@ def survey_tables(folder: Path) -> list[Problem]:
             if reference.target in tables:
                 problems += _broken(path, table, reference, tables[reference.target].tokens)
     problems += _key_frames(folder, tables)
+    return problems
+
+
+def survey_sweeps(folder: Path) -> list[Problem]:
+    """Every kind of problem with the camera images between key frames, in tables that are sound otherwise."""
+    problems: list[Problem] = []
+    others = calibrations_of_others(folder)
+    name, schema = "sample_data", SCHEMA["sample_data"]
+    path = table_path(folder, name)
+    table = _read(folder, name, schema, problems, lambda record: is_camera_sweep(record, others))
+    problems += _doubles(path, "token", table.tokens)
+    for reference in schema.references:
+        targets = read_table(folder, reference.target, [TOKEN])["token"]
+        problems += _broken(path, table, reference, cast(NDArray[np.bytes_], targets))
     return problems
 
 
@@ -96,13 +115,19 @@ class _Findings:
         return [Problem(path, first.text, count, _MEND_TABLE) for first, count in self._found.values()]
 
 
-def _read(folder: Path, name: str, schema: TableSchema, problems: list[Problem]) -> _Table:
+def _read(
+    folder: Path,
+    name: str,
+    schema: TableSchema,
+    problems: list[Problem],
+    keep: Callable[[Record], bool] | None,
+) -> _Table:
     path = table_path(folder, name)
     wanted = {"token", "name", *(reference.field for reference in schema.references)}
     texts: dict[str, list[Column]] = {field.name: [] for field in schema.fields if field.name in wanted}
     found = _Findings()
     for piece in read_records(path):
-        records = _key_frame_records(piece, found) if schema.key_frames_only else piece
+        records = piece if keep is None else _kept_records(piece, keep, found)
         columns = {field.name: try_column(records, field) for field in schema.fields}
         if any(column is None for column in columns.values()):
             sound = [record for record in records if _is_sound(record, schema, found)]
@@ -123,14 +148,14 @@ def _is_sound(record: Record, schema: TableSchema, found: _Findings) -> bool:
     return not errors
 
 
-def _key_frame_records(records: list[Record], found: _Findings) -> list[Record]:
+def _kept_records(records: list[Record], keep: Callable[[Record], bool], found: _Findings) -> list[Record]:
     kept = []
     for record in records:
         try:
-            if is_key_frame(record):
+            if keep(record):
                 kept.append(record)
-        except KeyError:
-            found.add(FieldError.missing(record, "is_key_frame"))
+        except KeyError as error:
+            found.add(FieldError.missing(record, str(error.args[0])))
     return kept
 
 

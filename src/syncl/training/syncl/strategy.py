@@ -7,6 +7,7 @@ from syncl.layers.decoder import PARALLEL, STANDARD
 from syncl.structures import Annotations, Predictions
 from syncl.training.assignment import Assignment, held_objects, matching_cost
 from syncl.training.losses import set_losses
+from syncl.training.one_stage import as_detected
 from syncl.training.strategies import Baseline, BaselineConfig, FrameOutcome
 from syncl.training.syncl.config import Range, SynclConfig
 from syncl.training.syncl.contrastive import InstanceContrast
@@ -53,7 +54,8 @@ class SynCL(Baseline):
         self, predictions: Predictions, annotations: Annotations, takes_part: Tensor
     ) -> Candidates:
         """Pairs of object queries and objects [B, M] that survive the filter."""
-        cost = matching_cost(predictions, annotations, self.config.cost)[:, :, : predictions.object_count]
+        cost = matching_cost(as_detected(predictions), annotations, self.config.cost)
+        cost = cost[:, :, : predictions.object_count]
         if not self.syncl.one_to_many:
             return one_to_one(cost, takes_part)
         candidates = one_to_many(cost, takes_part, self.syncl.queries_per_object)
@@ -121,6 +123,8 @@ def hybrid_assignment(
     without any object that takes part and track queries of streams without any persistent one, such as a
     clip's first frame, and whatever is switched off.
 
+    With two class heads, object queries are the detection head's and track queries the tracking head's.
+
     Args:
         cross: of the cross-attention decoder.
         candidates: from `SynCL.reliable_pairs`.
@@ -130,17 +134,21 @@ def hybrid_assignment(
         tracks: whether track queries carry losses.
     """
     layers, count = cross.logits.shape[0], cross.object_count
-    targets = torch.cat([candidates.targets(count), ties.expand(layers, -1, -1)], dim=2)
-    contradicted = (standard.targets >= 0) & (targets < 0)
-    with_losses = torch.cat(
-        [
-            wanted.any(1, keepdim=True).expand(-1, count),
-            ((ties >= 0).any(1, keepdim=True) & tracks).expand(-1, ties.shape[1]),
-        ],
-        dim=1,
+    found = candidates.targets(count)
+    told = standard.targets[:, :, :count] if standard.detection is None else standard.detection.targets
+    contradicted = (told >= 0) & (found < 0)
+    searching = (cross.valid[:, :count] & wanted.any(1, keepdim=True)) & ~contradicted
+    held = ties.expand(layers, -1, -1)
+    following = cross.valid[:, count:] & ((ties >= 0).any(1, keepdim=True) & tracks)
+    following = following.expand(layers, -1, -1)
+    if standard.detection is None:
+        return Assignment(torch.cat([found, held], dim=2), torch.cat([searching, following], dim=2))
+    nothing = torch.full_like(found, -1)
+    return Assignment(
+        torch.cat([nothing, held], dim=2),
+        torch.cat([torch.zeros_like(searching), following], dim=2),
+        detection=Assignment(found, searching),
     )
-    supervised = cross.valid & with_losses
-    return Assignment(targets, supervised.expand(layers, -1, -1) & ~contradicted)
 
 
 def widened_assignment(standard: Assignment, candidates: Candidates, object_count: int) -> Assignment:
@@ -148,7 +156,12 @@ def widened_assignment(standard: Assignment, candidates: Candidates, object_coun
     decoder). Identities still follow the one-to-one assignment: an object lives on in one query.
     """
     further = candidates.targets(object_count)
-    own = standard.targets[:, :, :object_count]
-    widened = torch.where(own >= 0, own, further)
-    targets = torch.cat([widened, standard.targets[:, :, object_count:]], dim=2)
-    return Assignment(targets, standard.supervised)
+
+    def widened(own: Tensor) -> Tensor:
+        return torch.where(own >= 0, own, further)
+
+    targets, detection = standard.targets, standard.detection
+    targets = torch.cat([widened(targets[:, :, :object_count]), targets[:, :, object_count:]], dim=2)
+    if detection is not None:
+        detection = Assignment(widened(detection.targets), detection.supervised)
+    return Assignment(targets, standard.supervised, standard.vanished, detection)

@@ -1,0 +1,75 @@
+"""`syncl diagnose`."""
+
+from pathlib import Path
+
+
+def diagnose(
+    model: Path,
+    /,
+    *,
+    data: Path,
+    scene: str,
+    output: Path,
+    version: str = "v1.0-mini",
+    split: str = "mini_val",
+    checkpoints: tuple[Path, ...] = (),
+    frames: int = 12,
+    min_score: float = 0.2,
+    cost_steps: int = 2,
+    device: str = "auto",
+    threads: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Look into a tracker: self-attention, decoders with and without it, matching costs, SynCL's cost.
+
+    Writes a folder of pictures and figures.json with the numbers in them:
+
+    attention_mass.png: how much of their self-attention object and track queries spend on whom, by layer.
+    attention_maps.png: the maps themselves, of the last frame.
+    decoders.png: what the decoder with and the one without self-attention see in the last frame.
+    costs.png: matching costs of the one-to-many pairs, the fitted mixture, its threshold; over training.
+    candidates.png: queries an object has before and after the filter.
+    training_cost.png: time and memory of a training clip with and without SynCL.
+
+    Args:
+        model: model file of a tracker.
+        data: folder of a nuScenes-format dataset.
+        scene: name of the scene.
+        output: folder to write.
+        version: nuScenes version folder inside data.
+        split: which the scene belongs to.
+        checkpoints: for the matching costs over training: run folders, whose checkpoints are taken in order,
+            or model files; all for the model's input. Default: the model alone.
+        frames: how many of the scene's frames are looked at, from the first on.
+        min_score: predictions below it are not drawn.
+        cost_steps: training clips timed with each strategy; 0 leaves that out.
+        device: cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.
+        threads: CPU threads (default: torch's choice).
+        overwrite: replace earlier pictures in the folder.
+    """
+    import sys
+
+    import torch
+
+    from syncl.commands.diagnosis import Diagnosis, find_checkpoints
+    from syncl.data.nuscenes.index import open_nuscenes
+    from syncl.errors import SynclError
+    from syncl.files import refuse_to_overwrite
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if frames < 2:
+        raise SynclError(f"--frames {frames}: at least 2, since a scene's first frame has no tracks")
+    if cost_steps < 0:
+        raise SynclError(f"--cost-steps {cost_steps}: cannot be negative; 0 leaves the timing out")
+    refuse_to_overwrite(output, overwrite)
+    index = open_nuscenes(data, version)
+    scenes = index.split_scenes(split)
+    if scene not in scenes:
+        raise SynclError(f"--scene {scene}: is not in split {split!r}, which has {', '.join(scenes)}")
+    index.check_images((scene,))
+    files = find_checkpoints(checkpoints)
+    diagnosis = Diagnosis.of_model(model, index, scene, frames, device)
+    diagnosis.write(output, files, min_score=min_score, cost_steps=cost_steps, overwrite=overwrite)
+    names = ", ".join(sorted(path.name for path in output.iterdir()))
+    sys.stdout.write(f"{output}: {names}\n")

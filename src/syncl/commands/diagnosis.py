@@ -1,0 +1,231 @@
+"""What `syncl diagnose` does: passes over a scene, their numbers, pictures of them.
+
+Attention and predictions are those of tracking; matching is that of training, where tracks hold the objects
+that annotations say they hold. Nothing is trained.
+"""
+
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import orjson
+import torch
+from numpy.typing import NDArray
+
+from syncl.commands.diagnosis_passes import (
+    Frames,
+    Subject,
+    candidate_counts,
+    matching_costs,
+    matching_pass,
+    tracking_pass,
+)
+from syncl.commands.tracking_run import choose_device
+from syncl.commands.training_cost import clip_cost
+from syncl.commands.training_run import annotation_options
+from syncl.data.nuscenes.dataset import SceneStream
+from syncl.data.nuscenes.index import NuScenesIndex
+from syncl.detectors.attention_maps import TARGETS
+from syncl.errors import SynclError
+from syncl.files import atomic_write
+from syncl.progress import track
+from syncl.rendering.diagnosis import (
+    DecoderView,
+    MatchingCosts,
+    plot_attention_maps,
+    plot_attention_mass,
+    plot_candidates,
+    plot_costs,
+    plot_decoders,
+    plot_training_cost,
+)
+from syncl.structures import Clip, Predictions
+from syncl.trackers.scenes import image_options
+from syncl.training.checkpointing import checkpoint_folders
+from syncl.training.config import StrategyConfig
+from syncl.training.strategies import BaselineConfig
+from syncl.training.syncl.config import SynclConfig
+
+_FILES = ("attention_mass", "attention_maps", "decoders", "costs", "candidates", "training_cost")
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A model over the first frames of a scene.
+
+    Attributes:
+        name: of the model.
+        subject: the model.
+        frames: with their annotations, on the model's device.
+    """
+
+    name: str
+    subject: Subject
+    frames: Frames
+
+    @classmethod
+    def of_model(cls, model: Path, index: NuScenesIndex, scene: str, count: int, device: str) -> "Diagnosis":
+        """Load a model and read the frames it will look at.
+
+        Raises:
+            SynclError: if the model cannot be used, or the scene is too short.
+        """
+        chosen = choose_device(device)
+        subject = Subject.of_file(model, chosen)
+        seen = subject.recipe.model.input
+        index = index.with_vehicle_frame(seen.vehicle_frame)
+        stream = SceneStream(index, scene, image_options(seen), annotation_options(subject.recipe))
+        if len(stream) < count:
+            raise SynclError(f"--frames {count}: scene {scene} has only {len(stream)}")
+        read = track(islice(stream.with_annotations(), count), "reading", total=count)
+        frames = tuple((frame.to(chosen), annotations.to(chosen)) for frame, annotations in read)
+        return cls(model.stem, subject, frames)
+
+    def write(
+        self,
+        output: Path,
+        checkpoints: tuple[tuple[str, Path], ...],
+        *,
+        min_score: float,
+        cost_steps: int,
+        overwrite: bool,
+    ) -> None:
+        """Write all pictures and figures.json; see `syncl.commands.diagnose.diagnose`.
+
+        Raises:
+            SynclError: if a checkpoint cannot be used.
+        """
+        # All are loaded before work starts, so that a wrong one is told at once.
+        subjects = {name: self._other(path) for name, path in checkpoints} or {self.name: self.subject}
+        paths = {name: output / f"{name}.png" for name in _FILES}
+        output.mkdir(parents=True, exist_ok=True)
+        tracked = tracking_pass(self.subject, self.frames, self.name)
+        plot_attention_mass(tracked.mass, tracked.even, TARGETS, paths["attention_mass"], overwrite)
+        plot_attention_maps(tracked.maps, tracked.shown_objects, paths["attention_maps"], overwrite)
+        views = [
+            self._view("with self-attention", tracked.standard, min_score),
+            self._view("without (cross-only)", tracked.cross, min_score),
+        ]
+        last = self.frames[-1][1]
+        truth = last.boxes[0, last.valid[0]].cpu().numpy()
+        plot_decoders(views, truth, paths["decoders"], min_score, overwrite=overwrite)
+        figures: dict[str, object] = {
+            "model": self.name,
+            "scene": self.frames[0][0].scenes[0],
+            "frames": len(self.frames),
+            "attention_targets": TARGETS,
+            "attention_of_object_queries": _rounded(tracked.mass[:, 0]),
+            "attention_of_track_queries": _rounded(tracked.mass[:, 1]),
+            "even_attention": _rounded(tracked.even),
+            "predictions": {
+                view.title: {"object_queries": len(view.objects), "track_queries": len(view.tracks)}
+                for view in views
+            },
+            "annotated": len(truth),
+        }
+        pairs = {name: matching_pass(subject, self.frames, name) for name, subject in subjects.items()}
+        costs = [matching_costs(name, frames) for name, frames in pairs.items()]
+        plot_costs(costs, paths["costs"], overwrite)
+        figures["matching"] = {item.title: _summary(item) for item in costs}
+        before, after = candidate_counts(next(reversed(pairs.values())))
+        plot_candidates(before, after, paths["candidates"], overwrite)
+        figures["queries_an_object"] = {
+            "before": _rounded(before.mean(axis=1)) if before.size else [],
+            "after": _rounded(after.mean(axis=1)) if after.size else [],
+        }
+        if cost_steps:
+            figures["training_cost"] = self._training_cost(paths["training_cost"], cost_steps, overwrite)
+        text = orjson.dumps(figures, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+        atomic_write(output / "figures.json", text)
+
+    def _view(self, title: str, predictions: Predictions, min_score: float) -> DecoderView:
+        """The last layer's boxes above a score."""
+        boxes = self.subject.tracker.detector.boxes(predictions.codes[-1, 0])
+        seen = predictions.logits[-1, 0].sigmoid().amax(-1) >= min_score
+        is_track = torch.arange(len(seen), device=seen.device) >= predictions.object_count
+        return DecoderView(title, boxes[seen & ~is_track].cpu().numpy(), boxes[seen & is_track].cpu().numpy())
+
+    def _other(self, path: Path) -> Subject:
+        """A checkpoint that sees what the model sees.
+
+        Raises:
+            SynclError: if it expects other images.
+        """
+        device = next(self.subject.tracker.parameters()).device
+        other = Subject.of_file(path, device)
+        if other.recipe.model.input != self.subject.recipe.model.input:
+            raise SynclError(
+                f"{path}: it is a model for other images ({other.recipe.model.input}) than {self.name}"
+            )
+        return other
+
+    def _training_cost(self, output: Path, steps: int, overwrite: bool) -> dict[str, object]:
+        """Time and memory of a clip with and without SynCL, as a picture and as numbers."""
+        training = self.subject.recipe.training
+        length = min(max(training.data.clip_length, 2), len(self.frames))
+        clip = Clip(
+            tuple(frame for frame, _ in self.frames[:length]),
+            tuple(annotations for _, annotations in self.frames[:length]),
+        )
+        own = training.strategy
+        plain = BaselineConfig(own.cost, own.loss, own.release_m)
+        strategies: dict[str, StrategyConfig] = {
+            "baseline": plain,
+            "SynCL": own if isinstance(own, SynclConfig) else self.subject.matching,
+        }
+        unroll = replace(training.unroll, context_frames=0)
+        with torch.random.fork_rng():
+            costs = clip_cost(self.subject.without_chance(), strategies, unroll, clip, steps)
+        on_gpu = clip.frames[0].images.device.type == "cuda"
+        memory = "peak device memory" if on_gpu else "kept for the backward pass"
+        seconds = {name: cost.seconds for name, cost in costs.items()}
+        mebibytes = {name: cost.mebibytes for name, cost in costs.items()}
+        plot_training_cost(seconds, mebibytes, memory, output, overwrite)
+        return {"frames": length, "seconds": seconds, "mebibytes": mebibytes, "memory": memory}
+
+
+def find_checkpoints(paths: tuple[Path, ...]) -> tuple[tuple[str, Path], ...]:
+    """Names and model files of run folders' checkpoints, in order, and of model files.
+
+    Raises:
+        SynclError: if a folder has no checkpoint, or a file does not exist.
+    """
+    found: list[tuple[str, Path]] = []
+    for path in paths:
+        if not path.exists():
+            raise SynclError(f"--checkpoints {path}: there is no such run folder or model file")
+        if path.is_file():
+            found.append((path.stem, path))
+            continue
+        folders = checkpoint_folders(path)
+        if not folders:
+            raise SynclError(
+                f"--checkpoints {path}: a folder without checkpoints/step_*; name a run's folder"
+            )
+        for folder in folders:
+            step = int(orjson.loads((folder / "progress.json").read_bytes())["step"])
+            run = f"{path.name} " if sum(map(Path.is_dir, paths)) > 1 else ""
+            found.append((f"{run}step {step}", folder / "model.safetensors"))
+    names = [name for name, _ in found]
+    return tuple(
+        (name if names.count(name) == 1 else f"{name} ({place + 1})", path)
+        for place, (name, path) in enumerate(found)
+    )
+
+
+def _rounded(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    return np.round(np.asarray(values, np.float64), 6)
+
+
+def _summary(item: MatchingCosts) -> dict[str, object]:
+    """A checkpoint's matching in numbers."""
+    return {
+        "pairs": len(item.costs),
+        "kept": int(item.kept.sum()),
+        "mean_cost": float(item.costs.mean()),
+        "weights": _rounded(item.weights),
+        "means": _rounded(item.means),
+        "variances": _rounded(item.variances),
+        "threshold": float(item.means.min()),
+    }

@@ -1,0 +1,101 @@
+"""Detector and tracker trained at once, from the image backbone alone (method, table 8).
+
+Three of each: as they are; with two class heads as OneTrack has it; and that trained with SynCL. The paper
+gives neither schedule nor auxiliary losses. Here schedules are the trackers' own, and StreamPETR keeps what
+its detector is trained with: denoising queries and the auxiliary image head.
+"""
+
+from dataclasses import replace
+from typing import cast
+
+from syncl.detectors import FocalHeadConfig, StreamPetrConfig
+from syncl.recipes.pf_track import pf_track_petr_v99_320x800, pf_track_petr_v99_320x800_syncl
+from syncl.recipes.recipe import PaperResult, Recipe
+from syncl.recipes.streampetr import mutr3d_streampetr_v99_320x800, mutr3d_streampetr_v99_320x800_syncl
+from syncl.recipes.synthetic import pf_track_petr_synthetic, pf_track_petr_synthetic_syncl
+from syncl.trackers import Mutr3dConfig, PfTrackConfig
+from syncl.training.denoising import DenoisingConfig
+
+_VOVNET = "FCOS3D's VoVNet-99 (convert --from backbone)"
+
+
+def _one_stage(recipe: Recipe, starts_from: str, paper: PaperResult | None) -> Recipe:
+    """The recipe without the detector's own training before it."""
+    model, training = recipe.model, recipe.training
+    if isinstance(model.detector, StreamPetrConfig):
+        model = replace(model, detector=replace(model.detector, focal_head=FocalHeadConfig()))
+        training = replace(training, unroll=replace(training.unroll, denoising=DenoisingConfig()))
+    return replace(
+        recipe,
+        name=f"{recipe.name}_one_stage",
+        summary=f"{recipe.summary}, detector and tracker at once",
+        model=model,
+        training=training,
+        starts_from=starts_from,
+        paper=paper,
+    )
+
+
+def _two_heads(recipe: Recipe, starts_from: str, paper: PaperResult | None) -> Recipe:
+    """The same with a class head for tracking beside the detector's."""
+    base = _one_stage(recipe, starts_from, paper)
+    tracker = cast(Mutr3dConfig | PfTrackConfig, base.model.tracker)
+    return replace(
+        base,
+        name=f"{base.name}_two_heads",
+        summary=f"{base.summary}, two class heads",
+        model=replace(base.model, tracker=replace(tracker, tracking_head=True)),
+    )
+
+
+def _with_syncl(trained: Recipe, plain: Recipe, starts_from: str, paper: PaperResult | None) -> Recipe:
+    """Two heads with the strategy of `trained`, named after `plain`, its baseline."""
+    base = _two_heads(replace(trained, name=plain.name), starts_from, paper)
+    return replace(base, name=f"{base.name}_syncl")
+
+
+def pf_track_petr_v99_320x800_one_stage() -> Recipe:
+    """PF-Track on PETR in one stage."""
+    return _one_stage(pf_track_petr_v99_320x800(), _VOVNET, PaperResult("SynCL, table 8", 36.5))
+
+
+def pf_track_petr_v99_320x800_one_stage_two_heads() -> Recipe:
+    """The same with two class heads."""
+    return _two_heads(pf_track_petr_v99_320x800(), _VOVNET, PaperResult("SynCL, table 8", 37.8))
+
+
+def pf_track_petr_v99_320x800_one_stage_two_heads_syncl() -> Recipe:
+    """That trained with SynCL."""
+    trained, plain = pf_track_petr_v99_320x800_syncl(), pf_track_petr_v99_320x800()
+    return _with_syncl(trained, plain, _VOVNET, PaperResult("SynCL, table 8", 42.4))
+
+
+def mutr3d_streampetr_v99_320x800_one_stage() -> Recipe:
+    """MUTR3D on StreamPETR in one stage."""
+    return _one_stage(mutr3d_streampetr_v99_320x800(), _VOVNET, PaperResult("SynCL, table 8", 43.8))
+
+
+def mutr3d_streampetr_v99_320x800_one_stage_two_heads() -> Recipe:
+    """The same with two class heads."""
+    return _two_heads(mutr3d_streampetr_v99_320x800(), _VOVNET, PaperResult("SynCL, table 8", 45.3))
+
+
+def mutr3d_streampetr_v99_320x800_one_stage_two_heads_syncl() -> Recipe:
+    """That trained with SynCL."""
+    trained, plain = mutr3d_streampetr_v99_320x800_syncl(), mutr3d_streampetr_v99_320x800()
+    return _with_syncl(trained, plain, _VOVNET, PaperResult("SynCL, table 8", 48.1))
+
+
+def pf_track_petr_synthetic_one_stage() -> Recipe:
+    """Small PF-Track on PETR in one stage."""
+    return _one_stage(pf_track_petr_synthetic(), "", None)
+
+
+def pf_track_petr_synthetic_one_stage_two_heads() -> Recipe:
+    """The same with two class heads."""
+    return _two_heads(pf_track_petr_synthetic(), "", None)
+
+
+def pf_track_petr_synthetic_one_stage_two_heads_syncl() -> Recipe:
+    """That trained with SynCL."""
+    return _with_syncl(pf_track_petr_synthetic_syncl(), pf_track_petr_synthetic(), "", None)

@@ -1,0 +1,235 @@
+"""What is known of a run: a folder, some files, or both, that belong to one tracker's results.
+
+    results.json       tracks in the nuScenes submission format          syncl track --output
+    metrics.json       official metrics of them                          syncl evaluate --output
+    details.json       the curves behind the metrics                     syncl evaluate --details
+    recipe.json        the resolved recipe                               syncl train
+    log.jsonl          the training log                                  syncl train
+    model.safetensors  the model; only its notes are read                syncl train
+    tracks.mp4         a video, any other single .mp4 as well            syncl render
+    notes.json         what else there is to say: {"commit": "...", "hardware": "...", ...}
+
+Results or metrics must be there; the rest is used where it is. The devkit's names metrics_summary.json and
+metrics_details.json are known too. Single files are recognised by what they hold, whatever they are called;
+so is the record that `syncl experiment` keeps of a run.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from syncl.errors import SynclError
+
+Json = Mapping[str, Any]
+
+_NAMES = {
+    "results.json": "results",
+    "metrics.json": "metrics",
+    "metrics_summary.json": "metrics",
+    "details.json": "details",
+    "metrics_details.json": "details",
+    "recipe.json": "recipe",
+    "log.jsonl": "log",
+    "model.safetensors": "model",
+    "notes.json": "notes",
+}
+_SUFFIXES = {".jsonl": "log", ".safetensors": "model", ".mp4": "video"}
+_HEAD_BYTES = 4096
+_HEADER_LIMIT_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run.
+
+    Attributes:
+        name: how it is called in tables and legends.
+        files: kind of file -> path; kinds are the values of the table above, `video` and `record`.
+        metrics: contents of the metrics file; None without one.
+        details: class -> metric -> 40 values; None without the file.
+        recipe: the resolved recipe; empty without one.
+        record: what `syncl experiment` noted; empty without one.
+        notes: other facts, by name.
+        log: entries of the training log.
+    """
+
+    name: str
+    files: Mapping[str, Path]
+    metrics: Json | None = None
+    details: Mapping[str, Mapping[str, Sequence[float]]] | None = None
+    recipe: Json = field(default_factory=dict)
+    record: Json = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    log: tuple[Json, ...] = ()
+
+
+def read_runs(texts: Sequence[str]) -> list[Run]:
+    """Read runs from `[NAME=]PATH[,PATH...]`, where a path is a run folder or a file.
+
+    Raises:
+        SynclError: for a path that does not exist or holds nothing of a run, damaged files, a run without
+            results and metrics, or two runs of one name.
+    """
+    if not texts:
+        raise SynclError("RUN: name at least one run folder, or results.json,metrics.json")
+    runs = [_read_run(text) for text in texts]
+    for number, run in enumerate(runs):
+        if run.name in (other.name for other in runs[:number]):
+            raise SynclError(
+                f"RUN: two runs are called '{run.name}'; tell them apart with NAME=PATH, such as "
+                f"other={texts[number].split('=', 1)[-1]}"
+            )
+    return runs
+
+
+def _read_run(text: str) -> Run:
+    name, _, rest = text.rpartition("=")
+    paths = [Path(part) for part in rest.split(",") if part]
+    if not paths:
+        raise SynclError(f"RUN: '{text}' names no path; write [NAME=]PATH[,PATH...]")
+    files: dict[str, Path] = {}
+    for path in paths:
+        found = _files_of_folder(path) if path.is_dir() else {_kind(path): path}
+        for kind, file in found.items():
+            if kind in files and path.is_file():
+                raise SynclError(
+                    f"RUN: '{text}': {files[kind]} and {file} both hold the {kind}; name one of them"
+                )
+            files.setdefault(kind, file)
+    if "results" not in files and "metrics" not in files and "record" not in files:
+        raise SynclError(
+            f"RUN: '{text}' has neither results.json nor metrics.json; write them with syncl track and "
+            "syncl evaluate --output, or name the files: results.json,metrics.json"
+        )
+    record = _object(files["record"]) if "record" in files else {}
+    metrics = _metrics(files["metrics"]) if "metrics" in files else record.get("metrics")
+    notes = {key: _plain(value) for key, value in _object(files["notes"]).items()} if "notes" in files else {}
+    return Run(
+        name=name or _default_name(paths[0], files),
+        files=files,
+        metrics=metrics,
+        details=_details(files["details"]) if "details" in files else None,
+        recipe=_object(files["recipe"]) if "recipe" in files else record.get("recipe", {}),
+        record=record,
+        notes=(_model_notes(files["model"]) if "model" in files else {}) | notes,
+        log=_log(files["log"]) if "log" in files else (),
+    )
+
+
+def _default_name(path: Path, files: Mapping[str, Path]) -> str:
+    if path.is_dir():
+        return path.resolve().name
+    named = next((files[kind] for kind in ("results", "metrics") if kind in files), path)
+    return named.resolve().parent.name if named.name in _NAMES else named.stem
+
+
+def _files_of_folder(folder: Path) -> dict[str, Path]:
+    files = {kind: folder / name for name, kind in reversed(_NAMES.items()) if (folder / name).is_file()}
+    videos = sorted(folder.glob("*.mp4"))
+    chosen = [video for video in videos if video.name == "tracks.mp4"] or videos
+    if len(chosen) == 1:
+        files["video"] = chosen[0]
+    return files
+
+
+def _kind(path: Path) -> str:
+    """What a file holds, from its contents; results may be too large to parse for that."""
+    if not path.is_file():
+        raise SynclError(f"RUN: {path}: there is no such file or folder")
+    if path.suffix.lower() in _SUFFIXES:
+        return _SUFFIXES[path.suffix.lower()]
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    start = b"".join(head.split())
+    if start.startswith((b'{"meta":', b'{"results":')) and b'"results":' in start:
+        return "results"
+    content = _object(path)
+    if "label_metrics" in content or "label_aps" in content:
+        return "metrics"
+    if {"experiment", "arm", "metrics"} <= content.keys():
+        return "record"
+    if "training" in content and "model" in content:
+        return "recipe"
+    if content and all(isinstance(value, dict) and "recall_hypo" in value for value in content.values()):
+        return "details"
+    if path.name == "notes.json":
+        return "notes"
+    raise SynclError(
+        f"RUN: {path}: holds nothing known of a run (keys {', '.join(list(content)[:4])}); expected "
+        "results, metrics, details, a recipe, a log, a model, a video or notes.json"
+    )
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        # Official metrics hold NaN, which is no JSON; Python's parser takes it.
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise SynclError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise SynclError(f"{path}: damaged: not valid JSON ({error}); write it again") from error
+    if not isinstance(content, dict):
+        raise SynclError(f"{path}: holds a {type(content).__name__}, expected an object")
+    return content
+
+
+def _metrics(path: Path) -> Json:
+    content = _object(path)
+    if "label_aps" in content:
+        raise SynclError(
+            f"{path}: detection metrics; a report is of tracking (syncl evaluate --task tracking)"
+        )
+    labels = content.get("label_metrics")
+    if not isinstance(labels, dict) or not isinstance(labels.get("amota"), dict):
+        raise SynclError(
+            f"{path}: field 'label_metrics' has no 'amota' per class; write it with syncl evaluate"
+        )
+    return content
+
+
+def _details(path: Path) -> Mapping[str, Mapping[str, Sequence[float]]]:
+    content = _object(path)
+    for name, columns in content.items():
+        if not isinstance(columns, dict) or "recall_hypo" not in columns:
+            raise SynclError(
+                f"{path}: class '{name}' has no 'recall_hypo'; write it with syncl evaluate --details"
+            )
+    return content
+
+
+def _log(path: Path) -> tuple[Json, ...]:
+    entries = []
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            entries.append({"step": int(entry["step"]), "group": str(entry["group"]), **entry})
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):
+                break  # a run that goes on writes its last line just now
+            raise SynclError(f"{path}: line {number}: no entry of a training log ({error!r})") from error
+    return tuple(entries)
+
+
+def _model_notes(path: Path) -> dict[str, str]:
+    """The notes in a model file's header; the weights are not read."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = file.read(size) if size < _HEADER_LIMIT_BYTES else b""
+    try:
+        notes = json.loads(json.loads(header).get("__metadata__", {}).get("notes", "{}"))
+    except ValueError as error:
+        raise SynclError(f"{path}: not a complete model file ({error})") from error
+    return {key: _plain(value) for key, value in notes.items() if value}
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(entry)}" for key, entry in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    return str(value)

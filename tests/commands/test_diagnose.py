@@ -1,0 +1,124 @@
+"""`syncl diagnose` on a tiny world and a barely trained model."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+from syncl.checkpoints.model_file import load_model, save_model
+from syncl.commands.diagnose import diagnose
+from syncl.commands.diagnosis import find_checkpoints
+from syncl.commands.generate import generate
+from syncl.commands.train import train
+from syncl.errors import SynclError
+from syncl.trackers import SingleFrameConfig
+
+PICTURES = ("attention_mass", "attention_maps", "decoders", "costs", "candidates", "training_cost")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("diagnose")
+    generate(
+        root / "world", train_scenes=1, val_scenes=1, keyframes=4, width=96, height=64, seed=4, workers=1
+    )
+    train(
+        "pf-track_petr_synthetic_syncl",
+        data=root / "world",
+        output=root / "run",
+        set=(
+            "model.input.image_size=[64,96]",
+            "model.detector.queries=24",
+            "model.detector.layers=2",
+            "model.detector.proposals.count=8",
+            "training.steps=2",
+            "training.checkpoint_every=1",
+            "training.data.batch_size=1",
+            # Fresh scores lie near the prior; births must happen all the same.
+            "model.tracker.birth_score=0.0",
+            "model.tracker.record_score=0.0",
+            "model.tracker.output_score=0.0",
+        ),
+    )
+    return root
+
+
+def arguments(folder: Path) -> dict[str, object]:
+    scene = json.loads((folder / "world" / "v1.0-mini" / "scene.json").read_text())
+    names = sorted(item["name"] for item in scene)
+    (val,) = [name for name in names if name in ("scene-0103", "scene-0916")]
+    return {"data": folder / "world", "scene": val, "frames": 3}
+
+
+def test_every_picture_and_its_numbers(folder):
+    output = folder / "out"
+    diagnose(
+        folder / "run" / "model.safetensors",
+        **arguments(folder),
+        output=output,
+        checkpoints=(folder / "run",),
+        cost_steps=1,
+    )
+    for name in PICTURES:
+        picture = cv2.imread(str(output / f"{name}.png"))
+        assert picture is not None and picture.std() > 5, name
+    figures = json.loads((output / "figures.json").read_text())
+    for kind in ("object", "track"):
+        shares = figures[f"attention_of_{kind}_queries"]
+        assert len(shares) == 2 and all(sum(layer) == pytest.approx(1, abs=1e-4) for layer in shares)
+    assert list(figures["matching"]) == ["step 1", "step 2"]
+    for item in figures["matching"].values():
+        assert 0 < item["kept"] < item["pairs"] and item["threshold"] == pytest.approx(min(item["means"]))
+    counts = figures["queries_an_object"]
+    assert all(0 < after < before <= 5 for before, after in zip(counts["before"], counts["after"]))
+    cost = figures["training_cost"]
+    assert cost["frames"] == 3 and cost["mebibytes"]["SynCL"] > cost["mebibytes"]["baseline"] > 0
+    assert min(cost["seconds"].values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"scene": "scene-x"}, r"--scene scene-x: is not in split 'mini_val', which has scene-"),
+        ({"frames": 1}, "--frames 1: at least 2"),
+        ({"frames": 99}, "--frames 99: scene .* has only 4"),
+        ({"cost_steps": -1}, "--cost-steps -1"),
+        ({"checkpoints": (Path("nowhere"),)}, "nowhere: there is no such run folder"),
+    ],
+)
+def test_bad_input_is_answered_before_work(folder, changed, message):
+    with pytest.raises(SynclError, match=message):
+        diagnose(
+            folder / "run" / "model.safetensors",
+            **(arguments(folder) | {"output": folder / "no"} | changed),
+        )
+    assert not (folder / "no").exists()
+
+
+def test_detectors_and_models_for_other_images_are_refused(folder, model_file):
+    with pytest.raises(SynclError, match="it is a model for other images"):
+        diagnose(
+            folder / "run" / "model.safetensors",
+            **arguments(folder),
+            output=folder / "no",
+            checkpoints=(model_file, folder / "run"),
+        )
+    config = replace(load_model(model_file).config, tracker=SingleFrameConfig())
+    torch.manual_seed(0)
+    save_model(folder / "detector.safetensors", config.build().state_dict(), config)
+    with pytest.raises(SynclError, match="detects only; track queries are what"):
+        diagnose(folder / "detector.safetensors", **arguments(folder), output=folder / "no")
+    assert not (folder / "no").exists()
+
+
+def test_runs_and_files_become_names_in_order(folder):
+    run = folder / "run"
+    names = [name for name, _ in find_checkpoints((run, run / "model.safetensors"))]
+    assert names == ["step 1", "step 2", "model"]
+    twice = [name for name, _ in find_checkpoints((run, run))]
+    assert twice == ["run step 1 (1)", "run step 2 (2)", "run step 1 (3)", "run step 2 (4)"]
+    with pytest.raises(SynclError, match=r"world: a folder without checkpoints/step_\*"):
+        find_checkpoints((folder / "world",))

@@ -1,0 +1,288 @@
+"""Two class heads (table 8): who is told what, who learns from whom, and what tracking goes by."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig
+from syncl.checkpoints.model_file import load_model, save_model
+from syncl.detectors import Detr3dConfig, ImageEncoderConfig, PetrConfig, StreamPetrConfig
+from syncl.layers.decoder import PARALLEL
+from syncl.structures import Annotations, CameraRig, Clip, Frame, Predictions
+from syncl.trackers import Mutr3dConfig, PfTrackConfig
+from syncl.trackers.model import InputConfig, ModelConfig
+from syncl.training.denoising import DenoisingConfig
+from syncl.training.reasoning_losses import ReasoningLossConfig
+from syncl.training.strategies import BaselineConfig
+from syncl.training.syncl.config import SynclConfig
+from syncl.training.syncl.contrastive import ContrastiveConfig
+from syncl.training.unroll import ClipTraining, UnrollConfig
+
+HEIGHT, WIDTH, DIM = 32, 64, 32
+CLASSES = ("car", "truck", "pedestrian", "barrier")
+SIZES = {"dim": DIM, "heads": 4, "layers": 2, "hidden": 48, "dropout": 0.0}
+# Two streams; tracks of the first hold objects 0 and 1, that of the second holds 2, and one lost its object.
+IDENTITIES = torch.tensor([[0, 1], [2, 99]])
+
+
+def encoder(all_levels: bool) -> ImageEncoderConfig:
+    backbone = ResNetConfig(depth=None, blocks=(1, 1, 1, 1), stem_width=8, widths=(8, 8, 16, 16))
+    return ImageEncoderConfig(backbone, FpnConfig(DIM) if all_levels else CpFpnConfig(DIM))
+
+
+DETECTORS = {
+    "detr3d": Detr3dConfig(encoder(True), CLASSES, queries=12, cameras=2, **SIZES),
+    "petr": PetrConfig(encoder(False), CLASSES, queries=12, **SIZES),
+    "streampetr": StreamPetrConfig(
+        encoder(False), CLASSES, queries=9, propagated=3, memory_slots=8, objects_a_frame=4, **SIZES
+    ),
+}
+MUTR3D = Mutr3dConfig(heads=4, hidden=48, drop_probability=0.0, false_positive_ratio=0.0, tracking_head=True)
+PF_TRACK = PfTrackConfig(heads=4, hidden=48, dropout=0.0, future_reasoning=False, motion="velocity")
+TRACKERS = {
+    "mutr3d": MUTR3D,
+    "pf_track": dataclasses.replace(PF_TRACK, tracking_head=True),
+    "pf_track_plain": dataclasses.replace(PF_TRACK, tracking_head=True, past_reasoning=False),
+}
+STRATEGIES = {"baseline": BaselineConfig(), "syncl": SynclConfig()}
+UNROLL = UnrollConfig(reasoning=ReasoningLossConfig(trajectory=0.0))
+
+
+def build(detector="petr", tracker="mutr3d", **options):
+    torch.manual_seed(0)
+    return dataclasses.replace(TRACKERS[tracker], **options).build(DETECTORS[detector].build())
+
+
+def make_frame(time_s: float, streams: int = 2) -> Frame:
+    generator = torch.Generator().manual_seed(int(time_s * 10))
+    ahead = torch.tensor([[0.0, -1, 0, 0], [0, 0, -1, 1.5], [1, 0, 0, 0], [0, 0, 0, 1]]).double()
+    behind = torch.tensor([[0.0, 1, 0, 0], [0, 0, -1, 1.5], [-1, 0, 0, 0], [0, 0, 0, 1]]).double()
+    intrinsics = torch.tensor([[40.0, 0, WIDTH / 2], [0, 40, HEIGHT / 2], [0, 0, 1]]).double()
+    rig = CameraRig(
+        ("FRONT", "BACK"),
+        intrinsics.repeat(streams, 2, 1, 1),
+        torch.stack([ahead, behind]).repeat(streams, 1, 1, 1),
+    )
+    return Frame(
+        torch.randint(0, 256, (streams, 2, 3, HEIGHT, WIDTH), generator=generator).to(torch.uint8),
+        rig,
+        torch.ones(streams, 2, dtype=torch.bool),
+        torch.tensor([HEIGHT, WIDTH]).repeat(streams, 2, 1),
+        torch.eye(4, dtype=torch.float64).repeat(streams, 1, 1),
+        torch.full((streams,), time_s, dtype=torch.float64),
+        ("scene",) * streams,
+        ("sample",) * streams,
+    )
+
+
+def make_annotations(objects: int = 5, streams: int = 2) -> Annotations:
+    boxes = torch.zeros(streams, objects, 9)
+    boxes[..., 0] = torch.arange(objects) * 8.0 - 16
+    boxes[..., 3:6] = torch.tensor([4.0, 2.0, 1.5])
+    return Annotations(
+        boxes,
+        torch.arange(objects).remainder(4).repeat(streams, 1),
+        torch.arange(objects).repeat(streams, 1),
+        torch.ones(streams, objects, dtype=torch.bool),
+    )
+
+
+def make_predictions(seed: int, objects: int = 12) -> Predictions:
+    """Of both heads, as leaves; two track queries behind the object queries."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def leaf(width: int, scale: float = 1.0) -> torch.Tensor:
+        return (torch.randn(2, 2, objects + 2, width, generator=generator) * scale).requires_grad_()
+
+    codes = leaf(10, 5)
+    valid = torch.ones(2, objects + 2, dtype=torch.bool)
+    return Predictions(leaf(4), codes, leaf(DIM), codes.detach()[..., :3], valid, objects, leaf(4))
+
+
+def gradient_rows(loss: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:
+    """[L, B, Q] which rows of a leaf learn from a loss."""
+    (gradient,) = torch.autograd.grad(loss, leaf, retain_graph=True, allow_unused=True)
+    return torch.zeros(leaf.shape[:-1], dtype=torch.bool) if gradient is None else (gradient != 0).any(-1)
+
+
+def test_detection_sees_all_objects_and_tracking_the_new_born():
+    predictions, annotations = make_predictions(1), make_annotations()
+    strategy = BaselineConfig().build(DIM)
+    assignment, ties = strategy.assign(predictions, annotations, IDENTITIES)
+    assert ties.tolist() == [[0, 1], [2, -1]]
+    detected = assignment.detection.targets
+    born = assignment.targets[:, :, :12]
+    for stream, held in enumerate(({0, 1}, {2})):
+        for layer in range(2):
+            seen = detected[layer, stream]
+            assert sorted(seen[seen >= 0].tolist()) == list(range(5))
+            expected = [-1 if target in held else target for target in seen.tolist()]
+            assert born[layer, stream].tolist() == expected
+    assert torch.equal(assignment.targets[:, :, 12:], ties.expand(2, -1, -1))
+    assert assignment.vanished.tolist() == [[False, False], [False, True]]
+    outcome = strategy((predictions,), annotations, IDENTITIES)
+    for stream, held in enumerate(({0, 1}, {2})):
+        own = outcome.identities[stream, :12]
+        assert set(own[own >= 0].tolist()) == set(range(5)) - held, "a tracked object was born again"
+    assert outcome.identities[:, 12:].tolist() == IDENTITIES.tolist()
+
+
+def test_the_detection_match_goes_by_the_detection_head():
+    predictions, annotations = make_predictions(1), make_annotations()
+    strategy = BaselineConfig().build(DIM)
+    before, _ = strategy.assign(predictions, annotations, IDENTITIES)
+    confused = dataclasses.replace(predictions, logits=predictions.logits.flip(2) * 9)
+    same, _ = strategy.assign(confused, annotations, IDENTITIES)
+    assert torch.equal(before.detection.targets, same.detection.targets)
+    turned = dataclasses.replace(predictions, detection_logits=predictions.detection_logits.flip(2) * 99)
+    other, _ = strategy.assign(turned, annotations, IDENTITIES)
+    assert not torch.equal(before.detection.targets, other.detection.targets)
+
+
+@pytest.mark.parametrize("kind", STRATEGIES)
+def test_each_head_learns_its_own_task_alone(kind):
+    annotations = make_annotations()
+    strategy = STRATEGIES[kind].build(DIM)
+    pair = make_predictions(1), make_predictions(2)
+    losses = strategy(pair[: len(strategy.groups)], annotations, IDENTITIES).losses
+    standard = pair[0]
+    detecting = gradient_rows(losses["detect_class"], standard.detection_logits)
+    assert detecting[:, :, :12].all() and not detecting[:, :, 12:].any(), "track rows taught detection"
+    assert not gradient_rows(losses["detect_class"], standard.logits).any()
+    assert gradient_rows(losses["class"], standard.logits).all()
+    assert not gradient_rows(losses["class"], standard.detection_logits).any()
+    if kind == "syncl":
+        cross = pair[1]
+        assert not gradient_rows(losses["cross_detect_class"], cross.logits).any()
+        detecting = gradient_rows(losses["cross_detect_class"], cross.detection_logits)
+        assert detecting[:, :, :12].any() and not detecting[:, :, 12:].any()
+        tracking = gradient_rows(losses["cross_class"], cross.logits)
+        assert tracking[:, :, 12:].all() and not tracking[:, :, :12].any()
+        assert not gradient_rows(losses["cross_class"], cross.detection_logits).any()
+
+
+def test_a_tracked_object_that_is_detected_pushes_the_heads_opposite_ways():
+    predictions, annotations = make_predictions(1), make_annotations()
+    strategy = BaselineConfig().build(DIM)
+    assignment, _ = strategy.assign(predictions, annotations, IDENTITIES)
+    losses = strategy((predictions,), annotations, IDENTITIES).losses
+    row = int((assignment.detection.targets[1, 0] == 0).nonzero()[0, 0])
+    label = int(annotations.labels[0, 0])
+    (up,) = torch.autograd.grad(losses["detect_class"], predictions.detection_logits, retain_graph=True)
+    (down,) = torch.autograd.grad(losses["class"], predictions.logits, retain_graph=True)
+    assert up[1, 0, row, label] < 0 < down[1, 0, row, label]
+    (box,) = torch.autograd.grad(losses["box"], predictions.codes)
+    assert (box[1, 0, row] != 0).any(), "its box is learned from what it detects"
+
+
+def test_one_to_many_candidates_are_chosen_by_the_detection_head():
+    annotations, persistent = make_annotations(), torch.tensor([[True, True, False, False, False]] * 2)
+    strategy = SynclConfig(filter="none").build(DIM)
+    cross = make_predictions(2)
+    pairs = strategy.reliable_pairs(cross, annotations, persistent)
+    same = strategy.reliable_pairs(
+        dataclasses.replace(cross, logits=cross.logits.flip(2) * 9), annotations, persistent
+    )
+    assert torch.equal(pairs.rows, same.rows) and torch.equal(pairs.costs, same.costs)
+    turned = dataclasses.replace(cross, detection_logits=cross.detection_logits.flip(2) * 9)
+    assert not torch.equal(pairs.costs, strategy.reliable_pairs(turned, annotations, persistent).costs)
+
+
+def test_one_to_many_in_the_standard_decoder_widens_both_heads():
+    annotations = make_annotations()
+    silent = ContrastiveConfig(weight=0.0)
+    switches = {"decoder": "standard", "objects": "new_born", "filter": "none", "contrastive": silent}
+    widened = SynclConfig(**switches).build(DIM)((make_predictions(1),), annotations, IDENTITIES)
+    plain = BaselineConfig().build(DIM)((make_predictions(1),), annotations, IDENTITIES)
+    assert torch.equal(widened.identities, plain.identities)
+    assert widened.losses["class"] != plain.losses["class"]
+    assert widened.losses["detect_class"] != plain.losses["detect_class"]
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize("tracker", TRACKERS)
+@pytest.mark.parametrize("kind", STRATEGIES)
+def test_a_clip_trains_both_heads(detector, tracker, kind):
+    built = build(detector, tracker)
+    denoising = DenoisingConfig(groups=2) if detector == "streampetr" else None
+    unroll = dataclasses.replace(UNROLL, denoising=denoising)
+    module = ClipTraining(built, STRATEGIES[kind].build(DIM), unroll)
+    frames = tuple(make_frame(time_s) for time_s in (1.0, 1.5, 2.0))
+    losses = module(Clip(frames, (make_annotations(),) * 3))
+    losses["total"].backward()
+    assert all(torch.isfinite(value) for value in losses.values())
+    assert not [name for name, parameter in module.named_parameters() if parameter.grad is None]
+
+
+def test_frames_without_objects_train():
+    module = ClipTraining(build(), SynclConfig().build(DIM), UNROLL)
+    losses = module(Clip((make_frame(1.0), make_frame(1.5)), (make_annotations(0),) * 2))
+    losses["total"].backward()
+    assert torch.isfinite(losses["total"])
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_the_standard_decoder_is_the_same_to_the_last_bit_beside_the_other(detector):
+    tracker = build(detector).eval()
+    features = tracker.detector.encode(make_frame(1.0))
+    queries = tracker.detector.initial_queries(features)
+    with torch.no_grad():
+        alone = tracker.classify(tracker.detector.decode(queries, features)[0])
+        beside = tracker.classify(tracker.detector.decode(queries, features, PARALLEL)[0])
+    assert torch.equal(alone.logits, beside.logits)
+    assert torch.equal(alone.detection_logits, beside.detection_logits)
+    assert not torch.equal(alone.logits, alone.detection_logits)
+
+
+@pytest.mark.parametrize("tracker", TRACKERS)
+def test_without_the_head_nothing_is_new(tracker):
+    off = build("petr", tracker, tracking_head=False)
+    assert not [name for name in off.state_dict() if "tracking_head" in name]
+    on = build("petr", tracker)
+    weights = on.state_dict()
+    extra = {name for name in weights if name not in off.state_dict()}
+    assert extra and all(name.startswith("tracking_head.") for name in extra)
+    features = off.detector.encode(make_frame(1.0))
+    (predictions,) = off.detector.decode(off.detector.initial_queries(features), features)
+    assert off.classify(predictions) is predictions
+    shared = {name: tensor for name, tensor in weights.items() if name not in extra}
+    off.load_state_dict(shared)
+    on.eval()
+    off.eval()
+    head = on.tracking_head
+    on.tracking_head = None
+    for time_s in (1.0,):
+        (plain, _), (bare, _) = (t.step(make_frame(time_s), t.initial_state(2)) for t in (off, on))
+        assert torch.equal(plain.scores, bare.scores) and torch.equal(plain.boxes, bare.boxes)
+    assert head is not None
+
+
+@pytest.mark.parametrize("tracker", ["mutr3d", "pf_track_plain"])
+def test_tracking_goes_by_the_tracking_head(tracker):
+    built = build("petr", tracker).eval()
+    for branch in built.tracking_head.branches:
+        torch.nn.init.constant_(branch[-1].bias, 9.0)
+    objects, state = built.step(make_frame(1.0), built.initial_state(2))
+    assert objects.valid.any() and state.count > 0, "the tracking head's scores gave birth to nothing"
+    for branch in built.detector.class_branches:
+        torch.nn.init.constant_(branch[-1].bias, -99.0)
+    same, _ = built.step(make_frame(1.0), built.initial_state(2))
+    assert torch.equal(objects.scores, same.scores) and torch.equal(objects.identities, same.identities)
+    for branch in built.tracking_head.branches:
+        torch.nn.init.constant_(branch[-1].bias, -9.0)
+    nothing, after = built.step(make_frame(1.0), built.initial_state(2))
+    assert not nothing.valid.any() and not after.alive.any()
+
+
+@pytest.mark.parametrize("tracker", TRACKERS)
+def test_model_files_hold_the_head(tracker, tmp_path):
+    config = ModelConfig(InputConfig((HEIGHT, WIDTH)), DETECTORS["petr"], TRACKERS[tracker])
+    torch.manual_seed(3)
+    built = config.build().eval()
+    save_model(tmp_path / "model.safetensors", built.state_dict(), config)
+    loaded = load_model(tmp_path / "model.safetensors")
+    assert loaded.config == config and loaded.tracker.tracking_head is not None
+    first, _ = built.step(make_frame(1.0), built.initial_state(2))
+    again, _ = loaded.tracker.step(make_frame(1.0), loaded.tracker.initial_state(2))
+    assert torch.equal(first.scores, again.scores) and torch.equal(first.boxes, again.boxes)
