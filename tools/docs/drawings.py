@@ -301,7 +301,7 @@ def draw(folder: Path) -> list[Path]:
     with mpl.rc_context(settings):
         for name, function in DRAWINGS.items():
             figure = function()
-            figure.savefig(folder / name, metadata={"Date": None})
+            figure.savefig(folder / name, metadata={"Date": None}, bbox_inches="tight", pad_inches=0.1)
             pyplot.close(figure)
             paths.append(folder / name)
     return paths

@@ -195,7 +195,9 @@ def _command(name: str) -> list[str]:
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """With a capital, unless the first word has capitals of its own (nuScenes)."""
+    first = text.partition(" ")[0]
+    return text[:1].upper() + text[1:] if first.islower() else text
 
 
 def _unwrapped(hint: object) -> object:
