@@ -16,6 +16,7 @@ from syncl.trackers import Mutr3dConfig, PfTrackConfig
 from syncl.trackers.base import TrackState
 from syncl.trackers.forecasts import Reasoned
 from syncl.trackers.pf_track import EXTENSION_SCORE, PfTrack
+from syncl.trackers.reasoning import PastReasoning
 
 HEIGHT, WIDTH = 32, 64
 DIM = 32
@@ -462,3 +463,16 @@ def test_the_state_of_another_tracker_is_refused(tracker):
     other = Mutr3dConfig(heads=4, hidden=32).build(tracker.detector).initial_state()
     with pytest.raises(SynclError, match="another tracker"):
         tracker.step(make_frame(0.0), other)
+
+
+def test_past_reasoning_starts_with_the_detectors_embeddings_and_centres():
+    torch.manual_seed(0)
+    past = PastReasoning(32, 3, 4, 64, 2, 0.0).eval()
+    embeddings = torch.nn.functional.layer_norm(torch.randn(1, 5, 32), (32,))
+    memory = torch.randn(1, 5, 3, 32)
+    seen = torch.ones(1, 5, 3, dtype=torch.bool)
+    refined = past(embeddings, torch.randn(1, 5, 32), torch.randn(3, 32), memory, seen, None)
+    torch.testing.assert_close(refined, embeddings, atol=1e-4, rtol=1e-4)
+    centres = torch.rand(1, 5, 3)
+    _, codes = past.predict(refined, centres)
+    torch.testing.assert_close(codes[..., :3], centres)

@@ -65,7 +65,13 @@ class SequenceDecoder(nn.Module):
 
 
 class PastReasoning(nn.Module):
-    """Cross-attention over time, then over objects, and refined predictions."""
+    """Cross-attention over time, then over objects, and refined predictions.
+
+    Where the original starts with random changes, these start with none: embeddings and centres are the
+    detector's until something better is learned. Carried on from random changes, tracks are metres away from
+    their objects and speak a language that the decoder does not know, and training spends its first thousands
+    of steps on that.
+    """
 
     def __init__(self, dim: int, classes: int, heads: int, hidden: int, layers: int, dropout: float) -> None:
         super().__init__()
@@ -75,10 +81,11 @@ class PastReasoning(nn.Module):
         self.box_branch = mlp(dim, dim, dim, CODE_SIZE, norm=True)
         _initialise(self.class_branch)
         _initialise(self.box_branch)
-        # Where the original starts with random offsets, metres of them, refinement starts with none: tracks
-        # would otherwise be carried to where nothing is until it is learned.
+        _start_with_no_change(self.over_time)
+        _start_with_no_change(self.over_objects)
         with torch.no_grad():
-            cast(nn.Linear, self.box_branch[-1]).weight[:3] = 0
+            last = cast(nn.Linear, self.box_branch[-1])
+            last.weight[:3], last.bias[:3] = 0, 0
         # The original starts at one half, which drowns every other loss until it is unlearned.
         nn.init.constant_(cast(nn.Linear, self.class_branch[-1]).bias, prior_bias(0.01))
 
@@ -128,7 +135,9 @@ class FutureReasoning(nn.Module):
         self.motion_branch = mlp(dim, dim, dim, 3, norm=True)
         _initialise(self.motion_branch)
         # Forecasts start with objects that stand still.
-        nn.init.zeros_(cast(nn.Linear, self.motion_branch[-1]).weight)
+        last = cast(nn.Linear, self.motion_branch[-1])
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def forward(self, times: Tensor, memory: Tensor, memory_valid: Tensor) -> Tensor:
         """Metres [B, Q, F, 3] from each frame to the next.
@@ -168,3 +177,16 @@ def _initialise(module: nn.Module) -> None:
     for parameter in module.parameters():
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)
+
+
+def _start_with_no_change(decoder: SequenceDecoder) -> None:
+    """Let every layer of a decoder add nothing to its states for now."""
+    for layer, cross in zip(decoder.layers, decoder.cross_attentions):
+        added = cast(DecoderLayer, layer)
+        for last in (
+            added.self_attention.out_proj,
+            cast(Attention, cross).out_proj,
+            added.feed_forward.contract,
+        ):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
