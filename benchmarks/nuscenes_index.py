@@ -38,6 +38,12 @@ from syncl.data.nuscenes.index import open_nuscenes
 index = open_nuscenes(Path({root!r}), "v1.0-trainval")
 count = index.annotation_count
 """
+BETWEEN = """
+from pathlib import Path
+from syncl.data.nuscenes.index import open_nuscenes
+from syncl.data.nuscenes.sweeps import open_camera_sweeps
+count = len(open_camera_sweeps(open_nuscenes(Path({root!r}), "v1.0-trainval")).files)
+"""
 OFFICIAL = """
 from nuscenes.nuscenes import NuScenes
 count = len(NuScenes("v1.0-trainval", {root!r}, verbose=False).sample_annotation)
@@ -161,7 +167,9 @@ def tokens(rng: np.random.Generator, count: int) -> list[str]:
     return [digits[32 * n : 32 * n + 32] for n in range(count)]
 
 
-def measure(label: str, python: str, code: str, root: Path) -> tuple[float, float]:
+def measure(
+    label: str, python: str, code: str, root: Path, counted: str = "annotations"
+) -> tuple[float, float]:
     """Run code in a fresh process, print what it took; CPU seconds and peak memory in GB."""
     script = MEASURED.format(code=code.format(root=str(root)))
     result = subprocess.run([python, "-c", script], capture_output=True, text=True)
@@ -169,9 +177,7 @@ def measure(label: str, python: str, code: str, root: Path) -> tuple[float, floa
     if result.returncode:
         raise SystemExit(f"{label}: {lines[-1]}")
     wall, cpu, peak, count = map(float, lines[-1].split())
-    print(
-        f"{label:<28}{wall:8.2f} s wall {cpu:8.2f} s CPU {peak:6.2f} GB {count:9.0f} annotations", flush=True
-    )
+    print(f"{label:<28}{wall:8.2f} s wall {cpu:8.2f} s CPU {peak:6.2f} GB {count:9.0f} {counted}", flush=True)
     return cpu, peak
 
 
@@ -188,6 +194,10 @@ def main() -> None:
     (arguments.root / ".syncl" / f"{VERSION}.npz").unlink(missing_ok=True)
     measure("syncl, building the index", sys.executable, OURS, arguments.root)
     ours = measure("syncl, opening it again", sys.executable, OURS, arguments.root)
+    if arguments.sweeps:
+        (arguments.root / ".syncl" / f"{VERSION}-sweeps.npz").unlink(missing_ok=True)
+        for label in ("syncl, between key frames", "syncl, opening both again"):
+            measure(label, sys.executable, BETWEEN, arguments.root, "camera images")
     if arguments.official:
         official = measure("official devkit, every time", arguments.official, OFFICIAL, arguments.root)
         print(

@@ -163,9 +163,10 @@ def _golden_frames(golden: Golden) -> Iterator[Frame]:
 
 # Left to themselves, golden and ours drift apart: logits of references at the range's border are noise in
 # their last digits. Against our tracker in float64 the golden is off by up to 1.1e-4, ours in float32 by
-# 1.9e-4. With queries and references taken from the golden after each frame, 1e-4 holds with a margin.
-@pytest.mark.parametrize(("pinned", "tolerance"), [(True, 1e-4), (False, 3e-4)], ids=["pinned", "free"])
-def test_whole_tracker(open_golden: OpenGolden, pinned: bool, tolerance: float) -> None:
+# 1.9e-4. With queries and references taken from the golden after each frame, 1e-4 holds with a margin. Free,
+# 1e-4 holds for the first frames; the largest error that was measured is 1.2e-4, at the seventh.
+@pytest.mark.parametrize("pinned", [True, False], ids=["pinned", "free"])
+def test_whole_tracker(open_golden: OpenGolden, pinned: bool) -> None:
     golden = open_golden("mutr3d/mutr3d_tracker")
     tracker = _whole_tracker(golden)
     detector = tracker.detector
@@ -187,7 +188,7 @@ def test_whole_tracker(open_golden: OpenGolden, pinned: bool, tolerance: float) 
     state = tracker.initial_state()
     seen: set[int] = set()
     for index, frame in enumerate(_golden_frames(golden)):
-        prefix = f"f{index}/"
+        prefix, tolerance = f"f{index}/", 1e-4 if pinned or index < 3 else 2e-4
         feed(
             detector,
             tuple(golden.filled(f"feat{k}_t{index}", tuple(shape)) for k, shape in enumerate(shapes)),

@@ -109,7 +109,7 @@ def check_frame(golden, index, seen, queries, predictions, captured, tolerance):
     golden.check(f"all_bbox_preds_{index}", predictions.codes, tolerance)
 
 
-def check_memory(golden, index, memory, tolerance):
+def check_memory(golden, index, memory, tolerance, kept):
     slots = memory.embeddings.shape[1]
     # The original keeps what drops out of the memory until the next frame begins; ours lets go at once.
     for name, ours in {
@@ -122,7 +122,7 @@ def check_memory(golden, index, memory, tolerance):
         theirs = golden.outputs[f"memory_{name}_{index}"][:, :slots]
         # Velocities are columns of the box codes, which are held to 1e-4. By themselves they are small: a
         # float64 run of this model is 0.8e-4 from the golden at frame 2, float32 runs 1.1e-4 to 1.4e-4.
-        slack = 2 if name == "velo" and index > 1 else 1
+        slack = 2 if kept and name == "velo" and index > 1 else 1
         golden.compare(f"memory_{name}_{index}", ours, theirs, slack * tolerance)
 
 
@@ -141,8 +141,10 @@ def test_frames(open_golden, kept):
     weights = tuple(golden.outputs["sd_code_weights"].tolist())
     cost = CostConfig(code_weights=tuple(golden.outputs["sd_match_costs"][:8].tolist()))
     for index, frame, features, exists in frames_of(golden):
-        # Free running, the golden's own float32 noise grows through the frames (see its README).
-        tolerance = 1e-4 if kept else (1e-4, 3e-4, 2e-3)[min(index, 2)]
+        # Free running, float32 noise of both sides grows from frame to frame (see the goldens' README): with
+        # the golden's memory every frame holds 1e-4, with its own 1.1e-4 was measured at the second frame and
+        # 2.0e-4 at the third.
+        tolerance = 1e-4 if kept else (1e-4, 2e-4, 3e-4)[min(index, 2)]
         streams = frame.batch_size
         if memory is None:
             memory = detector.initial_memory(streams)
@@ -154,7 +156,7 @@ def test_frames(open_golden, kept):
             memory = detector.remember(memory, frame, seen, predictions)
         check_frame(golden, index, seen, queries, predictions, captured, tolerance)
         golden.check(f"topk_indexes_{index}", best_rows(predictions, detector.config.objects_a_frame))
-        check_memory(golden, index, memory, tolerance)
+        check_memory(golden, index, memory, tolerance, kept)
 
         annotations = annotations_of(golden, index, streams)
         targets, losses = match_and_lose(predictions, annotations, cost, LossConfig(code_weights=weights))
