@@ -9,6 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from syncl.commands.recipes import details, listing, published, recipes
+from syncl.commands.training_run import resolve_recipe
 from syncl.data.nuscenes.past import PastImages
 from syncl.detectors import StreamPetrConfig
 from syncl.detectors.base import Detector
@@ -220,3 +221,15 @@ def test_a_full_size_forward_pass(name: str) -> None:
         objects, _ = tracker.step(frame_for(recipe), tracker.initial_state())
     assert objects.boxes.shape == (1, 300, 9)
     assert bool(torch.isfinite(objects.boxes).all()) and bool(torch.isfinite(objects.scores).all())
+
+
+@pytest.mark.parametrize("name", ["mutr3d_streampetr_v99_320x800", "pf-track_petr_synthetic"])
+def test_another_strategy_keeps_the_recipes_costs_and_losses(name):
+    plain = find_recipe(name)
+    other = resolve_recipe(name, "syncl", False, ())
+    assert isinstance(other.training.strategy, SynclConfig)
+    assert other == replace(
+        find_recipe(f"{name}_syncl"), name=other.name, summary=other.summary, paper=other.paper
+    )
+    back = resolve_recipe(f"{name}_syncl", "baseline", False, ())
+    assert back.training == plain.training

@@ -37,7 +37,7 @@ def train(
         validation_split: scenes for validation during training (default: the version's validation split).
         init: model file to start from; what fits by name is taken over.
         init_parts: take over only these modules of it, such as detector.image_encoder detector.proposal_head.
-        strategy: replaces the recipe's training strategy.
+        strategy: replaces the recipe's training strategy; its costs and loss weights stay.
         freeze_encoder: keep backbone and neck as they are (steps become cheaper).
         set: changed settings, such as training.steps=500 training.optimiser.learning_rate=1e-4.
         resume: go on from the latest checkpoint in output.

@@ -39,7 +39,7 @@ from syncl.trackers import PfTrackConfig
 from syncl.trackers.scenes import image_options
 from syncl.training.checkpointing import checkpoint_folders
 from syncl.training.loop import RunResult, make_accelerator, run_training
-from syncl.training.strategies import BaselineConfig
+from syncl.training.strategies import BaselineConfig, StrategyConfig
 from syncl.training.syncl.config import SynclConfig
 
 SPLITS: Mapping[str, tuple[str, str]] = {
@@ -58,7 +58,7 @@ def resolve_recipe(
     if isinstance(recipe, str):
         recipe = find_recipe(recipe)
     if strategy is not None:
-        chosen = BaselineConfig() if strategy == "baseline" else SynclConfig()
+        chosen = _strategy(strategy, recipe.training.strategy)
         recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, strategy=chosen))
     if freeze_encoder:
         recipe = frozen_encoder(recipe)
@@ -66,6 +66,16 @@ def resolve_recipe(
     if isinstance(recipe.training.strategy, SynclConfig):
         recipe.training.strategy.check()
     return recipe
+
+
+def _strategy(name: Literal["baseline", "syncl"], own: StrategyConfig) -> BaselineConfig | SynclConfig:
+    """A strategy with the costs and losses that a recipe's own has, so that the two can be compared."""
+    kind = BaselineConfig if name == "baseline" else SynclConfig
+    if isinstance(own, kind):
+        return own
+    if isinstance(own, BaselineConfig | SynclConfig):
+        return kind(cost=own.cost, loss=own.loss, release_m=own.release_m)
+    return kind()
 
 
 def train_recipe(
