@@ -138,9 +138,9 @@ def test_bad_files_are_named(picture: Path, tmp_path: Path, method: images.Resiz
     for problem, content in cases.items():
         path = tmp_path / "bad.jpg"
         path.write_bytes(content)
-        with pytest.raises(SynclError, match=rf"bad\.jpg: .*{problem}"):
+        with pytest.raises(SynclError, match=rf"bad\.jpg: .*{problem}.*; copy it again"):
             load_image(path, transform, method)
-    with pytest.raises(SynclError, match=r"gone\.jpg: this image is missing"):
+    with pytest.raises(SynclError, match=r"gone\.jpg: this image is missing; copy or unpack it again"):
         load_image(tmp_path / "gone.jpg", transform, method)
     with pytest.raises(SynclError, match="320x180 pixels, its calibration is for 1600x900"):
         load_image(picture, ImageTransform(0.1, 0, 0, False, (90, 160)), "exact", source_size=FULL)

@@ -214,7 +214,7 @@ def test_errors_from_workers_stay_readable(tiny: Any, tmp_path: Path, workers: i
     with pytest.raises(SynclError) as caught:
         next(iter(readable_errors(clip_loader(dataset, 2, seed=0, workers=workers))))
     message = str(caught.value)
-    assert message.endswith("this image is missing") and "CAM_BACK" in message
+    assert message.endswith("this image is missing; copy or unpack it again") and "CAM_BACK" in message
     assert "Traceback" not in message and "\n" not in message
 
 

@@ -1,5 +1,6 @@
 """Tables that are missing, damaged or do not fit together: the message must say what to mend."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,10 @@ def drop_images_of(sample: str) -> Callable[[Tables], None]:
 
 
 CAR = "ann_scene-0061_car_1"
+
+REMEDIES = (
+    r"copy or unpack|two versions of the tables merged|do not belong together|version of the data is empty"
+)
 
 CASES: dict[str, tuple[Callable[[Tables], None], str]] = {
     "duplicate sample": (repeat_sample, r"sample\.json: duplicate token 'scene-0061_t2'"),
@@ -147,8 +152,9 @@ def test_inconsistent_tables(case: str, tiny: Any, tmp_path: Path) -> None:
     spoil, message = CASES[case]
     spoil(tiny.tables)
     root = tiny.write(tmp_path, images=False)
-    with pytest.raises(SynclError, match=message):
+    with pytest.raises(SynclError, match=message) as raised:
         open_nuscenes(root, "v1.0-mini")
+    assert re.search(REMEDIES, str(raised.value)), "what to do"
     assert not (root / ".syncl").exists(), "a broken dataset must not be cached"
 
 

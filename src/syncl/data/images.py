@@ -161,16 +161,16 @@ def image_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             return image.height, image.width
     except FileNotFoundError:
-        raise SynclError(f"{path}: this image is missing") from None
+        raise SynclError(f"{path}: this image is missing; copy or unpack it again") from None
     except (UnidentifiedImageError, OSError) as error:
-        raise SynclError(f"{path}: not an image or damaged ({error})") from error
+        raise SynclError(f"{path}: not an image or damaged ({error}); copy it again") from error
 
 
 def _check_size(path: Path, size: tuple[int, int], expected: tuple[int, int] | None) -> None:
     if expected is not None and size != expected:
         raise SynclError(
             f"{path}: the image is {size[1]}x{size[0]} pixels, its calibration is for "
-            f"{expected[1]}x{expected[0]}"
+            f"{expected[1]}x{expected[0]}; bring the image or the calibration's size in line"
         )
 
 
@@ -178,7 +178,7 @@ def _read(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise SynclError(f"{path}: this image is missing") from None
+        raise SynclError(f"{path}: this image is missing; copy or unpack it again") from None
     except OSError as error:
         raise SynclError(f"{path}: this image cannot be read ({error.strerror})") from error
     # Decoders fill the missing part of a cut-off JPEG with grey and say nothing. An end marker before the

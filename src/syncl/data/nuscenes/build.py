@@ -110,7 +110,8 @@ class _ImageTable:
         if blind.size:
             raise SynclError(
                 f"{table_path(folder, 'sample_data')}: sample '{samples.tokens[blind[0]].decode()}' has no "
-                f"key frame of any camera or {LIDAR_CHANNEL} ({blind.size} such samples)"
+                f"key frame of any camera or {LIDAR_CHANNEL} ({blind.size} such samples); the tables do not "
+                "belong together or one is incomplete"
             )
 
     @staticmethod
@@ -120,7 +121,7 @@ class _ImageTable:
             token = tokens[np.flatnonzero(same)[0] + 1].decode()
             raise SynclError(
                 f"{table_path(folder, 'sample_data')}: record '{token}': its sample already has a key frame "
-                f"of this camera ({int(same.sum())} such records)"
+                f"of this camera ({int(same.sum())} such records); were two versions of the tables merged?"
             )
 
 

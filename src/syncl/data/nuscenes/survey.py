@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from syncl.data.nuscenes.schema import SCHEMA, TOKEN, Reference, TableSchema, is_key_frame, may_lack
 from syncl.data.nuscenes.sweeps import calibrations_of_others, is_camera_sweep
 from syncl.data.nuscenes.tables import (
+    MEND_TABLE,
     Column,
     FieldError,
     Record,
@@ -26,7 +27,6 @@ from syncl.data.nuscenes.tables import (
 )
 from syncl.errors import SynclError
 
-_MEND_TABLE = "copy or unpack the tables again"
 _MEND_REFERENCE = "the tables do not belong together or one is incomplete"
 _MEND_DOUBLE = "were two versions of the tables merged?"
 
@@ -74,7 +74,7 @@ def survey_tables(folder: Path) -> list[Problem]:
             tables[name] = _read(folder, name, schema, problems, keep)
         except SynclError as error:
             path = table_path(folder, name)
-            problems.append(Problem(path, str(error).removeprefix(f"{path}: "), 1, _MEND_TABLE))
+            problems.append(Problem(path, str(error).removeprefix(f"{path}: "), 1, MEND_TABLE))
     for name, table in tables.items():
         path = table_path(folder, name)
         problems += _doubles(path, "token", table.tokens)
@@ -112,7 +112,7 @@ class _Findings:
         self._found[error.field, error.kind] = first, count + 1
 
     def problems(self, path: Path) -> list[Problem]:
-        return [Problem(path, first.text, count, _MEND_TABLE) for first, count in self._found.values()]
+        return [Problem(path, first.text, count, MEND_TABLE) for first, count in self._found.values()]
 
 
 def _read(
@@ -190,7 +190,7 @@ def _key_frames(folder: Path, tables: dict[str, _Table]) -> list[Problem]:
     problems = []
     if not len(samples):
         what = "no samples; this version of the data is empty"
-        problems.append(Problem(table_path(folder, "sample"), what, 1, _MEND_TABLE))
+        problems.append(Problem(table_path(folder, "sample"), what, 1, MEND_TABLE))
     blind = ~np.isin(samples, data.texts["sample_token"])
     if blind.any():
         token = samples[int(np.argmax(blind))].decode()

@@ -130,7 +130,8 @@ def _filter(path: Path, records: list[Record], keep: Callable[[Record], bool]) -
             if keep(record):
                 kept.append(record)
         except KeyError as error:
-            raise SynclError(f"{path}: {FieldError.missing(record, str(error.args[0])).text}") from None
+            text = FieldError.missing(record, str(error.args[0])).text
+            raise SynclError(f"{path}: {text}; {MEND_TABLE}") from None
     return kept
 
 
@@ -162,6 +163,10 @@ _DESCRIPTION: dict[Kind, str] = {
 def empty_column(field: Field) -> Column:
     """The column of a table without records."""
     return _EMPTY[field.kind]
+
+
+MEND_TABLE = "copy or unpack the tables again"
+"""What to do about a record that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +220,7 @@ def _column(path: Path, records: list[Record], field: Field) -> Column:
         errors = (check_field(record, field) for record in records)
         # Values that convert one by one but not together differ in type, such as 1 and 1.5.
         first = next((error.text for error in errors if error), f"field '{field.name}' mixes kinds of values")
-        raise SynclError(f"{path}: {first}")
+        raise SynclError(f"{path}: {first}; {MEND_TABLE}")
     return column
 
 
