@@ -4,12 +4,14 @@
     python benchmarks/detectors.py streampetr_r50_256x704 --passes 3
 
 A pass is everything from images to boxes of one frame of six cameras: normalising, backbone, neck, head,
-memory. Each recipe runs in a process of its own, so that peak memory (resident, weights and Python included)
-is its own. Times are CPU seconds of the process, which other load on the machine disturbs least.
+memory. PETRv2's frame has past images as in its recipe, twelve in all, as the original's. Each recipe runs in
+a process of its own, so that peak memory (resident, weights and Python included) is its own. Times are CPU
+seconds of the process, which other load on the machine disturbs least.
 
 The originals' figures are those of the project's notes, measured by running the original code on CPU with
 default weights: CPU seconds for a frame. Where only parts were measured they are added, and `how` says so.
-The notes have no memory figures; the column for them stays empty on their side.
+The notes have no memory figures of the originals, and no honest peer for them can be built here: their code
+does not install, and another implementation's memory would say nothing of theirs.
 
 With CUDA the same passes are timed there in float32 and bfloat16, eager and compiled.
 """
@@ -20,7 +22,7 @@ import resource
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 DETECTORS = (
     "streampetr_r50_256x704",
@@ -108,6 +110,11 @@ def measure(name: str, arguments: argparse.Namespace) -> list[dict[str, float | 
     detector = recipe.model.build().detector.eval()
     height, width = recipe.model.input.image_size
     frames = [make_frame(height, width, 0.5 * index) for index in range(2)]
+    if recipe.model.input.past is not None:
+        frames = [
+            replace(frame, past=make_frame(height, width, float(frame.timestamp_s) - 1.25))
+            for frame in frames
+        ]
     if arguments.cpu or not torch.cuda.is_available():
         return [timed(detector, frames, "cpu fp32", arguments)]
     rows = []

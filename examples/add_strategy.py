@@ -20,7 +20,8 @@ from syncl.commands.training_run import train_recipe
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.geometry.boxes import encode_boxes
 from syncl.recipes import Recipe
-from syncl.recipes.synthetic import TRACKER_LOSS, mutr3d_petr_synthetic
+from syncl.recipes.synthetic import TRACKER_LOSS
+from syncl.recipes.synthetic_trackers import mutr3d_petr_synthetic
 from syncl.structures import Annotations, Predictions
 from syncl.training.assignment import Assignment, CostConfig
 from syncl.training.losses import LossConfig, mean_over_processes, sigmoid_focal_loss

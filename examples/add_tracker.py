@@ -19,7 +19,7 @@ from syncl.commands.training_run import train_recipe
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.detectors import Detector
 from syncl.recipes import Recipe
-from syncl.recipes.synthetic import mutr3d_petr_synthetic
+from syncl.recipes.synthetic_trackers import mutr3d_petr_synthetic
 from syncl.structures import Objects, Predictions, Queries
 from syncl.trackers import Tracker, TrackState
 from syncl.trackers.forecasts import Reasoned

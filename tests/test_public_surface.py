@@ -18,6 +18,7 @@ def test_the_public_functions():
         "plot",
         "prepare",
         "render",
+        "report",
         "track",
         "train",
     ]

@@ -7,7 +7,7 @@ Importing the package is cheap; the public functions import their machinery on f
     for frame in syncl.open_recording("my_rig/", image_size=(320, 800)):
         objects, state = tracker.step(frame, state)
 
-`check_rig`, `demo`, `generate`, `prepare`, `train`, `track`, `evaluate`, `plot` and `render` are
+`check_rig`, `demo`, `generate`, `prepare`, `train`, `track`, `evaluate`, `plot`, `render` and `report` are
 the commands of the same names.
 """
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from syncl.commands.plot import plot as plot
     from syncl.commands.prepare import prepare as prepare
     from syncl.commands.render import render as render
+    from syncl.commands.report import report as report
     from syncl.commands.track import track as track
     from syncl.commands.train import train as train
     from syncl.data.recording.recording import open_recording as open_recording
@@ -38,6 +39,7 @@ __all__ = [
     "plot",
     "prepare",
     "render",
+    "report",
     "track",
     "train",
 ]

@@ -43,8 +43,8 @@ from syncl.rendering.diagnosis import (
 from syncl.structures import Clip, Predictions
 from syncl.trackers.scenes import image_options
 from syncl.training.checkpointing import checkpoint_folders
-from syncl.training.config import StrategyConfig
-from syncl.training.strategies import BaselineConfig
+from syncl.training.one_stage import as_detected
+from syncl.training.strategies import BaselineConfig, StrategyConfig
 from syncl.training.syncl.config import SynclConfig
 
 _FILES = ("attention_mass", "attention_maps", "decoders", "costs", "candidates", "training_cost")
@@ -99,7 +99,6 @@ class Diagnosis:
         # All are loaded before work starts, so that a wrong one is told at once.
         subjects = {name: self._other(path) for name, path in checkpoints} or {self.name: self.subject}
         paths = {name: output / f"{name}.png" for name in _FILES}
-        output.mkdir(parents=True, exist_ok=True)
         tracked = tracking_pass(self.subject, self.frames, self.name)
         plot_attention_mass(tracked.mass, tracked.even, TARGETS, paths["attention_mass"], overwrite)
         plot_attention_maps(tracked.maps, tracked.shown_objects, paths["attention_maps"], overwrite)
@@ -140,10 +139,13 @@ class Diagnosis:
         atomic_write(output / "figures.json", text)
 
     def _view(self, title: str, predictions: Predictions, min_score: float) -> DecoderView:
-        """The last layer's boxes above a score."""
+        """The last layer's boxes above a score, of object queries by the detection head if there are two."""
         boxes = self.subject.tracker.detector.boxes(predictions.codes[-1, 0])
-        seen = predictions.logits[-1, 0].sigmoid().amax(-1) >= min_score
-        is_track = torch.arange(len(seen), device=seen.device) >= predictions.object_count
+        count = predictions.object_count
+        detected = as_detected(predictions).logits[-1, 0, :count]
+        logits = torch.cat([detected, predictions.logits[-1, 0, count:]])
+        seen = logits.sigmoid().amax(-1) >= min_score
+        is_track = torch.arange(len(seen), device=seen.device) >= count
         return DecoderView(title, boxes[seen & ~is_track].cpu().numpy(), boxes[seen & is_track].cpu().numpy())
 
     def _other(self, path: Path) -> Subject:
@@ -169,7 +171,9 @@ class Diagnosis:
             tuple(annotations for _, annotations in self.frames[:length]),
         )
         own = training.strategy
-        plain = BaselineConfig(own.cost, own.loss, own.release_m)
+        plain = BaselineConfig()
+        if isinstance(own, BaselineConfig | SynclConfig):
+            plain = BaselineConfig(own.cost, own.loss, own.release_m)
         strategies: dict[str, StrategyConfig] = {
             "baseline": plain,
             "SynCL": own if isinstance(own, SynclConfig) else self.subject.matching,

@@ -22,6 +22,7 @@ from syncl.structures import Annotations, Frame, Predictions
 from syncl.trackers import GreedyConfig, Mutr3dConfig, SingleFrameConfig, Tracker
 from syncl.training.assignment import held_objects
 from syncl.training.config import TrainingConfig
+from syncl.training.strategies import BaselineConfig
 from syncl.training.syncl.config import SynclConfig
 from syncl.training.syncl.hybrid_matching import Candidates
 from syncl.training.syncl.query_filtering import fit_mixture
@@ -64,7 +65,9 @@ class Subject:
     def matching(self) -> SynclConfig:
         """SynCL's own matching, with the costs and the filter that the model was trained with."""
         trained = self.recipe.training.strategy
-        own = SynclConfig(trained.cost, trained.loss)
+        own = SynclConfig()
+        if isinstance(trained, BaselineConfig | SynclConfig):
+            own = SynclConfig(trained.cost, trained.loss)
         if isinstance(trained, SynclConfig) and trained.one_to_many and trained.decoder == "cross_only":
             own = replace(own, queries_per_object=trained.queries_per_object, filter_cost=trained.filter_cost)
             own = replace(own, filter="mixture" if trained.filter == "none" else trained.filter)

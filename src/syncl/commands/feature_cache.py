@@ -148,7 +148,7 @@ def _digest(recipe: Recipe, index: NuScenesIndex, encoder: ImageEncoder, acceler
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     settings = [
         encode_config(recipe.model.detector.image),
-        encode_config(recipe.model.input),
+        encode_config(image_options(recipe.model.input)),
         accelerator.mixed_precision,
         str(index.dataroot.resolve()),
         index.version,

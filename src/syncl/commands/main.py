@@ -27,6 +27,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command("syncl.commands.evaluate", "score results with the official nuScenes metrics"),
     "render": Command("syncl.commands.render", "draw results as a video or a picture"),
     "plot": Command("syncl.commands.plot", "plot metrics of runs: curves over recall, bars per class"),
+    "report": Command("syncl.commands.report", "make a page of runs: metrics, curves, failures, video"),
     "check-rig": Command("syncl.commands.check_rig", "draw ground, axes and horizon into a rig's cameras"),
     "convert": Command("syncl.commands.convert", "read published checkpoints, or write their format"),
     "diagnose": Command("syncl.commands.diagnose", "look into a model: attention, matching, cost of SynCL"),

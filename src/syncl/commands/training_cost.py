@@ -10,7 +10,7 @@ from torch import Tensor
 
 from syncl.structures import Clip
 from syncl.trackers import Tracker
-from syncl.training.config import StrategyConfig
+from syncl.training.strategies import StrategyConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 

@@ -12,7 +12,7 @@ from syncl.detectors import FocalHeadConfig, StreamPetrConfig
 from syncl.recipes.pf_track import pf_track_petr_v99_320x800, pf_track_petr_v99_320x800_syncl
 from syncl.recipes.recipe import PaperResult, Recipe
 from syncl.recipes.streampetr import mutr3d_streampetr_v99_320x800, mutr3d_streampetr_v99_320x800_syncl
-from syncl.recipes.synthetic import pf_track_petr_synthetic, pf_track_petr_synthetic_syncl
+from syncl.recipes.synthetic_trackers import pf_track_petr_synthetic, pf_track_petr_synthetic_syncl
 from syncl.trackers import Mutr3dConfig, PfTrackConfig
 from syncl.training.denoising import DenoisingConfig
 

@@ -3,7 +3,16 @@
 from collections.abc import Callable
 
 from syncl.errors import SynclError
-from syncl.recipes import detr3d, one_stage, petr, petrv2, pf_track, streampetr, synthetic
+from syncl.recipes import (
+    detr3d,
+    one_stage,
+    petr,
+    petrv2,
+    pf_track,
+    streampetr,
+    synthetic,
+    synthetic_trackers,
+)
 from syncl.recipes.recipe import Recipe
 
 _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
@@ -11,23 +20,23 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     synthetic.petr_synthetic,
     synthetic.petrv2_synthetic,
     synthetic.streampetr_synthetic,
-    synthetic.mutr3d_detr3d_synthetic,
-    synthetic.mutr3d_detr3d_synthetic_syncl,
-    synthetic.mutr3d_detr3d_synthetic_long_syncl,
-    synthetic.mutr3d_petr_synthetic,
-    synthetic.mutr3d_petr_synthetic_syncl,
-    synthetic.mutr3d_petrv2_synthetic,
-    synthetic.mutr3d_petrv2_synthetic_syncl,
-    synthetic.mutr3d_streampetr_synthetic,
-    synthetic.mutr3d_streampetr_synthetic_syncl,
-    synthetic.pf_track_detr3d_synthetic,
-    synthetic.pf_track_detr3d_synthetic_syncl,
-    synthetic.pf_track_petr_synthetic,
-    synthetic.pf_track_petr_synthetic_syncl,
-    synthetic.pf_track_petrv2_synthetic,
-    synthetic.pf_track_petrv2_synthetic_syncl,
-    synthetic.pf_track_streampetr_synthetic,
-    synthetic.pf_track_streampetr_synthetic_syncl,
+    synthetic_trackers.mutr3d_detr3d_synthetic,
+    synthetic_trackers.mutr3d_detr3d_synthetic_syncl,
+    synthetic_trackers.mutr3d_detr3d_synthetic_long_syncl,
+    synthetic_trackers.mutr3d_petr_synthetic,
+    synthetic_trackers.mutr3d_petr_synthetic_syncl,
+    synthetic_trackers.mutr3d_petrv2_synthetic,
+    synthetic_trackers.mutr3d_petrv2_synthetic_syncl,
+    synthetic_trackers.mutr3d_streampetr_synthetic,
+    synthetic_trackers.mutr3d_streampetr_synthetic_syncl,
+    synthetic_trackers.pf_track_detr3d_synthetic,
+    synthetic_trackers.pf_track_detr3d_synthetic_syncl,
+    synthetic_trackers.pf_track_petr_synthetic,
+    synthetic_trackers.pf_track_petr_synthetic_syncl,
+    synthetic_trackers.pf_track_petrv2_synthetic,
+    synthetic_trackers.pf_track_petrv2_synthetic_syncl,
+    synthetic_trackers.pf_track_streampetr_synthetic,
+    synthetic_trackers.pf_track_streampetr_synthetic_syncl,
     detr3d.detr3d_r101_900x1600,
     detr3d.detr3d_r101_900x1600_q300,
     detr3d.mutr3d_detr3d_r101_900x1600,

@@ -25,9 +25,7 @@ from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.training.config import DataConfig, OptimiserConfig, TrainingConfig
 from syncl.training.denoising import DenoisingConfig
 from syncl.training.losses import LossConfig
-from syncl.training.reasoning_losses import ReasoningLossConfig
-from syncl.training.strategies import BaselineConfig, StrategyConfig
-from syncl.training.syncl.config import SynclConfig
+from syncl.training.strategies import BaselineConfig
 from syncl.training.unroll import UnrollConfig
 
 # Tracked classes first, as PF-Track numbers them.
@@ -173,7 +171,8 @@ def small_pf_track() -> PfTrackConfig:
     )
 
 
-def _model(detector: DetectorConfig, tracker: TrackerConfig) -> ModelConfig:
+def small_model(detector: DetectorConfig, tracker: TrackerConfig) -> ModelConfig:
+    """A detector and a tracker on 128 x 352 images."""
     return ModelConfig(InputConfig(IMAGE_SIZE, exact_resize=False), detector, tracker)
 
 
@@ -191,26 +190,12 @@ def _detector_training(steps: int) -> TrainingConfig:
     )
 
 
-def _tracker_training(steps: int, strategy: StrategyConfig) -> TrainingConfig:
-    return TrainingConfig(
-        steps=steps,
-        data=DataConfig(clip_length=3, batch_size=2, augmentation=AUGMENTATION),
-        optimiser=OptimiserConfig(
-            learning_rate=4e-4, backbone_scale=0.25, warmup_steps=100, warmup_start=0.05, final_scale=0.01
-        ),
-        strategy=strategy,
-        ema=0.999,
-        checkpoint_every=250,
-        log_every=25,
-    )
-
-
 def detr3d_synthetic() -> Recipe:
     """The single-frame detector that synthetic trackers start from."""
     return Recipe(
         "detr3d_synthetic",
         "DETR3D, small, single frames of the synthetic world",
-        _model(small_detr3d(), SingleFrameConfig()),
+        small_model(small_detr3d(), SingleFrameConfig()),
         _detector_training(15000),
     )
 
@@ -220,7 +205,7 @@ def petr_synthetic() -> Recipe:
     return Recipe(
         "petr_synthetic",
         "PETR, small, single frames of the synthetic world",
-        _model(small_petr(), SingleFrameConfig()),
+        small_model(small_petr(), SingleFrameConfig()),
         _detector_training(15000),
         starts_from="detr3d_synthetic (backbone, neck and image head)",
     )
@@ -232,7 +217,7 @@ def petrv2_synthetic() -> Recipe:
     return Recipe(
         "petrv2_synthetic",
         "PETRv2, small, pairs of frames of the synthetic world",
-        _model(small_petrv2(), SingleFrameConfig()),
+        small_model(small_petrv2(), SingleFrameConfig()),
         replace(
             base,
             data=replace(base.data, clip_length=1, sampling="pairs"),
@@ -248,7 +233,7 @@ def streampetr_synthetic() -> Recipe:
     return Recipe(
         "streampetr_synthetic",
         "StreamPETR, small, streams of the synthetic world",
-        _model(small_streampetr(), SingleFrameConfig()),
+        small_model(small_streampetr(), SingleFrameConfig()),
         replace(
             base,
             data=replace(
@@ -261,147 +246,6 @@ def streampetr_synthetic() -> Recipe:
         ),
         starts_from="detr3d_synthetic (backbone, neck and image head)",
     )
-
-
-def mutr3d_detr3d_synthetic() -> Recipe:
-    """MUTR3D on DETR3D, baseline strategy."""
-    return Recipe(
-        "mutr3d_detr3d_synthetic",
-        "MUTR3D on DETR3D, small, clips of three frames of the synthetic world",
-        _model(small_detr3d(), small_mutr3d()),
-        _tracker_training(3000, BaselineConfig(loss=TRACKER_LOSS, release_m=RELEASE_M)),
-        starts_from="detr3d_synthetic",
-    )
-
-
-def mutr3d_detr3d_synthetic_syncl() -> Recipe:
-    """MUTR3D on DETR3D, trained with SynCL; `syncl demo` has a model of this kind."""
-    return _with_syncl(mutr3d_detr3d_synthetic())
-
-
-def mutr3d_detr3d_synthetic_long_syncl() -> Recipe:
-    """The last stage of the model of `syncl demo`: clips of five frames, the image encoder as it is.
-
-    Clips of five frames show more tracks that end than clips of three do.
-    """
-    base = mutr3d_detr3d_synthetic_syncl()
-    training = base.training
-    return replace(
-        base,
-        name="mutr3d_detr3d_synthetic_long_syncl",
-        summary="MUTR3D on DETR3D, small, clips of five frames, encoder frozen, trained with SynCL",
-        training=replace(
-            training,
-            steps=1700,
-            data=replace(training.data, clip_length=5),
-            unroll=UnrollConfig(frozen=("detector.image_encoder",)),
-        ),
-        starts_from="mutr3d_detr3d_synthetic_syncl, or detr3d_synthetic",
-    )
-
-
-def _mutr3d(name: str, detector: DetectorConfig) -> Recipe:
-    """MUTR3D on a detector of the PETR family, baseline strategy."""
-    kind = name.lower()
-    return replace(
-        mutr3d_detr3d_synthetic(),
-        name=f"mutr3d_{kind}_synthetic",
-        summary=f"MUTR3D on {name}, small, clips of three frames of the synthetic world",
-        model=_model(detector, small_mutr3d()),
-        starts_from=f"{kind}_synthetic",
-    )
-
-
-def _with_syncl(base: Recipe) -> Recipe:
-    """The same, trained with SynCL."""
-    return replace(
-        base,
-        name=f"{base.name}_syncl",
-        summary=f"{base.summary}, trained with SynCL",
-        training=replace(base.training, strategy=SynclConfig(loss=TRACKER_LOSS, release_m=RELEASE_M)),
-    )
-
-
-def mutr3d_petr_synthetic() -> Recipe:
-    """MUTR3D on PETR, baseline strategy."""
-    return _mutr3d("PETR", small_petr())
-
-
-def mutr3d_petr_synthetic_syncl() -> Recipe:
-    """MUTR3D on PETR, trained with SynCL."""
-    return _with_syncl(mutr3d_petr_synthetic())
-
-
-def mutr3d_petrv2_synthetic() -> Recipe:
-    """MUTR3D on PETRv2, baseline strategy."""
-    return _mutr3d("PETRv2", small_petrv2())
-
-
-def mutr3d_petrv2_synthetic_syncl() -> Recipe:
-    """MUTR3D on PETRv2, trained with SynCL."""
-    return _with_syncl(mutr3d_petrv2_synthetic())
-
-
-def mutr3d_streampetr_synthetic() -> Recipe:
-    """MUTR3D on StreamPETR, baseline strategy."""
-    return _mutr3d("StreamPETR", small_streampetr())
-
-
-def mutr3d_streampetr_synthetic_syncl() -> Recipe:
-    """MUTR3D on StreamPETR, trained with SynCL."""
-    return _with_syncl(mutr3d_streampetr_synthetic())
-
-
-def _with_pf_track(base: Recipe) -> Recipe:
-    """A MUTR3D recipe's detector and training with PF-Track."""
-    reasoning = ReasoningLossConfig(refined=TRACKER_LOSS)
-    return replace(
-        base,
-        name=base.name.replace("mutr3d", "pf-track"),
-        summary=base.summary.replace("MUTR3D", "PF-Track"),
-        model=replace(base.model, tracker=small_pf_track()),
-        training=replace(base.training, unroll=replace(base.training.unroll, reasoning=reasoning)),
-    )
-
-
-def pf_track_detr3d_synthetic() -> Recipe:
-    """PF-Track on DETR3D, baseline strategy."""
-    return _with_pf_track(mutr3d_detr3d_synthetic())
-
-
-def pf_track_detr3d_synthetic_syncl() -> Recipe:
-    """PF-Track on DETR3D, trained with SynCL."""
-    return _with_pf_track(mutr3d_detr3d_synthetic_syncl())
-
-
-def pf_track_petr_synthetic() -> Recipe:
-    """PF-Track on PETR, baseline strategy."""
-    return _with_pf_track(mutr3d_petr_synthetic())
-
-
-def pf_track_petr_synthetic_syncl() -> Recipe:
-    """PF-Track on PETR, trained with SynCL."""
-    return _with_pf_track(mutr3d_petr_synthetic_syncl())
-
-
-def pf_track_petrv2_synthetic() -> Recipe:
-    """PF-Track on PETRv2, baseline strategy."""
-    return _with_pf_track(mutr3d_petrv2_synthetic())
-
-
-def pf_track_petrv2_synthetic_syncl() -> Recipe:
-    """PF-Track on PETRv2, trained with SynCL."""
-    return _with_pf_track(mutr3d_petrv2_synthetic_syncl())
-
-
-def pf_track_streampetr_synthetic() -> Recipe:
-    """PF-Track on StreamPETR, baseline strategy."""
-    return _with_pf_track(mutr3d_streampetr_synthetic())
-
-
-def pf_track_streampetr_synthetic_syncl() -> Recipe:
-    """PF-Track on StreamPETR, trained with SynCL."""
-    return _with_pf_track(mutr3d_streampetr_synthetic_syncl())
 
 
 def frozen_encoder(recipe: Recipe) -> Recipe:

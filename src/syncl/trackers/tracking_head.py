@@ -21,7 +21,8 @@ from syncl.structures import Predictions
 class TrackingHead(nn.Module):
     """Class branches like the detector's, which read the same features.
 
-    The tracker's life cycle goes by their logits; the detector's own are kept beside them, for the losses.
+    The tracker's life cycle goes by their logits, and so does what StreamPETR remembers; the detector's own
+    are kept beside them, for the losses.
     """
 
     def __init__(self, detector: Detector) -> None:

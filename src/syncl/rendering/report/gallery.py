@@ -1,0 +1,212 @@
+"""The failures of a run as pictures with captions."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from syncl.evaluation.boxes import EvaluationBoxes
+from syncl.evaluation.constants import TRACK_DISTANCE_M
+from syncl.evaluation.failures import (
+    FalseTrack,
+    IdentitySwitch,
+    Miss,
+    class_name,
+    false_tracks,
+    identity_switches,
+    longest_misses,
+)
+from syncl.evaluation.outcomes import Outcomes
+from syncl.rendering.cameras import short_identity
+from syncl.rendering.report.crops import Photographer, Sight
+
+# A box of this share of its image is seen best; larger ones leave no room for their surroundings.
+CLEAREST_SHARE = 0.12
+_VISIBILITY = {
+    1: "less than 40 % visible",
+    2: "40 to 60 % visible",
+    3: "60 to 80 % visible",
+    4: "fully visible",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A piece of a camera image.
+
+    Attributes:
+        jpeg: the file.
+        caption: what and when.
+    """
+
+    jpeg: bytes
+    caption: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One failure.
+
+    Attributes:
+        title: class and what happened.
+        text: where, when and how.
+        pictures: one or two; none where no camera sees the place.
+    """
+
+    title: str
+    text: str
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The worst failures of a run, and of how many they are."""
+
+    switches: tuple[Failure, ...]
+    misses: tuple[Failure, ...]
+    false: tuple[Failure, ...]
+    counts: tuple[int, int, int]
+
+
+def make_gallery(
+    photographer: Photographer, most: int, progress: Callable[[Iterable[Failure]], Iterable[Failure]] = iter
+) -> Gallery:
+    """Pictures of the worst failures.
+
+    Args:
+        photographer: knows the data set and the outcomes.
+        most: failures of each kind.
+        progress: wraps what is iterated over, to show how far it has come.
+
+    Raises:
+        SynclError: if an image file is missing or damaged.
+    """
+    outcomes = photographer.outcomes
+    switches, misses, false = (
+        identity_switches(outcomes),
+        longest_misses(outcomes),
+        false_tracks(outcomes),
+    )
+    shown = [len(kind[:most]) for kind in (switches, misses, false)]
+    made = list(
+        progress(
+            failure
+            for failures in (
+                (_switch(photographer, switch) for switch in switches[:most]),
+                (_miss(photographer, miss) for miss in misses[:most]),
+                (_false(photographer, track) for track in false[:most]),
+            )
+            for failure in failures
+        )
+    )
+    first, second = shown[0], shown[0] + shown[1]
+    return Gallery(
+        tuple(made[:first]),
+        tuple(made[first:second]),
+        tuple(made[second:]),
+        (len(switches), len(misses), len(false)),
+    )
+
+
+def _switch(photographer: Photographer, switch: IdentitySwitch) -> Failure:
+    outcomes = photographer.outcomes
+    former, new = (
+        short_identity(photographer.identities[outcomes.found.identity[row]])
+        for row in (switch.former, switch.new)
+    )
+    pictures = [
+        _picture(photographer, outcomes.objects, row, f"{when}: track {name}")
+        for row, when, name in ((switch.before, "before", former), (switch.after, "after", new))
+    ]
+    frames = [_frame_number(outcomes, outcomes.objects, row) for row in (switch.before, switch.after)]
+    silent = frames[1] - frames[0] - 1
+    gap = f" after {_many(silent, 'frame')} without any track" if silent else ""
+    return Failure(
+        f"{class_name(outcomes.objects.label[switch.after])}: {former} \u2192 {new}",
+        f"{_scene(photographer, outcomes.objects, switch.after)}, frame {frames[1]}: track {former} had it "
+        f"for {_many(switch.frames_before, 'frame')}, track {new} has it for "
+        f"{_many(switch.frames_after, 'frame')}{gap}.",
+        tuple(picture for picture in pictures if picture),
+    )
+
+
+def _miss(photographer: Photographer, miss: Miss) -> Failure:
+    outcomes = photographer.outcomes
+    first, last = (_frame_number(outcomes, outcomes.objects, row) for row in (miss.rows[0], miss.rows[-1]))
+    sights = {row: photographer.sight(outcomes.objects, row) for row in miss.rows}
+    worth = {
+        row: _clearness(sight) * (photographer.visibility(row) or 4) for row, sight in sights.items() if sight
+    }
+    best = max(worth, key=lambda row: worth[row], default=None)
+    offset = outcomes.objects.center[list(miss.rows), :2]
+    offset = offset - outcomes.samples.ego_xy[outcomes.objects.sample[list(miss.rows)]]
+    distance = np.hypot(*offset.T)
+    pictures: list[Picture] = []
+    if best is not None:
+        visible = _VISIBILITY.get(photographer.visibility(best))
+        words = f"frame {_frame_number(outcomes, outcomes.objects, best)}" + (
+            f", {visible}" if visible else ""
+        )
+        picture = _picture(photographer, outcomes.objects, best, words, sights[best])
+        pictures += [picture] if picture else []
+    return Failure(
+        f"{class_name(outcomes.objects.label[miss.rows[0]])}: missed for {_many(len(miss.rows), 'frame')}",
+        f"{_scene(photographer, outcomes.objects, miss.rows[0])}, frames {first} to {last}, "
+        f"{distance.min():.0f} to {distance.max():.0f} m away; "
+        f"{'found in other frames' if miss.ever else 'never found'}."
+        + ("" if pictures else " No camera sees it."),
+        tuple(pictures),
+    )
+
+
+def _false(photographer: Photographer, track: FalseTrack) -> Failure:
+    outcomes = photographer.outcomes
+    first, last = (_frame_number(outcomes, outcomes.found, row) for row in (track.rows[0], track.rows[-1]))
+    sights = {row: photographer.sight(outcomes.found, row) for row in track.rows}
+    worth = {row: _clearness(sight) for row, sight in sights.items() if sight}
+    best = max(worth, key=lambda row: worth[row], default=None)
+    name = class_name(outcomes.found.label[track.rows[0]])
+    pictures: list[Picture] = []
+    if best is not None:
+        words = f"frame {_frame_number(outcomes, outcomes.found, best)}"
+        picture = _picture(photographer, outcomes.found, best, words, sights[best])
+        pictures += [picture] if picture else []
+    if not np.isfinite(track.nearest_m):
+        reason = f"there is no {name} in these frames"
+    elif track.nearest_m < TRACK_DISTANCE_M:
+        reason = f"a {name} is {track.nearest_m:.1f} m off, which another track holds"
+    else:
+        reason = f"the nearest {name} is {track.nearest_m:.1f} m off"
+    identity = short_identity(photographer.identities[outcomes.found.identity[track.rows[0]]])
+    return Failure(
+        f"{name} {identity}: false for {_many(len(track.rows), 'frame')}",
+        f"{_scene(photographer, outcomes.found, track.rows[0])}, frames {first} to {last}, "
+        f"mean score {track.score:.2f}; {reason}." + ("" if pictures else " No camera sees it."),
+        tuple(pictures),
+    )
+
+
+def _clearness(sight: Sight) -> float:
+    """How well a place can be made out: the larger the better, until it fills the picture."""
+    share = sight.area_share
+    return share if share < CLEAREST_SHARE else CLEAREST_SHARE**2 / share
+
+
+def _picture(
+    photographer: Photographer, boxes: EvaluationBoxes, row: int, caption: str, sight: Sight | None = None
+) -> Picture | None:
+    sight = sight or photographer.sight(boxes, row)
+    return None if sight is None else Picture(photographer.take(boxes, row, sight), caption)
+
+
+def _scene(photographer: Photographer, boxes: EvaluationBoxes, row: int) -> str:
+    return photographer.sample(boxes, row).scene_name
+
+
+def _frame_number(outcomes: Outcomes, boxes: EvaluationBoxes, row: int) -> int:
+    """Place of a box's frame in its scene, from 1."""
+    return int(outcomes.frames.step[outcomes.frames.of_sample[boxes.sample[row]]]) + 1
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

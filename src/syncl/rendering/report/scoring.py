@@ -1,0 +1,105 @@
+"""Runs with their figures: those on file, or computed from results where the data set is at hand."""
+
+import dataclasses
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
+from syncl.errors import SynclError
+from syncl.evaluation import GroundTruth, read_ground_truth, read_results, tracking_metrics
+from syncl.evaluation.outcomes import Outcomes, track_outcomes
+from syncl.rendering.report.runs import Json, Run
+
+_AGREE = 1e-6
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """A run and what its results are worth.
+
+    Attributes:
+        run: the run; its metrics and details are filled in where they could be computed.
+        outcomes: what became of every box; None without the data set or without results.
+        identities: the tracking ids that `outcomes.found.identity` numbers.
+        thresholds: class -> score threshold at which failures are looked at.
+        remarks: what a reader has to know.
+    """
+
+    run: Run
+    outcomes: Outcomes | None = None
+    identities: tuple[str, ...] = ()
+    thresholds: dict[str, float] = dataclasses.field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def metrics(self) -> Json:
+        """The official summary."""
+        assert self.run.metrics is not None
+        return self.run.metrics
+
+
+def without_data(run: Run) -> ScoredRun:
+    """A run as its files tell it.
+
+    Raises:
+        SynclError: if it has no metrics.
+    """
+    if run.metrics is None:
+        raise SynclError(
+            f"{run.name}: has results and no metrics; pass --data (with --version and --split) to compute "
+            "them, or write them with syncl evaluate --output"
+        )
+    return ScoredRun(run)
+
+
+def score_runs(
+    runs: Sequence[Run],
+    data: Path,
+    version: str,
+    split: str,
+    scenes: Collection[str] = (),
+    progress: Callable[[str], object] = lambda _: None,
+) -> list[ScoredRun]:
+    """Score the results of runs; those without results stay as their files tell them.
+
+    Args:
+        runs: the runs.
+        data: folder of the nuScenes-format data set.
+        version: its version folder.
+        split: the split that was tracked.
+        scenes: names of the scenes to look at, where results cover a part of the split only.
+        progress: called with the name of each run as it begins.
+
+    Raises:
+        SynclError: if tables or results cannot be used, or metrics on file are of other results.
+    """
+    truth = read_ground_truth(data, version, split, scenes or None, velocities=False)
+    scored = []
+    for run in runs:
+        progress(run.name)
+        if "results" in run.files:
+            scored.append(_score(run, run.files["results"], truth, split not in OFFICIAL_SPLITS))
+        else:
+            scored.append(without_data(run))
+    return scored
+
+
+def _score(run: Run, results: Path, truth: GroundTruth, custom: bool) -> ScoredRun:
+    read = read_results(results, truth.samples, "tracking", allow_other_samples=custom)
+    metrics = tracking_metrics(read.boxes, truth)
+    filed = None if run.metrics is None else run.metrics.get("amota")
+    if isinstance(filed, float) and abs(filed - metrics.amota) > _AGREE:
+        raise SynclError(
+            f"{run.name}: the metrics on file say AMOTA {filed:.6f}, its results give {metrics.amota:.6f} "
+            f"here; they are of other results, scenes or another split. Name the scenes with --scenes, or "
+            f"evaluate {results} again"
+        )
+    thresholds = {name: curve.operating_threshold for name, curve in metrics.curves.items()}
+    return ScoredRun(
+        run=dataclasses.replace(run, metrics=metrics.summary(), details=metrics.details()),
+        outcomes=track_outcomes(read.boxes, truth, thresholds),
+        identities=read.identities,
+        thresholds=thresholds,
+        remarks=read.remarks,
+    )
