@@ -225,7 +225,7 @@ def sampling() -> Figure:
         ("clips", "T frames in a row,\nof one scene", {4: "loss", 5: "loss", 6: "loss"}),
         ("windows", "T - 1 of the T before,\none left out",
          {1: "seen", 2: "seen", 3: "seen", 5: "seen", 6: "seen", 7: "seen", 8: "loss", 9: "loss"}),
-        ("pairs", "a frame, and one\n1 to 4 frames older", {5: "grad", 8: "loss"}),
+        ("pairs", "a frame, and one\nof a while before", {5: "grad", 8: "loss"}),
         ("streams", "single frames; memory\ngoes on step by step", {8: "loss"}),
     )  # fmt: skip
     colours = {"loss": BLUE, "grad": "#8fb8e8", "seen": "#d7dde4"}

@@ -260,6 +260,9 @@ def _room(room: str) -> str:
 
 
 def _modules(package: types.ModuleType) -> Iterator[str]:
+    """Public modules of a package and of its packages that have no page of their own."""
     for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        if not found.ispkg and not found.name.rpartition(".")[2].startswith("_"):
+        if found.ispkg and found.name.removeprefix("syncl.") not in ROOMS:
+            yield from _modules(importlib.import_module(found.name))
+        elif not found.ispkg and not found.name.rpartition(".")[2].startswith("_"):
             yield found.name
