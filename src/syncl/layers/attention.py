@@ -47,7 +47,7 @@ class Attention(nn.Module):
         """Attend with already projected keys and values.
 
         Args:
-            queries: [B, Q, D], not yet projected.
+            queries: [B, Q, D], not yet projected; or [1, Q, D], the same for all rows.
             keys: [B, H, S, D / H] from `project`.
             values: [B, H, S, D / H] from `project`.
             key_valid: [B, S] bool (False = ignored), or [B, Q, S] for a mask of its own per query.
@@ -59,8 +59,9 @@ class Attention(nn.Module):
         mask = None
         if key_valid is not None:
             mask = key_valid[:, None, None, :] if key_valid.dim() == 2 else key_valid[:, None]
+        heads = self._split(projected).expand(keys.shape[0], -1, -1, -1)
         attended = functional.scaled_dot_product_attention(
-            self._split(projected), keys, values, mask, self.dropout if self.training else 0.0
+            heads, keys, values, mask, self.dropout if self.training else 0.0
         )
         output: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
         return output

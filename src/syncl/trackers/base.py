@@ -204,7 +204,7 @@ class Tracker(nn.Module, ABC):
         features = self.detector.encode(frame, state.detector_memory)
         queries = self.queries(state, features)
         (predictions,) = self.detector.decode(queries, features)
-        reasoned = self.reason(state, queries, predictions)
+        reasoned = self.refine(state, queries, predictions)
         state = self.remember(state, frame, features, predictions)
         return self.conclude(state, queries, predictions, reasoned)
 
@@ -233,6 +233,16 @@ class Tracker(nn.Module, ABC):
         """
         return None
 
+    def refine(self, state: TrackState, queries: Queries, predictions: Predictions) -> Reasoned | None:
+        """What `conclude` needs of `reason`; the same, unless a tracker reasons about some rows only later.
+
+        Args:
+            state: as for `reason`.
+            queries: the same.
+            predictions: the same.
+        """
+        return self.reason(state, queries, predictions)
+
     @abstractmethod
     def conclude(
         self,
@@ -247,7 +257,7 @@ class Tracker(nn.Module, ABC):
             state: the state `queries` was made from.
             queries: of the frame.
             predictions: of the standard decoder.
-            reasoned: what `reason` made of them.
+            reasoned: what `reason` or `refine` made of them.
         """
 
     @abstractmethod
