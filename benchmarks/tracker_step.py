@@ -1,12 +1,16 @@
 """What tracking costs beside detecting: one `step` of a tracker against its detector's own pass.
 
-    python benchmarks/tracker_step.py --recipe mutr3d_detr3d_synthetic --tracks 30 --rounds 10 --device cpu
+    python benchmarks/tracker_step.py                                   # small models, every combination
+    python benchmarks/tracker_step.py mutr3d+petr pf-track+streampetr   # some of them
+    python benchmarks/tracker_step.py pf-track_petr_v99_320x800 --rounds 1
+    python benchmarks/tracker_step.py mutr3d+detr3d --parts --device cuda
 
-The peer is the same detector on the same frame with object queries alone: `encode`, `initial_queries`,
-`decode`. The tracker has fresh weights and thresholds that keep the number of tracks asked for. On a CPU the
-time is that of the process, so that other programs disturb it less; on a GPU it is wall time between
-synchronisations. A step also decodes the track queries; what that costs the detector, whoever brings them, is
-shown apart. Also counted: how often a step reads values back from the device; each makes the host wait.
+The peer is the same detector on the same frame: `encode`, and `decode` of the same object and track queries
+(or of object queries alone, shown apart). Weights are fresh; thresholds and scores are such that there are
+as many tracks as asked for, all seen. On a CPU the time is that of the process, so that others disturb it
+less; on a GPU it is wall time between synchronisations. Ways are timed in turn, and ratios are medians over
+rounds of two times that follow each other. Also counted: how often a step reads values back from the device,
+for each of which the host has to wait, and operators, which must not grow with the number of tracks.
 """
 
 import argparse
@@ -16,15 +20,26 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from syncl.recipes import find_recipe
+from syncl.recipes.synthetic import (
+    IMAGE_SIZE,
+    small_detr3d,
+    small_mutr3d,
+    small_petr,
+    small_petrv2,
+    small_pf_track,
+    small_streampetr,
+)
 from syncl.structures import CameraRig, Frame, Queries
-from syncl.trackers import Mutr3dConfig, Tracker, TrackState
-from syncl.trackers.model import ModelConfig
+from syncl.trackers import GreedyConfig, Mutr3dConfig, PfTrackConfig, Tracker, TrackerConfig, TrackState
+from syncl.trackers.model import InputConfig, ModelConfig
+from syncl.trackers.pf_track import PfTrack
 
 
 class CountOperations(TorchDispatchMode):
@@ -92,13 +107,34 @@ def make_frame(config: ModelConfig, index: int, device: torch.device) -> Frame:
 
 
 def build(config: ModelConfig, tracks: int, device: torch.device) -> Tracker:
-    if not isinstance(config.tracker, Mutr3dConfig):
-        raise SystemExit("this benchmark is for recipes whose tracker is MUTR3D")
+    """The model with so many tracks in every frame (greedy: with as many as it can have)."""
     torch.manual_seed(0)
-    always = dataclasses.replace(
-        config.tracker, birth_score=0.0, keep_score=0.0, output_score=0.0, max_tracks=tracks
-    )
-    return dataclasses.replace(config, tracker=always).build().eval().to(device)
+    life = config.tracker
+    always: TrackerConfig
+    if isinstance(life, Mutr3dConfig):
+        always = dataclasses.replace(
+            life, birth_score=0.0, keep_score=0.0, output_score=0.0, max_tracks=tracks
+        )
+    elif isinstance(life, PfTrackConfig):
+        always = dataclasses.replace(
+            life, birth_score=0.5, record_score=0.5, output_score=0.5, max_tracks=tracks, untracked=()
+        )
+    elif isinstance(life, GreedyConfig):
+        always = dataclasses.replace(life, min_score=0.0, max_detections=tracks)
+    else:
+        raise SystemExit("this benchmark is for recipes with a tracker")
+    tracker = dataclasses.replace(config, tracker=always).build().eval().to(device)
+    if isinstance(tracker, PfTrack) and tracker.past is not None:
+        predict = tracker.past.predict
+
+        def sure(*given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            """The last rows, which tracks are if there are any, score high and all others low."""
+            logits, codes = predict(*given)
+            seen = torch.arange(logits.shape[1], device=device) >= logits.shape[1] - tracks
+            return torch.where(seen[:, None], logits.abs() + 2, -logits.abs() - 4), codes
+
+        tracker.past.predict = sure  # type: ignore[method-assign]
+    return tracker
 
 
 def timed(function: Callable[[], object], device: torch.device) -> float:
@@ -115,78 +151,148 @@ def timed(function: Callable[[], object], device: torch.device) -> float:
 
 
 @torch.no_grad()
-def detect(tracker: Tracker, frame: Frame, state: TrackState) -> None:
+def detect(tracker: Tracker, frame: Frame, state: TrackState, queries: Queries | None = None) -> None:
+    """The detector's pass over object queries, or over these."""
     features = tracker.detector.encode(frame, state.detector_memory)
-    tracker.detector.decode(tracker.detector.initial_queries(features), features)
+    tracker.detector.decode(
+        tracker.detector.initial_queries(features) if queries is None else queries, features
+    )
 
 
-def decode(tracker: Tracker, frame: Frame, state: TrackState, queries: Queries) -> None:
-    tracker.detector.decode(queries, tracker.detector.encode(frame, state.detector_memory))
+@dataclass(frozen=True)
+class Measured:
+    """What a combination costs.
+
+    Attributes:
+        name: of the combination.
+        queries: object queries and tracks.
+        step_s: median seconds of a step.
+        ratio: of a step to the detector's pass with the same queries.
+        ratio_alone: of a step to its pass with object queries alone.
+        reads: host reads a step, of single values and of whole tensors.
+        operators: of a step.
+        loops: whether a step with fewer tracks takes fewer operators.
+        parts: median seconds of a step's parts.
+    """
+
+    name: str
+    queries: str
+    step_s: float
+    ratio: float
+    ratio_alone: float
+    reads: str
+    operators: int
+    loops: bool
+    parts: dict[str, float]
+
+
+def after(tracker: Tracker, config: ModelConfig, device: torch.device, frames: int = 2) -> TrackState:
+    state = tracker.initial_state()
+    for index in range(frames):
+        _, state = tracker.step(make_frame(config, index, device), state)
+    return state
+
+
+def operators_of(tracker: Tracker, frame: Frame, state: TrackState) -> tuple[Counter[str], Counter[str]]:
+    with CountOperations() as operations, counted_transfers() as transfers:
+        tracker.step(frame, state)
+    return operations.counts, transfers
+
+
+def measure(name: str, config: ModelConfig, tracks: int, rounds: int, device: torch.device) -> Measured:
+    tracker = build(config, tracks, device)
+    state = after(tracker, config, device)
+    frame = make_frame(config, 2, device)
+    with torch.no_grad():
+        entered = tracker.enter(state, frame)
+        features = tracker.detector.encode(frame, entered.detector_memory)
+        queries = tracker.queries(entered, features)
+        (predictions,) = tracker.detector.decode(queries, features)
+        reasoned = tracker.refine(entered, queries, predictions)
+    ways: dict[str, Callable[[], object]] = {
+        "detector, object queries": lambda: detect(tracker, frame, entered),
+        "detector, all queries": lambda: detect(tracker, frame, entered, queries),
+        "step": lambda: tracker.step(frame, state),
+        "enter": lambda: tracker.enter(state, frame),
+        "refine": lambda: torch.no_grad()(tracker.refine)(entered, queries, predictions),
+        "remember": lambda: torch.no_grad()(tracker.remember)(entered, frame, features, predictions),
+        "conclude": lambda: torch.no_grad()(tracker.conclude)(entered, queries, predictions, reasoned),
+    }
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, function in ways.items():
+            seconds[way].append(timed(function, device))
+    steps = seconds["step"]
+    counts, transfers = operators_of(tracker, frame, state)
+    few = build(config, max(1, tracks // 4), device)
+    fewer, _ = operators_of(few, frame, after(few, config, device))
+    return Measured(
+        name,
+        f"{queries.object_count} + {queries.count - queries.object_count}",
+        statistics.median(steps),
+        statistics.median(step / peer for step, peer in zip(steps, seconds["detector, all queries"])),
+        statistics.median(step / peer for step, peer in zip(steps, seconds["detector, object queries"])),
+        f"{counts['aten._local_scalar_dense.default']} + {sum(transfers.values())}",
+        sum(counts.values()),
+        sum(counts.values()) != sum(fewer.values()),
+        {way: statistics.median(values) for way, values in seconds.items()},
+    )
+
+
+DETECTORS = {
+    "detr3d": small_detr3d,
+    "petr": small_petr,
+    "petrv2": small_petrv2,
+    "streampetr": small_streampetr,
+}
+TRACKERS: dict[str, Callable[[], TrackerConfig]] = {
+    "mutr3d": small_mutr3d,
+    "pf-track": small_pf_track,
+    "greedy": GreedyConfig,
+}
+
+
+def configuration(name: str) -> ModelConfig:
+    """Of a recipe, or of a small tracker and detector as in `mutr3d+petr`."""
+    tracker, plus, detector = name.partition("+")
+    if not plus:
+        return find_recipe(name).model
+    if tracker not in TRACKERS or detector not in DETECTORS:
+        raise SystemExit(f"{name}: trackers are {', '.join(TRACKERS)}; detectors {', '.join(DETECTORS)}")
+    return ModelConfig(
+        InputConfig(IMAGE_SIZE, exact_resize=False), DETECTORS[detector](), TRACKERS[tracker]()
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--recipe", default="mutr3d_detr3d_synthetic")
+    parser.add_argument("names", nargs="*", help="recipes, or TRACKER+DETECTOR of the small ones")
     parser.add_argument("--tracks", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--parts", action="store_true", help="times of a step's parts")
     options = parser.parse_args()
     device = torch.device(options.device)
     torch.set_num_threads(1)
-    config = find_recipe(options.recipe).model
-    tracker = build(config, options.tracks, device)
-    state = tracker.initial_state()
-    for index in range(2):
-        _, state = tracker.step(make_frame(config, index, device), state)
-    frame = make_frame(config, 2, device)
-
-    with torch.no_grad():
-        entered = tracker.enter(state, frame)
-        features = tracker.detector.encode(frame, entered.detector_memory)
-        queries = tracker.queries(entered, features)
-        (predictions,) = tracker.detector.decode(queries, features)
-    ways: dict[str, Callable[[], object]] = {
-        "detector alone": lambda: detect(tracker, frame, state),
-        "with its tracks": lambda: torch.no_grad()(decode)(tracker, frame, state, queries),
-        "whole step": lambda: tracker.step(frame, state),
-        "enter": lambda: tracker.enter(state, frame),
-        "conclude": lambda: torch.no_grad()(tracker.conclude)(entered, queries, predictions),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(options.rounds):
-        # In turn, so that whatever else the machine does falls on all alike.
-        for name, way in ways.items():
-            seconds[name].append(timed(way, device))
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    alone, whole = median["detector alone"], median["whole step"]
-    print(f"{options.recipe}, {device}: {queries.object_count} object queries, {state.count} tracks")
-    for name, value in median.items():
-        print(f"  {name:<15}{1000 * value:10.2f} ms {value / alone:8.3f} of the detector alone")
-    loaded = median["with its tracks"]
+    names = options.names or [f"{tracker}+{detector}" for tracker in TRACKERS for detector in DETECTORS]
+    print(f"{'':<28}{'queries':>12}{'step':>11}{'ratio':>8}{'alone':>8}{'reads':>8}{'operators':>11}")
+    for name in names:
+        row = measure(name, configuration(name), options.tracks, options.rounds, device)
+        print(
+            f"{row.name:<28}{row.queries:>12}{1000 * row.step_s:>8.1f} ms{row.ratio:>8.3f}"
+            f"{row.ratio_alone:>8.3f}{row.reads:>8}{row.operators:>11}"
+            f"{'  a loop over tracks' if row.loops else ''}",
+            flush=True,
+        )
+        if options.parts:
+            for way, value in row.parts.items():
+                print(f"    {way:<26}{1000 * value:>8.2f} ms")
     print(
-        f"ratio of a step to the detector's own pass: {whole / alone:.3f} (aim: at most 1.10); "
-        f"to its pass with the same queries: {whole / loaded:.3f}"
+        "ratio: a step to the detector's pass with the same queries (aim: at most 1.10); alone: with object "
+        "queries\nalone; reads: of single values and of tensors, each a wait for the device"
     )
-
-    with CountOperations() as operations, counted_transfers() as transfers:
-        tracker.step(frame, state)
-    scalars = operations.counts["aten._local_scalar_dense.default"]
-    print(
-        f"host reads a step: {scalars} of single values (item, bool, int), "
-        f"{sum(transfers.values())} of tensors {dict(transfers)}; "
-        f"{sum(operations.counts.values())} operators"
-    )
-    few = build(config, 5, device)
-    small = few.initial_state()
-    for index in range(2):
-        _, small = few.step(make_frame(config, index, device), small)
-    with CountOperations() as fewer:
-        few.step(frame, small)
-    count = sum(fewer.counts.values())
-    verdict = "no loop" if count == sum(operations.counts.values()) else "a loop"
-    print(f"operators with 5 tracks instead: {count}, so there is {verdict} over tracks")
 
 
 if __name__ == "__main__":

@@ -431,6 +431,27 @@ def test_reasoning_treats_all_rows_alike(tracker):
     assert straight.memory_valid[0, 0].tolist() == [False, False, True]
 
 
+def test_foreseeing_only_what_is_seen_changes_nothing(tracker):
+    """A step asks for the forecasts of seen rows alone; training for everybody's."""
+    few = eager("petr")
+    state = few.initial_state()
+    for t in range(2):
+        _, state = few.step(make_frame(0.5 * t, seed=t), state)
+    entered = few.enter(state, make_frame(1.0, seed=2))
+    with torch.no_grad():
+        features = few.detector.encode(make_frame(1.0, seed=2))
+        queries = few.queries(entered, features)
+        (predictions,) = few.detector.decode(queries, features)
+        everybody, seen = (make(entered, queries, predictions) for make in (few.reason, few.refine))
+        assert everybody.displacements.shape[2] == few.config.future and seen.displacements.shape[2] == 0
+        whole, after = few.conclude(entered, queries, predictions, everybody)
+        part, other = few.conclude(entered, queries, predictions, seen)
+    assert int(whole.valid.sum()) > 0 and torch.equal(whole.identities, part.identities)
+    assert torch.allclose(whole.forecasts, part.forecasts, atol=1e-5)
+    assert torch.allclose(after.forecasts.centres, other.forecasts.centres, atol=1e-5)
+    assert torch.equal(after.forecasts.codes, other.forecasts.codes)
+
+
 @pytest.mark.parametrize("past", [True, False])
 @pytest.mark.parametrize("future", [True, False])
 def test_both_reasonings_can_be_left_out(past, future):

@@ -75,7 +75,7 @@ class Attention(nn.Module):
         """Attend with already projected keys and values.
 
         Args:
-            queries: [B, Q, D], not yet projected.
+            queries: [B, Q, D], not yet projected; or [1, Q, D], the same for all rows.
             keys: [B, H, S, D / H] from `project`.
             values: [B, H, S, D / H] from `project`.
             key_valid: [B, S] bool (False = ignored), or [B, Q, S] for a mask of its own per query.
@@ -88,7 +88,8 @@ class Attention(nn.Module):
         if key_valid is not None:
             mask = key_valid[:, None, None, :] if key_valid.dim() == 2 else key_valid[:, None]
         dropout = self.dropout if self.training else 0.0
-        arguments = (self._split(projected), keys, values, mask, dropout)
+        heads = self._split(projected).expand(keys.shape[0], -1, -1, -1)
+        arguments = (heads, keys, values, mask, dropout)
         if dropout > 0 and queries.device.type == "cpu":
             # No kernel for CPUs drops out without forming the maps [B, H, Q, S]. They are formed again for
             # the backward pass instead of being kept: a clip's would fill gigabytes.

@@ -205,7 +205,7 @@ class Tracker(nn.Module, ABC):
         features = self.detector.encode(frame, state.detector_memory)
         queries = self.queries(state, features)
         predictions = self.classify(self.detector.decode(queries, features)[0])
-        reasoned = self.reason(state, queries, predictions)
+        reasoned = self.refine(state, queries, predictions)
         state = self.remember(state, frame, features, predictions)
         return self.conclude(state, queries, predictions, reasoned)
 
@@ -242,6 +242,16 @@ class Tracker(nn.Module, ABC):
         """
         return None
 
+    def refine(self, state: TrackState, queries: Queries, predictions: Predictions) -> Reasoned | None:
+        """What `conclude` needs of `reason`; the same, unless a tracker reasons about some rows only later.
+
+        Args:
+            state: as for `reason`.
+            queries: the same.
+            predictions: the same.
+        """
+        return self.reason(state, queries, predictions)
+
     @abstractmethod
     def conclude(
         self,
@@ -256,7 +266,7 @@ class Tracker(nn.Module, ABC):
             state: the state `queries` was made from.
             queries: of the frame.
             predictions: of the standard decoder.
-            reasoned: what `reason` made of them.
+            reasoned: what `reason` or `refine` made of them.
         """
 
     @abstractmethod

@@ -188,6 +188,11 @@ class PfTrack(Tracker):
 
     def reason(self, state: TrackState, queries: Queries, predictions: Predictions) -> Reasoned:
         """Past and future reasoning over all queries of the frame, new-born ones included."""
+        refined = self.refine(state, queries, predictions)
+        return replace(refined, displacements=self._displacements(refined.memory, refined.memory_valid))
+
+    def refine(self, state: TrackState, queries: Queries, predictions: Predictions) -> Reasoned:
+        """Past reasoning alone; `conclude` foresees what it takes as seen, the few rows that need it."""
         embeddings, codes = predictions.embeddings[-1], predictions.codes[-1]
         positions = self.detector.track_positions(queries.positions, codes[..., :3])
         memory = with_front_rows(state.memory, queries.object_count, 0)
@@ -210,12 +215,26 @@ class PfTrack(Tracker):
             codes = torch.cat([reach.to_metres(refined[..., :3]), refined[..., 3:]], dim=-1)
             # What is remembered carries no gradient, so the trajectory loss trains future reasoning alone.
             memory = torch.cat([memory[:, :, :-1], embeddings.detach()[:, :, None]], dim=2)
-        displacements = codes.new_zeros(*codes.shape[:2], 0, 3)
-        if self.future is not None and self.time_encoder is not None:
-            times = self.time_encoder(self.memory_slots + self.config.horizon)
-            displacements = self.future(times, memory, memory_valid)
-        return Reasoned(
-            embeddings, positions, logits, codes, displacements, memory, memory_valid, queries.valid
+        unknown = codes.new_zeros(*codes.shape[:2], 0, 3)
+        return Reasoned(embeddings, positions, logits, codes, unknown, memory, memory_valid, queries.valid)
+
+    def _displacements(self, memory: Tensor, memory_valid: Tensor) -> Tensor:
+        """[B, R, F, 3] from histories [B, R, S, D]; F = 0 without future reasoning."""
+        if self.future is None or self.time_encoder is None or memory.shape[1] == 0:
+            return memory.new_zeros(*memory.shape[:2], self.config.horizon, 3)
+        times = self.time_encoder(self.memory_slots + self.config.horizon)
+        displacements: Tensor = self.future(times, memory, memory_valid)
+        return displacements
+
+    def _foresee_seen(self, reasoned: Reasoned, seen: Tensor, scores: Tensor, count: int) -> Reasoned:
+        """With the displacements of seen rows, of which no stream has more than `count`, if it has none."""
+        if reasoned.displacements.shape[2] == self.config.horizon:
+            return reasoned
+        rows = ranked_rows(seen, scores, count)
+        found = self._displacements(take_rows(reasoned.memory, rows), take_rows(reasoned.memory_valid, rows))
+        everywhere = found.new_zeros(*seen.shape, *found.shape[2:])
+        return replace(
+            reasoned, displacements=everywhere.scatter(1, rows[..., None, None].expand_as(found), found)
         )
 
     def conclude(
@@ -228,14 +247,17 @@ class PfTrack(Tracker):
         """Births, extensions, misses and deaths by score; objects are what scores high enough."""
         config = self.config
         if reasoned is None:
-            reasoned = self.reason(state, queries, predictions)
+            reasoned = self.refine(state, queries, predictions)
         scores = reasoned.logits.sigmoid().amax(-1)
         seen = (scores >= config.record_score) & queries.valid
         scores = torch.where(seen, scores, EXTENSION_SCORE)
-        forecasts = self._forecasts_after(state, queries.object_count, reasoned, seen)
+        old = (
+            _forecasts(state).map(lambda tensor: with_front_rows(tensor, queries.object_count, 0)).advanced()
+        )
+        labels = torch.where(seen, reasoned.logits.argmax(-1), old.labels)
 
         # An unseen object query is nothing; an unseen track is what it was.
-        known = (seen & self.tracked[forecasts.labels]) | (queries.valid & ~seen)
+        known = (seen & self.tracked[labels]) | (queries.valid & ~seen)
         identities = with_front_rows(state.identities, queries.object_count, -1)
         # Even unseen object queries take numbers, so identities have gaps; as published.
         numbered = known & (identities < 0)
@@ -249,6 +271,10 @@ class PfTrack(Tracker):
         misses = torch.where(strong, 0, misses + 1)
         alive = real & (strong | (is_track & (misses < config.miss_tolerance)))
 
+        # The one host round trip of a conclusion: how many rows the fullest stream has seen, and carries on.
+        seen_count, alive_count = torch.stack([seen.sum(1).amax(), alive.sum(1).amax()]).tolist()
+        reasoned = self._foresee_seen(reasoned, seen, scores, seen_count)
+        forecasts = _renewed(old, reasoned, seen)
         found = Objects(
             boxes=self.detector.boxes(forecasts.codes),
             labels=forecasts.labels,
@@ -264,7 +290,7 @@ class PfTrack(Tracker):
             embeddings=torch.where(seen[..., None], reasoned.embeddings, queries.embeddings),
             positions=torch.where(seen[..., None], reasoned.positions, queries.positions),
         )
-        return objects, self._carry(state, kept, forecasts, scores, identities, misses, alive)
+        return objects, self._carry(state, kept, forecasts, scores, identities, misses, alive, alive_count)
 
     def carry_supervised(
         self,
@@ -287,20 +313,8 @@ class PfTrack(Tracker):
         alive = self.config.noise.carried(tied, scores, queries.valid)
         forecasts = foreseen(reasoned.codes, reasoned.logits, reasoned.displacements)
         misses = torch.zeros_like(identities)
-        return self._carry(state, reasoned, forecasts, scores, identities, misses, alive)
-
-    def _forecasts_after(
-        self, state: TrackState, object_count: int, reasoned: Reasoned, seen: Tensor
-    ) -> Forecasts:
-        """News of what was seen, and the old expectations, one frame on, of what was not."""
-        old = _forecasts(state).map(lambda tensor: with_front_rows(tensor, object_count, 0)).advanced()
-        new = foreseen(reasoned.codes, reasoned.logits, reasoned.displacements)
-        return Forecasts(
-            codes=torch.where(seen[..., None], new.codes, old.codes),
-            labels=torch.where(seen, new.labels, old.labels),
-            centres=torch.where(seen[..., None, None], new.centres, old.centres),
-            displacements=torch.where(seen[..., None, None], new.displacements, old.displacements),
-        )
+        needed = int(alive.sum(1).max())
+        return self._carry(state, reasoned, forecasts, scores, identities, misses, alive, needed)
 
     def _carry(
         self,
@@ -311,10 +325,9 @@ class PfTrack(Tracker):
         identities: Tensor,
         misses: Tensor,
         alive: Tensor,
+        needed: int,
     ) -> TrackState:
-        """The state with the live rows."""
-        # The one host round trip of a step: how many slots the fullest stream needs.
-        needed = int(alive.sum(1).max()) if alive.shape[0] else 0
+        """The state with the live rows, of which no stream has more than `needed`."""
         rows = ranked_rows(alive, scores, min(needed, self.config.max_tracks))
 
         def take(tensor: Tensor) -> Tensor:
@@ -344,6 +357,17 @@ class PfTrack(Tracker):
             # heading, -sin(yaw), and vx. Weights trained without future reasoning have learned with that.
             return torch.stack([-codes[..., 6], codes[..., 8]], dim=-1)
         return codes[..., 8:10]
+
+
+def _renewed(old: Forecasts, reasoned: Reasoned, seen: Tensor) -> Forecasts:
+    """News of what was seen, old expectations, moved one frame on already, of what was not."""
+    new = foreseen(reasoned.codes, reasoned.logits, reasoned.displacements)
+    return Forecasts(
+        codes=torch.where(seen[..., None], new.codes, old.codes),
+        labels=torch.where(seen, new.labels, old.labels),
+        centres=torch.where(seen[..., None, None], new.centres, old.centres),
+        displacements=torch.where(seen[..., None, None], new.displacements, old.displacements),
+    )
 
 
 def best_objects(objects: Objects, most: int, range_m: float, height_m: float) -> Objects:

@@ -43,7 +43,8 @@ class SequenceDecoder(nn.Module):
         """The last layer's states [R, T, D].
 
         Args:
-            x: [R, T, D] states to start from; they attend each other and the memory.
+            x: [R, T, D] states to start from; they attend each other and the memory. [1, T, D] where all rows
+                start alike, which saves the first layer's self-attention (but lets rows share its dropout).
             positions: [R, T, D] or what broadcasts to it.
             memory: [R, S, D] attended; its values carry no position.
             memory_positions: [R, S, D] or what broadcasts to it.
@@ -149,7 +150,7 @@ class FutureReasoning(nn.Module):
         """
         slots = memory.shape[2]
         bank, bank_valid = memory.flatten(0, 1), memory_valid.flatten(0, 1)
-        start = torch.zeros_like(bank[:, :1]).expand(-1, len(times) - slots, -1)
+        start = bank.new_zeros(len(bank) if self.training else 1, len(times) - slots, bank.shape[-1])
         decoded = self.decoder(start, times[slots:], bank, times[:slots], bank_valid)
         steps = at_full_precision(self.motion_branch, decoded)
         return torch.unflatten(steps, 0, memory.shape[:2])
