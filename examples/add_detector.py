@@ -160,7 +160,7 @@ class GroundGrid(Detector):
 # --8<-- [start:recipe]
 def ground_grid() -> Recipe:
     """MUTR3D on the detector, trained with SynCL: any tracker and any strategy takes it."""
-    detector = GroundGridConfig(image_encoder(all_levels=True), CLASSES, dim=DIM)
+    detector = GroundGridConfig(image_encoder(), CLASSES, dim=DIM)
     return Recipe(
         "mutr3d_ground-grid_syncl",
         "MUTR3D on a ground grid, clips of three frames",

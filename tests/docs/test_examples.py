@@ -46,7 +46,9 @@ def runs(world, tmp_path_factory) -> dict[str, tuple[ModuleType, Path]]:
     found = {}
     for name in ("add_detector", "add_tracker", "add_strategy"):
         module, folder = load_module(ROOT / "examples" / f"{name}.py"), tmp_path_factory.mktemp(name)
-        more = ("model.tracker.output_score=0.005",) if name != "add_tracker" else ()
+        # MUTR3D would neither report nor carry on what untrained queries are unsure of.
+        sure = ("model.tracker.output_score=0.005", "model.tracker.carry_score=0")
+        more = () if name == "add_tracker" else sure
         module.main([str(world), str(folder / "run"), "--set", *QUICK, *more])
         found[name] = module, folder / "run"
     return found

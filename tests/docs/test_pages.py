@@ -93,6 +93,7 @@ def test_options_named_in_sentences_exist():
             assert name in COMMANDS, f"{page.name}: `syncl {name}`"
             known = set(inspect.signature(generated.command_function(name)).parameters)
             known = {option.strip("_").replace("_", "-") for option in known} | {"help"}
+            known |= {f"no-{option}" for option in known}
             assert set(options) <= known, f"{page.name}: `syncl {name}` has no {set(options) - known}"
 
 
