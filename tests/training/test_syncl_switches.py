@@ -205,3 +205,16 @@ def test_every_filter_trains(annotations, kind):
 def test_combinations_that_make_no_sense_are_refused_with_the_reason(switches, reason):
     with pytest.raises(SynclError, match=reason):
         SynclConfig(**switches).build(DIM)
+
+
+@pytest.mark.parametrize("dropped", ["background", "ignored"])
+def test_what_becomes_of_dropped_candidates(annotations, dropped):
+    strategy, (_, cross), found = outcome(annotations, dropped=dropped, contrastive=SILENT)
+    sum(found.losses.values()).backward()
+    persistent = torch.tensor([[True] * 3 + [False] * 3])
+    pairs = strategy.reliable_pairs(cross, annotations, persistent)
+    taken_out = pairs.dropped_queries(OBJECT_QUERIES)
+    assert taken_out.any() and not (taken_out & (pairs.targets(OBJECT_QUERIES) >= 0)).any()
+    with_loss = cross.logits.grad[:, :, :OBJECT_QUERIES].abs().sum(-1) > 0
+    assert (with_loss & taken_out).any() == (dropped == "background")
+    assert (with_loss & ~taken_out).any()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 Decoder = Literal["cross_only", "standard"]
 Range = Literal["persistent", "new_born", "all", "none"]
 Filter = Literal["mixture", "fixed_cost", "simota", "atss", "none"]
+Dropped = Literal["background", "ignored"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class SynclConfig:
         queries_per_object: K, how many (table 6).
         tracks: whether track queries are supervised in the cross-attention decoder (table 4a, tracking).
         filter: which of the candidates stay (table 4b).
+        dropped: what becomes of object queries whose pair the filter takes out: they are background, or carry
+            no loss in the cross-attention decoder.
         filter_cost: the limit of `fixed_cost`; the paper does not give DETA's.
         cross_weight: weight of the cross-attention decoder's losses.
         contrastive: instance-aware contrastive learning; weight 0 leaves it out (table 4a).
@@ -45,6 +48,7 @@ class SynclConfig:
     queries_per_object: int = 5
     tracks: bool = True
     filter: Filter = "mixture"
+    dropped: Dropped = "background"
     filter_cost: float = 1.0
     cross_weight: float = 1.0
     contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)

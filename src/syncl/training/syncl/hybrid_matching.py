@@ -23,15 +23,24 @@ class Candidates:
         rows: [L, B, M, K] int64 object query of each pair.
         costs: [L, B, M, K] matching cost.
         valid: [L, B, M, K] bool which pairs exist.
+        dropped: [L, B, M, K] bool pairs that a filter took out; None before any.
     """
 
     rows: Tensor
     costs: Tensor
     valid: Tensor
+    dropped: Tensor | None = None
 
     def keep(self, condition: Tensor) -> "Candidates":
         """The pairs that also meet a condition [L, B, M, K]."""
-        return Candidates(self.rows, self.costs, self.valid & condition)
+        return Candidates(self.rows, self.costs, self.valid & condition, self.valid & ~condition)
+
+    def dropped_queries(self, object_queries: int) -> Tensor:
+        """[L, B, O] bool: object queries whose pair a filter took out."""
+        if self.dropped is None:
+            layers, streams = self.rows.shape[:2]
+            return torch.zeros(layers, streams, object_queries, dtype=torch.bool, device=self.rows.device)
+        return Candidates(self.rows, self.costs, self.dropped).targets(object_queries) >= 0
 
     def targets(self, object_queries: int) -> Tensor:
         """[L, B, O] int64: the object each object query is matched to, -1 = none."""

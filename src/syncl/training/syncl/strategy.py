@@ -43,7 +43,10 @@ class SynCL(Baseline):
             return FrameOutcome(losses, identities, assignment.targets[-1])
 
         losses = set_losses(standard, assignment, annotations, self.config.loss)
-        hybrid = hybrid_assignment(matched, candidates, ties, assignment, wanted, self.syncl.tracks)
+        ignored = None
+        if self.syncl.dropped == "ignored":
+            ignored = candidates.dropped_queries(matched.object_count)
+        hybrid = hybrid_assignment(matched, candidates, ties, assignment, wanted, self.syncl.tracks, ignored)
         for name, value in set_losses(matched, hybrid, annotations, self.config.loss).items():
             losses[f"cross_{name}"] = self.syncl.cross_weight * value
         if self.contrast is not None:
@@ -114,6 +117,7 @@ def hybrid_assignment(
     standard: Assignment,
     wanted: Tensor,
     tracks: bool = True,
+    ignored: Tensor | None = None,
 ) -> Assignment:
     """Targets of the cross-attention decoder.
 
@@ -132,12 +136,15 @@ def hybrid_assignment(
         standard: the standard decoder's assignment.
         wanted: [B, M] objects that take part; none at all switches object queries off.
         tracks: whether track queries carry losses.
+        ignored: [L, B, O] bool object queries that carry none; None = no more than the above.
     """
     layers, count = cross.logits.shape[0], cross.object_count
     found = candidates.targets(count)
     told = standard.targets[:, :, :count] if standard.detection is None else standard.detection.targets
     contradicted = (told >= 0) & (found < 0)
     searching = (cross.valid[:, :count] & wanted.any(1, keepdim=True)) & ~contradicted
+    if ignored is not None:
+        searching = searching & ~ignored
     held = ties.expand(layers, -1, -1)
     following = cross.valid[:, count:] & ((ties >= 0).any(1, keepdim=True) & tracks)
     following = following.expand(layers, -1, -1)
