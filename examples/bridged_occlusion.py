@@ -45,6 +45,7 @@ Floats = NDArray[np.float64]
 # The lowest of nuScenes' four levels: at most 40 % of the object are visible.
 HARDLY_VISIBLE = 1
 TILE = (360, 240)
+CAPTION = 40
 
 
 @dataclass(frozen=True)
@@ -233,23 +234,24 @@ def _state_of(bridge: Bridge, frame: TrackedFrame) -> str:
 def sheet(
     clip: Sequence[RenderFrame], past: History, bridge: Bridge, style: RenderStyle
 ) -> NDArray[np.uint8]:
-    """Every frame of the clip from the camera that looks at the track best, four in a row."""
+    """Every frame from the camera that looks at the track best, with that track alone, four in a row."""
     tiles, history = [], past
     for frame in clip:
-        view, history = view_frame(frame, history, style)
+        own = np.array([name == str(bridge.identity) for name in frame.objects.identities], np.bool_)
+        alone = replace(frame, objects=frame.objects.select(own), ground_truth=None)
+        view, history = view_frame(alone, history, style)
         number = _best_camera(frame, str(bridge.identity))
         image = frame.images[number]
-        tile = np.zeros((TILE[1], TILE[0], 3), np.uint8)
+        tile = np.zeros((CAPTION + TILE[1], TILE[0], 3), np.uint8)
         if image is not None:
             scale = TILE[0] / image.shape[1]
             height = min(TILE[1], round(image.shape[0] * scale))
             resized = cv2.resize(image, (TILE[0], height), interpolation=cv2.INTER_AREA)
             zoom = np.diag([scale, height / image.shape[0], 1.0, 1.0])
             draw_camera(resized, zoom @ frame.image_from_vehicle[number], view, 1.0)
-            tile[-height:] = resized
+            tile[CAPTION : CAPTION + height] = resized
         for line, text in enumerate((f"frame {frame.number}, {frame.cameras[number]}", frame.title)):
-            place = (6, 16 + 16 * line)
-            cv2.putText(tile, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 3, cv2.LINE_AA)
+            place = (6, 15 + 16 * line)
             cv2.putText(tile, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA)
         tiles.append(tile)
     blank = np.zeros_like(tiles[0])
