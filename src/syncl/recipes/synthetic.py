@@ -168,6 +168,7 @@ def small_pf_track() -> PfTrackConfig:
         drop_probability=CLIP_NOISE.drop_probability,
         carry_score=CLIP_NOISE.carry_score,
         false_positive_ratio=CLIP_NOISE.false_positive_ratio,
+        place_gradients=False,
     )
 
 

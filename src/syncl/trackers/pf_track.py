@@ -64,6 +64,9 @@ class PfTrackConfig:
         drop_probability: training, see `ClipNoise`; none as published.
         carry_score: the same.
         false_positive_ratio: the same.
+        place_gradients: training: whether losses of later frames reach what says where tracks are, as
+            published, or their embeddings alone. Through the encodings of places such gradients grow large, and clipping
+            then holds back all others.
         tracking_head: whether tracking has a class head of its own at the decoder, for one-stage training.
             With past reasoning, whose refined classes have the last word, it works in training alone: it
             keeps the decoder's layers free of the conflict.
@@ -92,6 +95,7 @@ class PfTrackConfig:
     drop_probability: float = 0.0
     carry_score: float = 0.0
     false_positive_ratio: float = 0.0
+    place_gradients: bool = True
     tracking_head: bool = False
 
     @property
@@ -314,7 +318,15 @@ class PfTrack(Tracker):
         forecasts = foreseen(reasoned.codes, reasoned.logits, reasoned.displacements)
         misses = torch.zeros_like(identities)
         needed = int(alive.sum(1).max())
-        return self._carry(state, reasoned, forecasts, scores, identities, misses, alive, needed)
+        carried = self._carry(state, reasoned, forecasts, scores, identities, misses, alive, needed)
+        if self.config.place_gradients:
+            return carried
+        return replace(
+            carried,
+            references=carried.references.detach(),
+            positions=carried.positions.detach(),
+            forecasts=_forecasts(carried).detach(),
+        )
 
     def _carry(
         self,
