@@ -9,7 +9,7 @@ from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig
 from syncl.detectors import Detr3dConfig, ImageEncoderConfig, PetrConfig, Petrv2Config, StreamPetrConfig
 from syncl.errors import SynclError
 from syncl.structures import Annotations, CameraRig, Clip, Frame, Trajectories
-from syncl.trackers import PfTrackConfig
+from syncl.trackers import Mutr3dConfig, PfTrackConfig
 from syncl.trackers.pf_track import PfTrack
 from syncl.training.reasoning_losses import ReasoningLossConfig, future_of, trajectory_loss
 from syncl.training.strategies import BaselineConfig
@@ -149,6 +149,47 @@ def test_a_track_whose_object_is_gone_ends():
     tracker.carry_supervised = watching
     training(make_clip([0, 1, 2, 3], [0, 2, 4], [0, 1], [0]))
     assert carried == [[0, 1, 2, 3], [0, 2, 4], [0, 1]]
+
+
+# Object 1 leaves after the first frame and is back in the fourth; object 5 comes in between.
+LEAVING = ([0, 1, 2], [0, 2], [0, 2, 5], [0, 1, 5], [0, 1, 2, 5])
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("kind", ["mutr3d", "pf-track"])
+def test_objects_that_leave_and_return_in_clips_of_any_length(kind, length, strategy):
+    tracker = build()
+    if kind == "mutr3d":
+        life = Mutr3dConfig(heads=4, hidden=32, drop_probability=0.0, false_positive_ratio=0.0)
+        tracker = life.build(tracker.detector)
+    training = ClipTraining(tracker, STRATEGIES[strategy].build(DIM), UnrollConfig())
+    held: list[tuple[dict[int, bool], set[int]]] = []
+
+    def watch(_module, given, outcome):
+        """Which annotated objects tracks hold (else object queries), and identities tied to any query."""
+        targets, identities = outcome.targets[0], outcome.identities[0]
+        names = given[1].identities[0]
+        first = len(targets) - given[2].shape[1]
+        rows = (targets >= 0).nonzero()[:, 0].tolist()
+        found = {int(names[targets[row]]): row >= first for row in rows}
+        assert len(found) == len(rows), "two queries hold one object"
+        held.append((found, set(identities[identities >= 0].tolist())))
+
+    training.strategy.register_forward_hook(watch)
+    losses = training(make_clip(*LEAVING[:length]))
+    assert all(torch.isfinite(value) for value in losses.values())
+    losses["total"].backward()
+    remembers = kind == "mutr3d"
+    expected = (
+        ({0: False, 1: False, 2: False}, {0, 1, 2}),
+        ({0: True, 2: True}, {0, 1, 2}),
+        ({0: True, 2: True, 5: False}, {0, 1, 2, 5} if remembers else {0, 2, 5}),
+        # MUTR3D's track meets its object again; PF-Track's ended, so the object is new-born.
+        ({0: True, 1: remembers, 5: True}, {0, 1, 2, 5}),
+        ({0: True, 1: True, 2: remembers, 5: True}, {0, 1, 2, 5}),
+    )
+    assert held == list(expected[:length])
 
 
 def test_trajectory_loss_by_hand():
