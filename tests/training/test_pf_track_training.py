@@ -167,7 +167,7 @@ def test_objects_that_leave_and_return_in_clips_of_any_length(kind, length, stra
     held: list[tuple[dict[int, bool], set[int]]] = []
 
     def watch(_module, given, outcome):
-        """Which annotated objects tracks hold (or else object queries), and all identities tied to queries."""
+        """Which annotated objects tracks hold (else object queries), and identities tied to any query."""
         targets, identities = outcome.targets[0], outcome.identities[0]
         names = given[1].identities[0]
         first = len(targets) - given[2].shape[1]
