@@ -65,8 +65,8 @@ class PfTrackConfig:
         carry_score: the same.
         false_positive_ratio: the same.
         place_gradients: training: whether losses of later frames reach what says where tracks are, as
-            published, or their embeddings alone. Through the encodings of places such gradients grow large, and clipping
-            then holds back all others.
+            published, or their embeddings alone. Through the encodings of places such gradients grow large,
+            and clipping then holds back all others.
         tracking_head: whether tracking has a class head of its own at the decoder, for one-stage training.
             With past reasoning, whose refined classes have the last word, it works in training alone: it
             keeps the decoder's layers free of the conflict.
