@@ -31,7 +31,7 @@ class ContrastiveConfig:
         all_layers: every decoder layer instead of the last one.
     """
 
-    weight: float = 0.2
+    weight: float = 0.02
     temperature: float = 0.5
     score_limit: float = 5.0
     all_layers: bool = False
