@@ -110,18 +110,22 @@ def test_a_map_cannot_be_shared_by_mirrored_frames() -> None:
 def test_colours_change_within_their_limits_and_by_the_seed_alone() -> None:
     image = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
     first, again = (distort_colours(image, np.random.default_rng(5)) for _ in range(2))
-    assert np.array_equal(first, again) and first.dtype == np.uint8 and first.shape == image.shape
+    assert np.array_equal(first, again) and first.dtype == np.float32 and first.shape == image.shape
     changed = [distort_colours(image, np.random.default_rng(seed)) for seed in range(40)]
     assert len({result.tobytes() for result in changed}) > 35
+    # Nothing is rounded or cut off: bright images get brighter than white.
+    white = np.full((2, 2, 3), 250, np.uint8)
+    brightest = max(float(distort_colours(white, np.random.default_rng(seed)).max()) for seed in range(40))
+    assert brightest > 255 and brightest % 1
 
 
 def test_grey_stays_grey_and_moves_by_brightness_and_contrast_alone() -> None:
     grey = np.full((2, 2, 3), 100, np.uint8)
-    values = {int(distort_colours(grey, np.random.default_rng(seed))[0, 0, 0]) for seed in range(400)}
+    values = {float(distort_colours(grey, np.random.default_rng(seed))[0, 0, 0]) for seed in range(400)}
     for seed in range(50):
         assert np.ptp(distort_colours(grey, np.random.default_rng(seed))) <= 1
     # (100 +- 32) * (0.5 to 1.5)
-    assert 34 <= min(values) < 50 and 170 < max(values) <= 198
+    assert 33.9 <= min(values) < 50 and 170 < max(values) <= 198.1
 
 
 def test_every_image_has_colours_of_its_own(index: NuScenesIndex) -> None:
@@ -129,7 +133,8 @@ def test_every_image_has_colours_of_its_own(index: NuScenesIndex) -> None:
     plain = clips(index, augmentation=quiet)[0].frames[0]
     coloured = clips(index, augmentation=dataclasses.replace(quiet, photometric=True))[0].frames[0]
     torch.testing.assert_close(coloured.rig.image_from_vehicle, plain.rig.image_from_vehicle)
-    means = (coloured.images.float() - plain.images.float()).mean((0, 2, 3, 4))
+    assert coloured.images.dtype == torch.float32 and plain.images.dtype == torch.uint8
+    means = (coloured.images - plain.images.float()).mean((0, 2, 3, 4))
     assert len({round(float(mean), 2) for mean in means}) > 2
 
 

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from syncl.data.images import RGBImage
 
@@ -10,13 +11,12 @@ _FACTORS = (0.5, 1.5)
 _HUE_DEGREES = 18.0
 
 
-def distort_colours(image: RGBImage, rng: np.random.Generator) -> RGBImage:
-    """An image [H, W, 3] uint8 RGB with other colours.
+def distort_colours(image: RGBImage, rng: np.random.Generator) -> NDArray[np.float32]:
+    """An image [H, W, 3] uint8 RGB with other colours, as float32 numbers.
 
     Brightness moves by up to 32 of 255, contrast and saturation by a factor of 0.5 to 1.5, hue by up to 18
     degrees, and channels change places, each in half of all images. Contrast comes before or behind
-    saturation and hue. Unlike in the original, which hands floating point numbers on, the result is rounded
-    and kept within 0 to 255.
+    saturation and hue. As in the original, the result is not rounded and may leave 0 to 255.
     """
     # Everything is drawn, used or not, so that one choice does not shift the numbers of the next.
     coins = rng.random(6) < 0.5
@@ -43,4 +43,4 @@ def distort_colours(image: RGBImage, rng: np.random.Generator) -> RGBImage:
         pixels = pixels * np.float32(contrast)
     if swapped:
         pixels = pixels[..., channels]
-    return np.ascontiguousarray(pixels.round().clip(0, 255).astype(np.uint8))
+    return np.ascontiguousarray(pixels, np.float32)

@@ -39,7 +39,7 @@ class ImageNormaliser(nn.Module):
         self.register_buffer("std", torch.tensor(config.std)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """[..., 3, H, W] uint8 RGB to the same shape, floating point, in the network's channel order."""
+        """[..., 3, H, W] RGB of 0 to 255 to the same shape: floating point, the network's channel order."""
         if self.swap:
             images = images.flip(-3)
         return (images.to(self.mean.dtype) - self.mean) / self.std

@@ -41,7 +41,7 @@ class Frame(TensorStructure):
     """One synchronised set of images for each of B independent streams.
 
     Attributes:
-        images: [B, C, 3, H, W] uint8, RGB.
+        images: [B, C, 3, H, W] uint8, RGB; float32 numbers of the same scale where training changes colours.
         rig: calibration for these images.
         camera_valid: [B, C] bool; False where a camera delivered nothing (its image is then black).
         content_size: [B, C, 2] int64 (height, width): the part of each image that is not padding, from the

@@ -5,6 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from syncl.data.augmentation import Augmentation, WorldTransform, draw_world_transform
@@ -139,7 +140,7 @@ class ClipDataset(Dataset[Clip]):
         if self._augmentation is None or not self._augmentation.photometric:
             return None
 
-        def recolour(camera: int, image: RGBImage) -> RGBImage:
+        def recolour(camera: int, image: RGBImage) -> NDArray[np.float32]:
             # As in the original, colours are the one thing that every image has its own draw of.
             return distort_colours(image, np.random.default_rng([_COLOURS, *seed, row, first + camera]))
 

@@ -24,8 +24,8 @@ DamagedImages = Literal["fail", "skip"]
 TransformOf = Callable[[tuple[int, int]], ImageTransform]
 """From the (height, width) of an image file to its transform."""
 
-Recolour = Callable[[int, RGBImage], RGBImage]
-"""From the number of a camera and its image to the image in other colours."""
+Recolour = Callable[[int, RGBImage], NDArray[np.float32]]
+"""From the number of a camera and its image to the image in other colours, as floating point numbers."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def build_frame(
     """
     world = world or WorldTransform()
     height, width = options.size
-    images = np.zeros((len(cameras), height, width, 3), np.uint8)
+    images = np.zeros((len(cameras), height, width, 3), np.uint8 if recolour is None else np.float32)
     valid = np.zeros(len(cameras), np.bool_)
     intrinsics = np.tile(np.eye(3), (len(cameras), 1, 1))
     extrinsics = np.tile(np.eye(4), (len(cameras), 1, 1))
