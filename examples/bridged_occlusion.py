@@ -44,7 +44,7 @@ from syncl.trackers.scenes import image_options, to_sample
 Floats = NDArray[np.float64]
 # The lowest of nuScenes' four levels: at most 40 % of the object are visible.
 HARDLY_VISIBLE = 1
-TILE = (360, 240)
+TILE_WIDTH, TALLEST_TILE = 360, 240
 CAPTION = 40
 
 
@@ -236,17 +236,20 @@ def sheet(
 ) -> NDArray[np.uint8]:
     """Every frame from the camera that looks at the track best, with that track alone, four in a row."""
     tiles, history = [], past
+    shapes = [image.shape for frame in clip for image in frame.images if image is not None]
+    heights = [min(TALLEST_TILE, round(shape[0] * TILE_WIDTH / shape[1])) for shape in shapes]
+    tallest = max(heights, default=TALLEST_TILE)
     for frame in clip:
         own = np.array([name == str(bridge.identity) for name in frame.objects.identities], np.bool_)
         alone = replace(frame, objects=frame.objects.select(own), ground_truth=None)
         view, history = view_frame(alone, history, style)
         number = _best_camera(frame, str(bridge.identity))
         image = frame.images[number]
-        tile = np.zeros((CAPTION + TILE[1], TILE[0], 3), np.uint8)
+        tile = np.zeros((CAPTION + tallest, TILE_WIDTH, 3), np.uint8)
         if image is not None:
-            scale = TILE[0] / image.shape[1]
-            height = min(TILE[1], round(image.shape[0] * scale))
-            resized = cv2.resize(image, (TILE[0], height), interpolation=cv2.INTER_AREA)
+            scale = TILE_WIDTH / image.shape[1]
+            height = min(tallest, round(image.shape[0] * scale))
+            resized = cv2.resize(image, (TILE_WIDTH, height), interpolation=cv2.INTER_AREA)
             zoom = np.diag([scale, height / image.shape[0], 1.0, 1.0])
             draw_camera(resized, zoom @ frame.image_from_vehicle[number], view, 1.0)
             tile[CAPTION : CAPTION + height] = resized

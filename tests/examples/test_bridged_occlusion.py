@@ -106,7 +106,9 @@ def test_a_gap_in_reports_is_found_and_filmed(tool: ModuleType, index: NuScenesI
     assert render_video(clip, tmp_path / "bridge.mp4", style) == 7
     picture = tool.sheet(clip, past, bridge, style)
     write_png(picture, tmp_path / "bridge.png")
-    assert picture.shape == (2 * (tool.CAPTION + tool.TILE[1]), 4 * tool.TILE[0], 3) and picture.std() > 10
+    # Tiles are as tall as images of this shape are.
+    tall = tool.TILE_WIDTH * 96 // 160
+    assert picture.shape == (2 * (tool.CAPTION + tall), 4 * tool.TILE_WIDTH, 3) and picture.std() > 10
 
 
 def test_another_identity_behind_the_gap_is_no_bridge(tool: ModuleType, index: NuScenesIndex) -> None:
