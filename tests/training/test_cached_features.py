@@ -123,3 +123,9 @@ def test_an_incomplete_store_says_so(tmp_path):
 def test_features_of_images_of_a_while_ago_are_refused(world, tmp_path):
     with pytest.raises(SynclError, match="images of a while ago"):
         run(world, tmp_path / "run", AS_THEY_ARE, recipe="petrv2_synthetic", cache=tmp_path / "features")
+
+
+def test_a_detector_without_an_image_encoder_of_ours_is_refused_by_name(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("syncl.commands.feature_cache.ImageEncoder", type("Another", (), {}))
+    with pytest.raises(SynclError, match="Petr has no image_encoder of this package"):
+        run(world, tmp_path / "run", AS_THEY_ARE, cache=tmp_path / "features")

@@ -136,8 +136,17 @@ def _encoded(
 
 
 def _encoder(tracker: Tracker) -> ImageEncoder:
-    encoder = tracker.get_submodule(_ENCODER)
-    assert isinstance(encoder, ImageEncoder)
+    """The image encoder of a tracker's detector.
+
+    Raises:
+        SynclError: if it has none, as a detector of a user's own may.
+    """
+    encoder = getattr(tracker.detector, "image_encoder", None)
+    if not isinstance(encoder, ImageEncoder):
+        raise SynclError(
+            f"--cache-features: {type(tracker.detector).__name__} has no image_encoder of this package, whose "
+            "features could be stored; train without it"
+        )
     return encoder
 
 
