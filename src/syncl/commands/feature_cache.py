@@ -144,8 +144,8 @@ def _encoder(tracker: Tracker) -> ImageEncoder:
     encoder = getattr(tracker.detector, "image_encoder", None)
     if not isinstance(encoder, ImageEncoder):
         raise SynclError(
-            f"--cache-features: {type(tracker.detector).__name__} has no image_encoder of this package, whose "
-            "features could be stored; train without it"
+            f"--cache-features: {type(tracker.detector).__name__} has no image_encoder of this package, "
+            "whose features could be stored; train without it"
         )
     return encoder
 
