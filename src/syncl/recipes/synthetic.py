@@ -159,10 +159,11 @@ def small_mutr3d() -> Mutr3dConfig:
 
 
 def small_pf_track() -> PfTrackConfig:
-    """PF-Track's reasoning with fewer heads and hidden channels."""
+    """PF-Track's reasoning with fewer heads, hidden channels and layers."""
     return PfTrackConfig(
         heads=4,
         hidden=256,
+        layers=1,
         dropout=0.0,
         max_tracks=80,
         drop_probability=CLIP_NOISE.drop_probability,
