@@ -17,7 +17,8 @@ from syncl.layers.positional import sinusoid
 from syncl.structures import Objects, Predictions
 from syncl.trackers.base import TrackState
 from syncl.trackers.forecasts import Forecasts, Reasoned
-from syncl.trackers.pf_track import EXTENSION_SCORE, PfTrack, best_objects
+from syncl.trackers.pf_track import PfTrack, best_objects
+from syncl.trackers.track_extension import EXTENSION_SCORE
 
 OpenGolden = Callable[[str], Golden]
 # The original's box code without its centre.

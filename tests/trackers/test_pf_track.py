@@ -15,8 +15,9 @@ from syncl.structures import CameraRig, Frame, Objects, Predictions, Queries
 from syncl.trackers import Mutr3dConfig, PfTrackConfig
 from syncl.trackers.base import TrackState
 from syncl.trackers.forecasts import Reasoned
-from syncl.trackers.pf_track import EXTENSION_SCORE, PfTrack
+from syncl.trackers.pf_track import PfTrack
 from syncl.trackers.reasoning import PastReasoning
+from syncl.trackers.track_extension import EXTENSION_SCORE
 
 HEIGHT, WIDTH = 32, 64
 DIM = 32

@@ -26,10 +26,8 @@ from syncl.trackers.clip_noise import ClipNoise
 from syncl.trackers.forecasts import Forecasts, Reasoned, foreseen, frames_passed
 from syncl.trackers.reasoning import FutureReasoning, PastReasoning, TimeEncoder
 from syncl.trackers.rows import ranked_rows, take_rows, with_front_rows
+from syncl.trackers.track_extension import LifeRules, lives_after
 from syncl.trackers.tracking_head import TrackingHead
-
-# The score of tracks that only their forecast keeps alive.
-EXTENSION_SCORE = 0.01
 
 Motion = Literal["forecast", "velocity", "published_velocity"]
 
@@ -252,31 +250,16 @@ class PfTrack(Tracker):
         config = self.config
         if reasoned is None:
             reasoned = self.refine(state, queries, predictions)
-        scores = reasoned.logits.sigmoid().amax(-1)
-        seen = (scores >= config.record_score) & queries.valid
-        scores = torch.where(seen, scores, EXTENSION_SCORE)
+        rules = LifeRules(config.birth_score, config.record_score, config.miss_tolerance)
         old = (
             _forecasts(state).map(lambda tensor: with_front_rows(tensor, queries.object_count, 0)).advanced()
         )
-        labels = torch.where(seen, reasoned.logits.argmax(-1), old.labels)
-
-        # An unseen object query is nothing; an unseen track is what it was.
-        known = (seen & self.tracked[labels]) | (queries.valid & ~seen)
-        identities = with_front_rows(state.identities, queries.object_count, -1)
-        # Even unseen object queries take numbers, so identities have gaps; as published.
-        numbered = known & (identities < 0)
-        identities = torch.where(numbered, state.next_identity[:, None] + numbered.cumsum(1) - 1, identities)
-        state = replace(state, next_identity=state.next_identity + numbered.sum(1))
-
-        is_track = torch.arange(queries.count, device=scores.device) >= queries.object_count
-        real = known & (seen | is_track)
-        strong = scores > config.birth_score
-        misses = with_front_rows(state.misses, queries.object_count, 0)
-        misses = torch.where(strong, 0, misses + 1)
-        alive = real & (strong | (is_track & (misses < config.miss_tolerance)))
+        lives = lives_after(rules, state, queries, reasoned.logits, old.labels, self.tracked)
+        seen, scores, identities = lives.seen, lives.scores, lives.identities
+        state = replace(state, next_identity=lives.next_identity)
 
         # The one host round trip of a conclusion: how many rows the fullest stream has seen, and carries on.
-        seen_count, alive_count = torch.stack([seen.sum(1).amax(), alive.sum(1).amax()]).tolist()
+        seen_count, alive_count = torch.stack([seen.sum(1).amax(), lives.alive.sum(1).amax()]).tolist()
         reasoned = self._foresee_seen(reasoned, seen, scores, seen_count)
         forecasts = _renewed(old, reasoned, seen)
         found = Objects(
@@ -284,7 +267,7 @@ class PfTrack(Tracker):
             labels=forecasts.labels,
             scores=scores,
             identities=identities,
-            valid=real & (scores > config.output_score),
+            valid=lives.real & (scores > config.output_score),
             forecasts=forecasts.centres[..., :2] if self.config.horizon else None,
         )
         objects = best_objects(found, config.max_objects, config.output_range_m, config.output_height_m)
@@ -294,7 +277,10 @@ class PfTrack(Tracker):
             embeddings=torch.where(seen[..., None], reasoned.embeddings, queries.embeddings),
             positions=torch.where(seen[..., None], reasoned.positions, queries.positions),
         )
-        return objects, self._carry(state, kept, forecasts, scores, identities, misses, alive, alive_count)
+        carried = self._carry(
+            state, kept, forecasts, scores, identities, lives.misses, lives.alive, alive_count
+        )
+        return objects, carried
 
     def carry_supervised(
         self,
