@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import pytest
 
+from syncl.checkpoints.model_file import load_model
 from syncl.commands.evaluate import evaluate
 from syncl.commands.generate import generate
 from syncl.commands.recipes import recipes
@@ -53,6 +54,12 @@ def test_tracks_are_a_valid_submission_and_get_official_figures(folder):
     evaluate(folder / "results.json", data=folder / "world", output=folder / "metrics.json")
     metrics = json.loads((folder / "metrics.json").read_text())
     assert 0 <= metrics["amota"] <= 1 and set(metrics["label_metrics"]["amota"]) >= {"car", "pedestrian"}
+
+
+def test_a_model_file_says_what_it_was_made_with(folder):
+    notes = load_model(folder / "tracker" / "model.safetensors").notes
+    assert notes["commit"] and notes["hardware"].startswith("device ") and "cores" in notes["hardware"]
+    assert notes["initialised_from"] == "model.safetensors" and notes["data"].startswith("world, ")
 
 
 def test_tracking_again_gives_the_same_bytes(folder):

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -13,8 +12,8 @@ from pathlib import Path
 import orjson
 from rich.console import Console
 
-import syncl
 from syncl.commands.experiment_plan import Arm, Plan
+from syncl.commands.provenance import commit, hardware
 from syncl.errors import SynclError
 from syncl.files import atomic_write
 from syncl.progress import track as progress
@@ -182,26 +181,3 @@ def _syncl(arguments: list[str], journal: Path) -> Usage:
         raise SynclError(f"syncl {arguments[0]} ended with status {process.returncode}: {' / '.join(end)}")
     unit = 1 if sys.platform == "darwin" else 1024
     return Usage(usage.ru_utime + usage.ru_stime, time.perf_counter() - started, int(usage.ru_maxrss * unit))
-
-
-def commit() -> str:
-    """The commit of the running code, `+changes` if the tree differs; the version where there is no git."""
-    folder = Path(syncl.__file__).parent
-
-    def git(*arguments: str) -> str:
-        found = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
-        return found.stdout.strip()
-
-    try:
-        changed = "+changes" if git("status", "--porcelain", ".") else ""
-        return git("rev-parse", "HEAD") + changed
-    except (OSError, subprocess.CalledProcessError):
-        return f"syncl {syncl.__version__}"
-
-
-def hardware() -> dict[str, str | int]:
-    """What the run was made on."""
-    import torch
-
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-    return {"device": device, "cores": os.cpu_count() or 0, "torch": torch.__version__}

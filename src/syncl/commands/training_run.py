@@ -13,6 +13,7 @@ from torch import Tensor
 
 from syncl.checkpoints.model_file import InitialisationReport, initialise_from, save_model
 from syncl.commands.feature_cache import cached_features, check_cacheable
+from syncl.commands.provenance import commit, hardware
 from syncl.commands.validation import Validation
 from syncl.data.features import FeatureStore
 from syncl.data.nuscenes.choices import ClipChoice, SlidingWindow
@@ -143,7 +144,8 @@ def train_recipe(
     if accelerator.is_main_process:
         text = orjson.dumps(recipe_to_json(recipe), option=orjson.OPT_INDENT_2)
         atomic_write(output / "recipe.json", text)
-    started = time.time()
+    started, code = time.time(), commit()
+    machine = ", ".join(f"{name} {value}" for name, value in hardware().items() if name != "torch")
 
     def write_model(path: Path, weights: Mapping[str, Tensor]) -> None:
         notes = {
@@ -151,6 +153,8 @@ def train_recipe(
             "minutes": f"{(time.time() - started) / 60:.1f}",
             "initialised_from": "" if init is None else str(init.name),
             "torch": torch.__version__,
+            "commit": code,
+            "hardware": machine,
         }
         save_model(path, weights, recipe.model, recipe_to_json(recipe), notes)
 
