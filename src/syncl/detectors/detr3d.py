@@ -26,7 +26,7 @@ from syncl.detectors.base import (
     check_calibration,
 )
 from syncl.detectors.image_encoder import ImageEncoderConfig
-from syncl.detectors.proposals import ProposalConfig, build_proposal_head
+from syncl.detectors.proposals import ProposalConfig, build_proposal_head, look_nearby
 from syncl.errors import SynclError
 from syncl.geometry.boxes import CODE_SIZE
 from syncl.layers.decoder import (
@@ -228,6 +228,7 @@ class Detr3d(Detector):
         """Decode with iterative refinement of reference points, which are detached between layers."""
         if not isinstance(features, Detr3dFeatures):
             raise TypeError(f"Detr3d.decode takes Detr3dFeatures, got {type(features).__name__}")
+        queries = look_nearby(self.proposal_head, queries, features.proposals)
         x = repeat_groups(queries.embeddings, groups)
         positions = repeat_groups(queries.positions, groups)
         start, unit = self._start(queries.references)

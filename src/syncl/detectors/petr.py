@@ -22,7 +22,7 @@ from syncl.detectors.base import (
     check_calibration,
 )
 from syncl.detectors.image_encoder import ImageEncoderConfig, inside_content
-from syncl.detectors.proposals import ProposalConfig, build_proposal_head, propose
+from syncl.detectors.proposals import ProposalConfig, build_proposal_head, look_nearby, propose
 from syncl.detectors.token_decoding import TokenFeatures, check_level, decode_tokens, predict_boxes
 from syncl.errors import SynclError
 from syncl.geometry.boxes import CODE_SIZE
@@ -210,6 +210,7 @@ class Petr(Detector):
         """Decode all layers against the tokens; every layer predicts from the same reference points."""
         if not isinstance(features, TokenFeatures):
             raise TypeError(f"Petr.decode takes TokenFeatures, got {type(features).__name__}")
+        queries = look_nearby(self.proposal_head, queries, features.proposals)
         valid = queries.valid if queries.count > queries.object_count else None
         states = decode_tokens(
             queries, features, groups, self.layers, self.cross_attentions, self.dropout, valid

@@ -8,16 +8,17 @@ and direction from nothing. In the spirit of CenterNet (Zhou et al., 2019).
 Letters: B batch, C cameras, K classes, H W cells of the level, P proposals, D channels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from syncl.detectors.nearby import NearbyProposals
 from syncl.errors import SynclError
 from syncl.layers.numerics import at_full_precision, mlp, prior_bias
 from syncl.layers.positional import encode_points
-from syncl.structures import Frame
+from syncl.structures import Frame, Queries
 from syncl.structures.tensors import TensorStructure
 
 # Focal length for which predicted depth is metric; other cameras' depths scale with theirs, because what an
@@ -33,11 +34,13 @@ class ProposalConfig:
         count: how many object queries start from proposals.
         level: index of the feature level it looks at.
         max_depth_m: predicted depths are limited to this.
+        nearby: whether the decoder also tells every query what proposals lie around it (`detectors.nearby`).
     """
 
     count: int = 64
     level: int = 0
     max_depth_m: float = 70.0
+    nearby: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Proposals(TensorStructure):
         log_depths: [B, C, H, W] log of depth in metres.
         stride: pixels a cell.
         references: [B, P, 3] metres, vehicle frame, without gradient, best first.
+        scores: [B, P] in 0 to 1, without gradient.
         embeddings: [B, P, D] features of the chosen cells.
     """
 
@@ -58,6 +62,7 @@ class Proposals(TensorStructure):
     log_depths: Tensor
     stride: int
     references: Tensor
+    scores: Tensor
     embeddings: Tensor
 
 
@@ -94,6 +99,16 @@ def propose(
     return proposals
 
 
+def look_nearby(head: "ProposalHead | None", queries: Queries, proposals: Proposals | None) -> Queries:
+    """The queries, told what proposals lie around them; as they were where that is not configured."""
+    if head is None or head.nearby is None or proposals is None:
+        return queries
+    seen = head.nearby(
+        queries.references, proposals.references, proposals.scores, proposals.embeddings.detach()
+    )
+    return replace(queries, embeddings=queries.embeddings + seen)
+
+
 class ProposalHead(nn.Module):
     """Predicts proposals and turns them into query contents."""
 
@@ -108,6 +123,7 @@ class ProposalHead(nn.Module):
         self.content = nn.Linear(dim, dim)
         self.position = mlp(3 * dim, dim, dim)
         self.position_channels = dim
+        self.nearby = NearbyProposals(dim) if config.nearby else None
         nn.init.constant_(self.heat.bias, prior_bias(0.01))  # type: ignore[arg-type]
         nn.init.constant_(self.log_depth.bias, 2.7)  # type: ignore[arg-type]  # about 15 m
 
@@ -139,10 +155,12 @@ class ProposalHead(nn.Module):
         shape = (streams, cameras)
         heat, offsets, log_depths = (x.unflatten(0, shape) for x in (heat, offsets, log_depths))
         with torch.no_grad():
-            references, cells = self._best(heat, offsets, log_depths, image_from_vehicle, camera_valid)
+            references, scores, cells = self._best(
+                heat, offsets, log_depths, image_from_vehicle, camera_valid
+            )
         tokens = features.permute(0, 1, 3, 4, 2).flatten(1, 3)
         chosen = tokens.gather(1, cells[..., None].expand(-1, -1, tokens.shape[-1]))
-        return Proposals(heat, offsets, log_depths, self.stride, references, self.content(chosen))
+        return Proposals(heat, offsets, log_depths, self.stride, references, scores, self.content(chosen))
 
     def positions(self, unit_references: Tensor) -> Tensor:
         """Positional part [B, P, D] for proposals at unit coordinates [B, P, 3]."""
@@ -156,13 +174,13 @@ class ProposalHead(nn.Module):
         log_depths: Tensor,
         image_from_vehicle: Tensor,
         camera_valid: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         score = heat.amax(2).masked_fill(~camera_valid[..., None, None], float("-inf"))
         # A cell counts only where it is the best of its 3 x 3 neighbourhood.
         peak = functional.max_pool2d(score.flatten(0, 1), 3, stride=1, padding=1).view_as(score)
         score = torch.where(score == peak, score, score - 1e4)
         count = min(self.config.count, score[0].numel())
-        cells = score.flatten(1).topk(count, dim=1).indices
+        best, cells = score.flatten(1).topk(count, dim=1)
 
         height, width = score.shape[-2:]
         rows = torch.arange(height, device=score.device, dtype=offsets.dtype)
@@ -174,4 +192,4 @@ class ProposalHead(nn.Module):
         vehicle_from_image = torch.linalg.inv(image_from_vehicle).to(u.dtype)
         matrix = vehicle_from_image.gather(1, camera[..., None, None].expand(-1, -1, 4, 4))
         pixel = torch.stack([u * depth, v * depth, depth, torch.ones_like(depth)], dim=-1)
-        return (matrix @ pixel[..., None])[..., :3, 0], cells
+        return (matrix @ pixel[..., None])[..., :3, 0], best.sigmoid(), cells

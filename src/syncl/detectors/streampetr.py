@@ -31,7 +31,7 @@ from syncl.detectors.denoising import denoising_mask, split_predictions
 from syncl.detectors.focal_head import FocalHead, FocalHeadConfig, ImagePredictions
 from syncl.detectors.image_encoder import ImageEncoderConfig
 from syncl.detectors.object_memory import ObjectMemory
-from syncl.detectors.proposals import ProposalConfig, build_proposal_head, propose
+from syncl.detectors.proposals import ProposalConfig, build_proposal_head, look_nearby, propose
 from syncl.detectors.ray_tokens import RayTokens, attended_cameras
 from syncl.detectors.token_decoding import TokenFeatures, check_level, decode_tokens, predict_boxes
 from syncl.errors import SynclError
@@ -302,6 +302,7 @@ class StreamPetr(Detector):
     def _decode(
         self, queries: Queries, features: StreamPetrFeatures, groups: Groups, seen: Tensor | None
     ) -> tuple[Predictions, ...]:
+        queries = look_nearby(self.proposal_head, queries, features.proposals)
         states = decode_tokens(
             queries,
             features,

@@ -101,7 +101,7 @@ def small_petr() -> PetrConfig:
         hidden=256,
         dropout=0.0,
         point_range=RANGE,
-        proposals=ProposalConfig(count=64),
+        proposals=ProposalConfig(count=64, nearby=True),
         attended_level=ATTENDED_LEVEL,
         lifted_tracks=True,
     )
@@ -119,7 +119,7 @@ def small_petrv2() -> Petrv2Config:
         hidden=256,
         dropout=0.0,
         point_range=RANGE,
-        proposals=ProposalConfig(count=64),
+        proposals=ProposalConfig(count=64, nearby=True),
         attended_level=ATTENDED_LEVEL,
         lifted_tracks=True,
     )
@@ -140,7 +140,7 @@ def small_streampetr() -> StreamPetrConfig:
         hidden=256,
         dropout=0.0,
         point_range=RANGE,
-        proposals=ProposalConfig(count=64),
+        proposals=ProposalConfig(count=64, nearby=True),
         attended_level=ATTENDED_LEVEL,
         lifted_tracks=True,
     )
