@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from syncl.detectors import Mutr3dDetr3dConfig, ProposalConfig
+from syncl.detectors.proposals import look_nearby
 from syncl.errors import SynclError
 from syncl.recipes.synthetic import small_detr3d, small_petr, small_petrv2, small_streampetr
 from syncl.structures import CameraRig, Frame
@@ -190,6 +191,28 @@ def test_lifted_tracks_of_the_petr_family_are_placed_as_proposals_are(kind):
     lifted = detector.proposal_head.positions(detector.point_range.normalise(references))
     plain = published.track_positions(torch.zeros(1, 1, detector.dim), references)
     assert torch.allclose(plain + lifted, placed, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", DETECTORS)
+@torch.no_grad()
+def test_decoders_start_as_if_they_saw_no_nearby_proposals_and_can_learn_to(kind):
+    detector = build(kind, proposals=ProposalConfig(count=64, nearby=True))
+    head = detector.proposal_head
+    features = detector.encode(make_frame())
+    queries = detector.initial_queries(features)
+
+    def logits():
+        return detector.decode(queries, features)[0].logits
+
+    start = logits()
+    torch.nn.init.normal_(head.nearby.out[-1].weight)
+    later, told = logits(), look_nearby(head, queries, features.proposals)
+    head.nearby = None
+    assert torch.equal(start, logits())
+    assert (later - start).abs().max() > 1e-4
+    assert torch.equal(told.references, queries.references)
+    assert not torch.allclose(told.embeddings, queries.embeddings)
+    assert look_nearby(head, queries, features.proposals) is queries
 
 
 @pytest.mark.parametrize("kind", ["petr", "petrv2", "streampetr"])
