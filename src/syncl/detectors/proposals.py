@@ -103,10 +103,10 @@ def look_nearby(head: "ProposalHead | None", queries: Queries, proposals: Propos
     """The queries, told what proposals lie around them; as they were where that is not configured."""
     if head is None or head.nearby is None or proposals is None:
         return queries
-    seen = head.nearby(
-        queries.references, proposals.references, proposals.scores, proposals.embeddings.detach()
+    told = head.nearby(
+        queries.embeddings, queries.references, proposals.references, proposals.scores, proposals.embeddings
     )
-    return replace(queries, embeddings=queries.embeddings + seen)
+    return replace(queries, embeddings=queries.embeddings + told)
 
 
 class ProposalHead(nn.Module):
