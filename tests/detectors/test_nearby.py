@@ -11,7 +11,7 @@ def module() -> NearbyProposals:
     torch.manual_seed(0)
     module = NearbyProposals(16)
     torch.nn.init.normal_(module.out[-1].weight)
-    torch.nn.init.normal_(module.query.weight)
+    torch.nn.init.normal_(module.query.weight, std=0.1)
     return module
 
 
