@@ -84,7 +84,7 @@ def small_detr3d() -> Detr3dConfig:
         hidden=256,
         dropout=0.0,
         point_range=RANGE,
-        proposals=ProposalConfig(count=64),
+        proposals=ProposalConfig(count=64, nearby=True),
         lifted_tracks=True,
     )
 
