@@ -55,11 +55,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+LAUNCHERS = {
+    "torchrun": "torch.distributed.run --nproc-per-node 2 --master-port 29523",
+    # On CPUs, too, this is what makes it start more than one process.
+    "accelerate": "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 "
+    "--mixed_precision no --dynamo_backend no --main_process_port 29524",
+}
+
+
 def launch(
-    folder: Path, output: Path, *arguments: str, program: str = "-m syncl"
+    folder: Path, output: Path, *arguments: str, program: str = "-m syncl", launcher: str = "torchrun"
 ) -> subprocess.CompletedProcess[str]:
-    start = "-m torch.distributed.run --nproc-per-node 2 --master-port 29523"
-    command = [sys.executable, *start.split(), *program.split(), "track", *arguments]
+    start = ["-m", *LAUNCHERS[launcher].split()]
+    command = [sys.executable, *start, *program.split(), "track", *arguments]
     command += ["--data", str(folder / "world"), "--output", str(output), "--threads", "1"]
     command += [part for name, value in SPLIT.items() for part in (f"--{name}", value)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -76,21 +84,22 @@ def test_every_scene_is_dealt_to_one_process(monkeypatch: pytest.MonkeyPatch) ->
     assert alone == Processes() and alone.is_main and alone.gather([1, 2]) == [1, 2]
 
 
-@pytest.mark.slow
-def test_two_processes_write_the_file_that_one_writes(folder: Path) -> None:
+@pytest.mark.parametrize("launcher", ["torchrun", pytest.param("accelerate", marks=pytest.mark.slow)])
+def test_two_processes_write_the_file_that_one_writes(folder: Path, launcher: str) -> None:
     # The same number of threads, or sums may round differently.
     track(
         folder / "tracker.safetensors",
         data=folder / "world",
-        output=folder / "alone.json",
+        output=folder / f"alone_{launcher}.json",
         threads=1,
         **SPLIT,
     )
-    finished = launch(folder, folder / "two.json", str(folder / "tracker.safetensors"))
+    model, output = folder / "tracker.safetensors", folder / f"two_{launcher}.json"
+    finished = launch(folder, output, str(model), launcher=launcher)
     assert finished.returncode == 0, finished.stderr[-2000:]
     assert finished.stdout.count("wrote") == 1
-    content = (folder / "two.json").read_bytes()
-    assert content == (folder / "alone.json").read_bytes()
+    content = output.read_bytes()
+    assert content == (folder / f"alone_{launcher}.json").read_bytes()
     results = json.loads(content)["results"]
     assert len(results) == SCENES * KEYFRAMES and any(results.values())
 
