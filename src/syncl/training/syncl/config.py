@@ -34,6 +34,9 @@ class SynclConfig:
         filter: which of the candidates stay (table 4b).
         dropped: what becomes of object queries whose pair the filter takes out: they are background, or carry
             no loss in the cross-attention decoder.
+        false_tracks: the same of track queries that never held an object, with which `ClipNoise` disturbs
+            training. Many lie on objects that another track holds, which the cross-attention decoder cannot
+            see.
         filter_cost: the limit of `fixed_cost`; the paper does not give DETA's.
         cross_weight: weight of the cross-attention decoder's losses.
         contrastive: instance-aware contrastive learning; weight 0 leaves it out (table 4a).
@@ -49,6 +52,7 @@ class SynclConfig:
     tracks: bool = True
     filter: Filter = "mixture"
     dropped: Dropped = "background"
+    false_tracks: Dropped = "background"
     filter_cost: float = 1.0
     cross_weight: float = 1.0
     contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)

@@ -46,11 +46,15 @@ class SynCL(Baseline):
         ignored = None
         if self.syncl.dropped == "ignored":
             ignored = candidates.dropped_queries(matched.object_count)
-        hybrid = hybrid_assignment(matched, candidates, ties, assignment, wanted, self.syncl.tracks, ignored)
+        named = matched.valid[:, matched.object_count :]
+        if self.syncl.false_tracks == "ignored":
+            named = named & (track_identities >= 0)
+        tracks = named if self.syncl.tracks else torch.zeros_like(named)
+        hybrid = hybrid_assignment(matched, candidates, ties, assignment, wanted, tracks, ignored)
         for name, value in set_losses(matched, hybrid, annotations, self.config.loss).items():
             losses[f"cross_{name}"] = self.syncl.cross_weight * value
         if self.contrast is not None:
-            losses["contrast"] = self._contrast(self.contrast, matched, candidates, ties)
+            losses["contrast"] = self._contrast(self.contrast, matched, candidates, ties, named)
         return FrameOutcome(losses, identities, assignment.targets[-1])
 
     def reliable_pairs(
@@ -75,9 +79,14 @@ class SynCL(Baseline):
         return atss(candidates, overlaps, inside)
 
     def _contrast(
-        self, contrast: InstanceContrast, cross: Predictions, candidates: Candidates, ties: Tensor
+        self,
+        contrast: InstanceContrast,
+        cross: Predictions,
+        candidates: Candidates,
+        ties: Tensor,
+        named: Tensor,
     ) -> Tensor:
-        """Contrastive loss of the kept pairs, in the last layer or in all."""
+        """Contrastive loss of the kept pairs and the track queries `named` [B, N], in the last layer or all."""
         first = 0 if self.syncl.contrastive.all_layers else cross.logits.shape[0] - 1
         embeddings = cross.embeddings[first:]
         layers, _, _, dim = embeddings.shape
@@ -88,7 +97,7 @@ class SynCL(Baseline):
         per_pair = candidates.rows.shape[3]
         positives = holder.repeat_interleave(per_pair, dim=1).expand(layers, -1, -1)
         pair_valid = candidates.valid[first:].flatten(2) & (positives >= 0)
-        track_valid = cross.valid[:, cross.object_count :].expand(layers, -1, -1)
+        track_valid = named.expand(layers, -1, -1)
         loss: Tensor = contrast(objects, tracks, positives.clamp(min=0), pair_valid, track_valid)
         return loss
 
@@ -116,7 +125,7 @@ def hybrid_assignment(
     ties: Tensor,
     standard: Assignment,
     wanted: Tensor,
-    tracks: bool = True,
+    tracks: Tensor,
     ignored: Tensor | None = None,
 ) -> Assignment:
     """Targets of the cross-attention decoder.
@@ -135,7 +144,7 @@ def hybrid_assignment(
         ties: [B, N] object of each track query.
         standard: the standard decoder's assignment.
         wanted: [B, M] objects that take part; none at all switches object queries off.
-        tracks: whether track queries carry losses.
+        tracks: [B, N] bool track queries that may carry losses.
         ignored: [L, B, O] bool object queries that carry none; None = no more than the above.
     """
     layers, count = cross.logits.shape[0], cross.object_count
@@ -146,7 +155,7 @@ def hybrid_assignment(
     if ignored is not None:
         searching = searching & ~ignored
     held = ties.expand(layers, -1, -1)
-    following = cross.valid[:, count:] & ((ties >= 0).any(1, keepdim=True) & tracks)
+    following = tracks & (ties >= 0).any(1, keepdim=True)
     following = following.expand(layers, -1, -1)
     if standard.detection is None:
         return Assignment(torch.cat([found, held], dim=2), torch.cat([searching, following], dim=2))
