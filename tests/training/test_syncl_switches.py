@@ -50,11 +50,11 @@ def predictions(seed: int) -> Predictions:
     )
 
 
-def outcome(annotations, **switches):
+def outcome(annotations, identities=IDENTITIES, **switches):
     torch.manual_seed(0)
     strategy = SynclConfig(**switches).build(DIM)
     pair = predictions(1), predictions(2)
-    return strategy, pair, strategy(pair[: len(strategy.groups)], annotations, IDENTITIES)
+    return strategy, pair, strategy(pair[: len(strategy.groups)], annotations, identities)
 
 
 def rows_with_gradient(tensor):
@@ -218,3 +218,18 @@ def test_what_becomes_of_dropped_candidates(annotations, dropped):
     with_loss = cross.logits.grad[:, :, :OBJECT_QUERIES].abs().sum(-1) > 0
     assert (with_loss & taken_out).any() == (dropped == "background")
     assert (with_loss & ~taken_out).any()
+
+
+@pytest.mark.parametrize("false_tracks", ["background", "ignored"])
+def test_what_becomes_of_false_tracks(annotations, false_tracks):
+    # The first two hold objects, the third is false. A fourth object was there and is gone.
+    for identities, third in (([[0, 1, -1]], false_tracks == "background"), ([[0, 1, 99]], True)):
+        _, (standard, cross), found = outcome(
+            annotations, torch.tensor(identities), false_tracks=false_tracks, filter="none"
+        )
+        sum(found.losses.values()).backward()
+        rows = cross.logits.grad[:, 0, OBJECT_QUERIES:].abs().sum(-1) > 0
+        assert rows[:, :2].all() and rows[:, 2].tolist() == [third] * LAYERS
+        pushed = cross.embeddings.grad[-1, 0, OBJECT_QUERIES:].abs().sum(-1) > 0
+        assert pushed.tolist() == [True, True, third]
+        assert (standard.logits.grad[:, 0, OBJECT_QUERIES:].abs().sum(-1) > 0).all()

@@ -86,7 +86,7 @@ class SynCL(Baseline):
         ties: Tensor,
         named: Tensor,
     ) -> Tensor:
-        """Contrastive loss of the kept pairs and the track queries `named` [B, N], in the last layer or all."""
+        """Contrastive loss of the kept pairs in the last layer or in all; tracks are those `named`."""
         first = 0 if self.syncl.contrastive.all_layers else cross.logits.shape[0] - 1
         embeddings = cross.embeddings[first:]
         layers, _, _, dim = embeddings.shape
