@@ -147,27 +147,37 @@ def _resumed(result: dict[str, Any]) -> bool:
 
 
 def _plot(plan: Plan, results: dict[str, dict[int, dict[str, Any]]], path: Path) -> None:
-    """AMOTA and recall of every run; a line joins the runs of a seed."""
+    """AMOTA and recall of every run, an arm a row; a line leads from the mean of what it is compared with."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    for axis, (key, heading) in zip(figure.subplots(1, 2), (("amota", "AMOTA"), ("recall", "recall"))):
+    means = {
+        key: {
+            arm: spread([_value(result, key) for result in seeds.values()]).mean
+            for arm, seeds in results.items()
+            if seeds
+        }
+        for key in ("amota", "recall")
+    }
+    reference = {arm.name: arm.reference for arm in plan.arms}
+    figure = Figure(figsize=(9, 1.5 + 0.25 * len(results)), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, (key, heading) in zip(axes, (("amota", "AMOTA"), ("recall", "recall"))):
+        for arm, mean in means[key].items():
+            row = list(results).index(arm)
+            start = means[key].get(reference[arm], mean)
+            axis.hlines(row, start, mean, color="0.6", linewidth=2, zorder=1)
+            axis.vlines(mean, row - 0.3, row + 0.3, color="black", linewidth=2, zorder=3)
         for seed in sorted({seed for _, seed in plan.runs}):
             points = [
-                (column, _value(seeds[seed], key))
-                for column, seeds in enumerate(results.values())
-                if seed in seeds
+                (_value(seeds[seed], key), row) for row, seeds in enumerate(results.values()) if seed in seeds
             ]
             if points:
-                axis.plot(*zip(*points), marker="o", linewidth=0.8, alpha=0.7, label=f"seed {seed}")
-        for column, seeds in enumerate(results.values()):
-            if seeds:
-                mean = spread([_value(result, key) for result in seeds.values()]).mean
-                axis.hlines(mean, column - 0.25, column + 0.25, color="black", linewidth=2)
-        axis.set_xticks(range(len(results)), list(results), rotation=20, ha="right")
-        axis.set_ylabel(heading)
-        axis.grid(axis="y", alpha=0.3)
-    figure.axes[0].legend(fontsize=8)
-    figure.suptitle(f"{plan.name}: every run, and means", fontsize=11)
+                axis.scatter(*zip(*points), s=28, alpha=0.8, label=f"seed {seed}", zorder=2)
+        axis.set_xlabel(heading)
+        axis.grid(axis="x", alpha=0.3)
+    axes[0].set_yticks(range(len(results)), list(results), fontsize=8)
+    axes[0].invert_yaxis()
+    axes[1].legend(fontsize=8)
+    figure.suptitle(f"{plan.name}: every run, means, and how far from their baselines", fontsize=11)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120)
