@@ -194,6 +194,13 @@ def test_every_filter_trains(annotations, kind):
             },
             "is the baseline",
         ),
+        *(
+            (
+                {"decoder": "standard", "objects": "new_born", "contrastive": SILENT, name: "ignored"},
+                "carry no loss",
+            )
+            for name in ("dropped", "false_tracks")
+        ),
         ({"objects": "none", "tracks": False, "contrastive": SILENT, "filter": "none"}, "leave nothing"),
         ({"objects": "none", "filter": "none"}, "no pairs"),
         ({"objects": "new_born"}, "no pairs"),

@@ -83,6 +83,11 @@ class SynclConfig:
                     "strategy: decoder=standard, objects=new_born, one_to_many=false is the baseline; "
                     "choose --strategy baseline"
                 )
+            if "ignored" in (self.dropped, self.false_tracks):
+                raise SynclError(
+                    "strategy: decoder=standard has no cross-attention decoder whose queries could carry no loss; "
+                    "leave dropped and false_tracks at background"
+                )
         elif self.objects == "none" and not self.tracks:
             raise SynclError(
                 "strategy: objects=none and tracks=false leave nothing to the cross-attention decoder; "
