@@ -85,8 +85,8 @@ class SynclConfig:
                 )
             if "ignored" in (self.dropped, self.false_tracks):
                 raise SynclError(
-                    "strategy: decoder=standard has no cross-attention decoder whose queries could carry no loss; "
-                    "leave dropped and false_tracks at background"
+                    "strategy: decoder=standard has no cross-attention decoder whose queries could carry no "
+                    "loss; leave dropped and false_tracks at background"
                 )
         elif self.objects == "none" and not self.tracks:
             raise SynclError(
