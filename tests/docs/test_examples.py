@@ -88,7 +88,7 @@ def test_all_of_an_example_learns(runs, name):
     )
     before, after = recipe.model.build().state_dict(), load_file(folder / "model.safetensors")
     still = [key for key, value in after.items() if torch.equal(value, before[key])]
-    # Frozen batch norms, what only tracks with a full memory use, and a bias of keys whose queries started at 0.
+    # Frozen batch norms, what only tracks with a full memory use, a bias of keys whose queries start at 0.
     late = ("detector.image_encoder", "memory_bank", "detector.proposal_head.nearby.key.bias")
     unexpected = [key for key in still if not key.startswith(late)]
     assert not unexpected
