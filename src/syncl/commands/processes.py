@@ -1,5 +1,6 @@
 """One command run as several processes, started by `torchrun` or `accelerate launch`."""
 
+import atexit
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class Processes:
 
         # Several processes without an accelerator are only recognised as one run if told so.
         state = PartialState(cpu=not torch.accelerator.is_available())
+        part_at_exit()
         return cls(state.process_index, state.num_processes, state.device)
 
     @property
@@ -66,3 +68,19 @@ class Processes:
         except RuntimeError as error:
             raise SynclError(f"another of the {self.count} processes has stopped: {error}") from error
         return None if shares is None else [item for part in shares for item in part]
+
+
+def part_at_exit() -> None:
+    """Disconnect this process from the others before it ends.
+
+    Threads that still hold a connection when the interpreter is gone end the process with SIGABRT, and a
+    launcher then calls a finished run failed.
+    """
+    atexit.register(_part)
+
+
+def _part() -> None:
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

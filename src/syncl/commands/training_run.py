@@ -13,6 +13,7 @@ from torch import Tensor
 
 from syncl.checkpoints.model_file import InitialisationReport, initialise_from, save_model
 from syncl.commands.feature_cache import cached_features, check_cacheable
+from syncl.commands.processes import part_at_exit
 from syncl.commands.provenance import commit, hardware
 from syncl.commands.validation import Validation
 from syncl.data.features import FeatureStore
@@ -116,6 +117,7 @@ def train_recipe(
     if threads is not None:
         torch.set_num_threads(threads)
     accelerator = make_accelerator(recipe.training)
+    part_at_exit()
     console = Console(stderr=True, quiet=not accelerator.is_main_process)
     if resume and not checkpoint_folders(output):
         raise SynclError(f"{output}: no checkpoint to resume from; start without --resume")
