@@ -33,7 +33,7 @@ from syncl.data.nuscenes.streams import StreamDataset
 from syncl.data.streams import scene_parts
 from syncl.errors import SynclError
 from syncl.files import atomic_write, refuse_to_overwrite
-from syncl.recipes import Recipe, find_recipe
+from syncl.recipes import RECIPES, Recipe, find_recipe
 from syncl.recipes.changes import apply_changes
 from syncl.recipes.recipe import recipe_to_json
 from syncl.recipes.synthetic import frozen_encoder
@@ -60,7 +60,7 @@ def resolve_recipe(
     if isinstance(recipe, str):
         recipe = find_recipe(recipe)
     if strategy is not None:
-        chosen = _strategy(strategy, recipe.training.strategy)
+        chosen = _strategy(strategy, recipe)
         recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, strategy=chosen))
     if freeze_encoder:
         recipe = frozen_encoder(recipe)
@@ -70,14 +70,20 @@ def resolve_recipe(
     return recipe
 
 
-def _strategy(name: Literal["baseline", "syncl"], own: StrategyConfig) -> BaselineConfig | SynclConfig:
-    """A strategy with the costs and losses that a recipe's own has, so that the two can be compared."""
-    kind = BaselineConfig if name == "baseline" else SynclConfig
+def _strategy(name: Literal["baseline", "syncl"], recipe: Recipe) -> StrategyConfig:
+    """A strategy with the costs and losses that a recipe's own has, so that the two can be compared; SynCL as
+    the recipe with the further name `_syncl` has it, where there is one.
+    """
+    own, kind = recipe.training.strategy, BaselineConfig if name == "baseline" else SynclConfig
     if isinstance(own, kind):
         return own
+    chosen: BaselineConfig | SynclConfig = kind()
+    if f"{recipe.name}_{name}" in RECIPES:
+        sibling = find_recipe(f"{recipe.name}_{name}").training.strategy
+        chosen = sibling if isinstance(sibling, SynclConfig) else chosen
     if isinstance(own, BaselineConfig | SynclConfig):
-        return kind(cost=own.cost, loss=own.loss, release_m=own.release_m)
-    return kind()
+        return dataclasses.replace(chosen, cost=own.cost, loss=own.loss, release_m=own.release_m)
+    return chosen
 
 
 def train_recipe(
