@@ -1,6 +1,7 @@
 """The report of an experiment: mean, spread and paired differences, as markdown and a plot."""
 
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,25 +148,26 @@ def _resumed(result: dict[str, Any]) -> bool:
 
 
 def _plot(plan: Plan, results: dict[str, dict[int, dict[str, Any]]], path: Path) -> None:
-    """AMOTA and recall of every run, an arm a row; a line leads from the mean of what it is compared with."""
+    """AMOTA and recall of every run, an arm a row; a line leads from the mean of what it is compared with,
+    over the same seeds.
+    """
     from matplotlib.figure import Figure
 
-    means = {
-        key: {
-            arm: spread([_value(result, key) for result in seeds.values()]).mean
-            for arm, seeds in results.items()
-            if seeds
-        }
-        for key in ("amota", "recall")
-    }
+    def mean_of(arm: str, key: str, seeds: Iterable[int]) -> float:
+        return spread([_value(results[arm][seed], key) for seed in seeds]).mean
+
     reference = {arm.name: arm.reference for arm in plan.arms}
     figure = Figure(figsize=(9, 1.5 + 0.25 * len(results)), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for axis, (key, heading) in zip(axes, (("amota", "AMOTA"), ("recall", "recall"))):
-        for arm, mean in means[key].items():
-            row = list(results).index(arm)
-            start = means[key].get(reference[arm], mean)
-            axis.hlines(row, start, mean, color="0.6", linewidth=2, zorder=1)
+        for row, (arm, seeds) in enumerate(results.items()):
+            if not seeds:
+                continue
+            mean = mean_of(arm, key, seeds)
+            shared = seeds.keys() & results[reference[arm]].keys()
+            if shared:
+                start, end = mean_of(reference[arm], key, shared), mean_of(arm, key, shared)
+                axis.hlines(row, start, end, color="0.6", linewidth=2, zorder=1)
             axis.vlines(mean, row - 0.3, row + 0.3, color="black", linewidth=2, zorder=3)
         for seed in sorted({seed for _, seed in plan.runs}):
             points = [

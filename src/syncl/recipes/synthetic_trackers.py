@@ -26,8 +26,7 @@ from syncl.training.strategies import BaselineConfig, StrategyConfig
 from syncl.training.syncl.config import SynclConfig
 from syncl.training.unroll import UnrollConfig
 
-# Five queries for each of about 30 objects, as the paper has it among 500 or more, would be more than these
-# models have: nearly every one a candidate.
+# The paper gives an object five of 500 and more queries. Of these models' 96, two did better (docs/syncl.md).
 SYNCL = SynclConfig(loss=TRACKER_LOSS, release_m=RELEASE_M, queries_per_object=2)
 
 
