@@ -11,10 +11,13 @@ import torch
 from syncl.checkpoints.model_file import load_model, save_model
 from syncl.commands.diagnose import diagnose
 from syncl.commands.diagnosis import find_checkpoints
+from syncl.commands.diagnosis_passes import Subject
 from syncl.commands.generate import generate
 from syncl.commands.train import train
 from syncl.errors import SynclError
-from syncl.trackers import SingleFrameConfig
+from syncl.recipes import find_recipe
+from syncl.recipes.synthetic import small_petr
+from syncl.trackers import GreedyConfig, SingleFrameConfig
 
 PICTURES = ("attention_mass", "attention_maps", "decoders", "costs", "candidates", "training_cost")
 
@@ -99,6 +102,15 @@ def test_bad_input_is_answered_before_work(folder, changed, message):
             **(arguments(folder) | {"output": folder / "no"} | changed),
         )
     assert not (folder / "no").exists()
+
+
+@pytest.mark.parametrize(("name", "most"), [("pf-track_petr_synthetic", 2), ("pf-track_petr_v99_320x800", 5)])
+@pytest.mark.parametrize("kind", ["", "_syncl"])
+def test_matching_is_that_of_the_recipe_with_syncl(name, most, kind):
+    recipe = find_recipe(name + kind)
+    matching = Subject(GreedyConfig().build(small_petr().build()), recipe).matching
+    assert matching.queries_per_object == most
+    assert matching.cost == recipe.training.strategy.cost and matching.loss == recipe.training.strategy.loss
 
 
 def test_detectors_and_models_for_other_images_are_refused(folder, model_file):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from syncl.checkpoints.model_file import load_model
+from syncl.commands.training_run import strategy_for
 from syncl.detectors.attention_maps import attention_mass, recorded_self_attention
 from syncl.errors import SynclError
 from syncl.layers.decoder import PARALLEL
@@ -22,7 +23,6 @@ from syncl.structures import Annotations, Frame, Predictions
 from syncl.trackers import GreedyConfig, Mutr3dConfig, SingleFrameConfig, Tracker
 from syncl.training.assignment import held_objects
 from syncl.training.config import TrainingConfig
-from syncl.training.strategies import BaselineConfig
 from syncl.training.syncl.config import SynclConfig
 from syncl.training.syncl.hybrid_matching import Candidates
 from syncl.training.syncl.query_filtering import fit_mixture
@@ -63,12 +63,12 @@ class Subject:
 
     @property
     def matching(self) -> SynclConfig:
-        """SynCL's own matching, with the costs and the filter that the model was trained with."""
-        trained = self.recipe.training.strategy
-        own = SynclConfig()
-        if isinstance(trained, BaselineConfig | SynclConfig):
-            own = SynclConfig(trained.cost, trained.loss)
-        if isinstance(trained, SynclConfig) and trained.one_to_many and trained.decoder == "cross_only":
+        """SynCL's own matching, with the costs and filter that the model was, or would be, trained with."""
+        trained = strategy_for(self.recipe, "syncl")
+        if not isinstance(trained, SynclConfig):
+            return SynclConfig()
+        own = SynclConfig(trained.cost, trained.loss)
+        if trained.one_to_many and trained.decoder == "cross_only":
             own = replace(own, queries_per_object=trained.queries_per_object, filter_cost=trained.filter_cost)
             own = replace(own, filter="mixture" if trained.filter == "none" else trained.filter)
         return own

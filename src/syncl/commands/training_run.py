@@ -60,7 +60,7 @@ def resolve_recipe(
     if isinstance(recipe, str):
         recipe = find_recipe(recipe)
     if strategy is not None:
-        chosen = _strategy(strategy, recipe)
+        chosen = strategy_for(recipe, strategy)
         recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, strategy=chosen))
     if freeze_encoder:
         recipe = frozen_encoder(recipe)
@@ -70,18 +70,18 @@ def resolve_recipe(
     return recipe
 
 
-def _strategy(name: Literal["baseline", "syncl"], recipe: Recipe) -> StrategyConfig:
-    """A strategy with the costs and losses that a recipe's own has, so that the two can be compared; SynCL as
-    the recipe with the further name `_syncl` has it, where there is one.
+def strategy_for(recipe: Recipe, name: Literal["baseline", "syncl"]) -> StrategyConfig:
+    """A strategy for a recipe, with the costs and losses that its own has, so that the two can be compared;
+    SynCL as the recipe with the further name `_syncl` has it, where there is one.
     """
-    own, kind = recipe.training.strategy, BaselineConfig if name == "baseline" else SynclConfig
-    if isinstance(own, kind):
+    own = recipe.training.strategy
+    if isinstance(own, BaselineConfig if name == "baseline" else SynclConfig):
         return own
-    chosen: BaselineConfig | SynclConfig = kind()
-    if f"{recipe.name}_{name}" in RECIPES:
-        sibling = find_recipe(f"{recipe.name}_{name}").training.strategy
-        chosen = sibling if isinstance(sibling, SynclConfig) else chosen
-    if isinstance(own, BaselineConfig | SynclConfig):
+    chosen: StrategyConfig = BaselineConfig()
+    if name == "syncl":
+        sister = f"{recipe.name}_syncl"
+        chosen = find_recipe(sister).training.strategy if sister in RECIPES else SynclConfig()
+    if isinstance(own, BaselineConfig | SynclConfig) and isinstance(chosen, BaselineConfig | SynclConfig):
         return dataclasses.replace(chosen, cost=own.cost, loss=own.loss, release_m=own.release_m)
     return chosen
 
