@@ -1,6 +1,6 @@
 """CPU seconds and peak memory of the metrics, ours and the official devkit's, on the same files in one run.
 
-    python benchmarks/evaluation.py --generator ../shared/golden/eval/gen.py --official-python venv/bin/python
+    python benchmarks/evaluation.py --official-python venv/bin/python
 
 The official side needs an environment of its own (`pip install nuscenes-devkit==1.2.0 motmetrics==1.4.0
 "pandas<3.1"`) and much patience: ten minutes of CPU for tracking on 30 scenes, more than an hour for 150,
@@ -112,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    default = Path(__file__).parents[2] / "shared" / "golden" / "eval" / "gen.py"
+    default = Path(__file__).parents[1] / "tests" / "goldens" / "eval" / "gen.py"
     parser.add_argument("--generator", type=Path, default=default, help="script that makes the inputs")
     parser.add_argument("--work", type=Path, help="folder to keep generated inputs in (default: temporary)")
     parser.add_argument("--scenes", type=int, nargs="+", default=[30, 150])

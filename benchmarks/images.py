@@ -4,7 +4,8 @@
 half their size first. The peer in the same run is the exact path. With --loader also how long a training step
 waits for data with 0, 1 and 2 workers, for a step of the given length.
 
-    python benchmarks/images.py                      # a real frame where there is one beside the repository
+    python benchmarks/images.py                      # generated images
+    python benchmarks/images.py --images FOLDER      # real ones
     python benchmarks/images.py --loader 0.2
 """
 
@@ -25,7 +26,6 @@ from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
 
-REAL = Path(__file__).parents[2] / "shared" / "real" / "nuscenes_sample"
 SOURCE, TARGET = (900, 1600), (320, 800)
 REPEATS = 15
 
@@ -97,13 +97,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=Path, default=REAL, help="folder of six 1600x900 JPEGs")
+    parser.add_argument("--images", type=Path, help="folder of six real 1600x900 JPEGs")
     parser.add_argument(
         "--loader", type=float, help="seconds a training step takes; measures waiting for data"
     )
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    paths = sorted(arguments.images.glob("*.jpg"))[:6]
+    paths = sorted(arguments.images.glob("*.jpg"))[:6] if arguments.images else []
     with tempfile.TemporaryDirectory() as folder:
         world = Path(folder) / "world"
         config = WorldConfig(
@@ -113,7 +113,7 @@ def main() -> None:
             generate_world(world, config, workers=1)
         if len(paths) < 6:
             paths = [sorted(camera.iterdir())[0] for camera in sorted((world / "samples").glob("CAM_*"))]
-            print("generated images (no real frame here)")
+            print("generated images (no --images)")
         else:
             print(f"real images: {arguments.images.name}")
         measure_decoding(paths)

@@ -15,8 +15,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--goldens",
         type=Path,
-        default=Path(__file__).parents[2] / "shared" / "golden",
-        help="folder of golden outputs of the original implementations (default: ../shared/golden)",
+        default=Path(__file__).parent / "goldens",
+        help="folder of golden outputs of the original implementations (default: tests/goldens)",
+    )
+    parser.addoption(
+        "--nuscenes-sample",
+        type=Path,
+        help="folder of one real nuScenes key frame, six images and sample.json (not ours to ship)",
     )
 
 
@@ -48,6 +53,15 @@ def parity_table(records: list[tuple[str, str, float, float]]) -> list[str]:
     )
     lines += [f"  {golden} {label}: {found:.1e} (limit {most:.0e})" for golden, label, found, most in above]
     return lines
+
+
+@pytest.fixture(scope="session")
+def nuscenes_sample(request: pytest.FixtureRequest) -> Path:
+    """The `sample.json` of a real key frame; skips where none is named."""
+    folder: Path | None = request.config.getoption("--nuscenes-sample")
+    if folder is None:
+        pytest.skip("name a real nuScenes key frame with --nuscenes-sample")
+    return folder / "sample.json"
 
 
 @pytest.fixture

@@ -16,8 +16,6 @@ from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
 from syncl.geometry.poses import quaternion_from_rotation, quaternion_from_yaw, rotation_from_quaternion
 from syncl.geometry.projection import project_points
 
-FOLDER = Path(__file__).parents[2] / ".." / "shared" / "real" / "nuscenes_sample"
-
 CATEGORY_OF_CLASS = {
     "car": "vehicle.car",
     "truck": "vehicle.truck",
@@ -33,11 +31,12 @@ CATEGORY_OF_CLASS = {
 
 
 @pytest.fixture(scope="module")
-def real() -> dict[str, Any]:
-    if not (FOLDER / "sample.json").exists():
-        pytest.skip("no real nuScenes sample beside the repository (../shared/real/nuscenes_sample)")
+def real(nuscenes_sample: Path) -> dict[str, Any]:
     # Unknown velocities are NaN there, which is not JSON to orjson.
-    return json.loads((FOLDER / "sample.json").read_bytes())
+    content: dict[str, Any] = json.loads(nuscenes_sample.read_bytes())
+    for camera in content["cameras"].values():
+        camera["image"] = str(nuscenes_sample.parent.resolve() / camera["image"])
+    return content
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +71,9 @@ def tables_of(real: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
             pose(name, ego_from_camera) | {"sensor_token": name, "camera_intrinsic": camera["intrinsics"]}
         )
         poses.append(pose(name, global_from_camera @ np.linalg.inv(ego_from_camera)))
-        file = str(FOLDER.resolve() / camera["image"])
-        images.append((name, file, camera["width"], camera["height"], round(camera["timestamp_s"] * 1e6)))
+        images.append(
+            (name, camera["image"], camera["width"], camera["height"], round(camera["timestamp_s"] * 1e6))
+        )
     annotations = []
     for number, box in enumerate(real["boxes"]):
         length, width, height = box["size_lwh_m"]

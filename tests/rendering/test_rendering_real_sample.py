@@ -10,8 +10,6 @@ import pytest
 from syncl.rendering import FrameObjects, RenderFrame, draw_frame
 from syncl.rendering.wireframe import EDGES, clip_segments, corners_of, to_homogeneous
 
-SAMPLE = Path(__file__).parents[2] / ".." / "shared" / "real" / "nuscenes_sample" / "sample.json"
-
 # camera, class, (left, top, right, bottom) pixels of 1600 x 900
 READ_BY_HAND = [
     ("CAM_FRONT", "car", (719, 464, 786, 530)),
@@ -22,10 +20,8 @@ READ_BY_HAND = [
 
 
 @pytest.fixture(scope="module")
-def sample():
-    if not SAMPLE.exists():
-        pytest.skip("the real nuScenes sample (../shared/real/nuscenes_sample) is not here")
-    content = json.loads(SAMPLE.read_text())
+def sample(nuscenes_sample: Path):
+    content = json.loads(nuscenes_sample.read_text())
     # nuScenes' lidar frame has x to the right; a quarter turn makes it a vehicle frame.
     lidar_from_vehicle = np.eye(4)
     lidar_from_vehicle[:2, :2] = [[0, -1], [1, 0]]
@@ -51,7 +47,7 @@ def sample():
         projections.append(intrinsics @ camera["camera_from_lidar"] @ lidar_from_vehicle)
     return RenderFrame(
         images=tuple(
-            cv2.cvtColor(cv2.imread(str(SAMPLE.parent / camera["image"])), cv2.COLOR_BGR2RGB)
+            cv2.cvtColor(cv2.imread(str(nuscenes_sample.parent / camera["image"])), cv2.COLOR_BGR2RGB)
             for camera in content["cameras"].values()
         ),
         cameras=tuple(content["cameras"]),

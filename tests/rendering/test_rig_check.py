@@ -9,8 +9,6 @@ import pytest
 from syncl.rendering.rig_check import HORIZON, X_AXIS, draw_lines, project_lines, rig_lines
 from syncl.rendering.wireframe import to_homogeneous, to_pixels
 
-SAMPLE = Path(__file__).parents[2] / ".." / "shared" / "real" / "nuscenes_sample" / "sample.json"
-
 
 def projection(pitch_deg: float = 0.0, height_m: float = 1.5) -> np.ndarray:
     """A camera that looks along x, 100 pixels of focal length, centre (100, 50), pitched down."""
@@ -60,11 +58,9 @@ READ_BY_HAND = [
 
 
 @pytest.mark.parametrize(("camera", "label", "outline"), READ_BY_HAND)
-def test_the_grid_lies_on_the_ground_of_a_real_frame(camera, label, outline) -> None:
+def test_the_grid_lies_on_the_ground_of_a_real_frame(camera, label, outline, nuscenes_sample: Path) -> None:
     """Ground under an annotated object must be where its feet or wheels are in the picture."""
-    if not SAMPLE.exists():
-        pytest.skip("the real nuScenes sample (../shared/real/nuscenes_sample) is not here")
-    content = json.loads(SAMPLE.read_text())
+    content = json.loads(nuscenes_sample.read_text())
     ego_from_lidar = np.array(content["ego_from_lidar"])
     source = content["cameras"][camera]
     image_from_ego = np.eye(4)
