@@ -41,7 +41,7 @@ count = index.annotation_count
 BETWEEN = """
 from pathlib import Path
 from syncl.data.nuscenes.index import open_nuscenes
-from syncl.data.nuscenes.sweeps import open_camera_sweeps
+from syncl.data.nuscenes.past.sweeps import open_camera_sweeps
 count = len(open_camera_sweeps(open_nuscenes(Path({root!r}), "v1.0-trainval")).files)
 """
 OFFICIAL = """

@@ -26,9 +26,10 @@ from scipy.optimize import linear_sum_assignment
 
 from syncl.checkpoints.model_file import LoadedModel, load_model
 from syncl.classes import DETECTION_CLASSES
-from syncl.data.nuscenes.dataset import SceneStream
+from syncl.commands.scene_tracking import image_options, to_sample
+from syncl.data.nuscenes.clips.dataset import SceneStream
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
-from syncl.data.nuscenes.results import SampleResults
+from syncl.data.nuscenes.results.result_files import SampleResults
 from syncl.data.nuscenes.samples import Sample
 from syncl.errors import SynclError
 from syncl.files import atomic_write, refuse_to_overwrite
@@ -36,10 +37,9 @@ from syncl.geometry.poses import invert_pose
 from syncl.progress import track as progress
 from syncl.rendering import History, RenderFrame, RenderStyle, render_video
 from syncl.rendering.cameras import draw_camera
+from syncl.rendering.nuscenes_scenes import ResultsSource, boxes_in_vehicle
 from syncl.rendering.output import write_png
-from syncl.rendering.results import ResultsSource, boxes_in_vehicle
 from syncl.rendering.scene_view import view_frame
-from syncl.trackers.scenes import image_options, to_sample
 
 Floats = NDArray[np.float64]
 # The lowest of nuScenes' four levels: at most 40 % of the object are visible.

@@ -13,7 +13,7 @@ from syncl.commands.main import main
 from syncl.commands.prepare import prepare
 from syncl.commands.track import track
 from syncl.data.nuscenes.splits import official_scenes
-from syncl.data.nuscenes.tables import table_path
+from syncl.data.nuscenes.tables.table_files import table_path
 from syncl.errors import SynclError
 
 VERSION = "v1.0-mini"

@@ -14,13 +14,13 @@ import torch
 from syncl.checkpoints.model_file import load_model, save_model
 from syncl.commands.generate import generate
 from syncl.commands.processes import Processes
+from syncl.commands.scene_tracking import track_scene
 from syncl.commands.track import track
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.errors import SynclError
 from syncl.recipes.synthetic import small_detr3d, small_mutr3d
 from syncl.trackers import PfTrackConfig, SingleFrameConfig
 from syncl.trackers.model import InputConfig, ModelConfig
-from syncl.trackers.scenes import track_scene
 
 SCENES, KEYFRAMES = 3, 4
 SPLIT = {"version": "v1.0-trainval", "split": "val"}

@@ -17,10 +17,9 @@ from syncl.data.loading import (
     collate_annotations,
     collate_clips,
     readable_errors,
-    steps_per_epoch,
 )
-from syncl.data.nuscenes.dataset import ClipDataset
-from syncl.data.nuscenes.frames import AnnotationOptions, ImageOptions
+from syncl.data.nuscenes.clips.dataset import ClipDataset
+from syncl.data.nuscenes.clips.frames import AnnotationOptions, ImageOptions
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.errors import SynclError
 from syncl.structures import Annotations, Clip
@@ -202,8 +201,6 @@ def test_processes_share_the_order_of_one(dataset: ClipDataset) -> None:
 def test_batch_larger_than_the_data(dataset: ClipDataset) -> None:
     with pytest.raises(SynclError, match="5 clips do not fill a batch of 6"):
         clip_loader(dataset, 6, seed=0)
-    assert steps_per_epoch(5, 2) == 3
-    assert steps_per_epoch(8, 2, processes=2) == 2
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -173,7 +173,7 @@ def test_truncated_table(keep: float, tiny: Any, tmp_path: Path, monkeypatch: py
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * keep)])
     for piece in (2**20, 2000):
-        monkeypatch.setattr("syncl.data.nuscenes.tables._PIECE_BYTES", piece)
+        monkeypatch.setattr("syncl.data.nuscenes.tables.table_files._PIECE_BYTES", piece)
         with pytest.raises(SynclError, match=r"sample_data\.json: (damaged or cut off|not a nuScenes table)"):
             open_nuscenes(root, "v1.0-mini")
 

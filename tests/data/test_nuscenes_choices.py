@@ -10,13 +10,12 @@ import pytest
 import torch
 
 from syncl.data.augmentation import Augmentation
-from syncl.data.nuscenes.choices import SlidingWindow
-from syncl.data.nuscenes.dataset import ClipDataset
-from syncl.data.nuscenes.frames import AnnotationOptions, ImageOptions
+from syncl.data.nuscenes.clips.choices import SlidingWindow
+from syncl.data.nuscenes.clips.dataset import ClipDataset
+from syncl.data.nuscenes.clips.frames import AnnotationOptions, ImageOptions
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
-from syncl.data.nuscenes.streams import StreamDataset
 from syncl.data.photometric import distort_colours
-from syncl.data.streams import scene_parts
+from syncl.data.stream_clips import StreamDataset, scene_parts
 from syncl.errors import SynclError
 from syncl.geometry.transforms import invert_similarity, transform_points
 from syncl.structures import Clip

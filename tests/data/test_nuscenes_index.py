@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from syncl.classes import DETECTION_CLASSES
-from syncl.data.nuscenes.cache import cache_path
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
 from syncl.data.nuscenes.samples import Sample
+from syncl.data.nuscenes.tables.cache import cache_path
 from syncl.errors import SynclError
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
@@ -259,7 +259,7 @@ class TestCache:
 def test_tables_read_in_small_pieces_give_the_same_index(
     index: NuScenesIndex, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("syncl.data.nuscenes.tables._PIECE_BYTES", 700)
+    monkeypatch.setattr("syncl.data.nuscenes.tables.table_files._PIECE_BYTES", 700)
     pieces = open_nuscenes(tiny_root, "v1.0-mini", cache=False)
     for name, column in vars(index.columns).items():
         np.testing.assert_array_equal(getattr(pieces.columns, name), column, err_msg=name)
@@ -269,6 +269,6 @@ def test_reading_needs_no_torch(tiny_root: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from syncl.data.nuscenes.index import open_nuscenes; "
         f"open_nuscenes(Path({str(tiny_root)!r}), 'v1.0-mini', cache=False).sample(0); "
-        "import syncl.data.nuscenes.submission; assert 'torch' not in sys.modules"
+        "import syncl.data.nuscenes.results.submission; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)

@@ -13,7 +13,7 @@ import pytest
 
 from syncl.classes import DETECTION_CLASSES
 from syncl.data.nuscenes.index import open_nuscenes
-from syncl.data.nuscenes.submission import DetectionSubmission, TrackingSubmission
+from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission
 from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
 

@@ -14,20 +14,20 @@ from syncl.commands.prepare import prepare
 from syncl.commands.training_run import training_clips
 from syncl.data.augmentation import Augmentation
 from syncl.data.loading import collate_frames
-from syncl.data.nuscenes import sweeps as module
-from syncl.data.nuscenes.categories import CAMERA_ORDER
-from syncl.data.nuscenes.dataset import ClipDataset, SceneStream
-from syncl.data.nuscenes.frames import AnnotationOptions, ImageOptions
+from syncl.data.nuscenes.clips.dataset import ClipDataset, SceneStream
+from syncl.data.nuscenes.clips.frames import AnnotationOptions, ImageOptions
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
-from syncl.data.nuscenes.past import (
-    PastImages,
+from syncl.data.nuscenes.past import sweeps as module
+from syncl.data.nuscenes.past.sources import (
     PastKeyFrames,
     PastSweeps,
     check_sweep_images,
     has_sweeps,
     image_sets,
 )
-from syncl.data.nuscenes.sweeps import open_camera_sweeps
+from syncl.data.nuscenes.past.sweeps import open_camera_sweeps
+from syncl.data.nuscenes.tables.categories import CAMERA_ORDER
+from syncl.data.past_images import PastImages
 from syncl.errors import SynclError
 from syncl.geometry.poses import invert_pose
 from syncl.recipes import find_recipe

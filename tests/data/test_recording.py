@@ -10,8 +10,8 @@ import torch
 import yaml
 
 import syncl
-from syncl.data.nuscenes.dataset import SceneStream
-from syncl.data.nuscenes.frames import ImageOptions
+from syncl.data.nuscenes.clips.dataset import SceneStream
+from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.recording import Recording, read_recording, write_recording
 from syncl.errors import SynclError

@@ -4,7 +4,7 @@ from itertools import islice
 
 import pytest
 
-from syncl.data.streams import StreamSampler, scene_parts
+from syncl.data.stream_clips import StreamSampler, scene_parts
 from syncl.errors import SynclError
 
 PARTS = scene_parts([5, 4, 7, 1], 2)

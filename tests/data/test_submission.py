@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from syncl.data.nuscenes.index import open_nuscenes
-from syncl.data.nuscenes.results import read_results
-from syncl.data.nuscenes.submission import DetectionSubmission, TrackingSubmission, attribute_of
+from syncl.data.nuscenes.results.result_files import read_results
+from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission, attribute_of
 from syncl.errors import SynclError
 from syncl.geometry.poses import quaternion_from_yaw, rigid_from_pose
 

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from syncl.checkpoints.model_file import load, load_model
 from syncl.checkpoints.state_file import load_state, save_state
-from syncl.data.nuscenes.dataset import SceneStream
-from syncl.data.nuscenes.frames import ImageOptions
+from syncl.data.nuscenes.clips.dataset import SceneStream
+from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world

@@ -16,8 +16,8 @@ from syncl.checkpoints.model_file import load_model
 from syncl.commands.main import COMMANDS
 from syncl.commands.tracking_run import track_to_file
 from syncl.commands.training_run import resolve_recipe
-from syncl.data.nuscenes.dataset import SceneStream
-from syncl.data.nuscenes.frames import ImageOptions
+from syncl.data.nuscenes.clips.dataset import SceneStream
+from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.recording import write_recording
 from syncl.data.synthetic.config import WorldConfig

@@ -59,7 +59,7 @@ def _boxes(rows: list[dict[str, Any]]) -> EvaluationBoxes:
     return EvaluationBoxes(
         sample=sample,
         label=np.array([DETECTION_NAMES.index(row["name"]) for row in rows], np.int64),
-        center=np.array([[row["x"], row["y"], row.get("z", 0.0)] for row in rows]).reshape(count, 3),
+        centre=np.array([[row["x"], row["y"], row.get("z", 0.0)] for row in rows]).reshape(count, 3),
         size=np.array(column("size", (1.0, 1.0, 1.0)), float).reshape(count, 3),
         rotation=np.array(column("rotation", (1.0, 0.0, 0.0, 0.0)), float).reshape(count, 4),
         velocity=np.array(column("velocity", (0.0, 0.0)), float).reshape(count, 2),

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from syncl.evaluation.boxes import EvaluationBoxes
+from syncl.evaluation.arrays import EvaluationBoxes
 from syncl.evaluation.clear_matching import match_tracks
 from syncl.evaluation.clear_metrics import clear_metrics
+from syncl.evaluation.track_building import TrackBoxes, build_tracks, order_frames
 from syncl.evaluation.track_pairs import close_pairs
-from syncl.evaluation.tracks import TrackBoxes, build_tracks, order_frames
 
 
 def crowd(toy: Callable[..., Any], seed: int, duplicates: bool) -> Any:

@@ -87,7 +87,7 @@ def test_the_longest_failures_come_first(toy: ToyMaker):
     switches = identity_switches(found)
     assert [(switch.frames_before, switch.frames_after) for switch in switches] == [(6, 4), (1, 9)]
     misses = longest_misses(found)
-    assert [found.objects.center[miss.rows[0], 0] for miss in misses] == [-20, 30]
+    assert [found.objects.centre[miss.rows[0], 0] for miss in misses] == [-20, 30]
     assert all(len(miss.rows) == 10 and not miss.ever for miss in misses)
     tracks = false_tracks(found)
     assert [(len(track.rows), track.score) for track in tracks] == [

@@ -25,7 +25,7 @@ def test_columns(dataset: Any):
     truth = read(dataset)
     assert truth.samples.tokens == ("s0", "s1", "s2")
     assert truth.samples.ego_xy.tolist() == [[100, 50]] * 3
-    assert truth.boxes.center.tolist() == [[110, 50, 1]] * 3
+    assert truth.boxes.centre.tolist() == [[110, 50, 1]] * 3
     assert truth.boxes.identity.tolist() == [0, 0, 0]
     assert truth.boxes.points.tolist() == [3, 3, 3]
 
@@ -98,7 +98,7 @@ def test_missing_tables_and_folders(dataset: Any):
 
 
 def test_boxes_in_bicycle_racks_are_dropped():
-    from syncl.evaluation.boxes import EvaluationBoxes, Racks, Samples
+    from syncl.evaluation.arrays import EvaluationBoxes, Racks, Samples
     from syncl.evaluation.constants import DETECTION_NAMES
     from syncl.evaluation.filtering import evaluated_boxes
 
@@ -106,7 +106,7 @@ def test_boxes_in_bicycle_racks_are_dropped():
     # A rack 2 m wide and 6 m long that points along y.
     racks = Racks(
         sample=np.array([0]),
-        center=np.array([[10.0, 0.0, 1.0]]),
+        centre=np.array([[10.0, 0.0, 1.0]]),
         size=np.array([[2.0, 6.0, 2.0]]),
         rotation=np.array([[1.0, 0.0, 0.0, 1.0]]),
     )
@@ -123,7 +123,7 @@ def test_boxes_in_bicycle_racks_are_dropped():
     boxes = EvaluationBoxes(
         sample=sample,
         label=np.array([DETECTION_NAMES.index(row[0]) for row in rows]),
-        center=np.array([row[2] for row in rows], float),
+        centre=np.array([row[2] for row in rows], float),
         size=np.ones((count, 3)),
         rotation=np.tile([1.0, 0, 0, 0], (count, 1)),
         velocity=np.zeros((count, 2)),

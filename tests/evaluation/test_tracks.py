@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from syncl.evaluation.tracks import build_tracks, order_frames
+from syncl.evaluation.track_building import build_tracks, order_frames
 
 ToyMaker = Callable[..., Any]
 

@@ -15,8 +15,8 @@ from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
 from syncl.geometry.poses import invert_pose
 from syncl.rendering import RenderStyle, render_video
+from syncl.rendering.nuscenes_scenes import boxes_in_vehicle
 from syncl.rendering.output import write_png
-from syncl.rendering.results import boxes_in_vehicle
 
 FRAMES = 7
 

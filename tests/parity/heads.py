@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 from golden import TOLERANCE, Golden
+from mmdet3d_boxes import boxes_from_mmdet3d_0
 from torch import Tensor
 
 from syncl.backbones import FpnConfig, ResNetConfig
 from syncl.checkpoints.adapter import Adapter
 from syncl.detectors import Detector, ImageEncoderConfig
-from syncl.geometry.mmdet3d import MMDET3D_0_CODE, boxes_from_mmdet3d_0
+from syncl.geometry.mmdet3d import MMDET3D_0_CODE
 from syncl.structures import Annotations, CameraRig, Frame, Predictions
 from syncl.trackers import SingleFrame, SingleFrameConfig
 from syncl.trackers.model import InputConfig, ModelConfig

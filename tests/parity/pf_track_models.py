@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from golden import Golden
 from heads import tiny_encoder
+from mmdet3d_boxes import boxes_from_mmdet3d_0
 from torch import Tensor
 
 from syncl.backbones import CpFpnConfig, VoVNetConfig
 from syncl.checkpoints.pf_track import PfTrackAdapter
 from syncl.detectors import ImageEncoderConfig, PetrConfig
 from syncl.detectors.base import PointRange
-from syncl.geometry.mmdet3d import boxes_from_mmdet3d_0
 from syncl.structures import Annotations, CameraRig, Frame, Predictions, Trajectories
 from syncl.trackers import PfTrackConfig
 from syncl.trackers.model import InputConfig, ModelConfig

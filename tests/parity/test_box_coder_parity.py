@@ -6,9 +6,10 @@ from collections.abc import Callable
 import torch
 from golden import Golden
 from heads import annotations_of, check_boxes, published_codes
+from mmdet3d_boxes import boxes_from_mmdet3d_0, boxes_to_mmdet3d_0
 
 from syncl.geometry.boxes import decode_boxes, encode_boxes
-from syncl.geometry.mmdet3d import MMDET3D_0_CODE, boxes_from_mmdet3d_0, boxes_to_mmdet3d_0
+from syncl.geometry.mmdet3d import MMDET3D_0_CODE
 from syncl.structures import Predictions
 from syncl.trackers.single_frame import best_pairs
 from syncl.training.assignment import CostConfig, hungarian, matching_cost

@@ -17,6 +17,7 @@ from heads import (
     tiny_encoder,
     train_frame,
 )
+from mmdet3d_boxes import boxes_to_mmdet3d_0
 from torch import Tensor
 
 from syncl.checkpoints.detr3d import HEAD, Detr3dAdapter
@@ -24,7 +25,6 @@ from syncl.checkpoints.mapping import read_entries, rule_entries
 from syncl.detectors import Detr3dConfig
 from syncl.detectors.base import ReferenceRange
 from syncl.detectors.detr3d import Detr3d, Detr3dCrossAttention
-from syncl.geometry.mmdet3d import boxes_to_mmdet3d_0
 from syncl.layers.numerics import inverse_sigmoid
 from syncl.layers.sampling import sample_features
 from syncl.structures import Queries

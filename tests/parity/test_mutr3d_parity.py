@@ -18,12 +18,13 @@ from heads import (
     sizes_in,
     tiny_encoder,
 )
+from mmdet3d_boxes import boxes_to_mmdet3d_0
 from torch import Tensor, nn
 
 from syncl.checkpoints.mapping import Entry, read_entries, write_entries
 from syncl.checkpoints.mutr3d import Mutr3dAdapter, tracking_entries
 from syncl.detectors import Mutr3dDetr3dConfig
-from syncl.geometry.mmdet3d import MMDET3D_0_CODE, boxes_to_mmdet3d_0
+from syncl.geometry.mmdet3d import MMDET3D_0_CODE
 from syncl.layers.numerics import inverse_sigmoid
 from syncl.structures import Frame, Predictions
 from syncl.trackers import Mutr3dConfig

@@ -19,6 +19,7 @@ from heads import (
     tiny_encoder,
     train_frame,
 )
+from mmdet3d_boxes import boxes_to_mmdet3d_0
 from torch import Tensor, nn
 
 from syncl.backbones import CpFpnConfig, VoVNetConfig
@@ -28,7 +29,6 @@ from syncl.checkpoints.pf_track import PfTrackAdapter
 from syncl.detectors import ImageEncoderConfig, PetrConfig
 from syncl.detectors.base import PointRange
 from syncl.detectors.petr import Petr
-from syncl.geometry.mmdet3d import boxes_to_mmdet3d_0
 from syncl.layers.frustum import depth_bins, frustum_coordinates
 from syncl.layers.positional import encode_grid, encode_points
 from syncl.structures import Queries

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 from heads import feed, tiny_encoder
+from mmdet3d_boxes import boxes_from_mmdet3d_0
 from petr_heads import (
     CLASSES,
     check_decoding,
@@ -17,7 +18,7 @@ from petr_heads import (
 
 from syncl.checkpoints.petrv2 import Petrv2Adapter
 from syncl.detectors import Petrv2Config
-from syncl.geometry.mmdet3d import MMDET3D_0_CODE, boxes_from_mmdet3d_0
+from syncl.geometry.mmdet3d import MMDET3D_0_CODE
 from syncl.training.assignment import CostConfig
 from syncl.training.losses import LossConfig
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 from golden import Golden
 from heads import check_boxes, published_codes
+from mmdet3d_boxes import boxes_from_mmdet3d_0, boxes_to_mmdet3d_0
 from pf_track_models import frame_at, images_of, reasoning_tracker, see_images, whole_tracker
 from torch import Tensor
 
-from syncl.geometry.mmdet3d import MMDET3D_0_CODE, boxes_from_mmdet3d_0, boxes_to_mmdet3d_0
+from syncl.geometry.mmdet3d import MMDET3D_0_CODE
 from syncl.layers.positional import sinusoid
 from syncl.structures import Objects, Predictions
 from syncl.trackers.base import TrackState

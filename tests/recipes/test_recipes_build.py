@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from syncl.commands.recipes import details, listing, published, recipes
 from syncl.commands.training_run import resolve_recipe
-from syncl.data.nuscenes.past import PastImages
+from syncl.data.past_images import PastImages
 from syncl.detectors import StreamPetrConfig
 from syncl.detectors.base import Detector
 from syncl.errors import SynclError

@@ -6,10 +6,10 @@ import pytest
 
 from syncl.commands.render import render
 from syncl.data.nuscenes.index import open_nuscenes
-from syncl.data.nuscenes.submission import DetectionSubmission, TrackingSubmission
+from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission
 from syncl.errors import SynclError
 from syncl.rendering import RenderStyle
-from syncl.rendering.results import boxes_in_vehicle, open_results
+from syncl.rendering.nuscenes_scenes import boxes_in_vehicle, open_results
 from syncl.rendering.sheet import join_sheet, sheet_places
 
 SCENES = ("scene-0061", "scene-0103")

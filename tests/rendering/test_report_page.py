@@ -24,7 +24,7 @@ from syncl.commands.generate import generate
 from syncl.commands.render import render
 from syncl.commands.report import report
 from syncl.data.nuscenes.index import open_nuscenes
-from syncl.data.nuscenes.submission import TrackingSubmission
+from syncl.data.nuscenes.results.submission import TrackingSubmission
 from syncl.errors import SynclError
 
 FRAMES = 6

@@ -61,7 +61,7 @@ def test_images_are_not_opened_once_features_are_stored(world, tmp_path, monkeyp
     def refuse(*_):
         raise AssertionError("an image was opened")
 
-    monkeypatch.setattr("syncl.data.nuscenes.frames.load_image", refuse)
+    monkeypatch.setattr("syncl.data.nuscenes.clips.frames.load_image", refuse)
     run(world, tmp_path / "second", AS_THEY_ARE, cache=tmp_path / "features")
     assert len(stores(tmp_path / "features")) == 1
 

@@ -11,7 +11,7 @@ from torch.multiprocessing import start_processes
 from syncl.commands.training_run import resolve_recipe, train_recipe, training_clips
 from syncl.data.loading import collate_clips
 from syncl.data.nuscenes.index import open_nuscenes
-from syncl.data.nuscenes.streams import StreamDataset
+from syncl.data.stream_clips import StreamDataset
 from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
 from syncl.errors import SynclError

@@ -13,7 +13,7 @@ from torch import Tensor
 from syncl import __version__
 from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig, VoVNetConfig
 from syncl.checkpoints.codec import Json, decode_config, encode_config
-from syncl.data.nuscenes.past import PastImages
+from syncl.data.past_images import PastImages
 from syncl.detectors import (
     Detr3dConfig,
     FocalHeadConfig,

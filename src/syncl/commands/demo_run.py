@@ -19,7 +19,7 @@ from syncl.errors import SynclError
 from syncl.evaluation import TrackingMetrics, evaluate_tracking
 from syncl.files import atomic_write, refuse_to_overwrite
 from syncl.rendering import RenderStyle, render_image, render_video
-from syncl.rendering.results import open_results
+from syncl.rendering.nuscenes_scenes import open_results
 
 DEMO_MODEL = "demo.safetensors"
 _RESULTS = ("results.json", "metrics.json", "tracks.mp4", "frame.png")

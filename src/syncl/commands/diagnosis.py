@@ -21,10 +21,11 @@ from syncl.commands.diagnosis_passes import (
     matching_pass,
     tracking_pass,
 )
+from syncl.commands.scene_tracking import image_options
 from syncl.commands.tracking_run import choose_device
 from syncl.commands.training_cost import clip_cost
 from syncl.commands.training_run import annotation_options
-from syncl.data.nuscenes.dataset import SceneStream
+from syncl.data.nuscenes.clips.dataset import SceneStream
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.detectors.attention_maps import TARGETS
 from syncl.errors import SynclError
@@ -41,7 +42,6 @@ from syncl.rendering.diagnosis import (
     plot_training_cost,
 )
 from syncl.structures import Clip, Predictions
-from syncl.trackers.scenes import image_options
 from syncl.training.checkpointing import checkpoint_folders
 from syncl.training.one_stage import as_detected
 from syncl.training.strategies import BaselineConfig, StrategyConfig

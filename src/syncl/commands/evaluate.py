@@ -42,7 +42,7 @@ def evaluate(
 
     from syncl.evaluation.constants import DETECTION_NAMES, TRACKING_NAMES
     from syncl.evaluation.detection import DetectionMetrics, evaluate_detection
-    from syncl.evaluation.report import detection_tables, tracking_tables
+    from syncl.evaluation.metric_tables import detection_tables, tracking_tables
     from syncl.evaluation.steps import STEPS
     from syncl.evaluation.tracking import evaluate_tracking
     from syncl.files import atomic_write, refuse_to_overwrite

@@ -13,17 +13,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from syncl.checkpoints.codec import encode_config
+from syncl.commands.scene_tracking import image_options
 from syncl.data.augmentation import Augmentation
 from syncl.data.features import FeatureStore, write_features
 from syncl.data.loading import collate_clips
-from syncl.data.nuscenes.dataset import ClipDataset
+from syncl.data.nuscenes.clips.dataset import ClipDataset
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.detectors.image_encoder import ImageEncoder
 from syncl.errors import SynclError
 from syncl.progress import track as progress
 from syncl.recipes import Recipe
 from syncl.trackers import Tracker
-from syncl.trackers.scenes import image_options
 
 _ENCODER = "detector.image_encoder"
 _BATCH = 4

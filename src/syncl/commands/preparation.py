@@ -6,13 +6,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from syncl.data.nuscenes.cache import cache_path
-from syncl.data.nuscenes.image_files import survey_images
+from syncl.data.nuscenes.clips.image_files import survey_images
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
-from syncl.data.nuscenes.past import check_sweep_images
+from syncl.data.nuscenes.past.sources import check_sweep_images
+from syncl.data.nuscenes.past.sweeps import PART, open_camera_sweeps
 from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
-from syncl.data.nuscenes.survey import Problem, survey_sweeps, survey_tables
-from syncl.data.nuscenes.sweeps import PART, open_camera_sweeps
+from syncl.data.nuscenes.tables.cache import cache_path
+from syncl.data.nuscenes.tables.survey import Problem, survey_sweeps, survey_tables
 from syncl.errors import SynclError
 
 

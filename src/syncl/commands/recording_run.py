@@ -11,7 +11,7 @@ from rich.console import Console
 from syncl.checkpoints.model_file import LoadedModel, load_model
 from syncl.commands.tracking_run import TrackingReport, choose_device
 from syncl.data.recording.recording import Recording, read_recording
-from syncl.data.recording.tracks import FrameTracks, write_csv, write_json
+from syncl.data.recording.track_files import FrameTracks, write_csv, write_json
 from syncl.errors import SynclError
 from syncl.files import refuse_to_overwrite
 from syncl.geometry.transforms import heading_change, rotate_planar, transform_points

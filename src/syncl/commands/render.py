@@ -62,8 +62,8 @@ def render(
     from syncl.files import refuse_to_overwrite
     from syncl.progress import track
     from syncl.rendering import RenderStyle, render_image, render_sheet, render_video
+    from syncl.rendering.nuscenes_scenes import open_results
     from syncl.rendering.rerun_log import check_rerun, write_rerun
-    from syncl.rendering.results import open_results
     from syncl.rendering.sheet import sheet_places
 
     if frame is not None and sheet is not None:

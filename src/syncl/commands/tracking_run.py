@@ -10,13 +10,13 @@ import torch
 
 from syncl.checkpoints.model_file import LoadedModel
 from syncl.commands.processes import Processes
+from syncl.commands.scene_tracking import SampleObjects, track_scene
 from syncl.data.nuscenes.index import NuScenesIndex
-from syncl.data.nuscenes.past import check_sweep_images, has_sweeps
-from syncl.data.nuscenes.submission import DetectionSubmission, TrackingSubmission
+from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
+from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission
 from syncl.errors import SynclError
 from syncl.progress import track as progress
 from syncl.trackers import GreedyConfig, SingleFrame, SingleFrameConfig, Tracker
-from syncl.trackers.scenes import SampleObjects, track_scene
 
 Task = Literal["tracking", "detection"]
 TrackerChoice = Literal["model", "greedy", "greedy-observed"]

@@ -15,22 +15,22 @@ from syncl.checkpoints.model_file import InitialisationReport, initialise_from, 
 from syncl.commands.feature_cache import cached_features, check_cacheable
 from syncl.commands.processes import part_at_exit
 from syncl.commands.provenance import commit, hardware
+from syncl.commands.scene_tracking import image_options
 from syncl.commands.validation import Validation
 from syncl.data.features import FeatureStore
-from syncl.data.nuscenes.choices import ClipChoice, SlidingWindow
-from syncl.data.nuscenes.dataset import ClipDataset, choose_cameras
-from syncl.data.nuscenes.frames import AnnotationOptions
+from syncl.data.nuscenes.clips.choices import ClipChoice, SlidingWindow
+from syncl.data.nuscenes.clips.dataset import ClipDataset, choose_cameras
+from syncl.data.nuscenes.clips.frames import AnnotationOptions
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
-from syncl.data.nuscenes.past import (
-    PastImages,
+from syncl.data.nuscenes.past.sources import (
     PastKeyFrames,
     PastSource,
     PastSweeps,
     check_sweep_images,
     has_sweeps,
 )
-from syncl.data.nuscenes.streams import StreamDataset
-from syncl.data.streams import scene_parts
+from syncl.data.past_images import PastImages
+from syncl.data.stream_clips import StreamDataset, scene_parts
 from syncl.errors import SynclError
 from syncl.files import atomic_write, refuse_to_overwrite
 from syncl.recipes import RECIPES, Recipe, find_recipe
@@ -38,7 +38,6 @@ from syncl.recipes.changes import apply_changes
 from syncl.recipes.recipe import recipe_to_json
 from syncl.recipes.synthetic import frozen_encoder
 from syncl.trackers import PfTrackConfig
-from syncl.trackers.scenes import image_options
 from syncl.training.checkpointing import checkpoint_folders
 from syncl.training.loop import RunResult, make_accelerator, run_training
 from syncl.training.strategies import BaselineConfig, StrategyConfig

@@ -84,11 +84,6 @@ class WorldTransform:
     mirror: bool = False
     map_fixed: bool = False
 
-    @property
-    def is_identity(self) -> bool:
-        """Whether nothing changes."""
-        return (self.rotation_rad, self.scale, self.mirror) == (0.0, 1.0, False)
-
     def vehicle_matrix(self) -> Array:
         """[4, 4] new from old vehicle coordinates (a similarity, mirrored or not)."""
         sin, cos = np.sin(self.rotation_rad), np.cos(self.rotation_rad)

@@ -7,7 +7,6 @@ with batches of N * b. Keys carry their epoch, so augmentation depends neither o
 training resumes at any step by starting the sampler at `step * N * b`.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -15,9 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from syncl.data.nuscenes.dataset import ClipDataset
-from syncl.data.nuscenes.streams import StreamDataset
-from syncl.data.streams import StreamSampler
+from syncl.data.stream_clips import ClipSource, StreamSampler
 from syncl.errors import SynclError
 from syncl.structures import Annotations, CameraRig, Clip, Frame, Trajectories
 
@@ -164,7 +161,7 @@ class ResumableSampler(Sampler[tuple[int, int]]):
 
 
 def clip_loader(
-    dataset: ClipDataset | StreamDataset,
+    dataset: ClipSource,
     batch_size: int,
     seed: int,
     workers: int = 0,
@@ -221,11 +218,6 @@ def readable_errors(batches: Iterable[Clip]) -> Iterator[Clip]:
         if marker not in text:
             raise
         raise SynclError(text.rpartition(marker)[2].strip()) from None
-
-
-def steps_per_epoch(clips: int, batch_size: int, processes: int = 1) -> int:
-    """Optimiser steps in which an epoch's clips are used once, the incomplete last batch included."""
-    return math.ceil(clips / (batch_size * processes))
 
 
 def _stop_opencv_threads() -> None:

@@ -9,11 +9,11 @@ arrays: `EvaluationBoxes`, and the `GroundTruth` that `read_ground_truth` gives,
 Importing this package needs neither torch nor the nuScenes devkit.
 """
 
-from syncl.evaluation.boxes import EvaluationBoxes, GroundTruth, Racks, Samples
+from syncl.evaluation.arrays import EvaluationBoxes, GroundTruth, Racks, Samples
 from syncl.evaluation.detection import DetectionMetrics, detection_metrics, evaluate_detection
 from syncl.evaluation.ground_truth import read_ground_truth
 from syncl.evaluation.hota import HotaScores
-from syncl.evaluation.results import Results, read_results
+from syncl.evaluation.result_arrays import Results, read_results
 from syncl.evaluation.tracking import TrackingMetrics, evaluate_tracking, tracking_metrics
 
 __all__ = [

@@ -15,11 +15,11 @@ from itertools import pairwise
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from syncl.evaluation.boxes import Bools, Floats, Ints
+from syncl.evaluation.arrays import Bools, Floats, Ints
 from syncl.evaluation.constants import TRACK_DISTANCE_M
 from syncl.evaluation.groups import Groups
+from syncl.evaluation.track_building import TrackBoxes
 from syncl.evaluation.track_pairs import TrackPairs
-from syncl.evaluation.tracks import TrackBoxes
 
 _TIE_M = 1e-9
 

@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from syncl.evaluation.boxes import Bools, Floats, Ints
+from syncl.evaluation.arrays import Bools, Floats, Ints
 from syncl.evaluation.clear_matching import TrackMatches
 from syncl.evaluation.constants import CURVE_METRICS, FRAME_PERIOD_S
+from syncl.evaluation.track_building import TrackBoxes
 from syncl.evaluation.track_pairs import TrackPairs
-from syncl.evaluation.tracks import TrackBoxes
 
 _MOSTLY_TRACKED, _MOSTLY_LOST = 0.8, 0.2
 

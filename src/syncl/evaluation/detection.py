@@ -10,7 +10,7 @@ import numpy as np
 
 from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
 from syncl.errors import SynclError
-from syncl.evaluation.boxes import EvaluationBoxes, Floats, GroundTruth, Ints
+from syncl.evaluation.arrays import EvaluationBoxes, Floats, GroundTruth, Ints
 from syncl.evaluation.constants import (
     DETECTION_CONFIG,
     DETECTION_NAMES,
@@ -27,7 +27,7 @@ from syncl.evaluation.detection_matching import match_greedily, nearby_pairs, ra
 from syncl.evaluation.filtering import evaluated_boxes
 from syncl.evaluation.ground_truth import read_ground_truth
 from syncl.evaluation.memory import paused_garbage_collection
-from syncl.evaluation.results import read_results
+from syncl.evaluation.result_arrays import read_results
 from syncl.evaluation.steps import STEPS, Progress, no_progress
 from syncl.geometry.poses import yaw_from_quaternion
 
@@ -238,9 +238,9 @@ def _class_curves(found: EvaluationBoxes, objects: EvaluationBoxes, name: str) -
     rank = ranks_by_score(found.score)
     candidates = nearby_pairs(
         found.matched_sample,
-        found.center[:, :2],
+        found.centre[:, :2],
         objects.sample,
-        objects.center[:, :2],
+        objects.centre[:, :2],
         max(MATCH_DISTANCES_M),
     )
     order = np.argsort(rank)

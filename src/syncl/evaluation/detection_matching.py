@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from syncl.evaluation.boxes import Floats, Ints
+from syncl.evaluation.arrays import Floats, Ints
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from syncl.evaluation.boxes import Ints
+from syncl.evaluation.arrays import Ints
 from syncl.evaluation.constants import DETECTION_NAMES
 from syncl.evaluation.outcomes import Outcomes
 
@@ -87,7 +87,7 @@ def longest_misses(outcomes: Outcomes) -> list[Miss]:
     for rows in _courses(outcomes, outcomes.objects.identity, outcomes.objects.sample):
         found = outcomes.tracked[rows]
         misses += [Miss(tuple(run.tolist()), bool(found.any())) for run in _runs(rows, ~found)]
-    offset = outcomes.objects.center[:, :2] - outcomes.samples.ego_xy[outcomes.objects.sample]
+    offset = outcomes.objects.centre[:, :2] - outcomes.samples.ego_xy[outcomes.objects.sample]
     distance = np.hypot(*offset.T)
     misses.sort(key=lambda miss: (-len(miss.rows), float(distance[list(miss.rows)].min())))
     return misses
@@ -135,5 +135,5 @@ def _runs(rows: Ints, flags: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list
 def _nearest_m(outcomes: Outcomes, row: int) -> float:
     objects, found = outcomes.objects, outcomes.found
     same = (objects.sample == found.sample[row]) & (objects.label == found.label[row])
-    offset = objects.center[same, :2] - found.center[row, :2]
+    offset = objects.centre[same, :2] - found.centre[row, :2]
     return float(np.hypot(*offset.T).min(initial=np.inf))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from syncl.evaluation.boxes import Bools, EvaluationBoxes, Floats, Racks, Samples
+from syncl.evaluation.arrays import Bools, EvaluationBoxes, Floats, Racks, Samples
 from syncl.evaluation.constants import DETECTION_NAMES, RANGE_M
 from syncl.geometry.poses import rotation_from_quaternion
 
@@ -16,7 +16,7 @@ def evaluated_boxes(boxes: EvaluationBoxes, samples: Samples, racks: Racks) -> E
     The same for annotations and results. The distance is taken in the xy plane from the vehicle; a box in a
     rack is a bicycle or motorcycle whose 3D centre lies in an annotated bicycle rack of its sample.
     """
-    offset = boxes.center[:, :2] - samples.ego_xy[boxes.sample]
+    offset = boxes.centre[:, :2] - samples.ego_xy[boxes.sample]
     near = np.sqrt(offset[:, 0] ** 2 + offset[:, 1] ** 2) < _REACH_M[boxes.label]
     kept = near & (boxes.points != 0)
     return boxes.select(kept & ~_parked(boxes, racks))
@@ -34,17 +34,17 @@ def _parked(boxes: EvaluationBoxes, racks: Racks) -> Bools:
     axes = rotation_from_quaternion(racks.rotation)
     for number in np.flatnonzero(ends > begins):
         rows = cycles[begins[number] : ends[number]]
-        parked[rows] |= _inside(boxes.center[rows], racks.center[number], racks.size[number], axes[number])
+        parked[rows] |= _inside(boxes.centre[rows], racks.centre[number], racks.size[number], axes[number])
     return parked
 
 
-def _inside(points: Floats, center: Floats, size: Floats, axes: Floats) -> Bools:
+def _inside(points: Floats, centre: Floats, size: Floats, axes: Floats) -> Bools:
     """Which of `points` [N, 3] lie in a box with the given rotation matrix, faces included."""
     width, length, height = size
     half = np.array([length / 2, width / 2, height / 2])
     # A corner and the three edges from it, as the official code measures (which rounds at the faces).
     signs = np.array([[1, 1, 1], [-1, 1, 1], [1, -1, 1], [1, 1, -1]], np.float64)
-    corners = axes @ (signs * half).T + center[:, None]
+    corners = axes @ (signs * half).T + centre[:, None]
     edges = corners[:, 1:] - corners[:, :1]
     along = (points - corners[:, 0]) @ edges
     inside: Bools = ((along >= 0) & (along <= (edges**2).sum(axis=0))).all(axis=1)

@@ -11,10 +11,10 @@ import numpy as np
 
 from syncl.data.nuscenes.splits import split_scenes
 from syncl.errors import SynclError
-from syncl.evaluation.boxes import Bools, EvaluationBoxes, Floats, GroundTruth, Ints, Racks, Samples
-from syncl.evaluation.columns import ColumnError, strict_vectors
+from syncl.evaluation.arrays import Bools, EvaluationBoxes, Floats, GroundTruth, Ints, Racks, Samples
 from syncl.evaluation.constants import ATTRIBUTE_NAMES, DETECTION_NAMES, NAME_OF_CATEGORY, RACK_CATEGORY
 from syncl.evaluation.json_stream import Record, convert_records, find_records
+from syncl.evaluation.strict_columns import ColumnError, strict_vectors
 
 T = TypeVar("T")
 
@@ -156,7 +156,7 @@ class _AnnotationPiece:
     attributes: list[list[str]]
     sample: list[int]
     points: list[int]
-    center: Floats
+    centre: Floats
     size: Floats
     rotation: Floats
 
@@ -168,7 +168,7 @@ def _read_annotations(tables: Path, samples: Samples, velocities: bool) -> tuple
     def columns(records: list[Record]) -> _AnnotationPiece:
         rows = [row for row in records if row["sample_token"] in index_of_sample]
         try:
-            center, size, rotation = strict_vectors(rows, {"translation": 3, "size": 3, "rotation": 4})
+            centre, size, rotation = strict_vectors(rows, {"translation": 3, "size": 3, "rotation": 4})
         except ColumnError:
             raise SynclError(f"{path}: {_bad_vector(rows)}") from None
         return _AnnotationPiece(
@@ -179,7 +179,7 @@ def _read_annotations(tables: Path, samples: Samples, velocities: bool) -> tuple
             attributes=[row["attribute_tokens"] for row in rows],
             sample=[index_of_sample[row["sample_token"]] for row in rows],
             points=[row["num_lidar_pts"] + row["num_radar_pts"] for row in rows],
-            center=center,
+            centre=centre,
             size=size,
             rotation=rotation,
         )
@@ -188,8 +188,8 @@ def _read_annotations(tables: Path, samples: Samples, velocities: bool) -> tuple
     tokens = _joined(piece.tokens for piece in pieces)
     instances = _joined(piece.instances for piece in pieces)
     sample = np.array(_joined(piece.sample for piece in pieces), np.int64)
-    center, size, rotation = (
-        np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("center", "size", "rotation")
+    centre, size, rotation = (
+        np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("centre", "size", "rotation")
     )
     kind_of_instance = _instance_kinds(tables)
     try:
@@ -197,15 +197,15 @@ def _read_annotations(tables: Path, samples: Samples, velocities: bool) -> tuple
     except KeyError as error:
         raise SynclError(f"{path}: instance {error.args[0]!r} is not in instance.json") from error
     known = kind >= 0
-    _check_boxes(path, tokens, known, {"translation": center, "size": size, "rotation": rotation})
+    _check_boxes(path, tokens, known, {"translation": centre, "size": size, "rotation": rotation})
     number_of_instance = dict(zip(dict.fromkeys(instances), count()))
     velocity = np.full((len(tokens), 2), np.nan)
     if velocities:
-        velocity = _velocities(path, pieces, center, samples.timestamp_us[sample])
+        velocity = _velocities(path, pieces, centre, samples.timestamp_us[sample])
     boxes = EvaluationBoxes(
         sample=sample,
         label=kind,
-        center=center,
+        centre=centre,
         size=size,
         rotation=rotation,
         velocity=velocity,
@@ -216,7 +216,7 @@ def _read_annotations(tables: Path, samples: Samples, velocities: bool) -> tuple
         matched_sample=sample,
     )
     rack = kind == _RACK
-    racks = Racks(sample[rack], center[rack], size[rack], rotation[rack])
+    racks = Racks(sample[rack], centre[rack], size[rack], rotation[rack])
     boxes = boxes.select(known)
     _check_instances(path, boxes, samples)
     return boxes, racks
@@ -297,7 +297,7 @@ def _attributes(tables: Path, tokens: list[str], attributes: list[list[str]], kn
     return column
 
 
-def _velocities(path: Path, pieces: list[_AnnotationPiece], center: Floats, timestamp_us: Ints) -> Floats:
+def _velocities(path: Path, pieces: list[_AnnotationPiece], centre: Floats, timestamp_us: Ints) -> Floats:
     """Velocities [N, 2] by differences of neighbouring annotations, nan where missing or too far apart."""
     row_of_token = dict(zip(_joined(piece.tokens for piece in pieces), count()))
     own = np.arange(len(timestamp_us))
@@ -315,6 +315,6 @@ def _velocities(path: Path, pieces: list[_AnnotationPiece], center: Floats, time
     elapsed = seconds[last] - seconds[first]
     allowed = np.where(has_previous & has_next, 2 * _MAX_ONE_SIDED_S, _MAX_ONE_SIDED_S)
     with np.errstate(invalid="ignore", divide="ignore"):
-        velocity: Floats = (center[last, :2] - center[first, :2]) / elapsed[:, None]
+        velocity: Floats = (centre[last, :2] - centre[first, :2]) / elapsed[:, None]
     velocity[(elapsed > allowed) | ~(has_previous | has_next)] = np.nan
     return velocity

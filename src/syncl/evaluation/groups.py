@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from syncl.evaluation.boxes import Bools, Floats, Ints
+from syncl.evaluation.arrays import Bools, Floats, Ints
 
 
 class Groups:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from syncl.evaluation.boxes import Bools, Floats, Ints
+from syncl.evaluation.arrays import Bools, Floats, Ints
 from syncl.evaluation.constants import TRACK_DISTANCE_M
+from syncl.evaluation.track_building import TrackBoxes
 from syncl.evaluation.track_pairs import TrackPairs
-from syncl.evaluation.tracks import TrackBoxes
 
 ALPHAS = np.linspace(0.05, 0.95, 19)
 """Localisation thresholds: the least similarity of a match."""

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from syncl.evaluation.boxes import Bools, EvaluationBoxes, Floats, GroundTruth, Ints, Samples
+from syncl.evaluation.arrays import Bools, EvaluationBoxes, Floats, GroundTruth, Ints, Samples
 from syncl.evaluation.clear_matching import match_tracks
 from syncl.evaluation.constants import TRACKING_NAMES
+from syncl.evaluation.track_building import Frames, TrackBoxes, build_tracks, order_frames
 from syncl.evaluation.track_pairs import close_pairs
 from syncl.evaluation.tracking import evaluated_tracks
-from syncl.evaluation.tracks import Frames, TrackBoxes, build_tracks, order_frames
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from syncl.evaluation.boxes import Bools, Floats, Ints
+from syncl.evaluation.arrays import Bools, Floats, Ints
 from syncl.evaluation.constants import TRACK_DISTANCE_M
-from syncl.evaluation.tracks import Frames, TrackBoxes
+from syncl.evaluation.track_building import Frames, TrackBoxes
 
 _NOISE_M = 1e-9
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
 from syncl.errors import SynclError
-from syncl.evaluation.boxes import EvaluationBoxes, Floats, GroundTruth
+from syncl.evaluation.arrays import EvaluationBoxes, Floats, GroundTruth
 from syncl.evaluation.clear_matching import TrackMatches, frames_with_duplicates, match_tracks
 from syncl.evaluation.clear_metrics import clear_metrics
 from syncl.evaluation.constants import (
@@ -28,10 +28,10 @@ from syncl.evaluation.filtering import evaluated_boxes
 from syncl.evaluation.ground_truth import read_ground_truth
 from syncl.evaluation.hota import HotaScores, hota_scores
 from syncl.evaluation.memory import paused_garbage_collection
-from syncl.evaluation.results import read_results
+from syncl.evaluation.result_arrays import read_results
 from syncl.evaluation.steps import STEPS, Progress, no_progress
+from syncl.evaluation.track_building import TrackBoxes, build_tracks, order_frames
 from syncl.evaluation.track_pairs import TrackPairs, close_pairs
-from syncl.evaluation.tracks import TrackBoxes, build_tracks, order_frames
 
 _TRACKED_LABELS = [DETECTION_NAMES.index(name) for name in TRACKING_NAMES]
 

@@ -1,4 +1,4 @@
-"""Box conventions of mmdetection3d and of the networks trained with it; one converter each, both ways.
+"""Box codes of mmdetection3d and of the networks trained with it, both ways.
 
 Before version 1.0 (DETR3D, PETR, PETRv2, PF-Track, MUTR3D) sizes come as width, length, height, and the
 heading y' grows clockwise from the frame's negative y axis:
@@ -11,13 +11,10 @@ heading y' grows clockwise from the frame's negative y axis:
 From version 1.0 on (StreamPETR) size order and heading are the library's, and so is StreamPETR's code.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from syncl.geometry.boxes import wrap_angle
 
 
 @dataclass(frozen=True)
@@ -55,27 +52,3 @@ class CodeLayout:
 MMDET3D_0_CODE = CodeLayout((0, 1, 4, 3, 2, 5, 7, 6, 8, 9), (1, 1, 1, 1, 1, 1, -1, -1, 1, 1))
 # x, y, z, log l, log w, log h, sin yaw, cos yaw, vx, vy
 MMDET3D_1_CODE = CodeLayout((0, 1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 1, 1, 1, 1, 1, 1, 1, 1, 1))
-
-
-def boxes_from_mmdet3d_0(boxes: Tensor, bottom_centre: bool = False) -> Tensor:
-    """Boxes [..., 9] of mmdetection3d before 1.0 in the library's box layout.
-
-    Args:
-        boxes: x, y, z, w, l, h, y', vx, vy.
-        bottom_centre: whether z is that of the bottom face, as in the box classes there; networks regress
-            the centre's (MUTR3D's excepted).
-    """
-    x, y, z, width, length, height, heading, vx, vy = boxes.unbind(-1)
-    if bottom_centre:
-        z = z + height / 2
-    yaw = wrap_angle(-heading - math.pi / 2)
-    return torch.stack([x, y, z, length, width, height, yaw, vx, vy], dim=-1)
-
-
-def boxes_to_mmdet3d_0(boxes: Tensor, bottom_centre: bool = False) -> Tensor:
-    """The inverse of `boxes_from_mmdet3d_0`, with headings in [-pi, pi]."""
-    x, y, z, length, width, height, yaw, vx, vy = boxes.unbind(-1)
-    if bottom_centre:
-        z = z - height / 2
-    heading = wrap_angle(-yaw - math.pi / 2)
-    return torch.stack([x, y, z, width, length, height, heading, vx, vy], dim=-1)

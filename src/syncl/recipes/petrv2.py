@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from syncl.classes import DETECTION_CLASSES
 from syncl.data.augmentation import Augmentation
-from syncl.data.nuscenes.past import PastImages
+from syncl.data.past_images import PastImages
 from syncl.detectors import Petrv2Config
 from syncl.recipes.recipe import PaperResult, Recipe
 from syncl.recipes.settings import TRACKED_FIRST, published_input, published_optimiser, steps, v2_99

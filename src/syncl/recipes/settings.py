@@ -2,7 +2,7 @@
 
 from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig, VoVNetConfig
 from syncl.classes import TRACKING_CLASSES
-from syncl.data.nuscenes.categories import CAMERA_ORDER
+from syncl.data.nuscenes.tables.categories import CAMERA_ORDER
 from syncl.detectors import ImageEncoderConfig
 from syncl.layers.normaliser import NormaliserConfig
 from syncl.trackers.model import InputConfig

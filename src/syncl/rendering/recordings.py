@@ -7,7 +7,7 @@ import numpy as np
 from syncl.data.images import ImageTransform
 from syncl.data.recording.recording import Recording
 from syncl.data.recording.rig import RigCamera
-from syncl.data.recording.tracks import FrameTracks
+from syncl.data.recording.track_files import FrameTracks
 from syncl.geometry.poses import invert_pose
 from syncl.rendering.frame import FrameObjects, RenderFrame
 from syncl.rendering.style import RenderStyle

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from syncl.data.nuscenes.past import PastImages
+from syncl.data.past_images import PastImages
 from syncl.detectors import DetectorConfig
 from syncl.trackers import TrackerConfig
 from syncl.trackers.base import Tracker

@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from syncl.data.loading import ResumableSampler, clip_loader, readable_errors
-from syncl.data.nuscenes.dataset import ClipDataset
-from syncl.data.nuscenes.streams import StreamDataset
-from syncl.data.streams import StreamSampler
+from syncl.data.stream_clips import ClipSource, StreamDataset, StreamSampler
 from syncl.errors import SynclError
 from syncl.files import atomic_write
 from syncl.structures import Clip
@@ -79,7 +77,7 @@ def has_bfloat16() -> bool:
 def run_training(
     accelerator: Accelerator,
     tracker: Tracker,
-    dataset: ClipDataset | StreamDataset,
+    dataset: ClipSource,
     config: TrainingConfig,
     run: Path,
     *,
@@ -177,9 +175,7 @@ def run_training(
     return RunResult(step, losses, time.perf_counter() - started)
 
 
-def clips(
-    accelerator: Accelerator, dataset: ClipDataset | StreamDataset, config: TrainingConfig, step: int
-) -> Iterator[Clip]:
+def clips(accelerator: Accelerator, dataset: ClipSource, config: TrainingConfig, step: int) -> Iterator[Clip]:
     """Endless batches from the given step on; the order depends on seed and step only.
 
     Raises:

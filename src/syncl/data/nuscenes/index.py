@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncl.data.listing import FolderListing
-from syncl.data.nuscenes.build import build_columns
-from syncl.data.nuscenes.cache import cache_path, fingerprint, load_columns, save_columns
-from syncl.data.nuscenes.categories import LIDAR_CHANNEL
-from syncl.data.nuscenes.columns import ImageColumns, Integers, NuScenesColumns, SmallIntegers
 from syncl.data.nuscenes.samples import CameraImage, FutureCentres, Sample, SampleAnnotations
 from syncl.data.nuscenes.splits import split_scenes
+from syncl.data.nuscenes.tables.build import build_columns
+from syncl.data.nuscenes.tables.cache import cache_path, fingerprint, load_columns, save_columns
+from syncl.data.nuscenes.tables.categories import LIDAR_CHANNEL
+from syncl.data.nuscenes.tables.index_columns import ImageColumns, Integers, NuScenesColumns, SmallIntegers
 from syncl.errors import SynclError
 from syncl.geometry.poses import invert_pose, rigid_from_pose, rotation_from_quaternion, yaw_from_rotation
 

@@ -9,7 +9,7 @@ from hashlib import md5
 
 import numpy as np
 
-from syncl.data.nuscenes.categories import LIDAR_CHANNEL
+from syncl.data.nuscenes.tables.categories import LIDAR_CHANNEL
 from syncl.data.synthetic.actors import Actor
 from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.rig import LIDAR_PLACE, LIDAR_YAW_DEG, MOUNTS, vehicle_from_camera

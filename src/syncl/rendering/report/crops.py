@@ -9,15 +9,15 @@ import numpy as np
 from syncl.data.images import ImageTransform, load_image
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.samples import CameraImage, Sample
-from syncl.evaluation.boxes import Bools, EvaluationBoxes, Ints
+from syncl.evaluation.arrays import Bools, EvaluationBoxes, Ints
 from syncl.evaluation.constants import DETECTION_NAMES
 from syncl.evaluation.outcomes import Outcomes
 from syncl.geometry.poses import yaw_from_quaternion
 from syncl.rendering.cameras import draw_camera, draw_camera_name
 from syncl.rendering.frame import Floats, FrameObjects, Image
 from syncl.rendering.matching import Verdict
+from syncl.rendering.nuscenes_scenes import boxes_in_vehicle
 from syncl.rendering.palette import INK, TRUTH, identity_colour
-from syncl.rendering.results import boxes_in_vehicle
 from syncl.rendering.scene_view import SceneView
 from syncl.rendering.strokes import draw_polyline
 from syncl.rendering.wireframe import EDGES, clip_segments, corners_of, to_homogeneous
@@ -152,7 +152,7 @@ def layout_boxes(boxes: EvaluationBoxes, rows: Ints | Bools) -> Floats:
     width, length, height = boxes.size[rows].T
     return np.concatenate(
         [
-            boxes.center[rows],
+            boxes.centre[rows],
             np.stack([length, width, height], axis=1),
             yaw_from_quaternion(boxes.rotation[rows])[:, None],
             boxes.velocity[rows],

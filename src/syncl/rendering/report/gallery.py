@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from syncl.evaluation.boxes import EvaluationBoxes
+from syncl.evaluation.arrays import EvaluationBoxes
 from syncl.evaluation.constants import TRACK_DISTANCE_M
 from syncl.evaluation.failures import (
     FalseTrack,
@@ -138,7 +138,7 @@ def _miss(photographer: Photographer, miss: Miss) -> Failure:
         row: _clearness(sight) * (photographer.visibility(row) or 4) for row, sight in sights.items() if sight
     }
     best = max(worth, key=lambda row: worth[row], default=None)
-    offset = outcomes.objects.center[list(miss.rows), :2]
+    offset = outcomes.objects.centre[list(miss.rows), :2]
     offset = offset - outcomes.samples.ego_xy[outcomes.objects.sample[list(miss.rows)]]
     distance = np.hypot(*offset.T)
     pictures: list[Picture] = []

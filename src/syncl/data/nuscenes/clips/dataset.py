@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
 
 from syncl.data.augmentation import Augmentation, WorldTransform, draw_world_transform
 from syncl.data.features import FeatureStore
 from syncl.data.images import ImageTransform, RGBImage, draw_transform
-from syncl.data.nuscenes.choices import ClipChoice, ConsecutiveFrames
-from syncl.data.nuscenes.frames import (
+from syncl.data.nuscenes.clips.choices import ClipChoice, ConsecutiveFrames
+from syncl.data.nuscenes.clips.frames import (
     AnnotationOptions,
     ImageOptions,
     Recolour,
@@ -21,20 +20,21 @@ from syncl.data.nuscenes.frames import (
     build_frame,
 )
 from syncl.data.nuscenes.index import NuScenesIndex
-from syncl.data.nuscenes.past import PastSource, PastSweeps, has_sweeps
+from syncl.data.nuscenes.past.sources import PastSource, PastSweeps, has_sweeps
 from syncl.data.nuscenes.samples import FutureCentres, Sample
 from syncl.data.photometric import distort_colours
+from syncl.data.stream_clips import ClipSource
 from syncl.errors import SynclError
 from syncl.structures import Annotations, Clip, Frame
 
 ClipKey = int | tuple[int, int]
-"""A clip number, or (epoch, clip number): the epoch decides the augmentation."""
+"""(epoch, clip number): the epoch decides the augmentation. A plain number means epoch 0."""
 
 # Kinds of random numbers that have generators of their own.
 _CHOICE, _COLOURS, _PAST = 1, 2, 3
 
 
-class ClipDataset(Dataset[Clip]):
+class ClipDataset(ClipSource):
     """Clips of key frames, B = 1.
 
     What is random about a clip is drawn from (seed, epoch, clip number) alone: the same clip comes out
@@ -80,7 +80,6 @@ class ClipDataset(Dataset[Clip]):
         self._annotations = annotations
         self._augmentation = augmentation
         self._seed = seed
-        self._epoch = 0
         self._features = features
         self.camera_names = choose_cameras(index, images.cameras)
         self._choice: ClipChoice = choice or ConsecutiveFrames(
@@ -95,16 +94,12 @@ class ClipDataset(Dataset[Clip]):
     def __len__(self) -> int:
         return len(self._choice)
 
-    def set_epoch(self, epoch: int) -> None:
-        """The epoch for plain clip numbers; keys of samplers carry theirs."""
-        self._epoch = epoch
-
     def clip_rows(self, number: int, epoch: int = 0) -> tuple[int, ...]:
         """Sample rows of a clip's frames."""
         return self._choice.rows(number, np.random.default_rng([_CHOICE, self._seed, epoch, number]))
 
     def __getitem__(self, key: ClipKey) -> Clip:
-        epoch, number = (self._epoch, key) if isinstance(key, int) else key
+        epoch, number = (0, key) if isinstance(key, int) else key
         rows = self.clip_rows(number, epoch)
         each = self._augmentation is not None and self._augmentation.each_frame
         made: dict[tuple[int, int], tuple[Frame, Annotations]] = {}

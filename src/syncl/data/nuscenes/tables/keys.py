@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from syncl.data.nuscenes.tables import Column, table_path
+from syncl.data.nuscenes.tables.table_files import Column, table_path
 from syncl.errors import SynclError
 
 

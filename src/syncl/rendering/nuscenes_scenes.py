@@ -10,9 +10,9 @@ import numpy as np
 from syncl.classes import DETECTION_CLASSES, TRACKING_CLASSES
 from syncl.data.images import ImageTransform, image_size, load_image
 from syncl.data.nuscenes.index import NuScenesIndex
-from syncl.data.nuscenes.results import SampleResults, read_results
+from syncl.data.nuscenes.results.result_files import SampleResults, read_results
+from syncl.data.nuscenes.results.submission import CLASS_RANGE_M
 from syncl.data.nuscenes.samples import CameraImage, Sample
-from syncl.data.nuscenes.submission import CLASS_RANGE_M
 from syncl.errors import SynclError
 from syncl.geometry.poses import invert_pose
 from syncl.rendering.frame import Floats, FrameObjects, Image, RenderFrame

@@ -9,8 +9,8 @@ from zipfile import BadZipFile
 import numpy as np
 import orjson
 
-from syncl.data.nuscenes.categories import CAMERA_ORDER, CLASS_OF_CATEGORY, VISIBILITY_LEVELS
-from syncl.data.nuscenes.schema import SCHEMA
+from syncl.data.nuscenes.tables.categories import CAMERA_ORDER, CLASS_OF_CATEGORY, VISIBILITY_LEVELS
+from syncl.data.nuscenes.tables.schema import SCHEMA
 from syncl.files import atomic_path
 
 if TYPE_CHECKING:

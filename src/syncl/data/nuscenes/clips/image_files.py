@@ -8,7 +8,7 @@ from pathlib import Path
 
 from syncl.data.listing import FolderListing
 from syncl.data.nuscenes.index import NuScenesIndex
-from syncl.data.nuscenes.survey import Problem
+from syncl.data.nuscenes.tables.survey import Problem
 from syncl.progress import track
 
 _AHEAD = 256

@@ -6,13 +6,28 @@ is carried from step to step and ends with the part.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import count, islice
 
 import numpy as np
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
 
 from syncl.errors import SynclError
+from syncl.structures import Clip
+
+
+class ClipSource(Dataset[Clip]):
+    """Clips by (epoch, number): the epoch decides what is random about a clip."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of clips."""
+
+    @abstractmethod
+    def __getitem__(self, key: tuple[int, int]) -> Clip:
+        """A clip of one stream (B = 1)."""
 
 
 def scene_parts(lengths: Sequence[int], parts: int) -> tuple[range, ...]:
@@ -85,3 +100,33 @@ class StreamSampler(Sampler[tuple[int, int]]):
         for number in count():
             for part in np.random.default_rng([self._seed, number]).permutation(len(self._parts)).tolist():
                 yield number, part
+
+
+class StreamDataset(ClipSource):
+    """Clips of one frame under the keys of `StreamSampler`.
+
+    A frame's scene is named after the part of the scene and the pass through the data. So whatever is
+    remembered of a stream ends where the stream goes on with another part, as with any change of scene.
+
+    Args:
+        frames: clips of one frame, one for each frame of the scenes in order.
+        parts: frame numbers of each part, from `scene_parts`.
+    """
+
+    def __init__(self, frames: ClipSource, parts: Sequence[range]) -> None:
+        self._frames = frames
+        self.parts = tuple(parts)
+        self._part_of = {frame: number for number, part in enumerate(self.parts) for frame in part}
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, key: tuple[int, int]) -> Clip:
+        number, frame_number = key
+        clip = self._frames[key]
+        part = self._part_of[frame_number]
+        frames = tuple(
+            replace(frame, scenes=tuple(f"{name}, part {part}, pass {number}" for name in frame.scenes))
+            for frame in clip.frames
+        )
+        return replace(clip, frames=frames)

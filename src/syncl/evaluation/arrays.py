@@ -40,11 +40,11 @@ class Racks:
 
     Attributes:
         sample: [R] index into `Samples`.
-        center: [R, 3]. size: [R, 3] width, length, height. rotation: [R, 4] quaternions (w, x, y, z).
+        centre: [R, 3]. size: [R, 3] width, length, height. rotation: [R, 4] quaternions (w, x, y, z).
     """
 
     sample: Ints
-    center: Floats
+    centre: Floats
     size: Floats
     rotation: Floats
 
@@ -56,7 +56,7 @@ class EvaluationBoxes:
     Attributes:
         sample: [N] index into `Samples` of the sample the box is listed under.
         label: [N] index into `DETECTION_NAMES`.
-        center: [N, 3]. size: [N, 3] width, length, height.
+        centre: [N, 3]. size: [N, 3] width, length, height.
         rotation: [N, 4] quaternions (w, x, y, z) of any positive length.
         velocity: [N, 2], nan where unknown.
         points: [N] lidar and radar points in an annotation; -1 for results. Boxes with 0 are not evaluated.
@@ -70,7 +70,7 @@ class EvaluationBoxes:
 
     sample: Ints
     label: Ints
-    center: Floats
+    centre: Floats
     size: Floats
     rotation: Floats
     velocity: Floats

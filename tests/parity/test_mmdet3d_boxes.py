@@ -4,15 +4,10 @@ import math
 
 import pytest
 import torch
+from mmdet3d_boxes import boxes_from_mmdet3d_0, boxes_to_mmdet3d_0
 
 from syncl.geometry.boxes import decode_boxes, encode_boxes
-from syncl.geometry.mmdet3d import (
-    MMDET3D_0_CODE,
-    MMDET3D_1_CODE,
-    CodeLayout,
-    boxes_from_mmdet3d_0,
-    boxes_to_mmdet3d_0,
-)
+from syncl.geometry.mmdet3d import MMDET3D_0_CODE, MMDET3D_1_CODE, CodeLayout
 
 
 def random_boxes(count: int) -> torch.Tensor:

@@ -12,9 +12,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from syncl.data.nuscenes.schema import SCHEMA, TOKEN, Reference, TableSchema, is_key_frame, may_lack
-from syncl.data.nuscenes.sweeps import calibrations_of_others, is_camera_sweep
-from syncl.data.nuscenes.tables import (
+from syncl.data.nuscenes.past.sweeps import calibrations_of_others, is_camera_sweep
+from syncl.data.nuscenes.tables.schema import SCHEMA, TOKEN, Reference, TableSchema, is_key_frame, may_lack
+from syncl.data.nuscenes.tables.table_files import (
     MEND_TABLE,
     Column,
     FieldError,

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from syncl.errors import SynclError
-from syncl.evaluation.boxes import EvaluationBoxes, Floats, Ints, Samples
-from syncl.evaluation.columns import ColumnError, strict_scalars, strict_vectors
+from syncl.evaluation.arrays import EvaluationBoxes, Floats, Ints, Samples
 from syncl.evaluation.constants import (
     ATTRIBUTE_NAMES,
     DETECTION_NAMES,
@@ -20,6 +19,7 @@ from syncl.evaluation.constants import (
     Task,
 )
 from syncl.evaluation.json_stream import convert_results
+from syncl.evaluation.strict_columns import ColumnError, strict_scalars, strict_vectors
 
 _LABEL_OF_NAME = {
     "detection": {name: label for label, name in enumerate(DETECTION_NAMES)},
@@ -54,7 +54,7 @@ class _Piece:
 
     tokens: list[str]
     counts: Ints
-    center: Floats
+    centre: Floats
     size: Floats
     rotation: Floats
     velocity: Floats
@@ -169,11 +169,11 @@ class _Reader:
         own_tokens = column("sample_token")
         if set(map(type, own_tokens)) - {str}:
             raise ColumnError("sample_token")
-        center, size, rotation, velocity = strict_vectors(boxes, _VECTORS, nullable="velocity")
+        centre, size, rotation, velocity = strict_vectors(boxes, _VECTORS, nullable="velocity")
         return _Piece(
             tokens=list(members),
             counts=np.array(counts, np.int64),
-            center=center,
+            centre=centre,
             size=size,
             rotation=rotation,
             velocity=velocity,
@@ -198,7 +198,7 @@ class _Reader:
         """Raises for values of the right form that cannot be scored."""
         zero = ~piece.rotation.any(axis=1)
         rules: tuple[tuple[str, Any, str], ...] = (
-            ("translation", np.isnan(piece.center), "is nan"),
+            ("translation", np.isnan(piece.centre), "is nan"),
             ("size", np.isnan(piece.size), "is nan"),
             ("size", piece.size <= 0, "must be positive (width, length, height in metres)"),
             ("rotation", np.isnan(piece.rotation), "is nan"),
@@ -267,7 +267,7 @@ def _remarks(boxes: EvaluationBoxes, samples: Samples, task: Task) -> tuple[str,
     counts = {
         "boxes with a rotation that is not a unit quaternion (normalised)": no_unit,
         "boxes with a velocity that is nan or infinite": ~np.isfinite(boxes.velocity).all(axis=1),
-        "boxes with an infinite centre (out of range, dropped)": np.isinf(boxes.center).any(axis=1),
+        "boxes with an infinite centre (out of range, dropped)": np.isinf(boxes.centre).any(axis=1),
         "boxes with an infinite size": np.isinf(boxes.size).any(axis=1),
         "boxes with num_pts 0 (dropped, as annotations without points are)": boxes.points == 0,
         "boxes whose sample_token is not that of the list they are in": boxes.matched_sample != boxes.sample,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from syncl.evaluation.boxes import EvaluationBoxes, Floats, Ints, Samples
+from syncl.evaluation.arrays import EvaluationBoxes, Floats, Ints, Samples
 from syncl.evaluation.constants import DETECTION_NAMES
 
 
@@ -92,7 +92,7 @@ def build_tracks(boxes: EvaluationBoxes, frames: Frames, average_scores: bool) -
     """
     frame = frames.of_sample[boxes.sample]
     order = np.argsort(frame, kind="stable")
-    frame, xy, label = frame[order], boxes.center[order, :2], boxes.label[order]
+    frame, xy, label = frame[order], boxes.centre[order, :2], boxes.label[order]
     score, identity = boxes.score[order], boxes.identity[order]
     track = _number_tracks(frames.scene[frame], identity)
     if average_scores:

@@ -12,9 +12,10 @@ from typing import cast
 
 import numpy as np
 
-from syncl.data.nuscenes.build import ego_poses, offsets
-from syncl.data.nuscenes.cache import cache_path, fingerprint, load_columns, save_columns
-from syncl.data.nuscenes.columns import (
+from syncl.data.nuscenes.index import NuScenesIndex
+from syncl.data.nuscenes.tables.build import ego_poses, offsets
+from syncl.data.nuscenes.tables.cache import cache_path, fingerprint, load_columns, save_columns
+from syncl.data.nuscenes.tables.index_columns import (
     ImageColumns,
     Integers,
     Numbers,
@@ -22,10 +23,9 @@ from syncl.data.nuscenes.columns import (
     SmallIntegers,
     Tokens,
 )
-from syncl.data.nuscenes.index import NuScenesIndex
-from syncl.data.nuscenes.keys import Keys
-from syncl.data.nuscenes.schema import SCHEMA, is_key_frame
-from syncl.data.nuscenes.tables import Record, read_table
+from syncl.data.nuscenes.tables.keys import Keys
+from syncl.data.nuscenes.tables.schema import SCHEMA, is_key_frame
+from syncl.data.nuscenes.tables.table_files import Record, read_table
 from syncl.progress import track
 
 PART = "sweeps"

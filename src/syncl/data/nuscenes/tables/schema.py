@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from syncl.data.nuscenes.tables import Field
+from syncl.data.nuscenes.tables.table_files import Field
 
 TOKEN = Field("token", "text")
 

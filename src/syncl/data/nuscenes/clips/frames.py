@@ -14,8 +14,8 @@ from syncl.classes import DETECTION_CLASSES
 from syncl.data.augmentation import WorldTransform
 from syncl.data.features import StoredFeatures
 from syncl.data.images import ImageTransform, ResizeMethod, RGBImage, load_image, test_transform
-from syncl.data.nuscenes.past import PastImages
 from syncl.data.nuscenes.samples import CameraImage, FutureCentres, Sample, SampleAnnotations
+from syncl.data.past_images import PastImages
 from syncl.errors import SynclError
 from syncl.structures import Annotations, CameraRig, Frame, Trajectories
 

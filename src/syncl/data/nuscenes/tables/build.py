@@ -5,12 +5,12 @@ from typing import cast
 
 import numpy as np
 
-from syncl.data.nuscenes.annotations import AnnotationTable, read_annotations
-from syncl.data.nuscenes.categories import LIDAR_CHANNEL, order_cameras
-from syncl.data.nuscenes.columns import Integers, Numbers, NuScenesColumns, SmallIntegers, Tokens
-from syncl.data.nuscenes.keys import Keys
-from syncl.data.nuscenes.schema import SCHEMA, is_key_frame
-from syncl.data.nuscenes.tables import Column, read_table, table_path
+from syncl.data.nuscenes.tables.annotation_table import AnnotationTable, read_annotations
+from syncl.data.nuscenes.tables.categories import LIDAR_CHANNEL, order_cameras
+from syncl.data.nuscenes.tables.index_columns import Integers, Numbers, NuScenesColumns, SmallIntegers, Tokens
+from syncl.data.nuscenes.tables.keys import Keys
+from syncl.data.nuscenes.tables.schema import SCHEMA, is_key_frame
+from syncl.data.nuscenes.tables.table_files import Column, read_table, table_path
 from syncl.errors import SynclError
 from syncl.progress import track
 

@@ -8,11 +8,11 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from syncl.data.nuscenes.categories import VISIBILITY_LEVELS, class_index
-from syncl.data.nuscenes.columns import Integers, Numbers, SmallIntegers, Tokens
-from syncl.data.nuscenes.keys import Keys
-from syncl.data.nuscenes.schema import SCHEMA, may_lack
-from syncl.data.nuscenes.tables import Column, empty_column, read_table, table_path
+from syncl.data.nuscenes.tables.categories import VISIBILITY_LEVELS, class_index
+from syncl.data.nuscenes.tables.index_columns import Integers, Numbers, SmallIntegers, Tokens
+from syncl.data.nuscenes.tables.keys import Keys
+from syncl.data.nuscenes.tables.schema import SCHEMA, may_lack
+from syncl.data.nuscenes.tables.table_files import Column, empty_column, read_table, table_path
 
 # Longest time over which the official evaluation differentiates positions, one-sided (twice that if centred).
 _MAX_TIME_DIFFERENCE_S = 1.5

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from syncl.data.images import ResizeMethod
-from syncl.data.nuscenes.dataset import SceneStream
-from syncl.data.nuscenes.frames import ImageOptions
+from syncl.data.nuscenes.clips.dataset import SceneStream
+from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.structures import Frame, Objects
 from syncl.trackers.base import Tracker

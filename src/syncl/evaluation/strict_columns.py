@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from syncl.evaluation.boxes import Floats
+from syncl.evaluation.arrays import Floats
 
 
 class ColumnError(ValueError):

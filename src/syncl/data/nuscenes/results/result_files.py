@@ -23,7 +23,7 @@ class SampleResults:
         scores: [N] float64.
         identities: N track identities; "" in detection results.
         forecasts: [N, F, 2] float64 centres (x, y) expected 1 to F steps on, global frame; None where the
-            file has none (`forecast` in `syncl.data.nuscenes.submission`).
+            file has none (`forecast` in `syncl.data.nuscenes.results.submission`).
         forecast_step_s: seconds of a step; None likewise.
     """
 

@@ -1,0 +1,1 @@
+"""From the index to clips for training and scenes for tracking."""

@@ -1,0 +1,1 @@
+"""Result files in the official formats: written, and read back."""

@@ -1,0 +1,1 @@
+"""The official tables, read once into arrays."""
