@@ -12,7 +12,8 @@ from golden import Golden, discover
 from torch import Tensor
 
 from syncl.backbones import Backbone, CpFpnConfig, FpnConfig, Neck, ResNetConfig, VoVNetConfig
-from syncl.checkpoints.backbones import fpn_names, resnet_names, vovnet_names
+from syncl.backbones.vovnet import VoVNet
+from syncl.checkpoints.backbones import published_vovnet_names
 
 SHIPPED = (
     "mutr3d/resnet101_dcn",
@@ -37,9 +38,8 @@ def test_features_equal_the_originals(open_golden: Callable[[str], Golden], name
     golden = open_golden(name)
     config = golden.config
     backbone, neck = _build(config["img_backbone"], config["img_neck"])
-    names = resnet_names if config["img_backbone"]["type"] == "ResNet" else vovnet_names
-    _load(backbone, golden.state_dict("img_backbone."), names)
-    _load(neck, golden.state_dict("img_neck."), fpn_names)
+    _load(backbone, golden.state_dict("img_backbone."))
+    neck.load_state_dict(golden.state_dict("img_neck."), strict=True)
     backbone.eval()
     neck.eval()
 
@@ -95,11 +95,12 @@ def _build(backbone: dict[str, Any], neck: dict[str, Any]) -> tuple[Backbone, Ne
     return built, fpn.build(built.channels, built.strides)
 
 
-def _load(
-    module: torch.nn.Module, weights: dict[str, Tensor], names: Callable[[dict[str, Tensor]], dict[str, str]]
-) -> None:
-    mapping = names(weights)
-    module.load_state_dict({mapping[name]: values for name, values in weights.items()}, strict=True)
+def _load(backbone: Backbone, weights: dict[str, Tensor]) -> None:
+    if isinstance(backbone, VoVNet):
+        published = published_vovnet_names(backbone.state_dict())
+        assert set(published.values()) == set(weights)
+        weights = {name: weights[theirs] for name, theirs in published.items()}
+    backbone.load_state_dict(weights, strict=True)
 
 
 def _where(output: str, neck: Neck) -> tuple[str, int]:
