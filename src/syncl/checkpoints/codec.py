@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
+from syncl.checkpoints.upgrades import Json, upgrade
 from syncl.errors import SynclError
 
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Config = TypeVar("Config")
 _TYPE = "type"
 
@@ -27,6 +27,8 @@ def encode_config(config: object) -> Json:
 
 def decode_config(value: Json, expected: type[Config], known: Iterable[type], source: str) -> Config:
     """The configuration of class `expected` that `encode_config` turned into `value`.
+
+    Values that an older version wrote are read by the rules of `checkpoints.upgrades`.
 
     Args:
         value: JSON values.
@@ -63,14 +65,17 @@ def _decode(value: Json, registry: Mapping[str, type], source: str) -> object:
             f"{source}: unknown configuration type {name!r}; if it is a class of your own, pass it to "
             "load_model(..., types=(...,)); else a newer syncl wrote this"
         )
-    fields = {key: _decode(item, registry, source) for key, item in value.items() if key != _TYPE}
-    declared = {field.name for field in dataclasses.fields(cls)}
-    unknown = sorted(set(fields) - declared)
+    current = upgrade(cls.__name__, {key: item for key, item in value.items() if key != _TYPE}, source)
+    declared = dataclasses.fields(cls)
+    unknown = sorted(current.keys() - {field.name for field in declared})
     if unknown:
-        fields_text = ", ".join(unknown)
-        raise SynclError(f"{source}: {name} has no field {fields_text}; written by another version of syncl?")
-    try:
-        built: object = cls(**fields)
-    except TypeError as error:
-        raise SynclError(f"{source}: {name}: {error}") from error
+        raise SynclError(f"{source}: {name} has no field {', '.join(unknown)}; did a newer syncl write it?")
+    missing = [field.name for field in declared if field.name not in current and _is_required(field)]
+    if missing:
+        raise SynclError(f"{source}: {name} lacks the field {', '.join(missing)}")
+    built: object = cls(**{key: _decode(item, registry, source) for key, item in current.items()})
     return built
+
+
+def _is_required(field: "dataclasses.Field[object]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

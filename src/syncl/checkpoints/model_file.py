@@ -12,7 +12,8 @@ from torch import Tensor
 
 from syncl import __version__
 from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig, VoVNetConfig
-from syncl.checkpoints.codec import Json, decode_config, encode_config
+from syncl.checkpoints.codec import decode_config, encode_config
+from syncl.checkpoints.upgrades import Json
 from syncl.data.past_images import PastImages
 from syncl.detectors import (
     Detr3dConfig,

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import orjson
 
+from syncl.checkpoints.upgrades import replacement
 from syncl.errors import SynclError
 
 Config = TypeVar("Config")
@@ -44,7 +45,8 @@ def _replace(config: Config, path: list[str], value: object, change: str) -> Con
         raise SynclError(f"--set {change!r}: {path[0]!r} is inside a plain value, not inside settings")
     names = [field.name for field in dataclasses.fields(config)]
     if path[0] not in names:
-        raise SynclError(f"--set {change!r}: no setting {path[0]!r} there; settings: {', '.join(names)}")
+        known = replacement(type(config).__name__, path[0]) or f"settings: {', '.join(names)}"
+        raise SynclError(f"--set {change!r}: no setting {path[0]!r} there; {known}")
     if len(path) > 1:
         inner = _replace(getattr(config, path[0]), path[1:], value, change)
         return dataclasses.replace(config, **{path[0]: inner})

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from syncl.checkpoints.codec import Json, decode_config, encode_config
+from syncl.checkpoints.codec import decode_config, encode_config
 from syncl.checkpoints.model_file import MODEL_TYPES
+from syncl.checkpoints.upgrades import Json
 from syncl.data.augmentation import Augmentation
 from syncl.trackers.model import ModelConfig
 from syncl.training.assignment import CostConfig
