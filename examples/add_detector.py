@@ -14,8 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from syncl.checkpoints.model_file import load_model
-from syncl.commands.tracking_run import track_to_file
-from syncl.commands.training_run import train_recipe
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.detectors import Detector, Features, ImageEncoderConfig
 from syncl.detectors.base import (
@@ -38,6 +36,8 @@ from syncl.layers.numerics import inverse_sigmoid, mlp, prior_bias
 from syncl.layers.sampling import sample_features
 from syncl.recipes import Recipe
 from syncl.recipes.synthetic import CLASSES, DIM, IMAGE_SIZE, image_encoder
+from syncl.runs.track.run import track_to_file
+from syncl.runs.train.run import train_recipe
 from syncl.structures import Frame, Predictions, Queries
 from syncl.trackers import Mutr3dConfig
 from syncl.trackers.model import InputConfig, ModelConfig

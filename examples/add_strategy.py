@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from syncl.checkpoints.model_file import load_model
-from syncl.commands.tracking_run import track_to_file
-from syncl.commands.training_run import train_recipe
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.geometry.boxes import encode_boxes
 from syncl.recipes import Recipe
 from syncl.recipes.synthetic import TRACKER_LOSS
 from syncl.recipes.synthetic_trackers import mutr3d_petr_synthetic
+from syncl.runs.track.run import track_to_file
+from syncl.runs.train.run import train_recipe
 from syncl.structures import Annotations, Predictions
 from syncl.training.assignment import Assignment, CostConfig
 from syncl.training.losses import LossConfig, mean_over_processes, sigmoid_focal_loss

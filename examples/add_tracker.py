@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from syncl.checkpoints.model_file import load_model
-from syncl.commands.tracking_run import track_to_file
-from syncl.commands.training_run import train_recipe
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.detectors import Detector
 from syncl.recipes import Recipe
 from syncl.recipes.synthetic_trackers import mutr3d_petr_synthetic
+from syncl.runs.track.run import track_to_file
+from syncl.runs.train.run import train_recipe
 from syncl.structures import Objects, Predictions, Queries
 from syncl.trackers import Tracker, TrackState
 from syncl.trackers.forecasts import Reasoned

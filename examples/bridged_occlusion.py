@@ -26,7 +26,6 @@ from scipy.optimize import linear_sum_assignment
 
 from syncl.checkpoints.model_file import LoadedModel, load_model
 from syncl.classes import DETECTION_CLASSES
-from syncl.commands.scene_tracking import image_options, to_sample
 from syncl.data.nuscenes.clips.dataset import SceneStream
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
 from syncl.data.nuscenes.results.result_files import SampleResults
@@ -40,6 +39,7 @@ from syncl.rendering.cameras import draw_camera
 from syncl.rendering.nuscenes_scenes import ResultsSource, boxes_in_vehicle
 from syncl.rendering.output import write_png
 from syncl.rendering.scene_view import view_frame
+from syncl.runs.track.scenes import image_options, to_sample
 
 Floats = NDArray[np.float64]
 # The lowest of nuScenes' four levels: at most 40 % of the object are visible.

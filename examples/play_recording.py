@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from syncl.checkpoints.model_file import load_model
-from syncl.commands.recording_run import recording_for
+from syncl.runs.track.recording import recording_for
 from syncl.trackers.live import LiveTracker
 
 

@@ -10,13 +10,13 @@ import torch
 
 from syncl.checkpoints.model_file import load_model, save_model
 from syncl.commands.diagnose import diagnose
-from syncl.commands.diagnosis import find_checkpoints
-from syncl.commands.diagnosis_passes import Subject
 from syncl.commands.generate import generate
 from syncl.commands.train import train
 from syncl.errors import SynclError
 from syncl.recipes import find_recipe
 from syncl.recipes.synthetic import small_petr
+from syncl.runs.diagnose.passes import Subject
+from syncl.runs.diagnose.run import find_checkpoints
 from syncl.trackers import GreedyConfig, SingleFrameConfig
 
 PICTURES = ("attention_mass", "attention_maps", "decoders", "costs", "candidates", "training_cost")

@@ -6,12 +6,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from syncl.commands.experiment_plan import read_plan
-from syncl.commands.experiment_report import markdown, paired, read_results, spread, write_report
-from syncl.commands.experiment_run import result_path, run_digest, run_plan
 from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
 from syncl.errors import SynclError
+from syncl.runs.experiment.plan import read_plan
+from syncl.runs.experiment.run import result_path, run_digest, run_plan
+from syncl.runs.experiment.summary import markdown, paired, read_results, spread, write_report
 
 PLAN = {
     "name": "tiny",

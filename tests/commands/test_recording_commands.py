@@ -15,13 +15,13 @@ import yaml
 from syncl.checkpoints.model_file import load_model, save_model
 from syncl.commands.check_rig import check_rig
 from syncl.commands.main import main
-from syncl.commands.recording_run import recording_for, track_recording
-from syncl.commands.rig_checking import check_recording
 from syncl.commands.track import track
 from syncl.data.recording import read_recording
 from syncl.detectors import Detr3dConfig
 from syncl.errors import SynclError
 from syncl.geometry.poses import quaternion_from_yaw
+from syncl.runs.check_rig import check_recording
+from syncl.runs.track.recording import recording_for, track_recording
 from syncl.trackers import PfTrackConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 

@@ -13,12 +13,12 @@ import torch
 
 from syncl.checkpoints.model_file import load_model, save_model
 from syncl.commands.generate import generate
-from syncl.commands.processes import Processes
-from syncl.commands.scene_tracking import track_scene
 from syncl.commands.track import track
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.errors import SynclError
 from syncl.recipes.synthetic import small_detr3d, small_mutr3d
+from syncl.runs.processes import Processes
+from syncl.runs.track.scenes import track_scene
 from syncl.trackers import PfTrackConfig, SingleFrameConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 
@@ -110,7 +110,7 @@ from pathlib import Path
 from torch import distributed
 told = Path(sys.argv[1]) / os.environ["RANK"]
 atexit.register(lambda: told.write_text(f"{shares}, connected: {distributed.is_initialized()}"))
-from syncl.commands.processes import Processes
+from syncl.runs.processes import Processes
 shares = Processes.current().gather([1, 2])
 """
 

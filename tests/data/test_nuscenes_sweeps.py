@@ -11,7 +11,6 @@ import torch
 
 from syncl.commands.main import main
 from syncl.commands.prepare import prepare
-from syncl.commands.training_run import training_clips
 from syncl.data.augmentation import Augmentation
 from syncl.data.loading import collate_frames
 from syncl.data.nuscenes.clips.dataset import ClipDataset, SceneStream
@@ -32,6 +31,7 @@ from syncl.errors import SynclError
 from syncl.geometry.poses import invert_pose
 from syncl.recipes import find_recipe
 from syncl.recipes.changes import apply_changes
+from syncl.runs.train.run import training_clips
 
 VERSION = "v1.0-mini"
 STEP_S = 0.5 / 6

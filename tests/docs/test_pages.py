@@ -14,8 +14,6 @@ import yaml
 
 from syncl.checkpoints.model_file import load_model
 from syncl.commands.main import COMMANDS
-from syncl.commands.tracking_run import track_to_file
-from syncl.commands.training_run import resolve_recipe
 from syncl.data.nuscenes.clips.dataset import SceneStream
 from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import open_nuscenes
@@ -24,6 +22,8 @@ from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
 from syncl.recipes import RECIPES
 from syncl.recipes.cost import Cost
+from syncl.runs.track.run import track_to_file
+from syncl.runs.train.run import resolve_recipe
 
 from .pages import PAGES, ROOT, command_lines, inline_commands, load_module, runnable_blocks
 

@@ -9,7 +9,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from syncl.commands.recipes import details, listing, published, recipes
-from syncl.commands.training_run import resolve_recipe
 from syncl.data.past_images import PastImages
 from syncl.detectors import StreamPetrConfig
 from syncl.detectors.base import Detector
@@ -17,6 +16,7 @@ from syncl.errors import SynclError
 from syncl.recipes import RECIPES, cost_cache, find_recipe
 from syncl.recipes.cost import Cost, model_cost
 from syncl.recipes.recipe import PaperResult, Recipe, recipe_from_json, recipe_to_json
+from syncl.runs.train.run import resolve_recipe
 from syncl.structures import CameraRig, Frame
 from syncl.trackers import SingleFrameConfig
 from syncl.trackers.model import ModelConfig

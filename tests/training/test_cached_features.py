@@ -6,11 +6,11 @@ import orjson
 import pytest
 import torch
 
-from syncl.commands.training_run import train_recipe
 from syncl.data.features import FeatureStore, write_features
 from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
 from syncl.errors import SynclError
+from syncl.runs.train.run import train_recipe
 
 CHANGES = (
     "model.input.image_size=[64,96]",
@@ -126,6 +126,6 @@ def test_features_of_images_of_a_while_ago_are_refused(world, tmp_path):
 
 
 def test_a_detector_without_an_image_encoder_of_ours_is_refused_by_name(world, tmp_path, monkeypatch):
-    monkeypatch.setattr("syncl.commands.feature_cache.ImageEncoder", type("Another", (), {}))
+    monkeypatch.setattr("syncl.runs.train.feature_cache.ImageEncoder", type("Another", (), {}))
     with pytest.raises(SynclError, match="Petr has no image_encoder of this package"):
         run(world, tmp_path / "run", AS_THEY_ARE, cache=tmp_path / "features")

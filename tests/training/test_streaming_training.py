@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file
 from torch.multiprocessing import start_processes
 
-from syncl.commands.training_run import resolve_recipe, train_recipe, training_clips
 from syncl.data.loading import collate_clips
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.stream_clips import StreamDataset
@@ -16,6 +15,7 @@ from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
 from syncl.errors import SynclError
 from syncl.recipes.synthetic import small_petrv2, small_streampetr
+from syncl.runs.train.run import resolve_recipe, train_recipe, training_clips
 from syncl.structures import Annotations, Predictions
 from syncl.trackers import SingleFrameConfig
 from syncl.training import losses as losses_module

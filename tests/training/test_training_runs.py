@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from syncl.checkpoints.model_file import load_model
-from syncl.commands.training_run import train_recipe
 from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
 from syncl.errors import SynclError
+from syncl.runs.train.run import train_recipe
 
 TINY = (
     "model.input.image_size=[64,96]",

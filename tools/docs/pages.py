@@ -37,6 +37,7 @@ ROOMS = (
     "rendering",
     "checkpoints",
     "recipes",
+    "runs",
 )
 _FAMILIES = {
     "Small recipes for the synthetic world": lambda name: "synthetic" in name,

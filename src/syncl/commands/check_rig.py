@@ -26,7 +26,7 @@ def check_rig(
         width: of the picture, pixels.
         overwrite: replace an existing picture.
     """
-    from syncl.commands.rig_checking import check_recording
+    from syncl.runs.check_rig import check_recording
 
     target = output or Path(f"{recording.resolve().name}_rig.png")
     check_recording(recording, target, frame=frame, ground_z_m=ground_z, width=width, overwrite=overwrite)

@@ -33,9 +33,9 @@ def convert(
         set: changed settings of the recipe, such as model.detector.queries=500.
         overwrite: replace an existing output file.
     """
-    from syncl.commands.conversion import export_checkpoint, import_checkpoint
     from syncl.errors import SynclError
     from syncl.files import refuse_to_overwrite
+    from syncl.runs.convert import export_checkpoint, import_checkpoint
 
     if (from_ is None) == (to is None):
         raise SynclError(

@@ -23,6 +23,6 @@ def demo(
         keyframes: frames of a scene, two a second.
         overwrite: replace an earlier demo in the output folder.
     """
-    from syncl.commands.demo_run import run_demo
+    from syncl.runs.demo import run_demo
 
     run_demo(output, seed=seed, scenes=scenes, keyframes=keyframes, overwrite=overwrite)

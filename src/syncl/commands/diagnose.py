@@ -51,10 +51,10 @@ def diagnose(
 
     import torch
 
-    from syncl.commands.diagnosis import Diagnosis, find_checkpoints
     from syncl.data.nuscenes.index import open_nuscenes
     from syncl.errors import SynclError
     from syncl.files import refuse_to_overwrite
+    from syncl.runs.diagnose.run import Diagnosis, find_checkpoints
 
     if threads is not None:
         torch.set_num_threads(threads)

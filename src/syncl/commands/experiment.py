@@ -19,7 +19,7 @@ def experiment(
     and memory; report.md and report.png compare the arms with the plan's reference, seed by seed.
 
     Args:
-        plan: JSON file; `syncl.commands.experiment_plan` says what is in it.
+        plan: JSON file; `syncl.runs.experiment.plan` says what is in it.
         data: folder of a nuScenes-format dataset.
         output: folder of the experiment: runs, results, report.
         jobs: runs at the same time.
@@ -27,9 +27,9 @@ def experiment(
     """
     from rich.console import Console
 
-    from syncl.commands.experiment_plan import read_plan
-    from syncl.commands.experiment_report import write_report
-    from syncl.commands.experiment_run import run_plan
+    from syncl.runs.experiment.plan import read_plan
+    from syncl.runs.experiment.run import run_plan
+    from syncl.runs.experiment.summary import write_report
 
     settings = read_plan(plan)
     if not report_only:

@@ -28,6 +28,6 @@ def prepare(
         images: open every image of a key frame as well (takes minutes for the whole of nuScenes).
         workers: threads for opening images; 0 = as many as suit the machine.
     """
-    from syncl.commands.preparation import prepare_dataset
+    from syncl.runs.prepare import prepare_dataset
 
     prepare_dataset(data, version, sweeps=sweeps, files=files or images, decode=images, workers=workers)

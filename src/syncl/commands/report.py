@@ -36,7 +36,7 @@ def report(
         embed_mb: a larger video (megabytes) is not put into the page, which then looks for it beside itself.
         overwrite: replace an existing page.
     """
-    from syncl.commands.report_run import make_report
+    from syncl.runs.report import make_report
 
     make_report(
         runs,

@@ -54,16 +54,16 @@ def track(
     from rich.console import Console
 
     from syncl.checkpoints.model_file import load_model
-    from syncl.commands.processes import Processes
-    from syncl.commands.tracking_run import check_past_images, track_to_file, without_past_images
     from syncl.data.nuscenes.index import open_nuscenes
     from syncl.errors import SynclError
     from syncl.files import refuse_to_overwrite
+    from syncl.runs.processes import Processes
+    from syncl.runs.track.run import check_past_images, track_to_file, without_past_images
 
     if threads is not None:
         torch.set_num_threads(threads)
     if recording is not None:
-        from syncl.commands.recording_run import track_recording_command
+        from syncl.runs.track.recording import track_recording_command
 
         if data is not None or task == "detection":
             raise SynclError("--recording: goes without --data, and with --task tracking only")

@@ -46,7 +46,7 @@ def train(
         cache_features: folder for features of the frozen encoder; they are computed once and serve every run
             with the same encoder, images and scenes. Steps then look at no image.
     """
-    from syncl.commands.training_run import train_recipe
+    from syncl.runs.train.run import train_recipe
 
     train_recipe(
         recipe,

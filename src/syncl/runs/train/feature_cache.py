@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from syncl.checkpoints.codec import encode_config
-from syncl.commands.scene_tracking import image_options
 from syncl.data.augmentation import Augmentation
 from syncl.data.features import FeatureStore, write_features
 from syncl.data.loading import collate_clips
@@ -23,6 +22,7 @@ from syncl.detectors.image_encoder import ImageEncoder
 from syncl.errors import SynclError
 from syncl.progress import track as progress
 from syncl.recipes import Recipe
+from syncl.runs.track.scenes import image_options
 from syncl.trackers import Tracker
 
 _ENCODER = "detector.image_encoder"
@@ -113,7 +113,7 @@ def _encoded(
     recipe: Recipe, index: NuScenesIndex, scenes: Sequence[str], tracker: Tracker, accelerator: Accelerator
 ) -> Iterator[tuple[Sequence[str], Tensor, Sequence[Tensor]]]:
     """Every frame of the scenes through the encoder, in inference mode and the run's precision."""
-    from syncl.commands.training_run import annotation_options
+    from syncl.runs.train.run import annotation_options
 
     clips = ClipDataset(
         index,

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from syncl.checkpoints.model_file import load_model
-from syncl.commands.training_run import strategy_for
 from syncl.detectors.attention_maps import attention_mass, recorded_self_attention
 from syncl.errors import SynclError
 from syncl.layers.decoder import PARALLEL
 from syncl.progress import track
 from syncl.recipes.recipe import Recipe, recipe_from_json
 from syncl.rendering.diagnosis import MatchingCosts
+from syncl.runs.train.run import strategy_for
 from syncl.structures import Annotations, Frame, Predictions
 from syncl.trackers import GreedyConfig, Mutr3dConfig, SingleFrameConfig, Tracker
 from syncl.training.assignment import held_objects

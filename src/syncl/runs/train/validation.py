@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from syncl.checkpoints.model_file import LoadedModel
-from syncl.commands.tracking_run import track_to_file
 from syncl.data.nuscenes.index import NuScenesIndex
+from syncl.runs.track.run import track_to_file
 from syncl.trackers import SingleFrame, Tracker
 from syncl.trackers.model import ModelConfig
 

@@ -9,7 +9,6 @@ import torch
 from rich.console import Console
 
 from syncl.checkpoints.model_file import LoadedModel, load_model
-from syncl.commands.tracking_run import TrackingReport, choose_device
 from syncl.data.recording.recording import Recording, read_recording
 from syncl.data.recording.track_files import FrameTracks, write_csv, write_json
 from syncl.errors import SynclError
@@ -18,6 +17,7 @@ from syncl.geometry.transforms import heading_change, rotate_planar, transform_p
 from syncl.progress import track as progress
 from syncl.rendering import RenderStyle, render_video
 from syncl.rendering.recordings import playback_rate, recording_frames
+from syncl.runs.track.run import TrackingReport, choose_device
 from syncl.structures import Objects
 from syncl.trackers import SingleFrame
 from syncl.trackers.model import InputConfig

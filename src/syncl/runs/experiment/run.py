@@ -12,12 +12,12 @@ from pathlib import Path
 import orjson
 from rich.console import Console
 
-from syncl.commands.experiment_plan import Arm, Plan
-from syncl.commands.provenance import commit, hardware
 from syncl.errors import SynclError
 from syncl.files import atomic_write
 from syncl.progress import track as progress
 from syncl.recipes.recipe import recipe_to_json
+from syncl.runs.experiment.plan import Arm, Plan
+from syncl.runs.provenance import commit, hardware
 from syncl.training.checkpointing import checkpoint_folders
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 
-from syncl.commands.experiment_plan import Plan
-from syncl.commands.experiment_run import result_path
 from syncl.errors import SynclError
 from syncl.files import atomic_path, atomic_write
+from syncl.runs.experiment.plan import Plan
+from syncl.runs.experiment.run import result_path
 
 # What is compared: key in metrics.json, heading, decimals, whether more is better.
 FIGURES = (

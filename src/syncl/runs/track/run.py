@@ -9,13 +9,13 @@ from typing import Literal
 import torch
 
 from syncl.checkpoints.model_file import LoadedModel
-from syncl.commands.processes import Processes
-from syncl.commands.scene_tracking import SampleObjects, track_scene
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
 from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission
 from syncl.errors import SynclError
 from syncl.progress import track as progress
+from syncl.runs.processes import Processes
+from syncl.runs.track.scenes import SampleObjects, track_scene
 from syncl.trackers import GreedyConfig, SingleFrame, SingleFrameConfig, Tracker
 
 Task = Literal["tracking", "detection"]

@@ -13,18 +13,6 @@ import orjson
 import torch
 from numpy.typing import NDArray
 
-from syncl.commands.diagnosis_passes import (
-    Frames,
-    Subject,
-    candidate_counts,
-    matching_costs,
-    matching_pass,
-    tracking_pass,
-)
-from syncl.commands.scene_tracking import image_options
-from syncl.commands.tracking_run import choose_device
-from syncl.commands.training_cost import clip_cost
-from syncl.commands.training_run import annotation_options
 from syncl.data.nuscenes.clips.dataset import SceneStream
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.detectors.attention_maps import TARGETS
@@ -41,6 +29,18 @@ from syncl.rendering.diagnosis import (
     plot_decoders,
     plot_training_cost,
 )
+from syncl.runs.diagnose.clip_cost import clip_cost
+from syncl.runs.diagnose.passes import (
+    Frames,
+    Subject,
+    candidate_counts,
+    matching_costs,
+    matching_pass,
+    tracking_pass,
+)
+from syncl.runs.track.run import choose_device
+from syncl.runs.track.scenes import image_options
+from syncl.runs.train.run import annotation_options
 from syncl.structures import Clip, Predictions
 from syncl.training.checkpointing import checkpoint_folders
 from syncl.training.one_stage import as_detected

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from syncl.checkpoints.model_file import load_model
-from syncl.commands.tracking_run import track_to_file
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.synthetic.config import MINI_SCENES, WorldConfig
 from syncl.data.synthetic.generation import generate_world
@@ -20,6 +19,7 @@ from syncl.evaluation import TrackingMetrics, evaluate_tracking
 from syncl.files import atomic_write, refuse_to_overwrite
 from syncl.rendering import RenderStyle, render_image, render_video
 from syncl.rendering.nuscenes_scenes import open_results
+from syncl.runs.track.run import track_to_file
 
 DEMO_MODEL = "demo.safetensors"
 _RESULTS = ("results.json", "metrics.json", "tracks.mp4", "frame.png")

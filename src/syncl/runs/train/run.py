@@ -12,11 +12,6 @@ from rich.console import Console
 from torch import Tensor
 
 from syncl.checkpoints.model_file import InitialisationReport, initialise_from, save_model
-from syncl.commands.feature_cache import cached_features, check_cacheable
-from syncl.commands.processes import part_at_exit
-from syncl.commands.provenance import commit, hardware
-from syncl.commands.scene_tracking import image_options
-from syncl.commands.validation import Validation
 from syncl.data.features import FeatureStore
 from syncl.data.nuscenes.clips.choices import ClipChoice, SlidingWindow
 from syncl.data.nuscenes.clips.dataset import ClipDataset, choose_cameras
@@ -37,6 +32,11 @@ from syncl.recipes import RECIPES, Recipe, find_recipe
 from syncl.recipes.changes import apply_changes
 from syncl.recipes.recipe import recipe_to_json
 from syncl.recipes.synthetic import frozen_encoder
+from syncl.runs.processes import part_at_exit
+from syncl.runs.provenance import commit, hardware
+from syncl.runs.track.scenes import image_options
+from syncl.runs.train.feature_cache import cached_features, check_cacheable
+from syncl.runs.train.validation import Validation
 from syncl.trackers import PfTrackConfig
 from syncl.training.checkpointing import checkpoint_folders
 from syncl.training.loop import RunResult, make_accelerator, run_training

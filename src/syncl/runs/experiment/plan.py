@@ -30,10 +30,10 @@ from typing import Literal, cast
 
 import orjson
 
-from syncl.commands.feature_cache import check_cacheable
-from syncl.commands.training_run import resolve_recipe
 from syncl.errors import SynclError
 from syncl.recipes import Recipe
+from syncl.runs.train.feature_cache import check_cacheable
+from syncl.runs.train.run import resolve_recipe
 
 Strategy = Literal["baseline", "syncl"]
 

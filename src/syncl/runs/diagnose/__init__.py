@@ -1,0 +1,1 @@
+"""Looking into a tracker: passes over a scene, their numbers and pictures."""

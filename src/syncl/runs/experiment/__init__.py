@@ -1,0 +1,1 @@
+"""Paired trainings: the plan, running it, the summary of its results."""

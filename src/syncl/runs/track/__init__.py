@@ -1,0 +1,1 @@
+"""Tracking with a model: scenes of a dataset, or a recording."""
