@@ -31,7 +31,7 @@ from syncl.errors import SynclError
 from syncl.geometry.poses import invert_pose
 from syncl.recipes import find_recipe
 from syncl.recipes.changes import apply_changes
-from syncl.runs.train.run import training_clips
+from syncl.runs.train.clips import training_clips
 
 VERSION = "v1.0-mini"
 STEP_S = 0.5 / 6

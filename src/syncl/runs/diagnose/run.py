@@ -40,7 +40,7 @@ from syncl.runs.diagnose.passes import (
 )
 from syncl.runs.track.run import choose_device
 from syncl.runs.track.scenes import image_options
-from syncl.runs.train.run import annotation_options
+from syncl.runs.train.clips import annotation_options
 from syncl.structures import Clip, Predictions
 from syncl.training.checkpointing import checkpoint_folders
 from syncl.training.one_stage import as_detected

@@ -23,6 +23,7 @@ from syncl.errors import SynclError
 from syncl.progress import track as progress
 from syncl.recipes import Recipe
 from syncl.runs.track.scenes import image_options
+from syncl.runs.train.clips import annotation_options
 from syncl.trackers import Tracker
 
 _ENCODER = "detector.image_encoder"
@@ -113,8 +114,6 @@ def _encoded(
     recipe: Recipe, index: NuScenesIndex, scenes: Sequence[str], tracker: Tracker, accelerator: Accelerator
 ) -> Iterator[tuple[Sequence[str], Tensor, Sequence[Tensor]]]:
     """Every frame of the scenes through the encoder, in inference mode and the run's precision."""
-    from syncl.runs.train.run import annotation_options
-
     clips = ClipDataset(
         index,
         scenes,

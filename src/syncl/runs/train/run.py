@@ -12,20 +12,8 @@ from rich.console import Console
 from torch import Tensor
 
 from syncl.checkpoints.model_file import InitialisationReport, initialise_from, save_model
-from syncl.data.features import FeatureStore
-from syncl.data.nuscenes.clips.choices import ClipChoice, SlidingWindow
-from syncl.data.nuscenes.clips.dataset import ClipDataset, choose_cameras
-from syncl.data.nuscenes.clips.frames import AnnotationOptions
-from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
-from syncl.data.nuscenes.past.sources import (
-    PastKeyFrames,
-    PastSource,
-    PastSweeps,
-    check_sweep_images,
-    has_sweeps,
-)
-from syncl.data.past_images import PastImages
-from syncl.data.stream_clips import StreamDataset, scene_parts
+from syncl.data.nuscenes.index import open_nuscenes
+from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
 from syncl.errors import SynclError
 from syncl.files import atomic_write, refuse_to_overwrite
 from syncl.recipes import RECIPES, Recipe, find_recipe
@@ -34,10 +22,9 @@ from syncl.recipes.recipe import recipe_to_json
 from syncl.recipes.synthetic import frozen_encoder
 from syncl.runs.processes import part_at_exit
 from syncl.runs.provenance import commit, hardware
-from syncl.runs.track.scenes import image_options
+from syncl.runs.train.clips import training_clips
 from syncl.runs.train.feature_cache import cached_features, check_cacheable
 from syncl.runs.train.validation import Validation
-from syncl.trackers import PfTrackConfig
 from syncl.training.checkpointing import checkpoint_folders
 from syncl.training.loop import RunResult, make_accelerator, run_training
 from syncl.training.strategies import BaselineConfig, StrategyConfig
@@ -184,70 +171,6 @@ def train_recipe(
     minutes = result.seconds / 60
     console.print(f"wrote {output / 'model.safetensors'} after {minutes:.1f} min", highlight=False)
     return result
-
-
-def training_clips(
-    index: NuScenesIndex, scenes: tuple[str, ...], recipe: Recipe, features: FeatureStore | None = None
-) -> ClipDataset | StreamDataset:
-    """The clips a recipe trains on.
-
-    Raises:
-        SynclError: if the recipe's sampling does not go with its clip length, or scenes are too short.
-    """
-    training, data = recipe.training, recipe.training.data
-    needed = {"pairs": 1, "streams": 1}.get(data.sampling, data.clip_length)
-    if data.clip_length != needed:
-        raise SynclError(
-            f"training.data.clip_length={data.clip_length}: must be {needed} with sampling {data.sampling!r}"
-        )
-    choice: ClipChoice | None = None
-    if data.sampling == "windows":
-        choice = SlidingWindow(index, scenes, data.clip_length, data.spare_frames)
-    clips = ClipDataset(
-        index,
-        scenes,
-        clip_length=data.clip_length,
-        images=image_options(recipe.model.input),
-        annotations=annotation_options(recipe),
-        augmentation=data.augmentation,
-        seed=training.seed,
-        choice=choice,
-        features=features,
-        past=past_source(index, scenes, recipe),
-    )
-    if data.sampling != "streams":
-        return clips
-    lengths = [len(index.scene_samples(scene)) for scene in scenes]
-    return StreamDataset(clips, scene_parts(lengths, data.scene_parts))
-
-
-def past_source(index: NuScenesIndex, scenes: tuple[str, ...], recipe: Recipe) -> PastSource | None:
-    """Where the past images of a recipe's frames come from.
-
-    All scenes must have images between key frames for the model to see them, since a batch mixes scenes;
-    otherwise pairs are made of key frames, and clips go without, as the detector remembers their frames.
-
-    Raises:
-        SynclError: if the recipe's range of key frames makes no sense.
-    """
-    wanted, data = recipe.model.input.past, recipe.training.data
-    cameras = choose_cameras(index, recipe.model.input.cameras)
-    if wanted is not None and has_sweeps(index, scenes):
-        return PastSweeps(index, cameras, wanted)
-    if data.sampling != "pairs":
-        return None
-    return PastKeyFrames(index, cameras, data.pair_gap, (wanted or PastImages()).repeat_age_s)
-
-
-def annotation_options(recipe: Recipe) -> AnnotationOptions:
-    """Which annotations are ground truth for a recipe."""
-    detector, tracker = recipe.model.detector, recipe.model.tracker
-    return AnnotationOptions(
-        detector.classes,
-        detector.point_range,
-        min_points=recipe.training.data.min_points,
-        future_frames=tracker.horizon if isinstance(tracker, PfTrackConfig) else 0,
-    )
 
 
 def _split(given: str | None, default: str | None, option: str, version: str) -> str:

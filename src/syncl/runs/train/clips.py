@@ -1,0 +1,78 @@
+"""The clips that a recipe trains on, from a nuScenes-format dataset."""
+
+from syncl.data.features import FeatureStore
+from syncl.data.nuscenes.clips.choices import ClipChoice, SlidingWindow
+from syncl.data.nuscenes.clips.dataset import ClipDataset, choose_cameras
+from syncl.data.nuscenes.clips.frames import AnnotationOptions
+from syncl.data.nuscenes.index import NuScenesIndex
+from syncl.data.nuscenes.past.sources import PastKeyFrames, PastSource, PastSweeps, has_sweeps
+from syncl.data.past_images import PastImages
+from syncl.data.stream_clips import StreamDataset, scene_parts
+from syncl.errors import SynclError
+from syncl.recipes import Recipe
+from syncl.runs.track.scenes import image_options
+from syncl.trackers import PfTrackConfig
+
+
+def training_clips(
+    index: NuScenesIndex, scenes: tuple[str, ...], recipe: Recipe, features: FeatureStore | None = None
+) -> ClipDataset | StreamDataset:
+    """The clips a recipe trains on.
+
+    Raises:
+        SynclError: if the recipe's sampling does not go with its clip length, or scenes are too short.
+    """
+    training, data = recipe.training, recipe.training.data
+    needed = {"pairs": 1, "streams": 1}.get(data.sampling, data.clip_length)
+    if data.clip_length != needed:
+        raise SynclError(
+            f"training.data.clip_length={data.clip_length}: must be {needed} with sampling {data.sampling!r}"
+        )
+    choice: ClipChoice | None = None
+    if data.sampling == "windows":
+        choice = SlidingWindow(index, scenes, data.clip_length, data.spare_frames)
+    clips = ClipDataset(
+        index,
+        scenes,
+        clip_length=data.clip_length,
+        images=image_options(recipe.model.input),
+        annotations=annotation_options(recipe),
+        augmentation=data.augmentation,
+        seed=training.seed,
+        choice=choice,
+        features=features,
+        past=past_source(index, scenes, recipe),
+    )
+    if data.sampling != "streams":
+        return clips
+    lengths = [len(index.scene_samples(scene)) for scene in scenes]
+    return StreamDataset(clips, scene_parts(lengths, data.scene_parts))
+
+
+def past_source(index: NuScenesIndex, scenes: tuple[str, ...], recipe: Recipe) -> PastSource | None:
+    """Where the past images of a recipe's frames come from.
+
+    All scenes must have images between key frames for the model to see them, since a batch mixes scenes;
+    otherwise pairs are made of key frames, and clips go without, as the detector remembers their frames.
+
+    Raises:
+        SynclError: if the recipe's range of key frames makes no sense.
+    """
+    wanted, data = recipe.model.input.past, recipe.training.data
+    cameras = choose_cameras(index, recipe.model.input.cameras)
+    if wanted is not None and has_sweeps(index, scenes):
+        return PastSweeps(index, cameras, wanted)
+    if data.sampling != "pairs":
+        return None
+    return PastKeyFrames(index, cameras, data.pair_gap, (wanted or PastImages()).repeat_age_s)
+
+
+def annotation_options(recipe: Recipe) -> AnnotationOptions:
+    """Which annotations are ground truth for a recipe."""
+    detector, tracker = recipe.model.detector, recipe.model.tracker
+    return AnnotationOptions(
+        detector.classes,
+        detector.point_range,
+        min_points=recipe.training.data.min_points,
+        future_frames=tracker.horizon if isinstance(tracker, PfTrackConfig) else 0,
+    )
