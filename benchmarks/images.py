@@ -20,8 +20,9 @@ import numpy as np
 
 from syncl.data.images import ResizeMethod, load_image, test_transform
 from syncl.data.loading import clip_loader
+from syncl.data.nuscenes.clips.annotation_choice import AnnotationOptions
 from syncl.data.nuscenes.clips.dataset import ClipDataset
-from syncl.data.nuscenes.clips.frames import AnnotationOptions, ImageOptions
+from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world

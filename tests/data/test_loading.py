@@ -18,8 +18,9 @@ from syncl.data.loading import (
     collate_clips,
     readable_errors,
 )
+from syncl.data.nuscenes.clips.annotation_choice import AnnotationOptions
 from syncl.data.nuscenes.clips.dataset import ClipDataset
-from syncl.data.nuscenes.clips.frames import AnnotationOptions, ImageOptions
+from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.errors import SynclError
 from syncl.structures import Annotations, Clip

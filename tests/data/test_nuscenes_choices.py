@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from syncl.data.augmentation import Augmentation
+from syncl.data.nuscenes.clips.annotation_choice import AnnotationOptions
 from syncl.data.nuscenes.clips.choices import SlidingWindow
 from syncl.data.nuscenes.clips.dataset import ClipDataset
-from syncl.data.nuscenes.clips.frames import AnnotationOptions, ImageOptions
+from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
 from syncl.data.photometric import distort_colours
 from syncl.data.stream_clips import StreamDataset, scene_parts

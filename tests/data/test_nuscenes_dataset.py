@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from syncl.data.augmentation import Augmentation
+from syncl.data.nuscenes.clips.annotation_choice import AnnotationOptions
 from syncl.data.nuscenes.clips.dataset import ClipDataset, SceneStream
-from syncl.data.nuscenes.clips.frames import AnnotationOptions, ImageOptions
+from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
 from syncl.errors import SynclError
 from syncl.geometry.projection import project_points
@@ -139,13 +140,55 @@ def test_trajectories_are_augmented_with_the_world(index: NuScenesIndex) -> None
         (AnnotationOptions(point_range=(-5, -10, -1, 13.1, 7.9, 0)), ["car", "pedestrian"]),
         (AnnotationOptions(min_visibility=1), ["car", "truck"]),
         (AnnotationOptions(min_visibility=2), ["car"]),
-        (AnnotationOptions(min_points=13), []),
         (AnnotationOptions(classes=("truck",)), ["truck"]),
     ],
 )
 def test_filters(index: NuScenesIndex, options: AnnotationOptions, kept: list[str]) -> None:
     annotations = clips(index, annotations=options)[0].annotations[1]
     assert [options.classes[label] for label in annotations.labels[0].tolist()] == kept
+
+
+def test_too_few_points(tiny: Any, tmp_path: Path) -> None:
+    for entry in tiny.tables["sample_annotation"]:
+        if "car" in entry["token"]:
+            entry["num_radar_pts"] = 1
+    options = AnnotationOptions(min_points=13)
+    index = open_nuscenes(tiny.write(tmp_path), "v1.0-mini", cache=False)
+    assert clips(index, annotations=options)[0].annotations[1].labels.tolist() == [[0]]
+
+
+def test_unknown_numbers_of_points_are_kept_as_officially(tiny: Any, tmp_path: Path) -> None:
+    for entry in tiny.tables["sample_annotation"]:
+        entry.update(num_lidar_pts=-1, num_radar_pts=0)
+    kept = clips(open_nuscenes(tiny.write(tmp_path), "v1.0-mini", cache=False))[0].annotations[1]
+    assert kept.boxes.shape[1] == 3
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "reason"),
+    [
+        (
+            "category",
+            {"name": "car"},
+            r"0 annotations .* of categories that are none of the",
+        ),
+        (
+            "sample_annotation",
+            {"num_lidar_pts": 0, "num_radar_pts": 0},
+            "with too few lidar",
+        ),
+        ("sample_annotation", {"size": [1.0, 1.0, 0.0]}, "without a proper box"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*is no box")
+def test_nothing_to_learn_from_is_refused_by_reason(
+    tiny: Any, tmp_path: Path, table: str, change: dict[str, Any], reason: str
+) -> None:
+    for entry in tiny.tables[table]:
+        entry.update(change)
+    index = open_nuscenes(tiny.write(tmp_path, images=False), "v1.0-mini", cache=False)
+    with pytest.raises(SynclError, match=rf"no annotation .* can be learned from.*{reason}"):
+        clips(index)
 
 
 def test_augmentation_depends_on_seed_epoch_and_clip_alone(index: NuScenesIndex) -> None:

@@ -1,9 +1,11 @@
 """The index against the hand-written tables: every number here can be checked with pen and paper."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from syncl.classes import DETECTION_CLASSES
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
 from syncl.data.nuscenes.samples import Sample
-from syncl.data.nuscenes.tables.cache import cache_path
+from syncl.data.nuscenes.tables.cache import cache_path, fingerprint
 from syncl.errors import SynclError
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
@@ -50,10 +52,9 @@ def test_splits_keep_only_scenes_that_exist(index: NuScenesIndex) -> None:
 
 
 def test_sample_identity_pose_and_time(second: Sample) -> None:
-    assert (second.token, second.scene_name, second.scene_token) == (
+    assert (second.token, second.scene_name) == (
         "scene-0061_t1",
         "scene-0061",
-        "tok_scene-0061",
     )
     assert second.timestamp_us == 1_000_500_000
     expected = [[0, -1, 0, 100], [1, 0, 0, 202], [0, 0, 1, 0], [0, 0, 0, 1]]
@@ -222,7 +223,9 @@ class TestCache:
     ) -> None:
         root = shutil.copytree(tiny_root, tmp_path / "data")
         built = open_nuscenes(root, "v1.0-mini")
-        monkeypatch.setattr("syncl.data.nuscenes.index.build_columns", lambda folder: pytest.fail("rebuilt"))
+        for part in ("scene", "camera"):
+            builder = f"syncl.data.nuscenes.index.build_{part}_columns"
+            monkeypatch.setattr(builder, lambda *_: pytest.fail("rebuilt"))
         cached = open_nuscenes(root, "v1.0-mini")
         for name, column in vars(built.columns).items():
             np.testing.assert_array_equal(getattr(cached.columns, name), column, err_msg=name)
@@ -243,6 +246,18 @@ class TestCache:
             assert open_nuscenes(root, "v1.0-mini").sample_count == 7
         assert open_nuscenes(root, "v1.0-mini").sample_count == 7
 
+    def test_the_cache_of_an_older_version_is_rebuilt_in_silence(self, tiny: Any, tmp_path: Path) -> None:
+        root = tiny.write(tmp_path, images=False)
+        file = cache_path(root, "v1.0-mini")
+        file.parent.mkdir()
+        older = json.dumps([1, *json.loads(fingerprint(root / "v1.0-mini"))[1:]])
+        np.savez(file, fingerprint=np.array(older), scene_tokens=np.array([b"gone"]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert open_nuscenes(root, "v1.0-mini").sample_count == 7
+        with np.load(file) as stored:
+            assert "sample_ego_xy" in stored
+
     def test_folder_that_cannot_be_written_warns_and_works(self, tiny: Any, tmp_path: Path) -> None:
         root = tiny.write(tmp_path, images=False)
         # A file where the cache folder should be: refused for every user, root included.
@@ -259,7 +274,7 @@ class TestCache:
 def test_tables_read_in_small_pieces_give_the_same_index(
     index: NuScenesIndex, tiny_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("syncl.data.nuscenes.tables.table_files._PIECE_BYTES", 700)
+    monkeypatch.setattr("syncl.data.json_stream._PIECE_BYTES", 700)
     pieces = open_nuscenes(tiny_root, "v1.0-mini", cache=False)
     for name, column in vars(index.columns).items():
         np.testing.assert_array_equal(getattr(pieces.columns, name), column, err_msg=name)

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from syncl.data.images import image_size
+from syncl.data.nuscenes.clips.annotation_choice import AnnotationOptions
 from syncl.data.nuscenes.clips.dataset import ClipDataset
-from syncl.data.nuscenes.clips.frames import AnnotationOptions, ImageOptions
+from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
 from syncl.geometry.poses import quaternion_from_rotation, quaternion_from_yaw, rotation_from_quaternion
 from syncl.geometry.projection import project_points

@@ -13,8 +13,9 @@ from syncl.commands.main import main
 from syncl.commands.prepare import prepare
 from syncl.data.augmentation import Augmentation
 from syncl.data.loading import collate_frames
+from syncl.data.nuscenes.clips.annotation_choice import AnnotationOptions
 from syncl.data.nuscenes.clips.dataset import ClipDataset, SceneStream
-from syncl.data.nuscenes.clips.frames import AnnotationOptions, ImageOptions
+from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
 from syncl.data.nuscenes.past import sweeps as module
 from syncl.data.nuscenes.past.sources import (

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from syncl.classes import DETECTION_CLASSES
 from syncl.evaluation import EvaluationBoxes, GroundTruth, Racks, Samples
-from syncl.evaluation.constants import ATTRIBUTE_NAMES, DETECTION_NAMES
+from syncl.evaluation.constants import ATTRIBUTE_NAMES
 
 
 @dataclass
@@ -58,7 +59,7 @@ def _boxes(rows: list[dict[str, Any]]) -> EvaluationBoxes:
     sample = np.array(column("sample", 0), np.int64)
     return EvaluationBoxes(
         sample=sample,
-        label=np.array([DETECTION_NAMES.index(row["name"]) for row in rows], np.int64),
+        label=np.array([DETECTION_CLASSES.index(row["name"]) for row in rows], np.int64),
         centre=np.array([[row["x"], row["y"], row.get("z", 0.0)] for row in rows]).reshape(count, 3),
         size=np.array(column("size", (1.0, 1.0, 1.0)), float).reshape(count, 3),
         rotation=np.array(column("rotation", (1.0, 0.0, 0.0, 0.0)), float).reshape(count, 4),

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from syncl.classes import DETECTION_CLASSES
 from syncl.errors import SynclError
 from syncl.evaluation import read_ground_truth
 
@@ -69,18 +72,30 @@ def test_scenes_by_choice(dataset: Any):
         (
             "sample_annotation",
             lambda r: r[0].update(instance_token="zz"),
-            "instance 'zz' is not in instance.json",
+            "instance_token 'zz' is not in instance.json",
         ),
-        ("sample_annotation", lambda r: r[0].pop("size"), "a record lacks the field 'size'"),
-        ("sample_annotation", lambda r: r[0].update(size=[1, 2]), "size must be a list of 3 numbers"),
+        ("sample_annotation", lambda r: r[0].pop("size"), "n0 has no size that is a list"),
+        (
+            "sample_annotation",
+            lambda r: r[0].update(size=[1, 2]),
+            "n0 has no size that is a list",
+        ),
         ("sample_annotation", lambda r: r[0].update(size=[1, 2, 0]), "annotation n0 has a size"),
-        ("sample_annotation", lambda r: r[0].update(translation=[np.nan] * 3), "n0 has nan in translation"),
-        ("sample_annotation", lambda r: r[0].update(next="zz"), "no annotation 'zz'"),
+        (
+            "sample_annotation",
+            lambda r: r[0].update(translation=[np.nan] * 3),
+            "n0 has no translation that is a list",
+        ),
+        ("sample_annotation", lambda r: r[0].update(next="zz"), "n0 names a neighbour"),
         ("sample_annotation", lambda r: r[1].update(sample_token="s0"), "annotated twice in sample s0"),
-        ("instance", lambda r: r[0].update(category_token="zz"), "category 'zz' is not in category.json"),
+        (
+            "instance",
+            lambda r: r[0].update(category_token="zz"),
+            "'zz' is not in category.json",
+        ),
         ("sensor", lambda r: r.pop(0), "sample s0 has no key frame of LIDAR_TOP"),
-        ("ego_pose", lambda r: r.pop(0), "no record 's0-k0', which sample_data names"),
-        ("scene", lambda r: r.append([]), "must hold a list of objects"),
+        ("ego_pose", lambda r: r.pop(0), "sample s0 has no key frame of LIDAR_TOP that leads"),
+        ("scene", lambda r: r.append([]), "expected a JSON array of records"),
     ],
 )
 def test_damaged_tables(dataset: Any, table: str, edit: Callable[[Any], object], message: str):
@@ -89,9 +104,56 @@ def test_damaged_tables(dataset: Any, table: str, edit: Callable[[Any], object],
         read(dataset)
 
 
+def test_tracking_asks_neither_for_attributes_nor_for_neighbours(dataset: Any):
+    change(dataset, "sample_annotation", lambda rows: rows[0].update(attribute_tokens=["zz"], next="zz"))
+    assert len(read(dataset, velocities=False).boxes) == 3
+
+
+def test_annotations_of_other_categories_may_hold_anything(dataset: Any):
+    nonsense = {"instance_token": "i1", "size": None, "translation": [], "attribute_tokens": 5, "next": "zz"}
+    change(dataset, "sample_annotation", lambda rows: rows[1].update(nonsense))
+    change(dataset, "sample_annotation", lambda rows: rows[1].pop("num_lidar_pts"))
+    change(dataset, "sample_annotation", lambda rows: rows[0].update(next=""))
+    change(dataset, "sample_annotation", lambda rows: rows[2].update(prev=""))
+    assert read(dataset).boxes.sample.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("shift", [0.4, 0.25])
+def test_fractions_of_a_microsecond_count(dataset: Any, shift: float):
+    def later(rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            row["timestamp"] += shift
+
+    change(dataset, "sample", later)
+    assert read(dataset).samples.timestamp_us.tolist() == [shift, 500_000 + shift, 1_000_000 + shift]
+
+
+def test_cameras_are_not_looked_at(dataset: Any):
+    change(dataset, "sample_data", lambda rows: rows[1].update(width=None, ego_pose_token="zz"))
+    change(dataset, "sensor", lambda rows: rows[1].pop("channel") and rows[1].update(channel="", modality=5))
+    assert len(read(dataset).boxes) == 3
+
+
+def test_evaluation_needs_no_torch():
+    code = (
+        "import sys; sys.modules['torch'] = None; import syncl.evaluation, syncl.data.nuscenes.index; "
+        "import syncl.evaluation.metric_tables, syncl.evaluation.failures"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_second_reading_is_from_the_cache(dataset: Any, monkeypatch: pytest.MonkeyPatch):
+    first = read(dataset)
+    monkeypatch.setattr("syncl.data.nuscenes.index.build_scene_columns", lambda _: pytest.fail("rebuilt"))
+    again = read(dataset)
+    for name, column in vars(first.boxes).items():
+        np.testing.assert_array_equal(getattr(again.boxes, name), column, err_msg=name)
+    assert again.samples.tokens == first.samples.tokens
+
+
 def test_missing_tables_and_folders(dataset: Any):
     (dataset.root / "v1.0-mini" / "ego_pose.json").unlink()
-    with pytest.raises(SynclError, match=r"ego_pose\.json: cannot be read"):
+    with pytest.raises(SynclError, match=r"ego_pose\.json: this table is missing"):
         read(dataset)
     with pytest.raises(SynclError, match="no such folder; check --data and --version"):
         read_ground_truth(dataset.root, "v1.0-trainval", "val")
@@ -99,7 +161,6 @@ def test_missing_tables_and_folders(dataset: Any):
 
 def test_boxes_in_bicycle_racks_are_dropped():
     from syncl.evaluation.arrays import EvaluationBoxes, Racks, Samples
-    from syncl.evaluation.constants import DETECTION_NAMES
     from syncl.evaluation.filtering import evaluated_boxes
 
     samples = Samples(("s0", "s1"), np.zeros(2, int), np.arange(2), np.zeros((2, 2)))
@@ -122,7 +183,7 @@ def test_boxes_in_bicycle_racks_are_dropped():
     sample = np.array([row[1] for row in rows])
     boxes = EvaluationBoxes(
         sample=sample,
-        label=np.array([DETECTION_NAMES.index(row[0]) for row in rows]),
+        label=np.array([DETECTION_CLASSES.index(row[0]) for row in rows]),
         centre=np.array([row[2] for row in rows], float),
         size=np.ones((count, 3)),
         rotation=np.tile([1.0, 0, 0, 0], (count, 1)),

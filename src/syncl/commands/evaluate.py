@@ -40,7 +40,7 @@ def evaluate(
 
     from rich.console import Console
 
-    from syncl.evaluation.constants import DETECTION_NAMES, TRACKING_NAMES
+    from syncl.evaluation.constants import DETECTION_ORDER, TRACKING_ORDER
     from syncl.evaluation.detection import DetectionMetrics, evaluate_detection
     from syncl.evaluation.metric_tables import detection_tables, tracking_tables
     from syncl.evaluation.steps import STEPS
@@ -52,7 +52,7 @@ def evaluate(
         if target is not None:
             refuse_to_overwrite(target, overwrite)
     function = evaluate_tracking if task == "tracking" else evaluate_detection
-    names = TRACKING_NAMES if task == "tracking" else DETECTION_NAMES
+    names = TRACKING_ORDER if task == "tracking" else DETECTION_ORDER
     bar = track((*STEPS, *names), "evaluating")
     with warnings.catch_warnings():
         # The remarks are printed below, as part of the report.

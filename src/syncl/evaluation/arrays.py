@@ -1,7 +1,7 @@
 """The arrays that evaluation works on.
 
 N boxes, S samples (key frames). Everything is in the global frame, metres, seconds and radians unless a name
-says otherwise. Labels index `constants.DETECTION_NAMES` for both tasks.
+says otherwise. Labels index `syncl.classes.DETECTION_CLASSES` for both tasks.
 """
 
 from dataclasses import dataclass, fields
@@ -21,13 +21,13 @@ class Samples:
     Attributes:
         tokens: S sample tokens.
         scene: [S] number of the scene of each sample.
-        timestamp_us: [S] microseconds.
+        timestamp_us: [S] microseconds; float64 where the tables have fractions.
         ego_xy: [S, 2] position of the vehicle when the key frame's LIDAR_TOP sweep was taken.
     """
 
     tokens: tuple[str, ...]
     scene: Ints
-    timestamp_us: Ints
+    timestamp_us: Ints | Floats
     ego_xy: Floats
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ class EvaluationBoxes:
 
     Attributes:
         sample: [N] index into `Samples` of the sample the box is listed under.
-        label: [N] index into `DETECTION_NAMES`.
+        label: [N] index into `DETECTION_CLASSES`.
         centre: [N, 3]. size: [N, 3] width, length, height.
         rotation: [N, 4] quaternions (w, x, y, z) of any positive length.
         velocity: [N, 2], nan where unknown.

@@ -1,13 +1,15 @@
-"""Classes, ranges and fill values of the two official nuScenes protocols.
+"""Listings, thresholds and fill values of the two official nuScenes protocols.
 
 `detection_cvpr_2019` and `tracking_nips_2019` are the names of the devkit's configurations.
 """
 
 from typing import Literal
 
+from syncl.classes import CLASS_RANGE_M, MAX_BOXES_PER_SAMPLE
+
 Task = Literal["detection", "tracking"]
 
-DETECTION_NAMES = (
+DETECTION_ORDER = (
     "car",
     "truck",
     "bus",
@@ -19,24 +21,10 @@ DETECTION_NAMES = (
     "traffic_cone",
     "barrier",
 )
-"""Detection classes in the protocol's order; labels of `EvaluationBoxes` are indices into this tuple."""
+"""The order in which the official detection summary lists classes, and sums over them."""
 
-TRACKING_NAMES = ("bicycle", "bus", "car", "motorcycle", "pedestrian", "trailer", "truck")
-"""Tracking classes in the protocol's order (all of them are detection classes)."""
-
-RANGE_M = {
-    "car": 50,
-    "truck": 50,
-    "bus": 50,
-    "trailer": 50,
-    "construction_vehicle": 50,
-    "pedestrian": 40,
-    "motorcycle": 40,
-    "bicycle": 40,
-    "traffic_cone": 30,
-    "barrier": 30,
-}
-"""Boxes at this distance from the vehicle or farther (xy, metres) are not evaluated."""
+TRACKING_ORDER = ("bicycle", "bus", "car", "motorcycle", "pedestrian", "trailer", "truck")
+"""The order in which the official tracking summary lists classes, and sums over them."""
 
 ATTRIBUTE_NAMES = (
     "pedestrian.moving",
@@ -48,28 +36,6 @@ ATTRIBUTE_NAMES = (
     "vehicle.parked",
     "vehicle.stopped",
 )
-
-NAME_OF_CATEGORY = {
-    "movable_object.barrier": "barrier",
-    "vehicle.bicycle": "bicycle",
-    "vehicle.bus.bendy": "bus",
-    "vehicle.bus.rigid": "bus",
-    "vehicle.car": "car",
-    "vehicle.construction": "construction_vehicle",
-    "vehicle.motorcycle": "motorcycle",
-    "human.pedestrian.adult": "pedestrian",
-    "human.pedestrian.child": "pedestrian",
-    "human.pedestrian.construction_worker": "pedestrian",
-    "human.pedestrian.police_officer": "pedestrian",
-    "movable_object.trafficcone": "traffic_cone",
-    "vehicle.trailer": "trailer",
-    "vehicle.truck": "truck",
-}
-"""Detection class of a nuScenes category. Categories that are missing here are ignored altogether."""
-
-RACK_CATEGORY = "static_object.bicycle_rack"
-
-MAX_BOXES_PER_SAMPLE = 500
 
 MATCH_DISTANCES_M = (0.5, 1.0, 2.0, 4.0)
 """Centre distances at which average precision is computed."""
@@ -140,7 +106,7 @@ SUMMED_METRICS = ("mt", "ml", "tp", "fp", "fn", "ids", "frag")
 """Tracking metrics whose overall value is the sum over classes; all others are means (`gt` included)."""
 
 DETECTION_CONFIG: dict[str, object] = {
-    "class_range": RANGE_M,
+    "class_range": CLASS_RANGE_M,
     "dist_fcn": "center_distance",
     "dist_ths": list(MATCH_DISTANCES_M),
     "dist_th_tp": ERROR_DISTANCE_M,
@@ -162,10 +128,10 @@ TRACKING_COLORS = {
 }
 
 TRACKING_CONFIG: dict[str, object] = {
-    "tracking_names": list(TRACKING_NAMES),
-    "pretty_tracking_names": {name: name.capitalize() for name in TRACKING_NAMES},
+    "tracking_names": list(TRACKING_ORDER),
+    "pretty_tracking_names": {name: name.capitalize() for name in TRACKING_ORDER},
     "tracking_colors": TRACKING_COLORS,
-    "class_range": {name: reach for name, reach in RANGE_M.items() if name in TRACKING_NAMES},
+    "class_range": {name: reach for name, reach in CLASS_RANGE_M.items() if name in TRACKING_ORDER},
     "dist_fcn": "center_distance",
     "dist_th_tp": TRACK_DISTANCE_M,
     "min_recall": MIN_RECALL,

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from syncl.classes import DETECTION_CLASSES
+from syncl.data.json_stream import paused_garbage_collection
 from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
 from syncl.errors import SynclError
 from syncl.evaluation.arrays import EvaluationBoxes, Floats, GroundTruth, Ints
 from syncl.evaluation.constants import (
     DETECTION_CONFIG,
-    DETECTION_NAMES,
+    DETECTION_ORDER,
     ERROR_DISTANCE_M,
     ERROR_NAMES,
     MATCH_DISTANCES_M,
@@ -26,7 +28,6 @@ from syncl.evaluation.constants import (
 from syncl.evaluation.detection_matching import match_greedily, nearby_pairs, ranks_by_score
 from syncl.evaluation.filtering import evaluated_boxes
 from syncl.evaluation.ground_truth import read_ground_truth
-from syncl.evaluation.memory import paused_garbage_collection
 from syncl.evaluation.result_arrays import read_results
 from syncl.evaluation.steps import STEPS, Progress, no_progress
 from syncl.geometry.poses import yaw_from_quaternion
@@ -96,7 +97,7 @@ class DetectionMetrics:
     def errors(self) -> dict[str, float]:
         """Mean true-positive error over the classes that define it (mATE, mASE, mAOE, mAVE, mAAE)."""
         return {
-            name: float(np.nanmean([self.label_errors[label][name] for label in DETECTION_NAMES]))
+            name: float(np.nanmean([self.label_errors[label][name] for label in DETECTION_ORDER]))
             for name in ERROR_NAMES
         }
 
@@ -192,7 +193,8 @@ def detection_metrics(
         found = evaluated_boxes(detections, truth.samples, truth.racks)
         objects = evaluated_boxes(truth.boxes, truth.samples, truth.racks)
     curves: dict[tuple[str, float], DetectionCurve] = {}
-    for label, name in enumerate(DETECTION_NAMES):
+    for name in DETECTION_ORDER:
+        label = DETECTION_CLASSES.index(name)
         progress(name)
         of_class = found.select(found.label == label)
         curves.update(
@@ -207,7 +209,7 @@ def detection_metrics(
             _check_confidence(curves[name, distance], of_class, truth, name)
     label_aps = {
         name: {distance: curves[name, distance].average_precision() for distance in MATCH_DISTANCES_M}
-        for name in DETECTION_NAMES
+        for name in DETECTION_ORDER
     }
     label_errors = {
         name: {
@@ -216,7 +218,7 @@ def detection_metrics(
             else curves[name, ERROR_DISTANCE_M].error(error)
             for error in ERROR_NAMES
         }
-        for name in DETECTION_NAMES
+        for name in DETECTION_ORDER
     }
     return DetectionMetrics(label_aps, label_errors, curves)
 

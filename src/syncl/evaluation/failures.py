@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from syncl.classes import DETECTION_CLASSES
 from syncl.evaluation.arrays import Ints
-from syncl.evaluation.constants import DETECTION_NAMES
 from syncl.evaluation.outcomes import Outcomes
 
 
@@ -111,7 +111,7 @@ def false_tracks(outcomes: Outcomes) -> list[FalseTrack]:
 
 def class_name(label: int) -> str:
     """Name of a class of `EvaluationBoxes`."""
-    return DETECTION_NAMES[label].replace("_", " ")
+    return DETECTION_CLASSES[label].replace("_", " ")
 
 
 def _courses(outcomes: Outcomes, identity: Ints, sample: Ints) -> list[Ints]:

@@ -2,12 +2,12 @@
 
 import numpy as np
 
+from syncl.classes import CLASS_RANGE_M, DETECTION_CLASSES
 from syncl.evaluation.arrays import Bools, EvaluationBoxes, Floats, Racks, Samples
-from syncl.evaluation.constants import DETECTION_NAMES, RANGE_M
 from syncl.geometry.poses import rotation_from_quaternion
 
-_REACH_M = np.array([RANGE_M[name] for name in DETECTION_NAMES], np.float64)
-_CYCLES = np.array([DETECTION_NAMES.index(name) for name in ("bicycle", "motorcycle")])
+_REACH_M = np.array([CLASS_RANGE_M[name] for name in DETECTION_CLASSES], np.float64)
+_CYCLES = np.array([DETECTION_CLASSES.index(name) for name in ("bicycle", "motorcycle")])
 
 
 def evaluated_boxes(boxes: EvaluationBoxes, samples: Samples, racks: Racks) -> EvaluationBoxes:

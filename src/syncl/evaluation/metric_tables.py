@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from rich import box
 from rich.table import Table
 
-from syncl.evaluation.constants import DETECTION_NAMES, ERROR_NAMES, TRACKING_NAMES
+from syncl.evaluation.constants import DETECTION_ORDER, ERROR_NAMES, TRACKING_ORDER
 from syncl.evaluation.detection import DetectionMetrics
 from syncl.evaluation.tracking import TrackingMetrics
 
@@ -20,11 +20,11 @@ def detection_tables(metrics: DetectionMetrics) -> list[Table]:
     precision = _table("detection (detection_cvpr_2019)", "AP", *(f"AP {d:g} m" for d in distances))
     errors = _table("errors of true positives", "ATE m", "ASE", "AOE rad", "AVE m/s", "AAE")
     mean_aps = metrics.mean_distance_aps
-    for name in DETECTION_NAMES:
+    for name in DETECTION_ORDER:
         precision.add_row(name, *map(_number, (mean_aps[name], *metrics.label_aps[name].values())))
         errors.add_row(name, *(_number(metrics.label_errors[name][error]) for error in ERROR_NAMES))
     over_classes = [
-        sum(metrics.label_aps[name][distance] for name in DETECTION_NAMES) / len(DETECTION_NAMES)
+        sum(metrics.label_aps[name][distance] for name in DETECTION_ORDER) / len(DETECTION_ORDER)
         for distance in distances
     ]
     for table, means in (
@@ -41,7 +41,7 @@ def tracking_tables(metrics: TrackingMetrics) -> list[Table]:
     tables = []
     for title, columns in (("tracking (tracking_nips_2019)", _RATES), ("objects and tracks", _EVENTS)):
         table = _table(title, *map(str.upper, columns))
-        for name in TRACKING_NAMES:
+        for name in TRACKING_ORDER:
             table.add_row(name, *(_cell(metric, metrics.label_metrics[metric][name]) for metric in columns))
         table.add_section()
         table.add_row(

@@ -11,7 +11,7 @@ import numpy as np
 
 from syncl.evaluation.arrays import Bools, EvaluationBoxes, Floats, GroundTruth, Ints, Samples
 from syncl.evaluation.clear_matching import match_tracks
-from syncl.evaluation.constants import TRACKING_NAMES
+from syncl.evaluation.constants import TRACKING_ORDER
 from syncl.evaluation.track_building import Frames, TrackBoxes, build_tracks, order_frames
 from syncl.evaluation.track_pairs import close_pairs
 from syncl.evaluation.tracking import evaluated_tracks
@@ -78,7 +78,7 @@ def track_outcomes(tracks: EvaluationBoxes, truth: GroundTruth, thresholds: Mapp
         right=np.zeros(len(found), bool),
         switched=np.zeros(len(objects), bool),
     )
-    for name in TRACKING_NAMES:
+    for name in TRACKING_ORDER:
         _mark_class(
             outcomes, true_tracks.of_class(name), guessed_tracks.of_class(name), thresholds.get(name, np.nan)
         )

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from syncl.evaluation.constants import (
     CURVE_METRICS,
-    DETECTION_NAMES,
+    DETECTION_ORDER,
     ERROR_DISTANCE_M,
     ERROR_NAMES,
     MATCH_DISTANCES_M,
@@ -51,7 +51,7 @@ def plot_detection(metrics: DetectionMetrics, folder: Path) -> list[Path]:
         The files written.
     """
     draws: dict[str, _Draw] = {}
-    for name in DETECTION_NAMES:
+    for name in DETECTION_ORDER:
         draws[f"{name}_pr"] = _precision_plot(metrics, name)
         draws[f"{name}_tp"] = _error_plot(metrics, name)
     files = [_write(folder / f"{plot}.pdf", [draw]) for plot, draw in draws.items()]

@@ -9,21 +9,20 @@ from typing import Any
 
 import numpy as np
 
+from syncl.classes import DETECTION_CLASSES, MAX_BOXES_PER_SAMPLE
+from syncl.data.json_stream import convert_results
 from syncl.errors import SynclError
 from syncl.evaluation.arrays import EvaluationBoxes, Floats, Ints, Samples
 from syncl.evaluation.constants import (
     ATTRIBUTE_NAMES,
-    DETECTION_NAMES,
-    MAX_BOXES_PER_SAMPLE,
-    TRACKING_NAMES,
+    TRACKING_ORDER,
     Task,
 )
-from syncl.evaluation.json_stream import convert_results
 from syncl.evaluation.strict_columns import ColumnError, strict_scalars, strict_vectors
 
 _LABEL_OF_NAME = {
-    "detection": {name: label for label, name in enumerate(DETECTION_NAMES)},
-    "tracking": {name: DETECTION_NAMES.index(name) for name in TRACKING_NAMES},
+    "detection": {name: label for label, name in enumerate(DETECTION_CLASSES)},
+    "tracking": {name: DETECTION_CLASSES.index(name) for name in TRACKING_ORDER},
 }
 _INDEX_OF_ATTRIBUTE = {"": -1, **{name: index for index, name in enumerate(ATTRIBUTE_NAMES)}}
 _UNIT_TOLERANCE = 1e-3
@@ -275,7 +274,7 @@ def _remarks(boxes: EvaluationBoxes, samples: Samples, task: Task) -> tuple[str,
     if task == "tracking" and len(boxes):
         identities = int(boxes.identity.max()) + 1
         track = samples.scene[boxes.sample] * identities + boxes.identity
-        classes = np.unique(track * len(DETECTION_NAMES) + boxes.label) // len(DETECTION_NAMES)
+        classes = np.unique(track * len(DETECTION_CLASSES) + boxes.label) // len(DETECTION_CLASSES)
         counts["tracks with several classes"] = np.unique(classes, return_counts=True)[1] > 1
         per_sample = np.unique(boxes.sample * identities + boxes.identity, return_counts=True)[1]
         counts["tracking ids that occur more than once in a sample"] = per_sample > 1

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from syncl.classes import DETECTION_CLASSES
 from syncl.evaluation.arrays import EvaluationBoxes, Floats, Ints, Samples
-from syncl.evaluation.constants import DETECTION_NAMES
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Frames:
     of_sample: Ints
     scene: Ints
     step: Ints
-    timestamp_us: Ints
+    timestamp_us: Ints | Floats
 
     def __len__(self) -> int:
         return len(self.scene)
@@ -39,7 +39,7 @@ class TrackBoxes:
     Attributes:
         frame: [N] index into `Frames`.
         track: [N] number of the track; the same identity in two scenes is two tracks.
-        label: [N] index into `DETECTION_NAMES`.
+        label: [N] index into `DETECTION_CLASSES`.
         xy: [N, 2] metres.
         score: [N] score of the track.
         source: [N] row of the `EvaluationBoxes` it was built from; -1 for a box that fills a hole.
@@ -57,7 +57,7 @@ class TrackBoxes:
 
     def of_class(self, name: str) -> "TrackBoxes":
         """The boxes of one class."""
-        rows = np.flatnonzero(self.label == DETECTION_NAMES.index(name))
+        rows = np.flatnonzero(self.label == DETECTION_CLASSES.index(name))
         return TrackBoxes(
             self.frame[rows],
             self.track[rows],

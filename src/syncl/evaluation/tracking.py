@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from syncl.classes import DETECTION_CLASSES
+from syncl.data.json_stream import paused_garbage_collection
 from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
 from syncl.errors import SynclError
 from syncl.evaluation.arrays import EvaluationBoxes, Floats, GroundTruth
@@ -15,25 +17,23 @@ from syncl.evaluation.clear_matching import TrackMatches, frames_with_duplicates
 from syncl.evaluation.clear_metrics import clear_metrics
 from syncl.evaluation.constants import (
     CURVE_METRICS,
-    DETECTION_NAMES,
     MIN_RECALL,
     SUMMED_METRICS,
     TRACK_THRESHOLDS,
     TRACKING_CONFIG,
     TRACKING_METRICS,
-    TRACKING_NAMES,
+    TRACKING_ORDER,
     WORST,
 )
 from syncl.evaluation.filtering import evaluated_boxes
 from syncl.evaluation.ground_truth import read_ground_truth
 from syncl.evaluation.hota import HotaScores, hota_scores
-from syncl.evaluation.memory import paused_garbage_collection
 from syncl.evaluation.result_arrays import read_results
 from syncl.evaluation.steps import STEPS, Progress, no_progress
 from syncl.evaluation.track_building import TrackBoxes, build_tracks, order_frames
 from syncl.evaluation.track_pairs import TrackPairs, close_pairs
 
-_TRACKED_LABELS = [DETECTION_NAMES.index(name) for name in TRACKING_NAMES]
+_TRACKED_LABELS = [DETECTION_CLASSES.index(name) for name in TRACKING_ORDER]
 
 
 @dataclass(frozen=True)
@@ -198,14 +198,14 @@ def tracking_metrics(
     guessed_tracks = build_tracks(found, frames, average_scores=True)
     curves: dict[str, TrackingCurve] = {}
     hota: dict[str, HotaScores] = {}
-    for name in TRACKING_NAMES:
+    for name in TRACKING_ORDER:
         progress(name)
         own, guesses = true_tracks.of_class(name), guessed_tracks.of_class(name)
         pairs = close_pairs(own, guesses, frames)
         curves[name] = _class_curve(name, pairs, own, guesses, truth)
         hota[name] = hota_scores(pairs, own, guesses, curves[name].operating_threshold)
     label_metrics: dict[str, dict[str, float]] = {metric: {} for metric in TRACKING_METRICS}
-    for name in TRACKING_NAMES:
+    for name in TRACKING_ORDER:
         for metric, value in _class_metrics(curves[name]).items():
             label_metrics[metric][name] = value
     return TrackingMetrics(label_metrics, curves, hota)

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from syncl.classes import DETECTION_CLASSES, TRACKING_CLASSES
+from syncl.classes import CLASS_RANGE_M, DETECTION_CLASSES, TRACKING_CLASSES
 from syncl.data.images import ImageTransform, image_size, load_image
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.results.result_files import SampleResults, read_results
-from syncl.data.nuscenes.results.submission import CLASS_RANGE_M
 from syncl.data.nuscenes.samples import CameraImage, Sample
 from syncl.errors import SynclError
 from syncl.geometry.poses import invert_pose
@@ -205,7 +204,7 @@ def _ground_truth(sample: Sample, classes: tuple[str, ...]) -> FrameObjects:
     distance = np.hypot(*(truth.boxes[:, :2] - ego[:2, 3]).T)
     within = distance < np.array([CLASS_RANGE_M.get(name, 0.0) for name in names])
     expected = np.array([name in classes for name in names], np.bool_)
-    keep = np.flatnonzero(within & expected & (truth.num_lidar_pts + truth.num_radar_pts > 0))
+    keep = np.flatnonzero(within & expected & (truth.num_lidar_pts + truth.num_radar_pts != 0))
     return FrameObjects(
         boxes=truth.boxes[keep],
         labels=tuple(names[row] for row in keep),

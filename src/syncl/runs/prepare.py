@@ -6,8 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from syncl.data.nuscenes.clips.annotation_choice import AnnotationOptions, count_learnable
 from syncl.data.nuscenes.clips.image_files import survey_images
-from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
+from syncl.data.nuscenes.index import CAMERAS, NuScenesIndex, open_nuscenes
 from syncl.data.nuscenes.past.sources import check_sweep_images
 from syncl.data.nuscenes.past.sweeps import PART, open_camera_sweeps
 from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
@@ -45,14 +46,17 @@ def prepare_dataset(
     console.print(f"  splits: {_splits(index)}")
     if not index.annotation_count:
         console.print("  no annotations: these scenes can be tracked and drawn, but not evaluated")
+    else:
+        console.print(f"  {count_learnable(index, index.scene_names, AnnotationOptions())}")
     without_lidar = int((index.columns.sample_lidars < 0).sum())
     if without_lidar:
         console.print(
             f"  {without_lidar:,} samples without LIDAR_TOP: models in the lidar's frame cannot be used"
         )
-    path = cache_path(data, version)
-    if path.is_file():
-        console.print(f"  index: {path} ({path.stat().st_size / 1e6:.0f} MB, {seconds:.1f} s)")
+    paths = [cache_path(data, version, part) for part in ("", CAMERAS)]
+    if all(path.is_file() for path in paths):
+        size = sum(path.stat().st_size for path in paths)
+        console.print(f"  index: {paths[0]} ({size / 1e6:.0f} MB, {seconds:.1f} s)")
     if sweeps:
         _prepare_sweeps(index, console)
     if files or decode:

@@ -11,12 +11,22 @@ from numpy.typing import NDArray
 from syncl.data.listing import FolderListing
 from syncl.data.nuscenes.samples import CameraImage, FutureCentres, Sample, SampleAnnotations
 from syncl.data.nuscenes.splits import split_scenes
-from syncl.data.nuscenes.tables.build import build_columns
+from syncl.data.nuscenes.tables.build import build_camera_columns, build_scene_columns
 from syncl.data.nuscenes.tables.cache import cache_path, fingerprint, load_columns, save_columns
 from syncl.data.nuscenes.tables.categories import LIDAR_CHANNEL
-from syncl.data.nuscenes.tables.index_columns import ImageColumns, Integers, NuScenesColumns, SmallIntegers
+from syncl.data.nuscenes.tables.index_columns import (
+    CameraColumns,
+    ImageColumns,
+    Integers,
+    NuScenesColumns,
+    SceneColumns,
+    SmallIntegers,
+)
 from syncl.errors import SynclError
 from syncl.geometry.poses import invert_pose, rigid_from_pose, rotation_from_quaternion, yaw_from_rotation
+
+CAMERAS = "cameras"
+"""Name of the part of the index that evaluation needs nothing of, in the cache."""
 
 VehicleFrame = Literal["ego", "lidar"]
 
@@ -124,7 +134,6 @@ class NuScenesIndex:
         return Sample(
             token=self.sample_token(row),
             scene_name=columns.scene_names[scene].decode(),
-            scene_token=columns.scene_tokens[scene].decode(),
             timestamp_us=int(columns.sample_timestamps_us[row]),
             global_from_vehicle=global_from_vehicle,
             global_from_ego=self._global_from_ego(row),
@@ -184,8 +193,10 @@ class NuScenesIndex:
         rotation = vehicle_from_global[:3, :3]
         yaw = yaw_from_rotation(rotation @ rotation_from_quaternion(boxes[:, 6:]))
         centres = boxes[:, :3] @ rotation.T + vehicle_from_global[:3, 3]
-        velocities = columns.annotation_velocities[rows] @ rotation[:2, :2].T
-        points = columns.annotation_points[rows].astype(np.int64)
+        velocities = columns.annotation_velocities[rows]
+        # Two annotations at the same moment give the official rule infinite ones.
+        velocities = np.where(np.isfinite(velocities), velocities, np.nan) @ rotation[:2, :2].T
+        points = np.maximum(columns.annotation_points[rows], -1).astype(np.int64)
         return SampleAnnotations(
             tokens=tuple(token.decode() for token in columns.annotation_tokens[rows].tolist()),
             boxes=np.concatenate([centres, boxes[:, 3:6], yaw[:, None], velocities], axis=1),
@@ -263,6 +274,33 @@ def open_nuscenes(
             are named).
     """
     dataroot = Path(dataroot)
+    scenes, current = _open_scenes(dataroot, version, cache)
+    folder, path = dataroot / version, cache_path(dataroot, version, CAMERAS)
+    cameras = load_columns(path, current, CameraColumns) if cache else None
+    if cameras is None:
+        cameras = build_camera_columns(folder, scenes)
+        if cache:
+            save_columns(path, cameras, current)
+    columns = NuScenesColumns.of(scenes, cameras)
+    return NuScenesIndex(dataroot, version, columns, cache=cache).with_vehicle_frame(vehicle_frame)
+
+
+def open_scene_columns(dataroot: Path, version: str, *, cache: bool = True) -> SceneColumns:
+    """Scenes, samples and annotations of a nuScenes version; cameras are not looked at.
+
+    Args:
+        dataroot: as `open_nuscenes`.
+        version: as `open_nuscenes`.
+        cache: as `open_nuscenes`.
+
+    Raises:
+        SynclError: as `open_nuscenes`.
+    """
+    return _open_scenes(Path(dataroot), version, cache)[0]
+
+
+def _open_scenes(dataroot: Path, version: str, cache: bool) -> tuple[SceneColumns, str]:
+    """The part without cameras, and the fingerprint of the tables."""
     folder = dataroot / version
     if not folder.is_dir():
         versions = sorted(path.parent.name for path in dataroot.glob("*/sample.json"))
@@ -271,9 +309,9 @@ def open_nuscenes(
         raise SynclError(f"{dataroot}: {problem}")
     current = fingerprint(folder)
     path = cache_path(dataroot, version)
-    columns = load_columns(path, current, NuScenesColumns) if cache else None
-    if columns is None:
-        columns = build_columns(folder)
+    scenes = load_columns(path, current, SceneColumns) if cache else None
+    if scenes is None:
+        scenes = build_scene_columns(folder)
         if cache:
-            save_columns(path, columns, current)
-    return NuScenesIndex(dataroot, version, columns, cache=cache).with_vehicle_frame(vehicle_frame)
+            save_columns(path, scenes, current)
+    return scenes, current

@@ -40,8 +40,8 @@ class SampleAnnotations:
         boxes: [N, 9] float64 in the box layout, vehicle frame; unknown velocities are nan.
         labels: [N] int64 index into `DETECTION_CLASSES`; -1 for other categories.
         identities: [N] int64 row of the instance table.
-        num_lidar_pts: [N] int64.
-        num_radar_pts: [N] int64.
+        num_lidar_pts: [N] int64; -1 unknown.
+        num_radar_pts: [N] int64; -1 unknown.
         visibility: [N] int64, 1 (0-40 % visible) to 4 (80-100 %), 0 unknown.
     """
 
@@ -74,7 +74,6 @@ class Sample:
     Attributes:
         token: sample token.
         scene_name: "scene-0061".
-        scene_token: token of the scene.
         timestamp_us: microseconds.
         global_from_vehicle: [4, 4] float64 pose of the vehicle frame (of the index) at the lidar's time.
         global_from_ego: [4, 4] float64 pose of the ego frame; the same unless the vehicle frame is "lidar".
@@ -85,7 +84,6 @@ class Sample:
 
     token: str
     scene_name: str
-    scene_token: str
     timestamp_us: int
     global_from_vehicle: NDArray[np.float64]
     global_from_ego: NDArray[np.float64]

@@ -6,11 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from syncl.classes import DETECTION_CLASSES
 from syncl.data.images import ImageTransform, load_image
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.samples import CameraImage, Sample
 from syncl.evaluation.arrays import Bools, EvaluationBoxes, Ints
-from syncl.evaluation.constants import DETECTION_NAMES
 from syncl.evaluation.outcomes import Outcomes
 from syncl.geometry.poses import yaw_from_quaternion
 from syncl.rendering.cameras import draw_camera, draw_camera_name
@@ -165,7 +165,7 @@ def _objects(
     boxes: EvaluationBoxes, rows: Ints, sample: Sample, scores: Floats, names: tuple[str, ...]
 ) -> FrameObjects:
     moved = boxes_in_vehicle(layout_boxes(boxes, rows), sample.global_from_vehicle)
-    return FrameObjects(moved, tuple(DETECTION_NAMES[label] for label in boxes.label[rows]), scores, names)
+    return FrameObjects(moved, tuple(DETECTION_CLASSES[label] for label in boxes.label[rows]), scores, names)
 
 
 def _sight(camera: CameraImage, box: Floats) -> Sight | None:

@@ -1,9 +1,9 @@
 """The clips that a recipe trains on, from a nuScenes-format dataset."""
 
 from syncl.data.features import FeatureStore
+from syncl.data.nuscenes.clips.annotation_choice import AnnotationOptions
 from syncl.data.nuscenes.clips.choices import ClipChoice, SlidingWindow
 from syncl.data.nuscenes.clips.dataset import ClipDataset, choose_cameras
-from syncl.data.nuscenes.clips.frames import AnnotationOptions
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.past.sources import PastKeyFrames, PastSource, PastSweeps, has_sweeps
 from syncl.data.past_images import PastImages

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from syncl.data.augmentation import Augmentation, WorldTransform, draw_world_transform
 from syncl.data.features import FeatureStore
 from syncl.data.images import ImageTransform, RGBImage, draw_transform
+from syncl.data.nuscenes.clips.annotation_choice import AnnotationOptions, count_learnable
 from syncl.data.nuscenes.clips.choices import ClipChoice, ConsecutiveFrames
 from syncl.data.nuscenes.clips.frames import (
-    AnnotationOptions,
     ImageOptions,
     Recolour,
     TransformOf,
@@ -74,6 +74,7 @@ class ClipDataset(ClipSource):
         features: FeatureStore | None = None,
         past: PastSource | None = None,
     ) -> None:
+        scenes = tuple(scenes)
         self._index = index
         self._past = past
         self._images = images
@@ -82,9 +83,13 @@ class ClipDataset(ClipSource):
         self._seed = seed
         self._features = features
         self.camera_names = choose_cameras(index, images.cameras)
-        self._choice: ClipChoice = choice or ConsecutiveFrames(
-            index, tuple(scenes), clip_length, repeat_first
-        )
+        self._choice: ClipChoice = choice or ConsecutiveFrames(index, scenes, clip_length, repeat_first)
+        counts = count_learnable(index, scenes, annotations)
+        if not counts.learnable:
+            raise SynclError(
+                f"{index.dataroot / index.version}: no annotation of the chosen scenes can be learned from: "
+                f"{counts}; choose other scenes or classes, or mend the tables"
+            )
         if not len(self._choice):
             raise SynclError(
                 f"{index.dataroot / index.version}: none of the chosen scenes has {clip_length} key frames "

@@ -14,6 +14,7 @@ from syncl.classes import DETECTION_CLASSES
 from syncl.data.augmentation import WorldTransform
 from syncl.data.features import StoredFeatures
 from syncl.data.images import ImageTransform, ResizeMethod, RGBImage, load_image, test_transform
+from syncl.data.nuscenes.clips.annotation_choice import AnnotationOptions
 from syncl.data.nuscenes.samples import CameraImage, FutureCentres, Sample, SampleAnnotations
 from syncl.data.past_images import PastImages
 from syncl.errors import SynclError
@@ -46,32 +47,6 @@ class ImageOptions:
     resize: ResizeMethod = "exact"
     damaged: DamagedImages = "fail"
     past: PastImages | None = None
-
-
-@dataclass(frozen=True)
-class AnnotationOptions:
-    """Which annotations are ground truth, and how their classes are numbered.
-
-    Attributes:
-        classes: the model's classes; others are dropped.
-        point_range: (x0, y0, z0, x1, y1, z1) metres, vehicle frame; objects whose centre lies outside x or y
-            are dropped (the height does not matter, as in the originals). None keeps all.
-        min_points: fewest lidar and radar points together.
-        min_visibility: lowest visibility level, 1 to 4; 0 keeps all.
-        future_frames: key frames over which the objects' trajectories are read; 0 leaves them out.
-    """
-
-    classes: tuple[str, ...] = DETECTION_CLASSES
-    point_range: tuple[float, float, float, float, float, float] | None = None
-    min_points: int = 1
-    min_visibility: int = 0
-    future_frames: int = 0
-
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.classes if name not in DETECTION_CLASSES]
-        if unknown:
-            known = ", ".join(DETECTION_CLASSES)
-            raise SynclError(f"unknown class '{unknown[0]}'; the nuScenes detection classes are {known}")
 
 
 def build_frame(
@@ -172,7 +147,7 @@ def build_annotations(
     )
     labels = class_of_label[source.labels]
     keep = labels >= 0
-    keep &= source.num_lidar_pts + source.num_radar_pts >= options.min_points
+    keep &= options.enough_points(np.stack([source.num_lidar_pts, source.num_radar_pts], axis=1))
     keep &= source.visibility >= options.min_visibility
     if options.point_range is not None:
         low, high = np.array(options.point_range[:2]), np.array(options.point_range[3:5])

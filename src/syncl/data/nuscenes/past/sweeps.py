@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 
 from syncl.data.nuscenes.index import NuScenesIndex
-from syncl.data.nuscenes.tables.build import ego_poses, offsets
+from syncl.data.nuscenes.tables.build import ego_poses, image_columns, offsets
 from syncl.data.nuscenes.tables.cache import cache_path, fingerprint, load_columns, save_columns
 from syncl.data.nuscenes.tables.index_columns import (
     ImageColumns,
@@ -113,13 +113,7 @@ def build_camera_sweeps(folder: Path, columns: NuScenesColumns) -> CameraSweeps:
     channels = channel_of_sensor[sensor_rows[calibration_rows]]
     # A camera that has no key frame at all is not one of the dataset's cameras.
     known = np.flatnonzero(channels >= 0)
-    between = ImageColumns(
-        calibration_rows.astype(np.int32)[known],
-        poses[known],
-        cast(Integers, data["timestamp"])[known],
-        cast(Tokens, data["filename"])[known],
-        np.stack([data["width"], data["height"]], axis=-1).astype(np.int32)[known],
-    )
+    between = image_columns(folder, data, known, calibration_rows, poses)
     key_samples = np.repeat(np.arange(len(columns.sample_tokens)), np.diff(columns.image_start))
     return _sorted(columns, between, sample_rows[known], channels[known], key_samples)
 
@@ -171,6 +165,6 @@ def _sorted(
         timestamps_us=times[order],
         files=cast(Tokens, joined("files")),
         sizes=cast(SmallIntegers, joined("sizes")),
-        start=offsets(groups[order], len(columns.scene_tokens) * cameras),
+        start=offsets(groups[order], len(columns.scene_names) * cameras),
         key_rows=place[: len(key_samples)],
     )

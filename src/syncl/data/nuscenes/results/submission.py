@@ -23,27 +23,10 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from syncl.classes import DETECTION_CLASSES, TRACKING_CLASSES
+from syncl.classes import CLASS_RANGE_M, DETECTION_CLASSES, MAX_BOXES_PER_SAMPLE, TRACKING_CLASSES
 from syncl.errors import SynclError
 from syncl.files import atomic_path, refuse_to_overwrite
 from syncl.geometry.poses import quaternion_from_rotation, quaternion_from_yaw, rotation_from_quaternion
-
-MAX_BOXES_PER_SAMPLE = 500
-"""Official limit, all classes together."""
-
-CLASS_RANGE_M = {
-    "car": 50.0,
-    "truck": 50.0,
-    "bus": 50.0,
-    "trailer": 50.0,
-    "construction_vehicle": 50.0,
-    "pedestrian": 40.0,
-    "motorcycle": 40.0,
-    "bicycle": 40.0,
-    "traffic_cone": 30.0,
-    "barrier": 30.0,
-}
-"""Official evaluation range of each class, metres from the ego vehicle in the ground plane."""
 
 _META = {"use_camera": True, "use_lidar": False, "use_radar": False, "use_map": False, "use_external": False}
 

@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncl.data.nuscenes.tables.categories import VISIBILITY_LEVELS, class_index
-from syncl.data.nuscenes.tables.index_columns import Integers, Numbers, SmallIntegers, Tokens
+from syncl.data.nuscenes.tables.index_columns import (
+    SEVERAL_ATTRIBUTES,
+    UNKNOWN_ATTRIBUTE,
+    UNKNOWN_POINTS,
+    Integers,
+    Numbers,
+    SmallIntegers,
+    Tokens,
+)
 from syncl.data.nuscenes.tables.keys import Keys
 from syncl.data.nuscenes.tables.schema import SCHEMA, may_lack
 from syncl.data.nuscenes.tables.table_files import Column, empty_column, read_table, table_path
@@ -20,12 +28,13 @@ _MAX_TIME_DIFFERENCE_S = 1.5
 
 @dataclass(frozen=True)
 class AnnotationTable:
-    """The annotation columns of `NuScenesColumns`, sorted by sample row."""
+    """The annotation columns of `SceneColumns`, sorted by sample row."""
 
     sample_rows: Integers
     tokens: Tokens
     boxes: Numbers
     velocities: Numbers
+    lost: NDArray[np.bool_]
     labels: SmallIntegers
     categories: SmallIntegers
     instances: SmallIntegers
@@ -34,10 +43,11 @@ class AnnotationTable:
     visibility: SmallIntegers
     category_names: Tokens
     attribute_names: Tokens
-    instance_tokens: Tokens
 
 
-def read_annotations(folder: Path, sample_keys: Keys, sample_timestamps_us: Integers) -> AnnotationTable:
+def read_annotations(
+    folder: Path, sample_keys: Keys, sample_timestamps_us: Integers | Numbers
+) -> AnnotationTable:
     """Read the annotations of a version; the test version may lack the files or have them empty.
 
     Args:
@@ -46,57 +56,47 @@ def read_annotations(folder: Path, sample_keys: Keys, sample_timestamps_us: Inte
         sample_timestamps_us: [N] times of the samples.
 
     Raises:
-        SynclError: as `build_columns`.
+        SynclError: as `build_scene_columns`.
     """
-    categories = _read(folder, "category")
-    attributes = _read(folder, "attribute")
-    visibilities = _read(folder, "visibility")
-    instances = _read(folder, "instance")
-    table = _read(folder, "sample_annotation")
+    categories, attributes = _read(folder, "category"), _read(folder, "attribute")
+    instances, table = _read(folder, "instance"), _read(folder, "sample_annotation")
     tokens = table["token"]
-
-    def resolve(keys: Keys, field: str, optional: bool = False) -> Integers:
-        return keys.rows(table[field], "sample_annotation", field, tokens, optional=optional)
-
-    sample_rows = resolve(sample_keys, "sample_token")
-    instance_rows = resolve(Keys(folder, "instance", instances["token"]), "instance_token")
+    sample_rows = sample_keys.rows(table["sample_token"], "sample_annotation", "sample_token", tokens)
+    instance_rows = Keys(folder, "instance", instances["token"]).rows(
+        table["instance_token"], "sample_annotation", "instance_token", tokens
+    )
     category_of_instance = Keys(folder, "category", categories["token"]).rows(
         instances["category_token"], "instance", "category_token", instances["token"]
     )
     category_rows = category_of_instance[instance_rows]
-    attribute_rows = resolve(Keys(folder, "attribute", attributes["token"]), "attribute_tokens", True)
-    visibility_rows = resolve(Keys(folder, "visibility", visibilities["token"]), "visibility_token", True)
     keys = Keys(folder, "sample_annotation", tokens)
-    velocities = _velocities(
-        cast(Numbers, table["translation"]),
-        np.multiply(1e-6, sample_timestamps_us, dtype=np.float64)[sample_rows],
-        resolve(keys, "prev", True),
-        resolve(keys, "next", True),
-    )
+    previous, following = keys.find(table["prev"]), keys.find(table["next"])
+    lost = ((previous < 0) & (table["prev"] != b"")) | ((following < 0) & (table["next"] != b""))
+    times_s = np.multiply(1e-6, sample_timestamps_us, dtype=np.float64)[sample_rows]
+    velocities = _velocities(cast(Numbers, table["translation"]), times_s, previous, following)
+    velocities[lost] = np.nan
 
     class_indices = [class_index(name.decode()) for name in categories["name"].tolist()]
-    label_of_category = np.array(class_indices, np.int32)
-    labels = np.where(_usable(folder, table), label_of_category[category_rows], np.int32(-1))
-    levels = [VISIBILITY_LEVELS.get(name.decode(), 0) for name in visibilities["level"].tolist()]
-    # The last entry is what row -1 (no visibility) refers to.
-    level_of_visibility = np.array([*levels, 0], np.int32)
+    labels = np.array([*class_indices, -1], np.int32)[category_rows]
+    labels[(labels >= 0) & ~_usable(folder, table, labels)] = -1
     size_lwh = cast(Numbers, table["size"])[:, [1, 0, 2]]
     boxes = [cast(Numbers, table["translation"]), size_lwh, cast(Numbers, table["rotation"])]
+    points = np.stack([table["num_lidar_pts"], table["num_radar_pts"]], axis=-1)
     order = np.argsort(sample_rows, kind="stable")
     return AnnotationTable(
         sample_rows=sample_rows[order],
         tokens=cast(Tokens, tokens[order]),
         boxes=np.concatenate(boxes, axis=1)[order],
         velocities=velocities[order],
+        lost=lost[order],
         labels=labels[order],
         categories=category_rows[order].astype(np.int32),
         instances=instance_rows[order].astype(np.int32),
-        attributes=attribute_rows[order].astype(np.int32),
-        points=np.stack([table["num_lidar_pts"], table["num_radar_pts"]], axis=-1)[order].astype(np.int32),
-        visibility=level_of_visibility[visibility_rows][order],
+        attributes=_attributes(folder, table, attributes)[order],
+        points=np.clip(points[order], UNKNOWN_POINTS, 2**31 - 1).astype(np.int32),
+        visibility=_visibility(folder, table)[order],
         category_names=cast(Tokens, categories["name"]),
         attribute_names=cast(Tokens, attributes["name"]),
-        instance_tokens=cast(Tokens, instances["token"]),
     )
 
 
@@ -108,6 +108,28 @@ def _read(folder: Path, table: str) -> dict[str, Column]:
     return read_table(folder, table, fields)
 
 
+def _attributes(folder: Path, table: dict[str, Column], attributes: dict[str, Column]) -> SmallIntegers:
+    """The only attribute of each annotation, as `SceneColumns` has it."""
+    texts = table["attribute_tokens"]
+    rows = Keys(folder, "attribute", attributes["token"]).find(texts)
+    several = np.char.find(cast(Tokens, texts), b" ") >= 0
+    unknown = (rows < 0) & (texts != b"")
+    found: SmallIntegers = np.where(several, SEVERAL_ATTRIBUTES, np.where(unknown, UNKNOWN_ATTRIBUTE, rows))
+    return found.astype(np.int32)
+
+
+def _visibility(folder: Path, table: dict[str, Column]) -> SmallIntegers:
+    """The level of each annotation, 0 where the tables do not say."""
+    fields = SCHEMA["visibility"].fields
+    levels = {field.name: empty_column(field) for field in fields}
+    if table_path(folder, "visibility").exists():
+        levels = read_table(folder, "visibility", fields)
+    rows = Keys(folder, "visibility", levels["token"]).find(table["visibility_token"])
+    known = [VISIBILITY_LEVELS.get(name.decode(), 0) for name in levels["level"].tolist()]
+    # The last entry is what row -1 (no visibility) refers to.
+    return np.array([*known, 0], np.int32)[rows]
+
+
 def _velocities(centres: Numbers, times_s: Numbers, previous: Integers, following: Integers) -> Numbers:
     """Velocities [A, 2] in the ground plane, global frame, as the official devkit derives them.
 
@@ -115,26 +137,29 @@ def _velocities(centres: Numbers, times_s: Numbers, previous: Integers, followin
     nan for lone annotations and where the neighbours are more than 1.5 s (one-sided) or 3 s (centred) apart.
     """
     rows = np.arange(len(centres))
-    first = np.where(previous >= 0, previous, rows)
-    last = np.where(following >= 0, following, rows)
+    has_previous, has_next = previous >= 0, following >= 0
+    first, last = np.where(has_previous, previous, rows), np.where(has_next, following, rows)
+    # Seconds first, difference second: bit for bit what the official code does.
     elapsed_s = times_s[last] - times_s[first]
-    sides = (previous >= 0).astype(int) + (following >= 0)
-    usable = (elapsed_s > 0) & (elapsed_s <= _MAX_TIME_DIFFERENCE_S * sides)
-    velocities = np.full((len(centres), 2), np.nan)
-    difference = centres[last, :2] - centres[first, :2]
-    velocities[usable] = difference[usable] / elapsed_s[usable, None]
+    allowed_s = np.where(has_previous & has_next, 2 * _MAX_TIME_DIFFERENCE_S, _MAX_TIME_DIFFERENCE_S)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        velocities: Numbers = (centres[last, :2] - centres[first, :2]) / elapsed_s[:, None]
+    velocities[(elapsed_s > allowed_s) | ~(has_previous | has_next)] = np.nan
     return velocities
 
 
-def _usable(folder: Path, table: dict[str, Column]) -> NDArray[np.bool_]:
-    """[A] which annotations are boxes at all; warns of the others."""
-    sizes, rotations = cast(Numbers, table["size"]), cast(Numbers, table["rotation"])
-    usable: NDArray[np.bool_] = (sizes > 0).all(axis=1) & (rotations != 0).any(axis=1)
-    if not usable.all():
-        token = table["token"][np.flatnonzero(~usable)[0]].decode()
+def _usable(folder: Path, table: dict[str, Column], labels: SmallIntegers) -> NDArray[np.bool_]:
+    """[A] which annotations are boxes at all; warns of the others that have a class."""
+    centres, sizes, rotations = (cast(Numbers, table[name]) for name in ("translation", "size", "rotation"))
+    usable: NDArray[np.bool_] = np.isfinite(np.concatenate([centres, sizes, rotations], axis=1)).all(axis=1)
+    usable &= (sizes > 0).all(axis=1) & (rotations != 0).any(axis=1)
+    lost = np.flatnonzero((labels >= 0) & ~usable)
+    if lost.size:
+        token = table["token"][lost[0]].decode()
         warnings.warn(
-            f"{table_path(folder, 'sample_annotation')}: record '{token}' has a size that is not positive or "
-            f"a zero rotation ({int((~usable).sum())} such records); these annotations are ignored",
+            f"{table_path(folder, 'sample_annotation')}: record '{token}' is no box: translation, size and "
+            f"rotation must be numbers, sizes positive ({lost.size} such records); nothing is learned from "
+            "these annotations, and evaluation of their split is refused",
             stacklevel=2,
         )
     return usable

@@ -1,128 +1,265 @@
-"""From the official tables to the columnar index."""
+"""From the official tables to the columnar index, in two parts.
+
+Scenes, samples and annotations are one part, cameras and poses the other: the official evaluation looks at no
+camera, so what is wrong with cameras must not keep anyone from evaluating.
+"""
 
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
-from syncl.data.nuscenes.tables.annotation_table import AnnotationTable, read_annotations
+from syncl.data.json_stream import paused_garbage_collection
+from syncl.data.nuscenes.tables.annotation_table import read_annotations
 from syncl.data.nuscenes.tables.categories import LIDAR_CHANNEL, order_cameras
-from syncl.data.nuscenes.tables.index_columns import Integers, Numbers, NuScenesColumns, SmallIntegers, Tokens
+from syncl.data.nuscenes.tables.index_columns import (
+    CameraColumns,
+    ImageColumns,
+    Integers,
+    Numbers,
+    SceneColumns,
+    SmallIntegers,
+    Tokens,
+)
 from syncl.data.nuscenes.tables.keys import Keys
-from syncl.data.nuscenes.tables.schema import SCHEMA, is_key_frame
-from syncl.data.nuscenes.tables.table_files import Column, read_table, table_path
+from syncl.data.nuscenes.tables.schema import (
+    CALIBRATION_FIELDS,
+    CAMERA_FIELDS,
+    POSE_FIELDS,
+    SCHEMA,
+    TOKEN,
+    is_key_frame,
+)
+from syncl.data.nuscenes.tables.table_files import (
+    MEND_TABLE,
+    UNKNOWN_INTEGER,
+    Column,
+    Field,
+    Record,
+    check_field,
+    read_records,
+    read_table,
+    table_path,
+)
 from syncl.errors import SynclError
 from syncl.progress import track
 
 
-def build_columns(folder: Path) -> NuScenesColumns:
-    """Read the tables in a version folder (about a minute and 2 GB for the whole of v1.0-trainval).
+def build_scene_columns(folder: Path) -> SceneColumns:
+    """Read scenes, samples and annotations of a version folder.
 
     Raises:
-        SynclError: a table is missing or damaged, a record lacks a field, a token is doubled, or a reference
-            points nowhere.
+        SynclError: a table is missing or damaged, a record lacks a needed field, a token is doubled, or a
+            reference points nowhere.
     """
-    steps = iter(track(range(3), f"Indexing {folder.name}"))
-    next(steps)
-    samples = _SampleTable(folder)
-    next(steps)
-    images = _ImageTable(folder, samples)
-    next(steps)
-    annotations = read_annotations(folder, samples.keys, samples.timestamps_us)
-    next(steps, None)
-    return _assemble(samples, images, annotations)
-
-
-class _SampleTable:
-    """Scenes and samples, samples sorted by scene and time."""
-
-    def __init__(self, folder: Path) -> None:
+    steps = iter(track(range(2), f"Indexing {folder.name}"))
+    with paused_garbage_collection():
+        next(steps)
         scenes = read_table(folder, "scene", SCHEMA["scene"].fields)
-        self.scene_tokens, self.scene_names = scenes["token"], scenes["name"]
-        Keys(folder, "scene (names)", self.scene_names)
+        Keys(folder, "scene (names)", scenes["name"])
         table = read_table(folder, "sample", SCHEMA["sample"].fields)
         if not len(table["token"]):
             raise SynclError(f"{table_path(folder, 'sample')}: no samples; this version of the data is empty")
-        scene_rows = Keys(folder, "scene", self.scene_tokens).rows(
+        scene_rows = Keys(folder, "scene", scenes["token"]).rows(
             table["scene_token"], "sample", "scene_token", table["token"]
         )
-        timestamps = cast(Integers, table["timestamp"])
-        order = np.lexsort((timestamps, scene_rows))
-        self.table_rows = order
-        self.tokens = table["token"][order]
-        self.timestamps_us = timestamps[order]
-        self.scene_start = offsets(scene_rows[order], len(self.scene_tokens))
-        self.keys = Keys(folder, "sample", self.tokens)
+        order = np.lexsort((table["timestamp"], scene_rows))
+        keys = Keys(folder, "sample", table["token"][order])
+        timestamps_us = cast(Integers, table["timestamp"])[order]
+        ego_xy = _ego_positions(folder, keys, len(order))
+        next(steps)
+        annotations = read_annotations(folder, keys, timestamps_us)
+        next(steps, None)
+    return SceneColumns(
+        scene_names=cast(Tokens, scenes["name"]),
+        scene_start=offsets(scene_rows[order], len(scenes["token"])),
+        sample_tokens=cast(Tokens, table["token"][order]),
+        sample_timestamps_us=timestamps_us,
+        sample_table_rows=order,
+        sample_ego_xy=ego_xy,
+        annotation_start=offsets(annotations.sample_rows, len(order)),
+        annotation_tokens=annotations.tokens,
+        annotation_boxes=annotations.boxes,
+        annotation_velocities=annotations.velocities,
+        annotation_lost=annotations.lost,
+        annotation_labels=annotations.labels,
+        annotation_categories=annotations.categories,
+        annotation_instances=annotations.instances,
+        annotation_attributes=annotations.attributes,
+        annotation_points=annotations.points,
+        annotation_visibility=annotations.visibility,
+        category_names=annotations.category_names,
+        attribute_names=annotations.attribute_names,
+    )
 
 
-class _ImageTable:
-    """Key-frame images, their calibrations and poses, and the pose of each sample."""
+def _ego_positions(folder: Path, samples: Keys, count: int) -> Numbers:
+    """[N, 2] where the vehicle was at the key frames of LIDAR_TOP; nan where nothing leads there."""
+    sensors = read_table(folder, "sensor", [TOKEN, Field("channel", "text")])
+    lidars = set(sensors["token"][sensors["channel"] == LIDAR_CHANNEL.encode()].tolist())
+    calibrations = read_table(folder, "calibrated_sensor", [TOKEN, Field("sensor_token", "text")])
+    of_lidar = np.array([token in lidars for token in calibrations["sensor_token"].tolist()], np.bool_)
+    wanted = [token.decode() for token in calibrations["token"][of_lidar].tolist()]
+    fields = [TOKEN, Field("sample_token", "text"), Field("ego_pose_token", "text"), _KEY_FRAME]
+    data = read_table(folder, "sample_data", fields, where=("calibrated_sensor_token", wanted))
+    rows = samples.find(data["sample_token"])
+    kept = (data["is_key_frame"] != 0) & (rows >= 0)
+    references, rows = data["ego_pose_token"][kept], rows[kept]
+    poses_fields = [TOKEN, Field("translation", "vector3", needed=False)]
+    tokens = [token.decode() for token in references.tolist()]
+    poses = read_table(folder, "ego_pose", poses_fields, where=("token", tokens))
+    found = Keys(folder, "ego_pose", poses["token"]).find(references)
+    positions = np.full((count, 2), np.nan)
+    known = found >= 0
+    positions[rows[known]] = cast(Numbers, poses["translation"])[found[known], :2]
+    return positions
 
-    def __init__(self, folder: Path, samples: _SampleTable) -> None:
-        calibrations = read_table(folder, "calibrated_sensor", SCHEMA["calibrated_sensor"].fields)
-        self.calibration_poses = poses(calibrations)
-        self.intrinsics = cast(Numbers, calibrations["camera_intrinsic"])
-        sensors = read_table(folder, "sensor", SCHEMA["sensor"].fields)
-        sensor_rows = Keys(folder, "sensor", sensors["token"]).rows(
-            calibrations["sensor_token"], "calibrated_sensor", "sensor_token", calibrations["token"]
+
+_KEY_FRAME = Field("is_key_frame", "flag")
+
+
+def build_camera_columns(folder: Path, scenes: SceneColumns) -> CameraColumns:
+    """Read the key frames of cameras and LIDAR_TOP in a version folder.
+
+    Raises:
+        SynclError: as `build_scene_columns`; also a camera has two images of a sample, or a sample no pose.
+    """
+    steps = iter(track(range(1), f"Indexing cameras of {folder.name}"))
+    with paused_garbage_collection():
+        next(steps)
+        columns = _cameras(folder, scenes)
+        next(steps, None)
+    return columns
+
+
+def _cameras(folder: Path, scenes: SceneColumns) -> CameraColumns:
+    calibrations = read_table(folder, "calibrated_sensor", SCHEMA["calibrated_sensor"].fields)
+    sensors = read_table(folder, "sensor", SCHEMA["sensor"].fields)
+    calibration_keys = Keys(folder, "calibrated_sensor", calibrations["token"])
+    sensor_rows = Keys(folder, "sensor", sensors["token"]).rows(
+        calibrations["sensor_token"], "calibrated_sensor", "sensor_token", calibrations["token"]
+    )
+    data = read_table(folder, "sample_data", SCHEMA["sample_data"].fields, keep=is_key_frame)
+    tokens = data["token"]
+    Keys(folder, "sample_data", tokens)
+    calibration_rows = calibration_keys.rows(
+        data["calibrated_sensor_token"], "sample_data", "calibrated_sensor_token", tokens
+    )
+    sample_keys = Keys(folder, "sample", scenes.sample_tokens)
+    sample_rows = sample_keys.rows(data["sample_token"], "sample_data", "sample_token", tokens)
+    data_sensors = sensor_rows[calibration_rows]
+    is_camera = (sensors["modality"] == b"camera")[data_sensors]
+    is_lidar = (sensors["channel"] == LIDAR_CHANNEL.encode())[data_sensors]
+    calibration_poses = poses(calibrations)
+    intrinsics = cast(Numbers, calibrations["camera_intrinsic"])
+    used_by_camera = np.isin(np.arange(len(intrinsics)), calibration_rows[is_camera])
+    used = used_by_camera | np.isin(np.arange(len(intrinsics)), calibration_rows[is_lidar])
+    bad = used & ~np.isfinite(calibration_poses).all(axis=-1)
+    bad |= used_by_camera & ~np.isfinite(intrinsics.reshape(-1, 9)).all(axis=-1)
+    bad_tokens = calibrations["token"][np.flatnonzero(bad)]
+    _refuse_records(folder, "calibrated_sensor", CALIBRATION_FIELDS, bad_tokens)
+    data_poses = ego_poses(folder, data["ego_pose_token"], tokens, is_camera | is_lidar)
+
+    names = [name.decode() for name in np.unique(sensors["channel"][data_sensors[is_camera]]).tolist()]
+    channels = np.array([name.encode() for name in order_cameras(names)] or np.zeros(0, "S1"))
+    channel_of_sensor = np.full(len(sensors["token"]), -1, np.int32)
+    for number, name in enumerate(channels.tolist()):
+        channel_of_sensor[sensors["channel"] == name] = number
+    data_channels = channel_of_sensor[data_sensors]
+
+    cameras = np.flatnonzero(is_camera)
+    cameras = cameras[np.lexsort((data_channels[cameras], sample_rows[cameras]))]
+    _refuse_doubles(folder, tokens[cameras], sample_rows[cameras], data_channels[cameras])
+    count = len(scenes.sample_tokens)
+    start = offsets(sample_rows[cameras], count)
+    images = image_columns(folder, data, cameras, calibration_rows, data_poses)
+
+    sample_lidars = np.full(count, -1, np.int32)
+    lidars = np.flatnonzero(is_lidar)
+    sample_lidars[sample_rows[lidars]] = calibration_rows[lidars]
+    sample_poses = np.full((count, 7), np.nan)
+    # Cameras come in the published order, so the first of a sample is CAM_FRONT where there is one.
+    with_cameras = np.flatnonzero(np.diff(start))
+    sample_poses[with_cameras] = images.poses[start[with_cameras]]
+    sample_poses[sample_rows[lidars]] = data_poses[lidars]
+    blind = np.flatnonzero(np.isnan(sample_poses[:, 0]))
+    if blind.size:
+        raise SynclError(
+            f"{table_path(folder, 'sample_data')}: sample '{scenes.sample_tokens[blind[0]].decode()}' has no "
+            f"key frame of any camera or {LIDAR_CHANNEL} ({blind.size} such samples); the tables do not "
+            "belong together or one is incomplete"
         )
-        data = read_table(folder, "sample_data", SCHEMA["sample_data"].fields, keep=is_key_frame)
-        tokens = data["token"]
-        Keys(folder, "sample_data", tokens)
-        calibration_keys = Keys(folder, "calibrated_sensor", calibrations["token"])
-        calibration_rows = calibration_keys.rows(
-            data["calibrated_sensor_token"], "sample_data", "calibrated_sensor_token", tokens
+    return CameraColumns(
+        sample_poses=sample_poses,
+        sample_lidars=sample_lidars,
+        channels=cast(Tokens, channels),
+        image_start=start,
+        image_channels=data_channels[cameras],
+        image_calibrations=images.calibrations,
+        image_poses=images.poses,
+        image_timestamps_us=images.timestamps_us,
+        image_files=images.files,
+        image_sizes=images.sizes,
+        calibration_poses=calibration_poses,
+        intrinsics=intrinsics,
+    )
+
+
+def image_columns(
+    folder: Path, data: dict[str, Column], rows: Integers, calibrations: Integers, data_poses: Numbers
+) -> ImageColumns:
+    """The records of cameras among sensor records.
+
+    Args:
+        folder: version folder.
+        data: [D] columns of sample_data.
+        rows: [I] which of them.
+        calibrations: [D] rows of their calibrations.
+        data_poses: [D, 7] their poses.
+
+    Raises:
+        SynclError: one lacks what cameras must have; file, record and field are named.
+    """
+    sizes = np.stack([data["width"], data["height"]], axis=-1)[rows]
+    files, times = cast(Tokens, data["filename"])[rows], cast(Numbers, data["timestamp"])[rows]
+    bad = (cast(Integers, sizes) <= 0).any(axis=1) | (files == b"") | (times == UNKNOWN_INTEGER)
+    _refuse_records(folder, "sample_data", CAMERA_FIELDS, data["token"][rows][bad])
+    return ImageColumns(
+        calibrations=calibrations[rows].astype(np.int32),
+        poses=data_poses[rows],
+        timestamps_us=np.rint(times).astype(np.int64),
+        files=files,
+        sizes=sizes.astype(np.int32),
+    )
+
+
+def _refuse_records(folder: Path, table: str, fields: tuple[Field, ...], tokens: Column) -> None:
+    """Raise for records of which cameras or the lidar need what is not there, naming the first."""
+    if not len(tokens):
+        return
+    token = tokens[0].decode()
+    problem = f"record '{token}' has a value that is not finite, or a size that is not positive"
+
+    def look(records: list[Record]) -> list[str]:
+        mine = [record for record in records if record.get("token") == token]
+        errors = [check_field(record, field) for record in mine for field in fields]
+        return [error.text for error in errors if error is not None]
+
+    texts = [text for piece in read_records(table_path(folder, table), look) for text in piece]
+    raise SynclError(
+        f"{table_path(folder, table)}: {texts[0] if texts else problem} ({len(tokens)} such records); "
+        f"{MEND_TABLE}"
+    )
+
+
+def _refuse_doubles(folder: Path, tokens: Column, sample_rows: Integers, channels: SmallIntegers) -> None:
+    same = (sample_rows[1:] == sample_rows[:-1]) & (channels[1:] == channels[:-1])
+    if same.any():
+        token = tokens[np.flatnonzero(same)[0] + 1].decode()
+        raise SynclError(
+            f"{table_path(folder, 'sample_data')}: record '{token}': its sample already has a key frame "
+            f"of this camera ({int(same.sum())} such records); were two versions of the tables merged?"
         )
-        sample_rows = samples.keys.rows(data["sample_token"], "sample_data", "sample_token", tokens)
-        data_sensors = sensor_rows[calibration_rows]
-        is_camera = (sensors["modality"] == b"camera")[data_sensors]
-        is_lidar = (sensors["channel"] == LIDAR_CHANNEL.encode())[data_sensors]
-        data_poses = ego_poses(folder, data["ego_pose_token"], tokens, is_camera | is_lidar)
-
-        names = [name.decode() for name in np.unique(sensors["channel"][data_sensors[is_camera]]).tolist()]
-        self.channels = np.array([name.encode() for name in order_cameras(names)] or np.zeros(0, "S1"))
-        channel_of_sensor = np.full(len(sensors["token"]), -1, np.int32)
-        for number, name in enumerate(self.channels.tolist()):
-            channel_of_sensor[sensors["channel"] == name] = number
-        data_channels = channel_of_sensor[data_sensors]
-
-        cameras = np.flatnonzero(is_camera)
-        cameras = cameras[np.lexsort((data_channels[cameras], sample_rows[cameras]))]
-        self._refuse_doubles(folder, tokens[cameras], sample_rows[cameras], data_channels[cameras])
-        self.start = offsets(sample_rows[cameras], len(samples.tokens))
-        self.image_channels = data_channels[cameras]
-        self.image_calibrations = calibration_rows[cameras].astype(np.int32)
-        self.image_poses = data_poses[cameras]
-        self.timestamps_us = cast(Integers, data["timestamp"])[cameras]
-        self.files = data["filename"][cameras]
-        self.sizes = np.stack([data["width"], data["height"]], axis=-1)[cameras].astype(np.int32)
-
-        count = len(samples.tokens)
-        self.sample_lidars = np.full(count, -1, np.int32)
-        lidars = np.flatnonzero(is_lidar)
-        self.sample_lidars[sample_rows[lidars]] = calibration_rows[lidars]
-        self.sample_poses = np.full((count, 7), np.nan)
-        # Cameras come in the published order, so the first of a sample is CAM_FRONT where there is one.
-        with_cameras = np.flatnonzero(np.diff(self.start))
-        self.sample_poses[with_cameras] = self.image_poses[self.start[with_cameras]]
-        self.sample_poses[sample_rows[lidars]] = data_poses[lidars]
-        blind = np.flatnonzero(np.isnan(self.sample_poses[:, 0]))
-        if blind.size:
-            raise SynclError(
-                f"{table_path(folder, 'sample_data')}: sample '{samples.tokens[blind[0]].decode()}' has no "
-                f"key frame of any camera or {LIDAR_CHANNEL} ({blind.size} such samples); the tables do not "
-                "belong together or one is incomplete"
-            )
-
-    @staticmethod
-    def _refuse_doubles(folder: Path, tokens: Column, sample_rows: Integers, channels: SmallIntegers) -> None:
-        same = (sample_rows[1:] == sample_rows[:-1]) & (channels[1:] == channels[:-1])
-        if same.any():
-            token = tokens[np.flatnonzero(same)[0] + 1].decode()
-            raise SynclError(
-                f"{table_path(folder, 'sample_data')}: record '{token}': its sample already has a key frame "
-                f"of this camera ({int(same.sum())} such records); were two versions of the tables merged?"
-            )
 
 
 def ego_poses(folder: Path, references: Column, owners: Column, needed: Column) -> Numbers:
@@ -137,17 +274,15 @@ def ego_poses(folder: Path, references: Column, owners: Column, needed: Column) 
     Raises:
         SynclError: the table is missing or damaged, or a needed reference points nowhere.
     """
-    wanted = set(references[needed].tolist())
-    table = read_table(
-        folder,
-        "ego_pose",
-        SCHEMA["ego_pose"].fields,
-        keep=lambda record: str(record["token"]).encode() in wanted,
-    )
+    wanted = [token.decode() for token in references[needed].tolist()]
+    table = read_table(folder, "ego_pose", SCHEMA["ego_pose"].fields, where=("token", wanted))
     keys = Keys(folder, "ego_pose", table["token"])
     found = np.full((len(references), 7), np.nan)
     rows = keys.rows(references[needed], "sample_data", "ego_pose_token", owners[needed])
-    found[needed] = poses(table)[rows]
+    values = poses(table)
+    bad = ~np.isfinite(values).all(axis=1) | ~values[:, 3:].any(axis=1)
+    _refuse_records(folder, "ego_pose", POSE_FIELDS, table["token"][bad])
+    found[needed] = values[rows]
     return found
 
 
@@ -159,39 +294,3 @@ def poses(table: dict[str, Column]) -> Numbers:
 def offsets(sorted_owners: Integers, count: int) -> Integers:
     """Offsets [count + 1] of the rows of each owner in a column of ascending owner numbers."""
     return np.searchsorted(sorted_owners, np.arange(count + 1)).astype(np.int64)
-
-
-def _assemble(samples: _SampleTable, images: _ImageTable, annotations: AnnotationTable) -> NuScenesColumns:
-    return NuScenesColumns(
-        scene_tokens=cast(Tokens, samples.scene_tokens),
-        scene_names=cast(Tokens, samples.scene_names),
-        scene_start=samples.scene_start,
-        sample_tokens=cast(Tokens, samples.tokens),
-        sample_timestamps_us=samples.timestamps_us,
-        sample_table_rows=samples.table_rows,
-        sample_poses=images.sample_poses,
-        sample_lidars=images.sample_lidars,
-        channels=cast(Tokens, images.channels),
-        image_start=images.start,
-        image_channels=images.image_channels,
-        image_calibrations=images.image_calibrations,
-        image_poses=images.image_poses,
-        image_timestamps_us=images.timestamps_us,
-        image_files=cast(Tokens, images.files),
-        image_sizes=images.sizes,
-        calibration_poses=images.calibration_poses,
-        intrinsics=images.intrinsics,
-        annotation_start=offsets(annotations.sample_rows, len(samples.tokens)),
-        annotation_tokens=annotations.tokens,
-        annotation_boxes=annotations.boxes,
-        annotation_velocities=annotations.velocities,
-        annotation_labels=annotations.labels,
-        annotation_categories=annotations.categories,
-        annotation_instances=annotations.instances,
-        annotation_attributes=annotations.attributes,
-        annotation_points=annotations.points,
-        annotation_visibility=annotations.visibility,
-        category_names=annotations.category_names,
-        attribute_names=annotations.attribute_names,
-        instance_tokens=annotations.instance_tokens,
-    )

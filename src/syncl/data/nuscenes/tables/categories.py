@@ -20,6 +20,9 @@ CLASS_OF_CATEGORY = {
 }
 """Detection class of each nuScenes category; all other categories are ignored by the official tasks."""
 
+RACK_CATEGORY = "static_object.bicycle_rack"
+"""Bicycles and motorcycles in such a box are not evaluated."""
+
 CAMERA_ORDER = (
     "CAM_FRONT",
     "CAM_FRONT_RIGHT",

@@ -5,10 +5,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from syncl.data.nuscenes.tables.categories import class_index
+
 Tokens = NDArray[np.bytes_]
 Integers = NDArray[np.int64]
 SmallIntegers = NDArray[np.int32]
 Numbers = NDArray[np.float64]
+
+UNKNOWN_POINTS = -(2**31)
+"""In place of a number of points that is not a whole number."""
+
+UNKNOWN_ATTRIBUTE, SEVERAL_ATTRIBUTES = -2, -3
+"""In place of an attribute that attribute.json does not have, and where an annotation has more than one."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +25,7 @@ class ImageColumns:
 
     Attributes:
         calibrations: [I] row of the calibration.
-        poses: [I, 7] pose at the time of the image, as in `NuScenesColumns`.
+        poses: [I, 7] pose at the time of the image, as in `CameraColumns`.
         timestamps_us: [I].
         files: [I] path below the data root.
         sizes: [I, 2] (width, height) pixels.
@@ -31,20 +39,76 @@ class ImageColumns:
 
 
 @dataclass(frozen=True)
-class NuScenesColumns:
-    """Key frames of one version. Samples are sorted by scene (table order) and time, all else by sample.
+class SceneColumns:
+    """Scenes, samples and annotations of one version: what evaluation needs, and nothing of cameras.
 
-    Letters: S scenes, N samples, I images, K calibrated sensors, A annotations. `*_start` are offsets: the
-    rows of item i are `start[i]:start[i + 1]`. Texts are UTF-8 bytes. Poses are (x, y, z, qw, qx, qy, qz),
-    global from ego, metres.
+    Letters: S scenes, N samples, A annotations. Samples are sorted by scene (table order) and time,
+    annotations by sample and within a sample in table order. `*_start` are offsets: the rows of item i are
+    `start[i]:start[i + 1]`. Texts are UTF-8 bytes.
+
+    Values that the official evaluation reads of some annotations only are kept as they are, nan, -1 or
+    `UNKNOWN_POINTS` where a record has none or nonsense. Labels tell which annotations are sound.
 
     Attributes:
-        scene_tokens: [S].
         scene_names: [S].
         scene_start: [S + 1] sample rows of each scene.
         sample_tokens: [N].
-        sample_timestamps_us: [N].
+        sample_timestamps_us: [N]; float64 where the tables have fractions.
         sample_table_rows: [N] position in `sample.json`.
+        sample_ego_xy: [N, 2] position of the ego vehicle when LIDAR_TOP's key frame was taken, from which
+            class ranges are measured; nan where no such record leads to one.
+        annotation_start: [N + 1] annotations of each sample.
+        annotation_tokens: [A].
+        annotation_boxes: [A, 10] (x, y, z, l, w, h, qw, qx, qy, qz) global frame, metres.
+        annotation_velocities: [A, 2] global frame, m/s; nan where the official rule gives none.
+        annotation_lost: [A] bool; True where prev or next names an annotation that does not exist.
+        annotation_labels: [A] index into `DETECTION_CLASSES`, -1 for other categories and for boxes that are
+            none.
+        annotation_categories: [A] index into `category_names`.
+        annotation_instances: [A] row of the instance table.
+        annotation_attributes: [A] index into `attribute_names`, -1 without, `UNKNOWN_ATTRIBUTE`,
+            `SEVERAL_ATTRIBUTES`.
+        annotation_points: [A, 2] numbers of lidar and radar points; negative where unknown.
+        annotation_visibility: [A] 1 to 4, 0 unknown.
+        category_names: category table.
+        attribute_names: attribute table.
+    """
+
+    scene_names: Tokens
+    scene_start: Integers
+    sample_tokens: Tokens
+    sample_timestamps_us: Integers | Numbers
+    sample_table_rows: Integers
+    sample_ego_xy: Numbers
+    annotation_start: Integers
+    annotation_tokens: Tokens
+    annotation_boxes: Numbers
+    annotation_velocities: Numbers
+    annotation_lost: NDArray[np.bool_]
+    annotation_labels: SmallIntegers
+    annotation_categories: SmallIntegers
+    annotation_instances: SmallIntegers
+    annotation_attributes: SmallIntegers
+    annotation_points: SmallIntegers
+    annotation_visibility: SmallIntegers
+    category_names: Tokens
+    attribute_names: Tokens
+
+    @property
+    def category_labels(self) -> Integers:
+        """[category] index into `DETECTION_CLASSES` of each category, -1 for those outside."""
+        names = [name.decode() for name in self.category_names.tolist()]
+        return np.array([class_index(name) for name in names], np.int64)
+
+
+@dataclass(frozen=True)
+class CameraColumns:
+    """Key-frame images and poses of one version, in the order of its `SceneColumns`.
+
+    Letters: N samples, I images, K calibrated sensors. Poses are (x, y, z, qw, qx, qy, qz), global from ego,
+    metres.
+
+    Attributes:
         sample_poses: [N, 7] pose at the time of LIDAR_TOP, or of the first camera where there is no lidar.
         sample_lidars: [N] row of LIDAR_TOP's calibration, -1 without lidar.
         channels: camera names in the published order.
@@ -55,29 +119,10 @@ class NuScenesColumns:
         image_timestamps_us: [I].
         image_files: [I] path below the data root.
         image_sizes: [I, 2] (width, height) pixels.
-        calibration_poses: [K, 7] sensor pose, ego from sensor.
+        calibration_poses: [K, 7] sensor pose, ego from sensor; nan for some sensors that nobody reads.
         intrinsics: [K, 3, 3] pixels; nan for sensors that are not cameras.
-        annotation_start: [N + 1] annotations of each sample, within a sample in table order.
-        annotation_tokens: [A].
-        annotation_boxes: [A, 10] (x, y, z, l, w, h, qw, qx, qy, qz) global frame, metres.
-        annotation_velocities: [A, 2] global frame, m/s; nan where the official rule gives none.
-        annotation_labels: [A] index into `DETECTION_CLASSES`, -1 for other categories.
-        annotation_categories: [A] index into `category_names`.
-        annotation_instances: [A] row of the instance table.
-        annotation_attributes: [A] index into `attribute_names`, -1 without.
-        annotation_points: [A, 2] numbers of lidar and radar points.
-        annotation_visibility: [A] 1 to 4, 0 unknown.
-        category_names: category table.
-        attribute_names: attribute table.
-        instance_tokens: instance table.
     """
 
-    scene_tokens: Tokens
-    scene_names: Tokens
-    scene_start: Integers
-    sample_tokens: Tokens
-    sample_timestamps_us: Integers
-    sample_table_rows: Integers
     sample_poses: Numbers
     sample_lidars: SmallIntegers
     channels: Tokens
@@ -90,19 +135,6 @@ class NuScenesColumns:
     image_sizes: SmallIntegers
     calibration_poses: Numbers
     intrinsics: Numbers
-    annotation_start: Integers
-    annotation_tokens: Tokens
-    annotation_boxes: Numbers
-    annotation_velocities: Numbers
-    annotation_labels: SmallIntegers
-    annotation_categories: SmallIntegers
-    annotation_instances: SmallIntegers
-    annotation_attributes: SmallIntegers
-    annotation_points: SmallIntegers
-    annotation_visibility: SmallIntegers
-    category_names: Tokens
-    attribute_names: Tokens
-    instance_tokens: Tokens
 
     @property
     def images(self) -> ImageColumns:
@@ -114,3 +146,13 @@ class NuScenesColumns:
             self.image_files,
             self.image_sizes,
         )
+
+
+@dataclass(frozen=True)
+class NuScenesColumns(SceneColumns, CameraColumns):
+    """All of the index of one version."""
+
+    @staticmethod
+    def of(scenes: SceneColumns, cameras: CameraColumns) -> "NuScenesColumns":
+        """Both parts as one; arrays are shared."""
+        return NuScenesColumns(**vars(scenes), **vars(cameras))

@@ -34,9 +34,16 @@ class Keys:
                 "were two versions of the tables merged?"
             )
 
-    def rows(
-        self, references: Column, table: str, field: str, owners: Column, *, optional: bool = False
-    ) -> NDArray[np.int64]:
+    def find(self, references: Column) -> NDArray[np.int64]:
+        """Rows [M] the references [M] point to, -1 for those that point nowhere."""
+        rows = np.full(len(references), -1, np.int64)
+        if len(self._sorted) and len(references):
+            place = np.minimum(np.searchsorted(self._sorted, references), len(self._sorted) - 1)
+            found = self._sorted[place] == references
+            rows[found] = self._order[place[found]]
+        return rows
+
+    def rows(self, references: Column, table: str, field: str, owners: Column) -> NDArray[np.int64]:
         """Rows [M] the references [M] point to.
 
         Args:
@@ -44,19 +51,12 @@ class Keys:
             table: the referring table.
             field: the referring field.
             owners: [M] tokens of the referring records, for messages.
-            optional: whether "" is allowed; it gives -1.
 
         Raises:
             SynclError: a reference points nowhere; names table, record, field and value.
         """
-        if not len(references):
-            return np.zeros(0, np.int64)
-        rows = np.full(len(references), -1, np.int64)
-        if len(self._sorted):
-            place = np.minimum(np.searchsorted(self._sorted, references), len(self._sorted) - 1)
-            found = self._sorted[place] == references
-            rows[found] = self._order[place[found]]
-        lost = np.flatnonzero((rows < 0) & (references != b"") if optional else rows < 0)
+        rows = self.find(references)
+        lost = np.flatnonzero(rows < 0)
         if lost.size:
             first = lost[0]
             raise SynclError(

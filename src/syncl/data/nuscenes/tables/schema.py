@@ -15,12 +15,10 @@ class Reference:
     Attributes:
         field: the referring field.
         target: the table its tokens are in.
-        optional: whether "" (or an empty list) is allowed.
     """
 
     field: str
     target: str
-    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -28,8 +26,8 @@ class TableSchema:
     """One table.
 
     Attributes:
-        fields: what is read; every record must have all of them.
-        references: the foreign keys among the fields.
+        fields: what is read.
+        references: the foreign keys among the fields that must lead somewhere.
         of_annotations: whether the test version, which has no annotations, may lack the table.
         key_frames_only: whether records between key frames are left out.
     """
@@ -43,31 +41,33 @@ class TableSchema:
 SCHEMA: Mapping[str, TableSchema] = {
     "scene": TableSchema((TOKEN, Field("name", "text"))),
     "sample": TableSchema(
-        (TOKEN, Field("timestamp", "integer"), Field("scene_token", "text")),
+        (TOKEN, Field("timestamp", "time"), Field("scene_token", "text")),
         (Reference("scene_token", "scene"),),
     ),
-    "sensor": TableSchema((TOKEN, Field("channel", "text"), Field("modality", "text"))),
+    "sensor": TableSchema((TOKEN, Field("channel", "text"), Field("modality", "text", needed=False))),
     "calibrated_sensor": TableSchema(
         (
             TOKEN,
             Field("sensor_token", "text"),
-            Field("translation", "vector3"),
-            Field("rotation", "vector4"),
-            Field("camera_intrinsic", "intrinsics"),
+            Field("translation", "vector3", needed=False),
+            Field("rotation", "vector4", needed=False),
+            Field("camera_intrinsic", "intrinsics", needed=False),
         ),
         (Reference("sensor_token", "sensor"),),
     ),
-    "ego_pose": TableSchema((TOKEN, Field("translation", "vector3"), Field("rotation", "vector4"))),
+    "ego_pose": TableSchema(
+        (TOKEN, Field("translation", "vector3", needed=False), Field("rotation", "vector4", needed=False))
+    ),
     "sample_data": TableSchema(
         (
             TOKEN,
             Field("sample_token", "text"),
             Field("ego_pose_token", "text"),
             Field("calibrated_sensor_token", "text"),
-            Field("timestamp", "integer"),
-            Field("filename", "text"),
-            Field("width", "integer"),
-            Field("height", "integer"),
+            Field("timestamp", "time", needed=False),
+            Field("filename", "text", needed=False),
+            Field("width", "integer", needed=False),
+            Field("height", "integer", needed=False),
         ),
         (
             Reference("sample_token", "sample"),
@@ -78,7 +78,7 @@ SCHEMA: Mapping[str, TableSchema] = {
     ),
     "category": TableSchema((TOKEN, Field("name", "text")), of_annotations=True),
     "attribute": TableSchema((TOKEN, Field("name", "text")), of_annotations=True),
-    "visibility": TableSchema((TOKEN, Field("level", "text")), of_annotations=True),
+    "visibility": TableSchema((TOKEN, Field("level", "text", needed=False)), of_annotations=True),
     "instance": TableSchema(
         (TOKEN, Field("category_token", "text")),
         (Reference("category_token", "category"),),
@@ -89,27 +89,38 @@ SCHEMA: Mapping[str, TableSchema] = {
             TOKEN,
             Field("sample_token", "text"),
             Field("instance_token", "text"),
-            Field("visibility_token", "text"),
-            Field("attribute_tokens", "first_text"),
-            Field("translation", "vector3"),
-            Field("size", "vector3"),
-            Field("rotation", "vector4"),
-            Field("prev", "text"),
-            Field("next", "text"),
-            Field("num_lidar_pts", "integer"),
-            Field("num_radar_pts", "integer"),
+            Field("visibility_token", "text", needed=False),
+            Field("attribute_tokens", "texts", needed=False),
+            Field("translation", "vector3", needed=False),
+            Field("size", "vector3", needed=False),
+            Field("rotation", "vector4", needed=False),
+            Field("prev", "text", needed=False),
+            Field("next", "text", needed=False),
+            Field("num_lidar_pts", "integer", needed=False),
+            Field("num_radar_pts", "integer", needed=False),
         ),
-        (
-            Reference("sample_token", "sample"),
-            Reference("instance_token", "instance"),
-            Reference("visibility_token", "visibility", optional=True),
-            Reference("attribute_tokens", "attribute", optional=True),
-            Reference("prev", "sample_annotation", optional=True),
-            Reference("next", "sample_annotation", optional=True),
-        ),
+        (Reference("sample_token", "sample"), Reference("instance_token", "instance")),
         of_annotations=True,
     ),
 }
+
+CAMERA_FIELDS = tuple(
+    Field(field.name, field.kind) for field in SCHEMA["sample_data"].fields if not field.needed
+)
+"""What records of cameras must have besides: of other sensors nobody reads it."""
+
+POSE_FIELDS = (Field("translation", "vector3"), Field("rotation", "vector4"))
+CALIBRATION_FIELDS = (*POSE_FIELDS, Field("camera_intrinsic", "intrinsics"))
+"""What poses and calibrations of cameras and LIDAR_TOP must have besides."""
+
+ANNOTATION_FIELDS = (
+    Field("translation", "vector3"),
+    Field("size", "vector3"),
+    Field("rotation", "vector4"),
+    Field("num_lidar_pts", "integer"),
+    Field("num_radar_pts", "integer"),
+)
+"""What annotations of evaluated classes must have besides, where their split is evaluated."""
 
 
 def is_key_frame(record: Mapping[str, object]) -> bool:

@@ -13,10 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncl.data.nuscenes.past.sweeps import calibrations_of_others, is_camera_sweep
-from syncl.data.nuscenes.tables.schema import SCHEMA, TOKEN, Reference, TableSchema, is_key_frame, may_lack
+from syncl.data.nuscenes.tables.schema import (
+    ANNOTATION_FIELDS,
+    CALIBRATION_FIELDS,
+    CAMERA_FIELDS,
+    SCHEMA,
+    TOKEN,
+    Reference,
+    TableSchema,
+    is_key_frame,
+    may_lack,
+)
 from syncl.data.nuscenes.tables.table_files import (
     MEND_TABLE,
     Column,
+    Field,
     FieldError,
     Record,
     check_field,
@@ -71,7 +82,7 @@ def survey_tables(folder: Path) -> list[Problem]:
             continue
         try:
             keep = is_key_frame if schema.key_frames_only else None
-            tables[name] = _read(folder, name, schema, problems, keep)
+            tables[name] = _read(folder, name, schema, problems, keep, _strict(folder, name))
         except SynclError as error:
             path = table_path(folder, name)
             problems.append(Problem(path, str(error).removeprefix(f"{path}: "), 1, MEND_TABLE))
@@ -93,7 +104,14 @@ def survey_sweeps(folder: Path) -> list[Problem]:
     others = calibrations_of_others(folder)
     name, schema = "sample_data", SCHEMA["sample_data"]
     path = table_path(folder, name)
-    table = _read(folder, name, schema, problems, lambda record: is_camera_sweep(record, others))
+    table = _read(
+        folder,
+        name,
+        schema,
+        problems,
+        lambda record: is_camera_sweep(record, others),
+        lambda _: CAMERA_FIELDS,
+    )
     problems += _doubles(path, "token", table.tokens)
     for reference in schema.references:
         targets = read_table(folder, reference.target, [TOKEN])["token"]
@@ -111,8 +129,17 @@ class _Findings:
         first, count = self._found.get((error.field, error.kind), (error, 0))
         self._found[error.field, error.kind] = first, count + 1
 
+    def merge(self, other: "_Findings") -> None:
+        for key, (first, count) in other._found.items():
+            earlier, before = self._found.get(key, (first, 0))
+            self._found[key] = earlier, before + count
+
     def problems(self, path: Path) -> list[Problem]:
         return [Problem(path, first.text, count, MEND_TABLE) for first, count in self._found.values()]
+
+
+Strict = Callable[[Record], tuple[Field, ...]]
+"""What a record must have beyond what all records of its table must."""
 
 
 def _read(
@@ -121,31 +148,63 @@ def _read(
     schema: TableSchema,
     problems: list[Problem],
     keep: Callable[[Record], bool] | None,
+    strict: Strict | None = None,
 ) -> _Table:
     path = table_path(folder, name)
     wanted = {"token", "name", *(reference.field for reference in schema.references)}
-    texts: dict[str, list[Column]] = {field.name: [] for field in schema.fields if field.name in wanted}
-    found = _Findings()
-    for piece in read_records(path):
-        records = piece if keep is None else _kept_records(piece, keep, found)
-        columns = {field.name: try_column(records, field) for field in schema.fields}
-        if any(column is None for column in columns.values()):
-            sound = [record for record in records if _is_sound(record, schema, found)]
-            columns = {field.name: try_column(sound, field) for field in schema.fields}
-        for field, pieces in texts.items():
-            column = columns[field]
-            if column is not None:
-                pieces.append(column)
-    problems += found.problems(path)
+    fields = [field for field in schema.fields if field.name in wanted]
+
+    def look(records: list[Record]) -> tuple[_Findings, list[Column | None]]:
+        found = _Findings()
+        if keep is not None:
+            records = _kept_records(records, keep, found)
+        if strict is not None or any(try_column(records, field) is None for field in schema.fields):
+            records = [record for record in records if _is_sound(record, schema, strict, found)]
+        return found, [try_column(records, field) for field in fields]
+
+    pieces = read_records(path, look)
+    every = _Findings()
+    for found, _ in pieces:
+        every.merge(found)
+    problems += every.problems(path)
     empty = np.zeros(0, "S1")
-    return _Table({field: np.concatenate([empty, *pieces]) for field, pieces in texts.items()})
+    return _Table(
+        {
+            field.name: np.concatenate(
+                [empty, *(column for _, columns in pieces if (column := columns[place]) is not None)]
+            )
+            for place, field in enumerate(fields)
+        }
+    )
 
 
-def _is_sound(record: Record, schema: TableSchema, found: _Findings) -> bool:
+def _is_sound(record: Record, schema: TableSchema, strict: Strict | None, found: _Findings) -> bool:
     errors = [error for field in schema.fields if (error := check_field(record, field)) is not None]
+    if strict is not None and not errors:
+        errors = [error for field in strict(record) if (error := check_field(record, field)) is not None]
     for error in errors:
         found.add(error)
     return not errors
+
+
+def _strict(folder: Path, table: str) -> Strict | None:
+    """What annotations of evaluated classes, and cameras where it is known which sensors are none, need."""
+    if table == "sample_annotation":
+        return lambda _: ANNOTATION_FIELDS
+    if table not in _OF_CAMERAS:
+        return None
+    try:
+        others = calibrations_of_others(folder)
+    except SynclError:
+        return None
+    key, fields = _OF_CAMERAS[table]
+    return lambda record: () if record[key] in others else fields
+
+
+_OF_CAMERAS = {
+    "sample_data": ("calibrated_sensor_token", CAMERA_FIELDS),
+    "calibrated_sensor": ("token", CALIBRATION_FIELDS),
+}
 
 
 def _kept_records(records: list[Record], keep: Callable[[Record], bool], found: _Findings) -> list[Record]:
@@ -171,8 +230,6 @@ def _doubles(path: Path, field: str, values: NDArray[np.bytes_]) -> list[Problem
 def _broken(path: Path, table: _Table, reference: Reference, targets: NDArray[np.bytes_]) -> list[Problem]:
     values = table.texts[reference.field]
     lost = ~np.isin(values, targets)
-    if reference.optional:
-        lost &= values != b""
     if not lost.any():
         return []
     row = int(np.argmax(lost))

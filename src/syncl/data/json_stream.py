@@ -6,9 +6,11 @@ members, the whole is exactly the concatenation of these members. Where a guess 
 is parsed in one go instead.
 """
 
+import gc
 import json
 import re
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -32,6 +34,22 @@ _RESULTS_BEGIN = re.compile(rb'"results"\s*:\s*\{\s*')
 _RESULTS_END = re.compile(rb"[}\[]\s*\]\s*(?=\})")
 _SAMPLE_BEGIN = re.compile(rb'"([^"\\]*)"\s*:\s*\[\s*\{')
 _MARK = "\x00results"
+_NO_TABLE = "not a nuScenes table: expected a JSON array of records"
+
+
+@contextmanager
+def paused_garbage_collection() -> Iterator[None]:
+    """Pauses the cyclic collector while millions of parsed JSON values come and go.
+
+    Parsed JSON has no cycles; without the pause, the collector visits all of it again and again.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _GuessError(Exception):
@@ -49,7 +67,7 @@ def convert_records(path: Path, convert: Callable[[list[Record]], T]) -> list[T]
             convert(_checked_records(_parse(b"[" + piece + b"]"), path)) for piece in _record_pieces(path)
         ]
     except _GuessError:
-        return [convert(_checked_records(_whole(path), path))]
+        return [convert(_whole_table(path))]
 
 
 def find_records(path: Path, field: str, wanted: Collection[str]) -> list[Record]:
@@ -151,6 +169,19 @@ def _whole(path: Path) -> Any:
         raise SynclError(f"{path}: {_damage(content)}; write or download the file again") from None
 
 
+def _whole_table(path: Path) -> list[Record]:
+    with _open(path) as file:
+        content = file.read()
+    if not content.lstrip().startswith(b"["):
+        raise SynclError(f"{path}: {_NO_TABLE}")
+    try:
+        return _checked_records(_parse(content), path)
+    except _GuessError:
+        raise SynclError(
+            f"{path}: damaged or cut off: {_damage(content)}; copy or unpack this file again"
+        ) from None
+
+
 def _damage(content: bytes) -> str:
     """What is wrong with text that is not JSON, and where."""
     try:
@@ -171,7 +202,7 @@ def _damage(content: bytes) -> str:
 
 def _checked_records(records: Any, path: Path) -> list[Record]:
     if not isinstance(records, list) or not set(map(type, records)) <= {dict}:
-        raise SynclError(f"{path}: must hold a list of objects; is this a nuScenes table?")
+        raise SynclError(f"{path}: {_NO_TABLE}")
     return records
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from syncl.data import json_stream
+from syncl.data.json_stream import convert_records, convert_results, find_records
 from syncl.errors import SynclError
-from syncl.evaluation import json_stream
-from syncl.evaluation.json_stream import convert_records, convert_results, find_records
 
 BOX = {
     "translation": [1.5, 2, 3],
@@ -86,7 +86,7 @@ def test_tables(tmp_path: Path, indent: int | None):
     path.write_text(json.dumps(nested, indent=indent))
     assert [row for piece in convert_records(path, list) for row in piece] == nested
     path.write_text(json.dumps(nested)[:-10])
-    with pytest.raises(SynclError, match=r"table\.json: truncated JSON"):
+    with pytest.raises(SynclError, match=r"table\.json: damaged or cut off: truncated JSON"):
         convert_records(path, list)
 
 
