@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from syncl.errors import SynclError
-from syncl.rendering.plots import _curve, plot_class_bars, plot_recall_curves
+from syncl.rendering.metric_figures import _curve, plot_class_bars, plot_recall_curves
 
 RECALLS = np.linspace(0.1, 1, 40).round(12)[::-1]
 CLASSES = ("bicycle", "bus", "car", "motorcycle", "pedestrian", "trailer", "truck")

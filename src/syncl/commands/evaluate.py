@@ -66,12 +66,12 @@ def evaluate(
     for remark in metrics.remarks:
         console.print(f"note: {remark}", style="yellow")
     if plots is not None:
-        from syncl.evaluation.plots import plot_detection, plot_tracking
+        from syncl.rendering.metric_figures import plot_official_detection, plot_official_tracking
 
         drawn = (
-            plot_detection(metrics, plots)
+            plot_official_detection(metrics, plots)
             if isinstance(metrics, DetectionMetrics)
-            else plot_tracking(metrics, plots)
+            else plot_official_tracking(metrics, plots)
         )
         console.print(f"wrote {len(drawn)} plots to {plots}")
     for target, content in ((details, metrics.details), (output, metrics.summary)):

@@ -30,7 +30,7 @@ def plot(
 
     from syncl.errors import SynclError
     from syncl.files import refuse_to_overwrite
-    from syncl.rendering.plots import plot_class_bars, plot_recall_curves
+    from syncl.rendering.metric_figures import plot_class_bars, plot_recall_curves
     from syncl.rendering.report.runs import read_runs
 
     read = read_runs(runs)

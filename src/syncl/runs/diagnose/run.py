@@ -19,7 +19,7 @@ from syncl.detectors.attention_maps import TARGETS
 from syncl.errors import SynclError
 from syncl.files import atomic_write
 from syncl.progress import track
-from syncl.rendering.diagnosis import (
+from syncl.rendering.diagnosis_figures import (
     DecoderView,
     MatchingCosts,
     plot_attention_maps,

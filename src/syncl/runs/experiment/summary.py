@@ -1,7 +1,6 @@
 """The report of an experiment: mean, spread and paired differences, as markdown and a plot."""
 
 import statistics
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,8 @@ from typing import Any
 import orjson
 
 from syncl.errors import SynclError
-from syncl.files import atomic_path, atomic_write
+from syncl.files import atomic_write
+from syncl.rendering.metric_figures import plot_arms
 from syncl.runs.experiment.plan import Plan
 from syncl.runs.experiment.run import result_path
 
@@ -69,7 +69,13 @@ def write_report(plan: Plan, output: Path) -> tuple[Path, Path]:
     text = output / "report.md"
     atomic_write(text, markdown(plan, results).encode())
     picture = output / "report.png"
-    _plot(plan, results, picture)
+    shown = {
+        arm: {
+            seed: {key: _value(result, key) for key in ("amota", "recall")} for seed, result in seeds.items()
+        }
+        for arm, seeds in results.items()
+    }
+    plot_arms(plan.name, shown, {arm.name: arm.reference for arm in plan.arms}, picture)
     return text, picture
 
 
@@ -145,41 +151,3 @@ def _value(result: dict[str, Any], key: str) -> float:
 
 def _resumed(result: dict[str, Any]) -> bool:
     return bool(result["training"]["resumed"])
-
-
-def _plot(plan: Plan, results: dict[str, dict[int, dict[str, Any]]], path: Path) -> None:
-    """AMOTA and recall of every run, an arm a row; a line leads from the mean of what it is compared with,
-    over the same seeds.
-    """
-    from matplotlib.figure import Figure
-
-    def mean_of(arm: str, key: str, seeds: Iterable[int]) -> float:
-        return spread([_value(results[arm][seed], key) for seed in seeds]).mean
-
-    reference = {arm.name: arm.reference for arm in plan.arms}
-    figure = Figure(figsize=(9, 1.5 + 0.25 * len(results)), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
-    for axis, (key, heading) in zip(axes, (("amota", "AMOTA"), ("recall", "recall"))):
-        for row, (arm, seeds) in enumerate(results.items()):
-            if not seeds:
-                continue
-            mean = mean_of(arm, key, seeds)
-            shared = seeds.keys() & results[reference[arm]].keys()
-            if shared:
-                start, end = mean_of(reference[arm], key, shared), mean_of(arm, key, shared)
-                axis.hlines(row, start, end, color="0.6", linewidth=2, zorder=1)
-            axis.vlines(mean, row - 0.3, row + 0.3, color="black", linewidth=2, zorder=3)
-        for seed in sorted({seed for _, seed in plan.runs}):
-            points = [
-                (_value(seeds[seed], key), row) for row, seeds in enumerate(results.values()) if seed in seeds
-            ]
-            if points:
-                axis.scatter(*zip(*points), s=28, alpha=0.8, label=f"seed {seed}", zorder=2)
-        axis.set_xlabel(heading)
-        axis.grid(axis="x", alpha=0.3)
-    axes[0].set_yticks(range(len(results)), list(results), fontsize=8)
-    axes[0].invert_yaxis()
-    axes[1].legend(fontsize=8)
-    figure.suptitle(f"{plan.name}: every run, means, and how far from their baselines", fontsize=11)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120)

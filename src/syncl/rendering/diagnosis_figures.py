@@ -1,4 +1,4 @@
-"""Plots that look into a tracker: attention, decoders, matching costs, what training costs."""
+"""Figures that look into a tracker: attention, decoders, matching costs, what training costs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,17 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncl.rendering.bev import footprints
-from syncl.rendering.plots import RUN_COLOURS, _panels, _save
+from syncl.rendering.figures import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    ORANGE,
+    PALE,
+    PINK,
+    add_legend,
+    caption,
+    new_figure,
+    save_figure,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Floats = NDArray[Any]
 
-BLUE, ORANGE, GREEN, PINK = RUN_COLOURS[:4]
-_GREY = "#9aa1ab"
 _KINDS = ("object queries", "track queries")
-_TARGET_COLOURS = (PINK, BLUE, ORANGE, _GREY)
+_TARGET_COLOURS = (PINK, BLUE, ORANGE, GREY)
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,7 @@ def plot_attention_mass(
         output: picture.
         overwrite: replace an existing file.
     """
-    figure, panels = _panels(2, columns=2, height=3.2)
+    figure, panels = new_figure(2, columns=2, height=3.2)
     layers = len(mass)
     names = [*(str(layer + 1) for layer in range(layers)), "even"]
     places = np.array([*range(layers), layers + 0.4])
@@ -87,16 +97,13 @@ def plot_attention_mass(
                     x, y = bar.get_x() + bar.get_width() / 2, bottom + share / 2
                     panel.text(x, y, f"{share:.0%}", ha="center", va="center", fontsize=7, color="white")
             base = base + height
-        panel.set_title(f"attention of {_KINDS[kind]}", fontsize=10, loc="left", fontweight="bold")
+        across = "decoder layer (even: all keys alike)"
+        caption(panel, f"attention of {_KINDS[kind]}", across, "share of attention")
         panel.set_xticks(places, names, fontsize=8)
-        panel.set_xlabel("decoder layer (even: all keys alike)", fontsize=9)
-        panel.set_ylabel("share of attention", fontsize=9)
         panel.set_ylim(0, 1.001)
         panel.grid(visible=False, axis="x")
-    handles, labels = panels[0].get_legend_handles_labels()
-    words = [f"to {label}" for label in labels]
-    figure.legend(handles, words, loc="outside upper center", ncols=len(words), frameon=False, fontsize=9)
-    _save(figure, output, overwrite)
+    add_legend(figure, panels, len(targets), "to {}".format, "outside upper center")
+    save_figure(figure, output, overwrite)
 
 
 def plot_attention_maps(
@@ -112,7 +119,7 @@ def plot_attention_maps(
     """
     from matplotlib.colors import LogNorm
 
-    figure, panels = _panels(len(maps), columns=min(3, len(maps)), height=3.1)
+    figure, panels = new_figure(len(maps), columns=min(3, len(maps)), height=3.1)
     image = None
     count = len(maps[0])
     for layer, (panel, values) in enumerate(zip(panels, maps)):
@@ -121,20 +128,18 @@ def plot_attention_maps(
         )
         panel.axhline(object_count - 0.5, color="white", linewidth=1)
         panel.axvline(object_count - 0.5, color="white", linewidth=1)
-        panel.set_title(f"layer {layer + 1}", fontsize=10, loc="left", fontweight="bold")
+        caption(panel, f"layer {layer + 1}", "attended query", "attending query")
         middles = [(object_count - 1) / 2, (object_count + count - 1) / 2]
         words = ["object", "track"] if count > object_count else ["object"]
         panel.set_xticks(middles[: len(words)], words, fontsize=8)
         panel.set_yticks(middles[: len(words)], words, fontsize=8, rotation=90, va="center")
         panel.tick_params(length=0)
-        panel.set_xlabel("attended query", fontsize=9)
-        panel.set_ylabel("attending query", fontsize=9)
         panel.grid(visible=False)
     if image is not None:
         bar = figure.colorbar(image, ax=panels, shrink=0.85)
         bar.set_label("attention, mean over heads", fontsize=9)
         bar.ax.tick_params(labelsize=8)
-    _save(figure, output, overwrite)
+    save_figure(figure, output, overwrite)
 
 
 def plot_decoders(
@@ -157,25 +162,19 @@ def plot_decoders(
     # As far as there is anything, in steps, and not farther than annotations go.
     farthest = float(np.abs(centres[:, :2]).max()) if len(centres) else 0.0
     range_m = float(np.clip(10 * np.ceil((farthest + 5) / 10), 20, 60))
-    figure, panels = _panels(len(views), columns=len(views), height=5.0)
+    figure, panels = new_figure(len(views), columns=len(views), height=5.0)
     for panel, view in zip(panels, views):
-        _draw_boxes(panel, truth, _GREY, 2.6, "annotated")
-        _draw_boxes(panel, view.objects, BLUE, 1.2, "object queries")
-        _draw_boxes(panel, view.tracks, ORANGE, 1.2, "track queries")
+        _draw_boxes(panel, truth, GREY, 2.6, "annotated")
+        _draw_boxes(panel, view.objects, BLUE, 1.2, f"object queries, score >= {min_score:g}")
+        _draw_boxes(panel, view.tracks, ORANGE, 1.2, f"track queries, score >= {min_score:g}")
         panel.plot(0, 0, marker="^", color="black", markersize=7, linestyle="none")
         title = f"{view.title}\n{len(view.objects)} object, {len(view.tracks)} track queries"
-        panel.set_title(title, fontsize=10, loc="left", fontweight="bold")
+        caption(panel, title, "left of the vehicle (m)", "ahead (m)")
         panel.set_xlim(range_m, -range_m)
         panel.set_ylim(-range_m, range_m)
         panel.set_aspect("equal")
-        panel.set_xlabel("left of the vehicle (m)", fontsize=9)
-        panel.set_ylabel("ahead (m)", fontsize=9)
-    handles, labels = panels[0].get_legend_handles_labels()
-    words = [
-        label if place == 0 else f"{label}, score >= {min_score:g}" for place, label in enumerate(labels)
-    ]
-    figure.legend(handles, words, loc="outside upper left", ncols=3, frameon=False, fontsize=9)
-    _save(figure, output, overwrite)
+    add_legend(figure, panels, 3)
+    save_figure(figure, output, overwrite)
 
 
 def _draw_boxes(panel: "Axes", boxes: Floats, colour: str, width: float, label: str) -> None:
@@ -197,7 +196,7 @@ def plot_costs(found: Sequence[MatchingCosts], output: Path, overwrite: bool = F
         output: picture.
         overwrite: replace an existing file.
     """
-    figure, panels = _panels(len(found), columns=min(3, len(found)), height=2.9)
+    figure, panels = new_figure(len(found), columns=min(3, len(found)), height=2.9)
     everything = np.concatenate([item.costs for item in found])
     low, high = (np.percentile(everything, (0.0, 99.0)) if len(everything) else (0.0, 1.0)) + np.array(
         [-0.2, 0.2]
@@ -211,9 +210,7 @@ def plot_costs(found: Sequence[MatchingCosts], output: Path, overwrite: bool = F
         dropped, _ = np.histogram(item.costs[~item.kept], edges)
         middles = (edges[1:] + edges[:-1]) / 2
         panel.bar(middles, kept / total / width, width, color=GREEN, label="pairs kept")
-        panel.bar(
-            middles, dropped / total / width, width, kept / total / width, color="#d5dae1", label="dropped"
-        )
+        panel.bar(middles, dropped / total / width, width, kept / total / width, color=PALE, label="dropped")
         for weight, mean, variance, colour in zip(item.weights, item.means, item.variances, (BLUE, ORANGE)):
             if variance > 0:
                 curve = weight * np.exp(-((places - mean) ** 2) / (2 * variance))
@@ -226,17 +223,13 @@ def plot_costs(found: Sequence[MatchingCosts], output: Path, overwrite: bool = F
             )
             tallest.append((kept + dropped).max() / total / width)
         words = f"{item.title}: {int(item.kept.sum())} of {len(item.costs)} kept"
-        panel.set_title(words, fontsize=9, loc="left", fontweight="bold")
-        panel.set_xlabel("matching cost", fontsize=9)
-        panel.set_ylabel("density", fontsize=9)
+        caption(panel, words, "matching cost", "density", size=9)
         panel.set_xlim(low, high)
     for panel in panels:
         # A narrow component's curve may leave the top; the histograms are what is compared.
         panel.set_ylim(0, 1.3 * max(tallest))
-    fullest = max(panels, key=lambda panel: len(panel.get_legend_handles_labels()[1]))
-    handles, labels = fullest.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=5, frameon=False, fontsize=9)
-    _save(figure, output, overwrite)
+    add_legend(figure, panels, 5)
+    save_figure(figure, output, overwrite)
 
 
 def plot_candidates(before: Floats, after: Floats, output: Path, overwrite: bool = False) -> None:
@@ -250,11 +243,11 @@ def plot_candidates(before: Floats, after: Floats, output: Path, overwrite: bool
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure, panels = _panels(2, columns=2, height=2.9)
+    figure, panels = new_figure(2, columns=2, height=2.9)
     most = int(before.max()) if before.size else 1
     places = np.arange(most + 1)
     for number, (counts, colour, name) in enumerate(
-        ((before, _GREY, "before the filter"), (after, GREEN, "after it"))
+        ((before, GREY, "before the filter"), (after, GREEN, "after it"))
     ):
         last = counts[-1] if len(counts) else counts
         heights = np.bincount(last, minlength=most + 1)[: most + 1]
@@ -262,18 +255,13 @@ def plot_candidates(before: Floats, after: Floats, output: Path, overwrite: bool
         if counts.size:
             layers = np.arange(1, len(counts) + 1)
             panels[1].plot(layers, counts.mean(axis=1), "o-", color=colour, label=name)
-    panels[0].set_title("last layer", fontsize=10, loc="left", fontweight="bold")
-    panels[0].set_xlabel("object queries of a persistent object", fontsize=9)
-    panels[0].set_ylabel("objects (all frames)", fontsize=9)
+    caption(panels[0], "last layer", "object queries of a persistent object", "objects (all frames)")
     panels[0].set_xticks(places)
-    panels[1].set_title("every layer", fontsize=10, loc="left", fontweight="bold")
-    panels[1].set_xlabel("decoder layer", fontsize=9)
-    panels[1].set_ylabel("mean queries an object", fontsize=9)
+    caption(panels[1], "every layer", "decoder layer", "mean queries an object")
     panels[1].set_ylim(bottom=0)
     panels[1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=9)
-    _save(figure, output, overwrite)
+    add_legend(figure, panels, 2)
+    save_figure(figure, output, overwrite)
 
 
 def plot_training_cost(
@@ -292,15 +280,15 @@ def plot_training_cost(
         output: picture.
         overwrite: replace an existing file.
     """
-    figure, panels = _panels(2, columns=2, height=2.9)
+    figure, panels = new_figure(2, columns=2, height=2.9)
     for panel, values, name in zip(panels, (seconds, mebibytes), ("seconds a clip", f"{memory} (MiB)")):
         first = next(iter(values.values()))
         for place, (strategy, value) in enumerate(values.items()):
-            panel.bar(place, value, 0.6, color=RUN_COLOURS[place])
+            panel.bar(place, value, 0.6, color=COLOURS[place])
             words = f"{value:.3g}" if place == 0 else f"{value:.3g}  (x {value / first:.2f})"
             panel.annotate(words, (place, value), (0, 3), textcoords="offset points", ha="center", fontsize=9)
             panel.text(place, 0, f"{strategy}\n", ha="center", va="bottom", color="white", fontsize=9)
         panel.set_xticks([])
-        panel.set_ylabel(name, fontsize=9)
+        caption(panel, up=name)
         panel.margins(y=0.15)
-    _save(figure, output, overwrite)
+    save_figure(figure, output, overwrite)
