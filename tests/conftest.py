@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from syncl.data.synthetic.config import WorldConfig
+from syncl.data.synthetic.generation import generate_world
+
 PARITY_RECORDS = pytest.StashKey[list[tuple[str, str, float, float]]]()
 """(golden, tensor, relative error or count of differing integers, tolerance) of every parity comparison."""
 
@@ -53,6 +56,14 @@ def parity_table(records: list[tuple[str, str, float, float]]) -> list[str]:
     )
     lines += [f"  {golden} {label}: {found:.1e} (limit {most:.0e})" for golden, label, found, most in above]
     return lines
+
+
+@pytest.fixture(scope="session")
+def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic world of two training scenes and one for validation, five frames each, to be read only."""
+    root = tmp_path_factory.mktemp("small") / "world"
+    generate_world(root, WorldConfig(2, 1, keyframes=5, width=96, height=64, seed=3), workers=1)
+    return root
 
 
 @pytest.fixture(scope="session")

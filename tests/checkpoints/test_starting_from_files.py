@@ -7,18 +7,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from syncl.backbones import CpFpnConfig, ResNetConfig
+from rig import DETECTORS
 from syncl.checkpoints.model_file import initialise_from, load_model, save_model
-from syncl.detectors import ImageEncoderConfig, PetrConfig
 from syncl.errors import SynclError
 from syncl.trackers import SingleFrameConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 
-ENCODER = ImageEncoderConfig(
-    ResNetConfig(depth=None, blocks=(1, 1, 1, 1), stem_width=8, widths=(8, 8, 8, 8), out_stages=(3, 4)),
-    CpFpnConfig(32),
-)
-PETR = PetrConfig(ENCODER, ("car", "bus"), queries=6, dim=32, heads=4, layers=2, hidden=48)
+PETR = dataclasses.replace(DETECTORS["petr"], classes=("car", "bus"))
 MODEL = ModelConfig(InputConfig((64, 96)), PETR, SingleFrameConfig())
 
 
@@ -31,12 +26,12 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_model_of_another_size_names_keys_and_both_shapes(file: Path) -> None:
     larger = dataclasses.replace(
-        MODEL, detector=dataclasses.replace(PETR, queries=9, classes=("car", "bus", "tram"))
+        MODEL, detector=dataclasses.replace(PETR, queries=15, classes=("car", "bus", "tram"))
     )
     with pytest.raises(SynclError) as caught:
         initialise_from(larger.build(), file)
     message = str(caught.value)
-    assert "detector.reference_points.weight has shape (6, 3) instead of (9, 3)" in message
+    assert "detector.reference_points.weight has shape (12, 3) instead of (15, 3)" in message
     assert "detector.class_branches.0.6.weight has shape (2, 32) instead of (3, 32)" in message
 
 

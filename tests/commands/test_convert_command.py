@@ -6,36 +6,26 @@ from pathlib import Path
 import pytest
 import torch
 
-from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig
+from rig import DETECTORS, DIM, TRACKERS, tiny_encoder
+from syncl.backbones import FpnConfig
 from syncl.checkpoints.formats import find_format
 from syncl.checkpoints.model_file import initialise_from, load_model, save_model
 from syncl.checkpoints.published import read_published
 from syncl.commands.main import main
-from syncl.detectors import ImageEncoderConfig, Mutr3dDetr3dConfig, PetrConfig
+from syncl.detectors import Mutr3dDetr3dConfig
 from syncl.recipes import RECIPES, find_recipe
 from syncl.recipes.recipe import Recipe
-from syncl.trackers import Mutr3dConfig, SingleFrameConfig
+from syncl.trackers import SingleFrameConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 
-ENCODER = ImageEncoderConfig(
-    ResNetConfig(depth=None, blocks=(1, 1, 1, 1), stem_width=8, widths=(8, 8, 8, 8), out_stages=(3, 4)),
-    CpFpnConfig(32),
-)
-PETR = PetrConfig(ENCODER, ("car", "bus"), queries=6, dim=32, heads=4, layers=2, hidden=48)
-DETECTOR = ModelConfig(InputConfig((64, 96)), PETR, SingleFrameConfig())
-TRACKER = dataclasses.replace(DETECTOR, tracker=Mutr3dConfig(heads=4, hidden=32))
-
-
+DETECTOR = ModelConfig(InputConfig((64, 96)), DETECTORS["petr"], SingleFrameConfig())
+TRACKER = dataclasses.replace(DETECTOR, tracker=TRACKERS["mutr3d"])
 WHOLE_MUTR3D = dataclasses.replace(
     TRACKER,
-    detector=Mutr3dDetr3dConfig(
-        dataclasses.replace(ENCODER, neck=FpnConfig(32, norm="batch")),
-        ("car", "bus"),
-        queries=6,
-        dim=32,
-        heads=4,
-        layers=2,
-        hidden=48,
+    detector=dataclasses.replace(
+        DETECTORS["mutr3d_detr3d"],
+        image=dataclasses.replace(tiny_encoder(), neck=FpnConfig(DIM, norm="batch")),
+        cameras=6,
     ),
 )
 

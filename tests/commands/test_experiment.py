@@ -6,8 +6,6 @@ from pathlib import Path
 import orjson
 import pytest
 
-from syncl.data.synthetic.config import WorldConfig
-from syncl.data.synthetic.generation import generate_world
 from syncl.errors import SynclError
 from syncl.runs.experiment.plan import read_plan
 from syncl.runs.experiment.run import result_path, run_digest, run_plan
@@ -130,39 +128,32 @@ def test_no_results_is_an_error(tmp_path):
         write_report(read_plan(write(tmp_path)), tmp_path)
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("experiment") / "world"
-    generate_world(root, WorldConfig(1, 1, keyframes=4, width=96, height=64, seed=3), workers=1)
-    return root
-
-
-def test_a_run_is_done_once_and_never_replaced_by_other_settings(world, tmp_path):
+def test_a_run_is_done_once_and_never_replaced_by_other_settings(small_world, tmp_path):
     arms = [PLAN["arms"][1]]
     frozen = ["training.data.augmentation=null", 'training.unroll.frozen=["detector.image_encoder"]']
-    held_out = {"features": "features", "evaluation_data": str(world), "set": PLAN["set"] + frozen}
+    held_out = {"features": "features", "evaluation_data": str(small_world), "set": PLAN["set"] + frozen}
     plan = read_plan(write(tmp_path, arms=arms, seeds=[0], reference="syncl", **held_out))
-    run_plan(plan, world, tmp_path / "out", jobs=1)
+    run_plan(plan, small_world, tmp_path / "out", jobs=1)
     assert len(list((tmp_path / "features").glob("*/features.json"))) == 1
     path = result_path(tmp_path / "out", "syncl", 0)
     record = orjson.loads(path.read_bytes())
     assert record["synthetic"] and record["seed"] == 0 and record["training"]["peak_bytes"] > 1e8
     assert record["recipe"]["training"]["steps"] == 2 and 0 <= record["metrics"]["amota"] <= 1
-    assert record["digest"] == run_digest(plan, plan.arms[0], 0, world)
+    assert record["digest"] == run_digest(plan, plan.arms[0], 0, small_world)
     before = path.stat().st_mtime_ns
-    run_plan(plan, world, tmp_path / "out", jobs=1)
+    run_plan(plan, small_world, tmp_path / "out", jobs=1)
     assert path.stat().st_mtime_ns == before
     other = read_plan(write(tmp_path, arms=arms, seeds=[0], reference="syncl", set=["training.steps=3"]))
     with pytest.raises(SynclError, match="other settings"):
-        run_plan(other, world, tmp_path / "out", jobs=1)
+        run_plan(other, small_world, tmp_path / "out", jobs=1)
     nowhere = read_plan(write(tmp_path, arms=arms, seeds=[0], reference="syncl", evaluation_data="gone"))
     with pytest.raises(SynclError, match="the plan's evaluation_data"):
-        run_plan(nowhere, world, tmp_path / "out", jobs=1)
+        run_plan(nowhere, small_world, tmp_path / "out", jobs=1)
 
 
-def test_a_failed_run_is_named_with_its_reason(world, tmp_path):
+def test_a_failed_run_is_named_with_its_reason(small_world, tmp_path):
     arms = [{"name": "broken", "recipe": "mutr3d_detr3d_synthetic", "set": ["training.data.clip_length=9"]}]
     plan = read_plan(write(tmp_path, arms=arms, seeds=[0], reference="broken"))
     with pytest.raises(SynclError, match=r"broken seed 0: .*9 key frames"):
-        run_plan(plan, world, tmp_path / "out", jobs=1)
+        run_plan(plan, small_world, tmp_path / "out", jobs=1)
     assert not result_path(tmp_path / "out", "broken", 0).exists()

@@ -1,6 +1,7 @@
 """`syncl track --recording` and `syncl check-rig`, on rigs that are not nuScenes'."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,12 @@ import pytest
 import torch
 import yaml
 
+from rig import DETECTORS
 from syncl.checkpoints.model_file import load_model, save_model
 from syncl.commands.check_rig import check_rig
 from syncl.commands.main import main
 from syncl.commands.track import track
 from syncl.data.recording import read_recording
-from syncl.detectors import Detr3dConfig
 from syncl.errors import SynclError
 from syncl.geometry.poses import quaternion_from_yaw
 from syncl.runs.check_rig import check_recording
@@ -25,7 +26,7 @@ from syncl.runs.track.recording import recording_for, track_recording
 from syncl.trackers import PfTrackConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 
-from .conftest import DETECTOR, ENCODER, SMALL_MODEL, TRACKER
+from .conftest import DETECTOR, SMALL_MODEL, TRACKER
 
 FORWARD = np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], float)
 SIZES = {"front": (96, 64), "left": (64, 64), "rear": (80, 48)}
@@ -99,7 +100,7 @@ def test_a_recording_of_three_cameras_is_tracked(
     assert rows[0]["frame"] == "f0" and float(rows[0]["x_m"]) == pytest.approx(
         objects[0]["center_m"][0], abs=1e-4
     )
-    assert int(rows[0]["identity"]) == objects[0]["identity"] and rows[0]["class"] in ("car", "bus")
+    assert int(rows[0]["identity"]) == objects[0]["identity"] and rows[0]["class"] in DETECTOR.classes
     with av.open(str(output / "tracks.mp4")) as container:
         stream = container.streams.video[0]
         assert stream.codec_context.name == "h264" and float(stream.average_rate) == pytest.approx(5, abs=0.1)
@@ -111,7 +112,14 @@ def test_a_recording_of_three_cameras_is_tracked(
 def test_forecasts_of_a_recording_in_the_vehicle_and_the_global_frame(drive: Path, tmp_path: Path) -> None:
     torch.manual_seed(3)
     foreseeing = PfTrackConfig(
-        heads=4, hidden=32, layers=1, birth_score=0.0, record_score=0.0, output_score=0.0, future=3
+        heads=4,
+        hidden=32,
+        layers=1,
+        birth_score=0.0,
+        record_score=0.0,
+        output_score=0.0,
+        future=3,
+        untracked=(),
     )
     config = ModelConfig(InputConfig((64, 96), vehicle_frame="lidar"), DETECTOR, foreseeing)
     path = tmp_path / "pf_track.safetensors"
@@ -182,7 +190,7 @@ def test_boxes_of_a_lidar_frame_model_come_back_in_the_vehicle_frame(drive: Path
 def test_detr3d_says_how_many_cameras_its_weights_are_for(drive: Path, tmp_path: Path) -> None:
     config = ModelConfig(
         InputConfig((64, 96)),
-        Detr3dConfig(ENCODER, ("car",), queries=4, dim=32, heads=4, layers=1, hidden=32, cameras=6),
+        dataclasses.replace(DETECTORS["detr3d"], cameras=6),
         TRACKER,
     )
     path = tmp_path / "detr3d.safetensors"

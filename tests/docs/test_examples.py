@@ -13,8 +13,6 @@ from syncl.checkpoints.state_file import load_state, save_state
 from syncl.data.nuscenes.clips.dataset import SceneStream
 from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import open_nuscenes
-from syncl.data.synthetic.config import WorldConfig
-from syncl.data.synthetic.generation import generate_world
 from syncl.errors import SynclError
 from syncl.recipes.recipe import Recipe, recipe_from_json, recipe_to_json
 from syncl.structures import Annotations, Predictions
@@ -34,14 +32,7 @@ QUICK = (
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("world") / "data"
-    generate_world(root, WorldConfig(1, 1, keyframes=4, width=96, height=64, seed=3), workers=1)
-    return root
-
-
-@pytest.fixture(scope="module")
-def runs(world, tmp_path_factory) -> dict[str, tuple[ModuleType, Path]]:
+def runs(small_world, tmp_path_factory) -> dict[str, tuple[ModuleType, Path]]:
     """Each example's module and the folder its run wrote."""
     found = {}
     for name in ("add_detector", "add_tracker", "add_strategy"):
@@ -49,7 +40,7 @@ def runs(world, tmp_path_factory) -> dict[str, tuple[ModuleType, Path]]:
         # MUTR3D would neither report nor carry on what untrained queries are unsure of.
         sure = ("model.tracker.output_score=0.005", "model.tracker.carry_score=0")
         more = () if name == "add_tracker" else sure
-        module.main([str(world), str(folder / "run"), "--set", *QUICK, *more])
+        module.main([str(small_world), str(folder / "run"), "--set", *QUICK, *more])
         found[name] = module, folder / "run"
     return found
 
@@ -72,7 +63,7 @@ def test_an_example_trains_and_tracks(runs, name):
     assert [entry["step"] for entry in log] == [1, 2]
     assert all(entry["class"] > 0 and entry["box"] > 0 for entry in log)
     results = orjson.loads((folder / "results.json").read_bytes())["results"]
-    assert len(results) == 4 and sum(map(len, results.values())) > 0
+    assert len(results) == 5 and sum(map(len, results.values())) > 0
     names = [{box["tracking_id"] for box in boxes} for boxes in results.values()]
     if name != "add_detector":
         assert names[0] & names[1], "no identity lived on to the second frame"
@@ -122,11 +113,11 @@ def test_an_examples_recipe_survives_its_json_form(runs, name, recipe):
     assert recipe_from_json(value, "here", types_of(module)) == made
 
 
-def test_the_new_detectors_standard_decoder_does_not_feel_the_other_one(runs, world):
+def test_the_new_detectors_standard_decoder_does_not_feel_the_other_one(runs, small_world):
     module, folder = runs["add_detector"]
     detector = load(folder / "model.safetensors", types=(module.GroundGridConfig,)).detector
     with torch.no_grad():
-        features = detector.encode(first_frames(world, 1)[0])
+        features = detector.encode(first_frames(small_world, 1)[0])
         queries = detector.initial_queries(features)
         (alone,) = detector.decode(queries, features)
         both = detector.decode(queries, features, ("standard", "cross_only"))
@@ -134,10 +125,10 @@ def test_the_new_detectors_standard_decoder_does_not_feel_the_other_one(runs, wo
     assert not torch.equal(both[0].logits, both[1].logits)
 
 
-def test_the_new_tracker_goes_on_from_a_saved_state(runs, world, tmp_path):
+def test_the_new_tracker_goes_on_from_a_saved_state(runs, small_world, tmp_path):
     module, folder = runs["add_tracker"]
     tracker = load(folder / "model.safetensors", types=(module.CoastingConfig,))
-    first, second = first_frames(world, 2)
+    first, second = first_frames(small_world, 2)
     _, state = tracker.step(first, tracker.initial_state())
     save_state(tmp_path / "state.safetensors", state)
     straight, _ = tracker.step(second, state)
@@ -146,10 +137,10 @@ def test_the_new_tracker_goes_on_from_a_saved_state(runs, world, tmp_path):
     assert torch.equal(straight.identities, resumed.identities)
 
 
-def test_tracks_of_the_new_tracker_coast_through_misses_and_end(runs, world):
+def test_tracks_of_the_new_tracker_coast_through_misses_and_end(runs, small_world):
     module, folder = runs["add_tracker"]
     tracker = load(folder / "model.safetensors", types=(module.CoastingConfig,))
-    frames = first_frames(world, 4)
+    frames = first_frames(small_world, 4)
     _, state = tracker.step(frames[0], tracker.initial_state())
     born = set(state.identities[state.alive].tolist())
     assert born
@@ -162,7 +153,7 @@ def test_tracks_of_the_new_tracker_coast_through_misses_and_end(runs, world):
         assert left == (born if number < 3 else set())
 
 
-def test_the_new_strategys_losses_fall_with_distance(runs, world):
+def test_the_new_strategys_losses_fall_with_distance(runs, small_world):
     module, _ = runs["add_strategy"]
 
     def loss(x: float) -> dict[str, float]:

@@ -8,6 +8,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from rig import make_frame
 from syncl.commands.recipes import details, listing, published, recipes
 from syncl.data.past_images import PastImages
 from syncl.detectors import StreamPetrConfig
@@ -15,36 +16,13 @@ from syncl.detectors.base import Detector
 from syncl.errors import SynclError
 from syncl.recipes import RECIPES, cost_cache, find_recipe
 from syncl.recipes.cost import Cost, model_cost
-from syncl.recipes.recipe import PaperResult, Recipe, recipe_from_json, recipe_to_json
+from syncl.recipes.recipe import PaperResult, recipe_from_json, recipe_to_json
 from syncl.runs.train.run import resolve_recipe
-from syncl.structures import CameraRig, Frame
 from syncl.trackers import SingleFrameConfig
 from syncl.trackers.model import ModelConfig
 from syncl.training.denoising import DenoisingConfig
 from syncl.training.strategies import BaselineConfig
 from syncl.training.syncl.config import SynclConfig
-
-
-def frame_for(recipe: Recipe) -> Frame:
-    """Grey images from six cameras in a ring."""
-    height, width = recipe.model.input.image_size
-    angles = torch.arange(6, dtype=torch.float64) * torch.pi / 3
-    extrinsics = torch.zeros(1, 6, 4, 4, dtype=torch.float64)
-    extrinsics[0, :, 0, 0], extrinsics[0, :, 0, 1] = angles.sin(), -angles.cos()
-    extrinsics[0, :, 1, 2] = -1
-    extrinsics[0, :, 2, 0], extrinsics[0, :, 2, 1] = angles.cos(), angles.sin()
-    extrinsics[0, :, 1, 3], extrinsics[0, :, 3, 3] = 1.6, 1
-    intrinsics = torch.tensor([[0.8 * width, 0, width / 2], [0, 0.8 * width, height / 2], [0, 0, 1]])
-    return Frame(
-        images=torch.full((1, 6, 3, height, width), 127, dtype=torch.uint8),
-        rig=CameraRig(tuple(map(str, range(6))), intrinsics.double().expand(1, 6, 3, 3), extrinsics),
-        camera_valid=torch.ones(1, 6, dtype=torch.bool),
-        content_size=torch.tensor([height, width]).expand(1, 6, 2),
-        global_from_vehicle=torch.eye(4, dtype=torch.float64)[None],
-        timestamp_s=torch.tensor([1.0], dtype=torch.float64),
-        scenes=("scene",),
-        samples=("sample",),
-    )
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -105,7 +83,7 @@ def test_counted_operations_are_those_of_a_real_pass() -> None:
     detector = recipe.model.build().detector.eval().requires_grad_(False)
     # The plain kernel, because the counter does not know the fused one for CPUs.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        features = detector.encode(frame_for(recipe))
+        features = detector.encode(make_frame(cameras=6, size=recipe.model.input.image_size))
         detector.decode(detector.initial_queries(features), features)
     cost = model_cost(recipe.model)
     assert cost.frame_flops == pytest.approx(counter.get_total_flops(), rel=0.01)
@@ -218,7 +196,9 @@ def test_a_full_size_forward_pass(name: str) -> None:
     recipe = find_recipe(name)
     tracker = recipe.model.build().eval()
     with torch.no_grad():
-        objects, _ = tracker.step(frame_for(recipe), tracker.initial_state())
+        objects, _ = tracker.step(
+            make_frame(cameras=6, size=recipe.model.input.image_size), tracker.initial_state()
+        )
     assert objects.boxes.shape == (1, 300, 9)
     assert bool(torch.isfinite(objects.boxes).all()) and bool(torch.isfinite(objects.scores).all())
 

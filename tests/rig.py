@@ -1,0 +1,213 @@
+"""The rig of all tests: frames of a small vehicle, objects around it, and every detector and tracker tiny.
+
+Two cameras of 32 x 64 pixels unless a test asks for others, images of noise, and models of 32 channels that
+take a step in milliseconds. `SMALL` has the detectors of the synthetic recipes instead, image head and all.
+Worlds on disk are fixtures (`conftest.py`).
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig
+from syncl.detectors import (
+    DetectorConfig,
+    Detr3dConfig,
+    ImageEncoderConfig,
+    Mutr3dDetr3dConfig,
+    PetrConfig,
+    Petrv2Config,
+    StreamPetrConfig,
+)
+from syncl.recipes.synthetic import small_detr3d, small_petr, small_petrv2, small_streampetr
+from syncl.structures import Annotations, CameraRig, Clip, Frame, Trajectories
+from syncl.trackers import Mutr3dConfig, PfTrackConfig
+
+HEIGHT, WIDTH = 32, 64
+CAMERA_HEIGHT_M = 1.5
+
+# Frames
+
+
+def pose(x_m: float = 0.0, y_m: float = 0.0, yaw_rad: float = 0.0) -> Tensor:
+    """[4, 4] float64 global_from_vehicle of a vehicle that stands level."""
+    matrix = torch.eye(4, dtype=torch.float64)
+    yaw = torch.tensor(yaw_rad, dtype=torch.float64)
+    matrix[:2, :2] = torch.stack([torch.stack([yaw.cos(), -yaw.sin()]), torch.stack([yaw.sin(), yaw.cos()])])
+    matrix[0, 3], matrix[1, 3] = x_m, y_m
+    return matrix
+
+
+def ring(cameras: int) -> Tensor:
+    """[C, 4, 4] float64 camera_from_vehicle of level cameras in a ring, the first looks ahead."""
+    angles = torch.arange(cameras, dtype=torch.float64) * (2 * torch.pi / cameras)
+    matrices = torch.zeros(cameras, 4, 4, dtype=torch.float64)
+    matrices[:, 0, 0], matrices[:, 0, 1] = angles.sin(), -angles.cos()
+    matrices[:, 1, 2], matrices[:, 1, 3], matrices[:, 3, 3] = -1, CAMERA_HEIGHT_M, 1
+    matrices[:, 2, 0], matrices[:, 2, 1] = angles.cos(), angles.sin()
+    return matrices
+
+
+def make_frame(
+    time_s: float = 0.0,
+    scenes: str | Sequence[str] = "a",
+    poses: Tensor | Sequence[Tensor] | None = None,
+    *,
+    streams: int = 1,
+    cameras: int = 2,
+    size: tuple[int, int] = (HEIGHT, WIDTH),
+    focal_px: float | Tensor | None = None,
+    seed: int | None = None,
+) -> Frame:
+    """A frame with images of noise.
+
+    Args:
+        time_s: of all streams.
+        scenes: one name for all streams, or one each, which then say how many there are.
+        poses: global_from_vehicle, one for all streams or one each; the origin by default.
+        streams: B, where scenes do not say.
+        cameras: in a ring.
+        size: height and width of the images.
+        focal_px: of all cameras or [C]; a view of 77 degrees by default.
+        seed: of the noise; another for every time by default.
+    """
+    names = (scenes,) * streams if isinstance(scenes, str) else tuple(scenes)
+    streams, (height, width) = len(names), size
+    generator = torch.Generator().manual_seed(round(time_s * 100) if seed is None else seed)
+    images = torch.randint(0, 256, (streams, cameras, 3, height, width), generator=generator)
+    intrinsics = torch.zeros(streams, cameras, 3, 3, dtype=torch.float64)
+    focal = torch.as_tensor(0.625 * width if focal_px is None else focal_px, dtype=torch.float64)
+    intrinsics[..., 0, 0] = intrinsics[..., 1, 1] = focal
+    intrinsics[..., 0, 2], intrinsics[..., 1, 2], intrinsics[..., 2, 2] = width / 2, height / 2, 1
+    given = pose() if poses is None else poses if isinstance(poses, Tensor) else torch.stack(tuple(poses))
+    return Frame(
+        images=images.to(torch.uint8),
+        rig=CameraRig(
+            tuple(f"CAM_{index}" for index in range(cameras)),
+            intrinsics,
+            ring(cameras).repeat(streams, 1, 1, 1),
+        ),
+        camera_valid=torch.ones(streams, cameras, dtype=torch.bool),
+        content_size=torch.tensor(size).repeat(streams, cameras, 1),
+        global_from_vehicle=given.expand(streams, 4, 4).clone(),
+        timestamp_s=torch.full((streams,), time_s, dtype=torch.float64),
+        scenes=names,
+        samples=tuple(f"{name}-{time_s}" for name in names),
+    )
+
+
+# Objects
+
+
+def make_objects(
+    identities: Sequence[int],
+    streams: int = 1,
+    *,
+    classes: int = 4,
+    spacing_m: float = 8.0,
+    future: int | None = None,
+) -> Annotations:
+    """Cars in a row along x, around the vehicle: place and class follow from the identity.
+
+    Args:
+        identities: of the objects of each stream.
+        streams: B.
+        classes: how many classes there are.
+        spacing_m: between neighbours; identity 2.5 would be where the vehicle is.
+        future: with so many frames of trajectories, along which objects drive a metre ahead each; or none.
+    """
+    numbers = torch.tensor(tuple(identities), dtype=torch.int64).repeat(streams, 1)
+    boxes = torch.zeros(*numbers.shape, 9)
+    boxes[..., 0] = (numbers - 2.5) * spacing_m
+    boxes[..., 3:6] = torch.tensor([4.0, 2.0, 1.5])
+    valid = torch.ones_like(numbers, dtype=torch.bool)
+    trajectories = None
+    if future is not None:
+        centres = boxes[:, :, None, :3].repeat(1, 1, future + 1, 1)
+        centres[..., 0] += torch.arange(future + 1.0)
+        trajectories = Trajectories(centres, valid[..., None].repeat(1, 1, future + 1))
+    return Annotations(boxes, numbers % classes, numbers, valid, trajectories)
+
+
+def make_clip(
+    *identities: Sequence[int],
+    streams: int = 1,
+    future: int | None = None,
+    speed_m_s: float = 0.0,
+    **frame: int | tuple[int, int],
+) -> Clip:
+    """A clip with these objects in each frame, half a second apart; further arguments are `make_frame`'s."""
+    times = [0.5 * number for number in range(len(identities))]
+    return Clip(
+        tuple(make_frame(time, poses=pose(speed_m_s * time), streams=streams, **frame) for time in times),
+        tuple(make_objects(row, streams, future=future) for row in identities),
+    )
+
+
+# Models
+
+CLASSES = ("car", "truck", "pedestrian", "barrier")
+DIM, OBJECT_QUERIES = 32, 12
+SIZES = {"dim": DIM, "heads": 4, "layers": 2, "hidden": 48, "dropout": 0.0}
+
+
+def tiny_encoder(pyramid: bool = True, dim: int = DIM) -> ImageEncoderConfig:
+    """A residual net of four blocks, strides 8, 16 and 32; under a whole pyramid, or PETR's for tokens."""
+    backbone = ResNetConfig(depth=None, blocks=(1, 1, 1, 1), stem_width=8, widths=(8, 8, 16, 16))
+    return ImageEncoderConfig(backbone, FpnConfig(dim) if pyramid else CpFpnConfig(dim))
+
+
+def _tiny(cameras: int) -> dict[str, DetectorConfig]:
+    pyramid, tokens = tiny_encoder(), tiny_encoder(pyramid=False)
+    return {
+        "detr3d": Detr3dConfig(pyramid, CLASSES, queries=OBJECT_QUERIES, cameras=cameras, **SIZES),
+        "mutr3d_detr3d": Mutr3dDetr3dConfig(
+            pyramid, CLASSES, queries=OBJECT_QUERIES, cameras=cameras, **SIZES
+        ),
+        "petr": PetrConfig(tokens, CLASSES, queries=OBJECT_QUERIES, **SIZES),
+        "petrv2": Petrv2Config(tokens, CLASSES, queries=OBJECT_QUERIES, **SIZES),
+        "streampetr": StreamPetrConfig(
+            tokens,
+            CLASSES,
+            queries=OBJECT_QUERIES - 3,
+            propagated=3,
+            memory_slots=8,
+            objects_a_frame=4,
+            **SIZES,
+        ),
+    }
+
+
+def small_mutr3d_detr3d() -> Mutr3dDetr3dConfig:
+    """MUTR3D's DETR3D in the size of the recipes' DETR3D."""
+    base = small_detr3d()
+    return Mutr3dDetr3dConfig(**{field.name: getattr(base, field.name) for field in dataclasses.fields(base)})
+
+
+DETECTORS: dict[str, DetectorConfig] = _tiny(cameras=2)
+"""Every detector, tiny, for two cameras; `OBJECT_QUERIES` object queries each."""
+
+SMALL: dict[str, Callable[[], DetectorConfig]] = {
+    "detr3d": small_detr3d,
+    "mutr3d_detr3d": small_mutr3d_detr3d,
+    "petr": small_petr,
+    "petrv2": small_petrv2,
+    "streampetr": small_streampetr,
+}
+"""Every detector as the synthetic recipes have it, with proposals and lifted tracks, for six cameras."""
+
+# Nothing is forgotten or made up at random, so that what a test sees follows from what it does.
+TRACKERS: dict[str, Mutr3dConfig | PfTrackConfig] = {
+    "mutr3d": Mutr3dConfig(heads=4, hidden=48, drop_probability=0.0, false_positive_ratio=0.0),
+    "pf_track": PfTrackConfig(heads=4, hidden=48, dropout=0.0),
+}
+"""Every trained tracker, tiny, without noise in training."""
+
+
+def make_tracker(detector: str = "petr", tracker: str = "mutr3d", **changes: object):
+    """A tracker of `TRACKERS` with changes, on one of `DETECTORS`; the same fresh weights each time."""
+    torch.manual_seed(0)
+    config = dataclasses.replace(TRACKERS[tracker], **changes)
+    return config.build(DETECTORS[detector].build())
