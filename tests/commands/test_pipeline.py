@@ -14,7 +14,7 @@ from syncl.commands.render import render
 from syncl.commands.track import track
 from syncl.commands.train import train
 from syncl.errors import SynclError
-from syncl.recipes import RECIPES
+from syncl.recipes import recipe_names
 
 SMALL = ("model.input.image_size=[64,96]", "training.steps=2", "training.data.batch_size=1")
 
@@ -120,6 +120,7 @@ def test_validation_during_training_is_logged(folder):
 
 
 def test_recipes_are_listed(capsys):
-    recipes()
+    listed = recipes()
     printed = capsys.readouterr().out
-    assert all(name[:12] in printed for name in RECIPES)
+    assert [entry.recipe.name for entry in listed] == list(recipe_names())
+    assert all(name in printed for name in recipe_names())

@@ -13,17 +13,16 @@ import tyro
 import yaml
 
 from syncl.checkpoints.model_file import load_model
-from syncl.commands.main import COMMANDS
+from syncl.commands.main import COMMANDS, command_function
 from syncl.data.nuscenes.clips.dataset import SceneStream
 from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.recording import write_recording
 from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
-from syncl.recipes import RECIPES
+from syncl.recipes import RECIPES, resolve_recipe
 from syncl.recipes.cost import Cost
 from syncl.runs.track.run import track_to_file
-from syncl.runs.train.run import resolve_recipe
 
 from .pages import PAGES, ROOT, command_lines, inline_commands, load_module, runnable_blocks
 
@@ -80,7 +79,7 @@ def test_command_lines_are_understood(page, line, capsys):
     name, *arguments = shlex.split(line, comments=True)
     assert name in COMMANDS, f"{page}: there is no command {name!r}"
     try:
-        given = tyro.cli(parsed_only(generated.command_function(name)), args=arguments)
+        given = tyro.cli(parsed_only(command_function(name)), args=arguments)
     except SystemExit:
         pytest.fail(f"{page}: syncl {line}\n{capsys.readouterr().err}")
     if name == "train" or given.get("recipe"):
@@ -91,7 +90,7 @@ def test_options_named_in_sentences_exist():
     for page in PAGES:
         for name, options in inline_commands(page):
             assert name in COMMANDS, f"{page.name}: `syncl {name}`"
-            known = set(inspect.signature(generated.command_function(name)).parameters)
+            known = set(inspect.signature(command_function(name)).parameters)
             known = {option.strip("_").replace("_", "-") for option in known} | {"help"}
             known |= {f"no-{option}" for option in known}
             assert set(options) <= known, f"{page.name}: `syncl {name}` has no {set(options) - known}"
@@ -105,25 +104,26 @@ def test_the_first_page_has_the_readmes_two_commands():
 
 
 def test_the_recipes_page_has_every_recipe_and_quotes_the_papers():
-    page = generated.recipes_page(lambda config: Cost(2_000_000, 3_000_000_000))
+    page = generated.recipes_page(lambda name: Cost(2_000_000, 3_000_000_000))
     sections = {part.split("`", 1)[0]: part for part in page.split("### `")[1:]}
     assert sections.keys() == RECIPES.keys()
     for name, section in sections.items():
         recipe = RECIPES[name]()
-        assert f"syncl train {name} " in section and "2.0 M parameters, 3 GFLOPs" in section
-        assert (recipe.starts_from or "nothing") in section
-        if recipe.paper is None:
-            assert "published" not in section
-        else:
-            assert f"{recipe.paper.source}:" in section
-            assert recipe.paper.amota is None or f"AMOTA {recipe.paper.amota}" in section
+        assert "2.0 M parameters, 3 GFLOPs" in section and (recipe.starts_from or "nothing") in section
+        ways = [recipe.trained_with(strategy) for strategy in recipe.strategies] or [recipe]
+        assert all(f"syncl train {way.name} " in section for way in ways)
+        papers = [way.paper for way in ways if way.paper is not None]
+        assert ("published" in section) == bool(papers)
+        for paper in papers:
+            assert f"{paper.source}:" in section
+            assert paper.amota is None or f"AMOTA {paper.amota}" in section
 
 
 def test_the_commands_page_has_every_option():
     page = generated.commands_page()
     for name in COMMANDS:
         section = page.split(f"{{ #{name} }}")[1].split("\n## ")[0]
-        for parameter in inspect.signature(generated.command_function(name)).parameters.values():
+        for parameter in inspect.signature(command_function(name)).parameters.values():
             label = parameter.name.strip("_").replace("_", "-")
             positional = parameter.kind is parameter.POSITIONAL_ONLY
             row = re.search(

@@ -1,7 +1,6 @@
 """Every recipe: builds, survives its JSON form, keeps its promises; cost and listing."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,23 +8,24 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from rig import make_frame
-from syncl.commands.recipes import details, listing, published, recipes
+from syncl.commands.recipes import recipes
 from syncl.data.past_images import PastImages
 from syncl.detectors import StreamPetrConfig
 from syncl.detectors.base import Detector
 from syncl.errors import SynclError
-from syncl.recipes import RECIPES, cost_cache, find_recipe
-from syncl.recipes.cost import Cost, model_cost
+from syncl.recipes import RECIPES, find_recipe, recipe_names, resolve_recipe
+from syncl.recipes.cost import Cost, model_cost, recipe_cost
 from syncl.recipes.recipe import PaperResult, recipe_from_json, recipe_to_json
-from syncl.runs.train.run import resolve_recipe
+from syncl.runs.recipes import details, list_recipes, listing, published
 from syncl.trackers import SingleFrameConfig
-from syncl.trackers.model import ModelConfig
 from syncl.training.denoising import DenoisingConfig
 from syncl.training.strategies import BaselineConfig
 from syncl.training.syncl.config import SynclConfig
 
+NAMES = recipe_names()
 
-@pytest.mark.parametrize("name", RECIPES)
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_recipe_builds_and_survives_json(name: str) -> None:
     recipe = find_recipe(name)
     assert recipe.name == name
@@ -39,10 +39,10 @@ def test_every_recipe_builds_and_survives_json(name: str) -> None:
     assert isinstance(recipe.training.strategy, SynclConfig) == name.endswith("_syncl")
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", NAMES)
 def test_recipes_that_start_from_a_recipe_share_its_detector(name: str) -> None:
     recipe = find_recipe(name)
-    if recipe.starts_from in RECIPES:
+    if recipe.starts_from in NAMES:
         start = find_recipe(recipe.starts_from)
         detector = start.model.detector
         if isinstance(detector, StreamPetrConfig):
@@ -52,7 +52,7 @@ def test_recipes_that_start_from_a_recipe_share_its_detector(name: str) -> None:
         assert start.model.input == recipe.model.input
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if "synthetic" not in name])
+@pytest.mark.parametrize("name", [name for name in NAMES if "synthetic" not in name])
 def test_full_size_recipes_see_what_published_weights_saw(name: str) -> None:
     recipe = find_recipe(name)
     height, width = recipe.model.input.image_size
@@ -90,59 +90,62 @@ def test_counted_operations_are_those_of_a_real_pass() -> None:
     assert cost.parameters == sum(parameter.numel() for parameter in recipe.model.build().parameters())
 
 
-def test_costs_are_counted_once_for_the_same_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    small, other = find_recipe("petr_synthetic").model, find_recipe("detr3d_synthetic").model
-    counted = []
-
-    def count(config: ModelConfig) -> Cost:
-        counted.append(config)
-        return Cost(len(counted), 10)
-
-    monkeypatch.setattr(cost_cache, "model_cost", count)
-    assert cost_cache.model_costs([small, other]) == [Cost(1, 10), Cost(2, 10)]
-    assert cost_cache.model_costs([other, small]) == [Cost(2, 10), Cost(1, 10)] and counted == [small, other]
-    # Another code, and a damaged file, count anew.
-    monkeypatch.setattr(cost_cache, "_code_digest", lambda: "newer")
-    assert cost_cache.model_costs([small]) == [Cost(3, 10)]
-    cost_cache.cache_file().write_bytes(b"{}")
-    assert cost_cache.model_costs([small]) == [Cost(4, 10)]
-    # Where nothing can be kept, nothing fails.
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cost_cache.cache_file()))
-    assert cost_cache.model_costs([small]) == [Cost(5, 10)]
+@pytest.mark.parametrize("name", ["detr3d_synthetic", "pf-track_streampetr_synthetic", "petr_v99_320x800"])
+def test_a_shipped_cost_is_what_is_counted(name: str) -> None:
+    """A failure means that recipes or models changed: run tools/recipe_costs.py."""
+    assert recipe_cost(name) == model_cost(RECIPES[name]().model)
 
 
-def test_the_listing_names_every_recipe(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(cost_cache, "model_cost", lambda config: Cost(123_456_789, 1_234 * 10**9))
-    recipes()
+@pytest.mark.slow
+def test_all_shipped_costs_are_what_is_counted() -> None:
+    assert {name: recipe_cost(name) for name in RECIPES} == {
+        name: model_cost(function().model) for name, function in RECIPES.items()
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if RECIPES[name]().strategies])
+def test_a_recipe_holds_its_own_strategy_and_syncl(name: str) -> None:
+    template = RECIPES[name]()
+    assert list(template.strategies) == ["baseline", "syncl"]
+    assert template.strategies["baseline"].config == template.training.strategy
+    plain, syncl = find_recipe(name), find_recipe(f"{name}_syncl")
+    assert not plain.strategies and not syncl.strategies
+    assert plain == resolve_recipe(f"{name}_syncl", "baseline") == resolve_recipe(template)
+    assert syncl == resolve_recipe(name, "syncl") == resolve_recipe(template, "syncl")
+    assert isinstance(syncl.training.strategy, SynclConfig)
+    assert isinstance(plain.training.strategy, BaselineConfig)
+    assert syncl.training.strategy.loss == plain.training.strategy.loss
+    assert (
+        replace(syncl, name=name, summary=plain.summary, paper=plain.paper, training=replace(plain.training))
+        == plain
+    )
+
+
+def test_the_listing_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tuple(entry.recipe.name for entry in recipes()) == NAMES
     lines = capsys.readouterr().out.splitlines()
-    for name in RECIPES:
+    for name in NAMES:
         (line,) = (line for line in lines if line.startswith(f"{name} "))
-        assert (
-            f"from {find_recipe(name).starts_from or 'nothing'}: " in line
-            and find_recipe(name).summary in line
-        )
+        recipe = find_recipe(name)
+        assert f"from {recipe.starts_from or 'nothing'}: " in line and recipe.summary in line
     assert any(
         "900x1600" in line and " 35.8 " in line and "AMOTA 35.8, AMOTP 1.391" in line for line in lines
     )
 
 
 def test_the_listing_fits_a_narrow_terminal_without_breaking_words() -> None:
-    rows = [(find_recipe(name), Cost(123_456_789, 1_234 * 10**9)) for name in RECIPES]
-    lines = listing(rows, wide=False)
+    lines = listing(list_recipes(), wide=False)
     assert max(map(len, lines)) <= 80
     place = next(n for n, line in enumerate(lines) if line.startswith("petr_v99_320x800 "))
-    assert lines[place].split() == ["petr_v99_320x800", "320x800", "123.5", "1234", "-", "42.6", "37.8"]
+    assert lines[place].split() == ["petr_v99_320x800", "320x800", "81.7", "1100", "-", "42.6", "37.8"]
     assert lines[place + 1].strip() == "from FCOS3D's VoVNet-99 (convert --from backbone)"
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", NAMES)
 def test_details_of_a_recipe(name: str) -> None:
-    recipe = find_recipe(name)
-    lines = details(recipe, Cost(1_500_000, 2 * 10**9))
+    (entry,) = list_recipes(name)
+    recipe = entry.recipe
+    lines = details(replace(entry, cost=Cost(1_500_000, 2 * 10**9)))
     text = " ".join(" ".join(lines).split())
     assert max(map(len, lines)) <= 80
     assert lines[0] == name and recipe.summary in text and "1.5 M" in text and "2 GFLOPs" in text
@@ -157,7 +160,7 @@ def test_an_unknown_recipe_lists_those_there_are() -> None:
 
 def test_published_training_settings() -> None:
     """The originals' numbers, detector by detector."""
-    found = {name: find_recipe(name).training for name in RECIPES}
+    found = {name: find_recipe(name).training for name in NAMES}
     stream = found["streampetr_r50_256x704"]
     assert isinstance(stream.strategy, BaselineConfig)
     assert stream.strategy.cost.code_weights == (2, 2, 1, 1, 1, 1, 1, 1)
@@ -203,13 +206,13 @@ def test_a_full_size_forward_pass(name: str) -> None:
     assert bool(torch.isfinite(objects.boxes).all()) and bool(torch.isfinite(objects.scores).all())
 
 
-@pytest.mark.parametrize("name", ["mutr3d_streampetr_v99_320x800", "pf-track_petr_synthetic"])
-def test_another_strategy_keeps_the_recipes_costs_and_losses(name):
-    plain = find_recipe(name)
-    other = resolve_recipe(name, "syncl", False, ())
-    assert isinstance(other.training.strategy, SynclConfig)
-    assert other == replace(
-        find_recipe(f"{name}_syncl"), name=other.name, summary=other.summary, paper=other.paper
+def test_a_recipe_without_a_choice_takes_a_strategy_with_its_own_costs_and_losses() -> None:
+    plain = find_recipe("streampetr_r50_256x704")
+    other = resolve_recipe(plain.name, "syncl")
+    assert isinstance(other.training.strategy, SynclConfig) and isinstance(
+        plain.training.strategy, BaselineConfig
     )
-    back = resolve_recipe(f"{name}_syncl", "baseline", False, ())
-    assert back.training == plain.training
+    assert other.training.strategy.cost == plain.training.strategy.cost
+    assert other.training.strategy.loss == plain.training.strategy.loss
+    with pytest.raises(SynclError, match="has no strategy 'syncl'; strategies: none to choose from"):
+        plain.trained_with("syncl")

@@ -14,9 +14,10 @@ from syncl.data.stream_clips import StreamDataset
 from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
 from syncl.errors import SynclError
+from syncl.recipes import resolve_recipe
 from syncl.recipes.synthetic import small_petrv2, small_streampetr
 from syncl.runs.train.clips import training_clips
-from syncl.runs.train.run import resolve_recipe, train_recipe
+from syncl.runs.train.run import train_recipe
 from syncl.structures import Annotations, Predictions
 from syncl.trackers import SingleFrameConfig
 from syncl.training import losses as losses_module

@@ -11,11 +11,10 @@ from pathlib import Path
 import docstring_parser
 
 import syncl
-from syncl.commands.main import COMMANDS
+from syncl.commands.main import COMMANDS, command_function
 from syncl.recipes import RECIPES
-from syncl.recipes.cost import Cost, model_cost
+from syncl.recipes.cost import Cost, recipe_cost
 from syncl.recipes.recipe import PaperResult, Recipe
-from syncl.trackers.model import ModelConfig
 from syncl.training.config import DataConfig
 from syncl.training.strategies import BaselineConfig
 from syncl.training.syncl.config import SynclConfig
@@ -49,16 +48,16 @@ _RESULTS = ("amota", "amotp", "recall", "mota", "ids", "nds", "map")
 _TITLES = ("AMOTA", "AMOTP", "recall", "MOTA", "IDS", "NDS", "mAP")
 
 
-def recipes_page(cost_of: Callable[[ModelConfig], Cost] = model_cost) -> str:
+def recipes_page(cost_of: Callable[[str], Cost] = recipe_cost) -> str:
     """Every recipe: an overview for each family, then all facts of each."""
     every = {name: function() for name, function in RECIPES.items()}
-    costs = {name: cost_of(recipe.model) for name, recipe in every.items()}
     lines = [
         "# Every recipe",
         "",
         "A recipe is a model and how to train it: a Python function that returns typed settings. "
         "`syncl recipes` prints this list, `syncl recipes NAME` one of them; `--set` of "
-        "[`syncl train`](commands.md#train) changes any single setting.",
+        "[`syncl train`](commands.md#train) changes any single setting. Where a recipe has several "
+        "strategies, `NAME_syncl` is `NAME` trained with SynCL; both names work wherever a recipe is named.",
         "",
         "GFLOPs are counted for one frame of all cameras, without tracks, a multiplication and an addition "
         "as two operations. **Results are the papers' own**, in percent (AMOTP in metres), on nuScenes' "
@@ -67,24 +66,30 @@ def recipes_page(cost_of: Callable[[ModelConfig], Cost] = model_cost) -> str:
     left = dict(every)
     for title, belongs in _FAMILIES.items():
         family = {name: left.pop(name) for name in list(left) if belongs(name)}
-        lines += ["", f"## {title}", "", *_overview(family, costs)]
+        lines += ["", f"## {title}", "", *_overview(family, cost_of)]
         for name, recipe in family.items():
-            lines += ["", *_recipe(recipe, costs[name])]
+            lines += ["", *_recipe(recipe, cost_of(name))]
     return "\n".join(lines) + "\n"
 
 
-def _overview(family: dict[str, Recipe], costs: dict[str, Cost]) -> list[str]:
-    with_paper = any(recipe.paper for recipe in family.values())
+def _ways(recipe: Recipe) -> list[Recipe]:
+    """The recipe with each of its strategies."""
+    return [recipe.trained_with(strategy) for strategy in recipe.strategies] or [recipe]
+
+
+def _overview(family: dict[str, Recipe], cost_of: Callable[[str], Cost]) -> list[str]:
+    with_paper = any(way.paper for recipe in family.values() for way in _ways(recipe))
     heads = ["recipe", "input", "M param", "GFLOPs", *(_TITLES if with_paper else ())]
     lines = [f"| {' | '.join(heads)} |", f"|---|{'---:|' * (len(heads) - 1)}"]
     for name, recipe in family.items():
         height, width = recipe.model.input.image_size
-        cost = costs[name]
-        cells = [f"[`{name}`](#{name})", f"{height}x{width}", f"{cost.parameters / 1e6:.1f}"]
-        cells.append(f"{cost.frame_flops / 1e9:.0f}")
-        if with_paper:
-            cells += _results(recipe.paper)
-        lines.append(f"| {' | '.join(cells)} |")
+        cost = cost_of(name)
+        for way in _ways(recipe):
+            cells = [f"[`{way.name}`](#{name})", f"{height}x{width}", f"{cost.parameters / 1e6:.1f}"]
+            cells.append(f"{cost.frame_flops / 1e9:.0f}")
+            if with_paper:
+                cells += _results(way.paper)
+            lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -94,19 +99,21 @@ def _results(paper: PaperResult | None) -> list[str]:
 
 
 def _recipe(recipe: Recipe, cost: Cost) -> list[str]:
-    training = recipe.training
+    training, ways = recipe.training, _ways(recipe)
     height, width = recipe.model.input.image_size
     start = " --init FILE" if recipe.starts_from else ""
     million, giga = cost.parameters / 1e6, cost.frame_flops / 1e9
+    strategies = " or ".join(_strategy(way) for way in ways)
     facts = {
         "input": f"{height} x {width} pixels a camera, boxes in the {recipe.model.input.vehicle_frame} frame",
         "size and cost": f"{million:.1f} M parameters, {giga:.0f} GFLOPs a frame",
         "starts from": recipe.starts_from or "nothing",
         "training": f"{training.steps:,} steps, {_drawn(training.data)} a step and process, learning rate "
-        f"{training.optimiser.learning_rate:g}, strategy {_strategy(recipe)}",
+        f"{training.optimiser.learning_rate:g}, strategy {strategies}",
     }
-    if recipe.paper is not None:
-        facts["published"] = f"{recipe.paper.source}: {_in_words(recipe.paper)}"
+    published = [f"{way.paper.source}: {_in_words(way.paper)}" for way in ways if way.paper is not None]
+    if published:
+        facts["published"] = "; ".join(published)
     return [
         f"### `{recipe.name}` {{ #{recipe.name} }}",
         "",
@@ -115,7 +122,7 @@ def _recipe(recipe: Recipe, cost: Cost) -> list[str]:
         *(f"- {title}: {text}" for title, text in facts.items()),
         "",
         "```bash",
-        f"syncl train {recipe.name} --data DIR --output RUN{start}",
+        *(f"syncl train {way.name} --data DIR --output RUN{start}" for way in ways),
         "```",
     ]
 
@@ -157,13 +164,6 @@ def commands_page() -> str:
     for name in COMMANDS:
         lines += ["", *_command(name)]
     return "\n".join(lines) + "\n"
-
-
-def command_function(name: str) -> Callable[..., object]:
-    """The function behind `syncl NAME`."""
-    module = importlib.import_module(COMMANDS[name].module)
-    function: Callable[..., object] = getattr(module, name.replace("-", "_"))
-    return function
 
 
 def _command(name: str) -> list[str]:

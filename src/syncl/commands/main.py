@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -70,13 +71,24 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
 
 
+def command_function(name: str) -> Callable[..., object]:
+    """A copy of the function behind `syncl NAME` without the type of its result.
+
+    Those are classes of heavy modules, which are not to be imported to parse options.
+    """
+    function = getattr(importlib.import_module(COMMANDS[name].module), name.replace("-", "_"))
+    copy = types.FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__
+    )
+    copy.__kwdefaults__, copy.__doc__ = function.__kwdefaults__, function.__doc__
+    copy.__annotations__ = {key: hint for key, hint in function.__annotations__.items() if key != "return"}
+    return copy
+
+
 def _run(name: str, arguments: list[str]) -> None:
     import tyro
 
-    function: Callable[..., object] = getattr(
-        importlib.import_module(COMMANDS[name].module), name.replace("-", "_")
-    )
-    tyro.cli(function, prog=f"syncl {name}", args=arguments)
+    tyro.cli(command_function(name), prog=f"syncl {name}", args=arguments)
 
 
 def _fail(message: str) -> NoReturn:

@@ -1,148 +1,37 @@
 """`syncl recipes`."""
 
 import sys
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 if TYPE_CHECKING:
-    from syncl.recipes.cost import Cost
-    from syncl.recipes.recipe import PaperResult, Recipe
+    from syncl.runs.recipes import RecipeEntry
 
 # Terminals at least this wide, and pipes, get everything about a recipe on its one line.
 _WIDE = 200
-# Columns that names may have in narrower ones.
-_NAME = 36
-_COLUMNS = ("name", "input", "param", "GFLOPs", "AMOTA", "NDS", "mAP")
-_LEGEND = (
-    "param: million parameters. GFLOPs: for one frame of all cameras (PETRv2: and its past images), without "
-    "tracks. Published results: "
-    "the papers', in percent, on nuScenes' validation split."
-)
 
 
-def recipes(name: Annotated[str | None, tyro.conf.Positional] = None, /) -> None:
+def recipes(name: Annotated[str | None, tyro.conf.Positional] = None, /) -> "tuple[RecipeEntry, ...]":
     """List the recipes: size, cost of a frame, published results, what they start from.
 
     Cost is counted for one frame of all cameras without any tracks, a multiplication and an addition as two
-    operations. Published results are the papers' on nuScenes' validation split, not measured here.
+    operations. Published results are the papers' on nuScenes' validation split, not measured here. A recipe
+    that can be trained with several strategies is listed under several names: NAME_syncl is what
+    `syncl train NAME --strategy syncl` trains.
 
     Args:
         name: a recipe to show in full.
+
+    Returns:
+        The recipes listed, each with its strategy chosen, and what their models cost.
     """
     from shutil import get_terminal_size
 
-    from syncl.recipes import RECIPES, find_recipe
-    from syncl.recipes.cost_cache import model_costs
+    from syncl.runs.recipes import details, list_recipes, listing
 
-    if name is not None:
-        recipe = find_recipe(name)
-        (cost,) = model_costs([recipe.model])
-        sys.stdout.write("\n".join(details(recipe, cost)) + "\n")
-        return
-    found = [function() for function in RECIPES.values()]
-    costs = model_costs([recipe.model for recipe in found])
-    piped = not sys.stdout.isatty()
-    wide = piped or get_terminal_size().columns >= _WIDE
-    lines = listing(list(zip(found, costs, strict=True)), wide)
+    found = list_recipes(name)
+    wide = not sys.stdout.isatty() or get_terminal_size().columns >= _WIDE
+    lines = listing(found, wide) if name is None else details(found[0])
     sys.stdout.write("\n".join(lines) + "\n")
-
-
-def listing(rows: "Iterable[tuple[Recipe, Cost]]", wide: bool) -> list[str]:
-    """Lines of the list: aligned numbers, and behind (wide) or below them where a recipe starts from."""
-    table = [(recipe, _cells(recipe, cost)) for recipe, cost in rows]
-    widths = [
-        max(len(column), *(len(cells[place]) for _, cells in table)) for place, column in enumerate(_COLUMNS)
-    ]
-    if not wide:
-        # Longer names have a line of their own.
-        widths[0] = min(widths[0], _NAME)
-    lines = [_align(_COLUMNS, widths) + ("  starts from / what it is" if wide else "")]
-    for recipe, cells in table:
-        start = f"from {recipe.starts_from or 'nothing'}"
-        if wide:
-            paper = "" if recipe.paper is None else f" [{published(recipe.paper)}]"
-            lines.append(f"{_align(cells, widths)}  {start}: {recipe.summary}{paper}")
-        else:
-            if len(recipe.name) > widths[0]:
-                lines.append(recipe.name)
-                cells = ("", *cells[1:])
-            lines += [_align(cells, widths), f"    {start}"]
-    return [*lines, "", *_wrapped(f"{_LEGEND} `syncl recipes NAME` tells more of one.")]
-
-
-def details(recipe: "Recipe", cost: "Cost") -> list[str]:
-    """Everything about one recipe, in lines of at most 80 columns."""
-    training, data = recipe.training, recipe.training.data
-    height, width = recipe.model.input.image_size
-    facts = {
-        "input": f"{height} x {width} pixels a camera, boxes in the {recipe.model.input.vehicle_frame} frame",
-        "parameters": f"{cost.parameters / 1e6:.1f} M",
-        "cost": f"{cost.frame_flops / 1e9:.0f} GFLOPs a frame, without tracks",
-        "published": "none" if recipe.paper is None else published(recipe.paper),
-        "starts from": recipe.starts_from or "nothing",
-        "training": (
-            f"{training.steps} steps, {data.batch_size} {data.sampling} of {data.clip_length} a process, "
-            f"learning rate {training.optimiser.learning_rate:g}, of the backbone "
-            f"{training.optimiser.learning_rate * training.optimiser.backbone_scale:g}"
-        ),
-        "command": f"syncl train {recipe.name} --data DIR --output RUN"
-        + (" --init FILE" if recipe.starts_from else ""),
-    }
-    lines = [recipe.name, *_wrapped(recipe.summary, "  ")]
-    for title, text in facts.items():
-        lines += _wrapped(text, f"  {title + ':':<13} ", " " * 16)
-    return lines
-
-
-def published(result: "PaperResult") -> str:
-    """A paper's results in words: `SynCL: AMOTA 44.7, AMOTP 1.262 (...)`."""
-    named = {
-        "AMOTA": result.amota,
-        "AMOTP": result.amotp,
-        "recall": result.recall,
-        "MOTA": result.mota,
-        "IDS": result.ids,
-        "FP": result.fp,
-        "FN": result.fn,
-        "NDS": result.nds,
-        "mAP": result.map,
-    }
-    values = ", ".join(f"{name} {value}" for name, value in named.items() if value is not None)
-    return f"{result.source}: {values}"
-
-
-def _cells(recipe: "Recipe", cost: "Cost") -> tuple[str, ...]:
-    height, width = recipe.model.input.image_size
-    paper = recipe.paper
-    results = (None,) * 3 if paper is None else (paper.amota, paper.nds, paper.map)
-    return (
-        recipe.name,
-        f"{height}x{width}",
-        f"{cost.parameters / 1e6:.1f}",
-        f"{cost.frame_flops / 1e9:.0f}",
-        *("-" if value is None else f"{value:.1f}" for value in results),
-    )
-
-
-def _align(cells: Iterable[str], widths: list[int]) -> str:
-    """Names to the left, all else to the right."""
-    first, *others = [
-        f"{cell:<{width}}" if place == 0 else f"{cell:>{width}}"
-        for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
-    return "  ".join([first, *others])
-
-
-def _wrapped(text: str, first: str = "", others: str | None = None) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(
-        text,
-        80,
-        initial_indent=first,
-        subsequent_indent=first if others is None else others,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return found

@@ -1,8 +1,10 @@
 """What a model costs: parameters, and operations of one frame, counted without computing anything."""
 
+import importlib.resources
 from dataclasses import dataclass, replace
 from functools import cache
 
+import orjson
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,11 +31,26 @@ class Cost:
     frame_flops: int
 
 
+# Costs of all recipes; `tools/recipe_costs.py` writes them anew when recipes or models change.
+COSTS_FILE = "costs.json"
+
+
+def recipe_cost(name: str) -> Cost:
+    """The cost of a registered recipe (no strategy at its name's end), counted when the file was written."""
+    return _counted()[name]
+
+
+@cache
+def _counted() -> dict[str, Cost]:
+    text = (importlib.resources.files("syncl.recipes") / COSTS_FILE).read_bytes()
+    return {name: Cost(**counted) for name, counted in orjson.loads(text).items()}
+
+
 @cache
 def model_cost(config: ModelConfig) -> Cost:
     """Parameters and operations of a model, on torch's meta device, where tensors have shapes only.
 
-    The operations are counted one by one, which takes seconds for a large model; `cost_cache` remembers them.
+    The operations are counted one by one, which takes seconds for a large model; `recipe_cost` looks them up.
     """
     with torch.device("meta"):
         tracker = config.tracker.build(_detector(config.detector))

@@ -6,7 +6,7 @@ from syncl.backbones import FpnConfig
 from syncl.classes import DETECTION_CLASSES, TRACKING_CLASSES
 from syncl.data.augmentation import Augmentation
 from syncl.detectors import Detr3dConfig, ImageEncoderConfig, Mutr3dDetr3dConfig
-from syncl.recipes.recipe import PaperResult, Recipe
+from syncl.recipes.recipe import PaperResult, Recipe, with_syncl
 from syncl.recipes.settings import published_input, published_optimiser, r101_dcn, steps
 from syncl.trackers import Mutr3dConfig, SingleFrameConfig
 from syncl.trackers.model import ModelConfig
@@ -71,34 +71,13 @@ def detr3d_r101_900x1600_q300() -> Recipe:
 def mutr3d_detr3d_r101_900x1600() -> Recipe:
     """MUTR3D on DETR3D as published, clips of three frames; takes published weights as they are."""
     detector = detr3d_r101_900x1600_q300()
-    return Recipe(
+    recipe = Recipe(
         "mutr3d_detr3d_r101_900x1600",
         "MUTR3D on DETR3D, ResNet-101, clips of three frames",
         replace(detector.model, tracker=Mutr3dConfig(longest_gap_s=10.0)),
         replace(_training(clip_length=3), strategy=BaselineConfig(loss=_LOSS)),
         starts_from=detector.name,
-        paper=PaperResult(
-            "SynCL, MUTR3D's row",
-            amota=32.1,
-            amotp=1.448,
-            recall=45.2,
-            mota=28.3,
-            ids=474,
-            fp=15269,
-            fn=43828,
-        ),
+        paper=PaperResult("SynCL, MUTR3D's row", 32.1, 1.448, 45.2, 28.3, 474, 15269, 43828),
     )
-
-
-def mutr3d_detr3d_r101_900x1600_syncl() -> Recipe:
-    """The same trained with SynCL."""
-    base = mutr3d_detr3d_r101_900x1600()
-    return replace(
-        base,
-        name="mutr3d_detr3d_r101_900x1600_syncl",
-        summary=f"{base.summary}, trained with SynCL",
-        training=replace(base.training, strategy=SynclConfig(loss=_LOSS)),
-        paper=PaperResult(
-            "SynCL", amota=35.8, amotp=1.391, recall=49.2, mota=32.9, ids=588, fp=14311, fn=40740
-        ),
-    )
+    paper = PaperResult("SynCL", 35.8, 1.391, 49.2, 32.9, 588, 14311, 40740)
+    return with_syncl(recipe, SynclConfig(loss=_LOSS), paper)

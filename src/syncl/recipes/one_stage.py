@@ -1,7 +1,7 @@
 """Detector and tracker trained at once, from the image backbone alone (method, table 8).
 
-Three of each: as they are; with two class heads as OneTrack has it; and that trained with SynCL. The paper
-gives neither schedule nor auxiliary losses. Here schedules are the trackers' own, and StreamPETR keeps what
+Two of each: as they are, and with two class heads as OneTrack has it, which SynCL trains too. The paper gives
+neither schedule nor auxiliary losses. Here schedules are the trackers' own, and StreamPETR keeps what
 its detector is trained with: denoising queries and the auxiliary image head.
 """
 
@@ -9,12 +9,13 @@ from dataclasses import replace
 from typing import cast
 
 from syncl.detectors import FocalHeadConfig, StreamPetrConfig
-from syncl.recipes.pf_track import pf_track_petr_v99_320x800, pf_track_petr_v99_320x800_syncl
-from syncl.recipes.recipe import PaperResult, Recipe
-from syncl.recipes.streampetr import mutr3d_streampetr_v99_320x800, mutr3d_streampetr_v99_320x800_syncl
-from syncl.recipes.synthetic_trackers import pf_track_petr_synthetic, pf_track_petr_synthetic_syncl
+from syncl.recipes.pf_track import pf_track_petr_v99_320x800
+from syncl.recipes.recipe import PaperResult, Recipe, with_syncl
+from syncl.recipes.streampetr import mutr3d_streampetr_v99_320x800
+from syncl.recipes.synthetic_trackers import pf_track_petr_synthetic
 from syncl.trackers import Mutr3dConfig, PfTrackConfig
 from syncl.training.denoising import DenoisingConfig
+from syncl.training.syncl.config import SynclConfig
 
 _VOVNET = "FCOS3D's VoVNet-99 (convert --from backbone)"
 
@@ -33,25 +34,23 @@ def _one_stage(recipe: Recipe, starts_from: str, paper: PaperResult | None) -> R
         training=training,
         starts_from=starts_from,
         paper=paper,
+        strategies={},
     )
 
 
-def _two_heads(recipe: Recipe, starts_from: str, paper: PaperResult | None) -> Recipe:
-    """The same with a class head for tracking beside the detector's."""
+def _two_heads(
+    recipe: Recipe, starts_from: str, paper: PaperResult | None, syncl: PaperResult | None
+) -> Recipe:
+    """The same with a class head for tracking beside the detector's; with SynCL as the recipe has it."""
     base = _one_stage(recipe, starts_from, paper)
     tracker = cast(Mutr3dConfig | PfTrackConfig, base.model.tracker)
-    return replace(
+    two_heads = replace(
         base,
         name=f"{base.name}_two_heads",
         summary=f"{base.summary}, two class heads",
         model=replace(base.model, tracker=replace(tracker, tracking_head=True)),
     )
-
-
-def _with_syncl(trained: Recipe, plain: Recipe, starts_from: str, paper: PaperResult | None) -> Recipe:
-    """Two heads with the strategy of `trained`, named after `plain`, its baseline."""
-    base = _two_heads(replace(trained, name=plain.name), starts_from, paper)
-    return replace(base, name=f"{base.name}_syncl")
+    return with_syncl(two_heads, cast(SynclConfig, recipe.strategies["syncl"].config), syncl)
 
 
 def pf_track_petr_v99_320x800_one_stage() -> Recipe:
@@ -61,13 +60,8 @@ def pf_track_petr_v99_320x800_one_stage() -> Recipe:
 
 def pf_track_petr_v99_320x800_one_stage_two_heads() -> Recipe:
     """The same with two class heads."""
-    return _two_heads(pf_track_petr_v99_320x800(), _VOVNET, PaperResult("SynCL, table 8", 37.8))
-
-
-def pf_track_petr_v99_320x800_one_stage_two_heads_syncl() -> Recipe:
-    """That trained with SynCL."""
-    trained, plain = pf_track_petr_v99_320x800_syncl(), pf_track_petr_v99_320x800()
-    return _with_syncl(trained, plain, _VOVNET, PaperResult("SynCL, table 8", 42.4))
+    plain, syncl = PaperResult("SynCL, table 8", 37.8), PaperResult("SynCL, table 8", 42.4)
+    return _two_heads(pf_track_petr_v99_320x800(), _VOVNET, plain, syncl)
 
 
 def mutr3d_streampetr_v99_320x800_one_stage() -> Recipe:
@@ -77,13 +71,8 @@ def mutr3d_streampetr_v99_320x800_one_stage() -> Recipe:
 
 def mutr3d_streampetr_v99_320x800_one_stage_two_heads() -> Recipe:
     """The same with two class heads."""
-    return _two_heads(mutr3d_streampetr_v99_320x800(), _VOVNET, PaperResult("SynCL, table 8", 45.3))
-
-
-def mutr3d_streampetr_v99_320x800_one_stage_two_heads_syncl() -> Recipe:
-    """That trained with SynCL."""
-    trained, plain = mutr3d_streampetr_v99_320x800_syncl(), mutr3d_streampetr_v99_320x800()
-    return _with_syncl(trained, plain, _VOVNET, PaperResult("SynCL, table 8", 48.1))
+    plain, syncl = PaperResult("SynCL, table 8", 45.3), PaperResult("SynCL, table 8", 48.1)
+    return _two_heads(mutr3d_streampetr_v99_320x800(), _VOVNET, plain, syncl)
 
 
 def pf_track_petr_synthetic_one_stage() -> Recipe:
@@ -93,9 +82,4 @@ def pf_track_petr_synthetic_one_stage() -> Recipe:
 
 def pf_track_petr_synthetic_one_stage_two_heads() -> Recipe:
     """The same with two class heads."""
-    return _two_heads(pf_track_petr_synthetic(), "", None)
-
-
-def pf_track_petr_synthetic_one_stage_two_heads_syncl() -> Recipe:
-    """That trained with SynCL."""
-    return _with_syncl(pf_track_petr_synthetic_syncl(), pf_track_petr_synthetic(), "", None)
+    return _two_heads(pf_track_petr_synthetic(), "", None, None)

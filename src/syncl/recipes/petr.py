@@ -9,7 +9,7 @@ from dataclasses import replace
 from syncl.classes import DETECTION_CLASSES
 from syncl.data.augmentation import Augmentation
 from syncl.detectors import PetrConfig
-from syncl.recipes.recipe import PaperResult, Recipe
+from syncl.recipes.recipe import PaperResult, Recipe, with_syncl
 from syncl.recipes.settings import TRACKED_FIRST, published_input, published_optimiser, steps, v2_99
 from syncl.trackers import Mutr3dConfig, SingleFrameConfig
 from syncl.trackers.model import ModelConfig
@@ -66,24 +66,16 @@ def _q500(height: int, width: int) -> Recipe:
     )
 
 
-def _mutr3d(height: int, width: int, with_syncl: bool) -> Recipe:
+def _mutr3d(height: int, width: int) -> Recipe:
     detector = _q500(height, width)
-    training = _training(_EPOCHS[height], 3, _CLIP)
     recipe = Recipe(
         f"mutr3d_petr_v99_{height}x{width}",
         "MUTR3D on PETR, VoVNet-99, clips of three frames",
         replace(detector.model, tracker=Mutr3dConfig()),
-        training,
+        _training(_EPOCHS[height], 3, _CLIP),
         starts_from=detector.name,
     )
-    if not with_syncl:
-        return recipe
-    return replace(
-        recipe,
-        name=f"{recipe.name}_syncl",
-        summary=f"{recipe.summary}, trained with SynCL",
-        training=replace(training, strategy=SynclConfig(loss=_LOSS)),
-    )
+    return with_syncl(recipe, SynclConfig(loss=_LOSS))
 
 
 def petr_v99_320x800() -> Recipe:
@@ -108,19 +100,9 @@ def petr_v99_640x1600_q500() -> Recipe:
 
 def mutr3d_petr_v99_320x800() -> Recipe:
     """MUTR3D on PETR at 320 x 800."""
-    return _mutr3d(320, 800, with_syncl=False)
-
-
-def mutr3d_petr_v99_320x800_syncl() -> Recipe:
-    """The same trained with SynCL."""
-    return _mutr3d(320, 800, with_syncl=True)
+    return _mutr3d(320, 800)
 
 
 def mutr3d_petr_v99_640x1600() -> Recipe:
     """MUTR3D on PETR at 640 x 1600."""
-    return _mutr3d(640, 1600, with_syncl=False)
-
-
-def mutr3d_petr_v99_640x1600_syncl() -> Recipe:
-    """The same trained with SynCL."""
-    return _mutr3d(640, 1600, with_syncl=True)
+    return _mutr3d(640, 1600)

@@ -11,7 +11,7 @@ from syncl.data.augmentation import Augmentation
 from syncl.detectors import PetrConfig
 from syncl.recipes.petr import petr_v99_320x800_q500, petr_v99_640x1600_q500
 from syncl.recipes.petrv2 import petrv2_v99_320x800_q500
-from syncl.recipes.recipe import PaperResult, Recipe
+from syncl.recipes.recipe import PaperResult, Recipe, with_syncl
 from syncl.recipes.settings import published_optimiser, steps
 from syncl.trackers import PfTrackConfig
 from syncl.training.config import DataConfig, TrainingConfig
@@ -49,47 +49,22 @@ def _pf_track(start: Recipe, title: str, paper: PaperResult) -> Recipe:
     )
 
 
-def _with_syncl(recipe: Recipe, paper: PaperResult) -> Recipe:
-    return replace(
-        recipe,
-        name=f"{recipe.name}_syncl",
-        summary=f"{recipe.summary}, trained with SynCL",
-        training=replace(recipe.training, strategy=SynclConfig()),
-        paper=paper,
-    )
-
-
 def pf_track_petr_v99_320x800() -> Recipe:
     """PF-Track as published, at 320 x 800; takes published weights as they are."""
     paper = PaperResult("SynCL, PF-Track's row", 40.8, 1.343, 50.7, 37.6, 166, 15288, 40398, 47.7, 37.8)
-    return _pf_track(petr_v99_320x800_q500(), "PETR", paper)
-
-
-def pf_track_petr_v99_320x800_syncl() -> Recipe:
-    """The same trained with SynCL."""
-    paper = PaperResult("SynCL", 44.7, 1.262, 56.5, 40.8, 203, 15344, 36801, 49.7, 39.6)
-    return _with_syncl(pf_track_petr_v99_320x800(), paper)
+    improved = PaperResult("SynCL", 44.7, 1.262, 56.5, 40.8, 203, 15344, 36801, 49.7, 39.6)
+    return with_syncl(_pf_track(petr_v99_320x800_q500(), "PETR", paper), SynclConfig(), improved)
 
 
 def pf_track_petr_v99_640x1600() -> Recipe:
     """PF-Track as published, at 640 x 1600; takes published weights as they are."""
     paper = PaperResult("PF-Track", amota=47.9, amotp=1.227, ids=181)
-    return _pf_track(petr_v99_640x1600_q500(), "PETR", paper)
-
-
-def pf_track_petr_v99_640x1600_syncl() -> Recipe:
-    """The same trained with SynCL."""
-    paper = PaperResult("SynCL", 50.7, 1.183, 61.3, 46.2, 248, 14506, 30577)
-    return _with_syncl(pf_track_petr_v99_640x1600(), paper)
+    improved = PaperResult("SynCL", 50.7, 1.183, 61.3, 46.2, 248, 14506, 30577)
+    return with_syncl(_pf_track(petr_v99_640x1600_q500(), "PETR", paper), SynclConfig(), improved)
 
 
 def pf_track_petrv2_v99_320x800() -> Recipe:
     """The paper's baseline 1: PF-Track with PETRv2 as the only change."""
     paper = PaperResult("SynCL, baseline 1", 43.2, 1.272, 55.0, 40.6, 173, 14106, 37065, 50.4, 41.0)
-    return _pf_track(petrv2_v99_320x800_q500(), "PETRv2", paper)
-
-
-def pf_track_petrv2_v99_320x800_syncl() -> Recipe:
-    """Baseline 1 trained with SynCL."""
-    paper = PaperResult("SynCL", 45.7, 1.260, 56.8, 43.0, 170, 13411, 36756, 51.1, 42.0)
-    return _with_syncl(pf_track_petrv2_v99_320x800(), paper)
+    improved = PaperResult("SynCL", 45.7, 1.260, 56.8, 43.0, 170, 13411, 36756, 51.1, 42.0)
+    return with_syncl(_pf_track(petrv2_v99_320x800_q500(), "PETRv2", paper), SynclConfig(), improved)

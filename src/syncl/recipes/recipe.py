@@ -1,11 +1,13 @@
 """What a recipe holds, and its JSON form."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 
 from syncl.checkpoints.codec import decode_config, encode_config
 from syncl.checkpoints.model_file import MODEL_TYPES
 from syncl.checkpoints.upgrades import Json
 from syncl.data.augmentation import Augmentation
+from syncl.errors import SynclError
 from syncl.trackers.model import ModelConfig
 from syncl.training.assignment import CostConfig
 from syncl.training.config import DataConfig, OptimiserConfig, TrainingConfig
@@ -14,7 +16,7 @@ from syncl.training.image_losses import ImageLossConfig
 from syncl.training.losses import LossConfig
 from syncl.training.proposal_losses import ProposalLossConfig
 from syncl.training.reasoning_losses import ReasoningLossConfig
-from syncl.training.strategies import BaselineConfig
+from syncl.training.strategies import BaselineConfig, StrategyConfig
 from syncl.training.syncl.config import SynclConfig
 from syncl.training.syncl.contrastive import ContrastiveConfig
 from syncl.training.unroll import UnrollConfig
@@ -50,6 +52,19 @@ class PaperResult:
 
 
 @dataclass(frozen=True)
+class RecipeStrategy:
+    """A way to train a recipe's model.
+
+    Attributes:
+        config: the training strategy.
+        paper: published results of the model trained that way, where there are any.
+    """
+
+    config: StrategyConfig
+    paper: PaperResult | None = None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A model and how to train it.
 
@@ -60,6 +75,9 @@ class Recipe:
         training: the run's settings.
         starts_from: what `--init` should be given, in words; empty = from scratch.
         paper: published results of the same model and training, where there are any.
+        strategies: what `--strategy`, or a name that ends with one of these, may put in the place of
+            `training.strategy`, which is `baseline` itself; empty where the recipe leaves no choice, or where
+            one has been made. Not part of the JSON form.
     """
 
     name: str
@@ -68,6 +86,37 @@ class Recipe:
     training: TrainingConfig
     starts_from: str = ""
     paper: PaperResult | None = None
+    strategies: Mapping[str, RecipeStrategy] = field(default_factory=dict, hash=False)
+
+    def trained_with(self, strategy: str) -> "Recipe":
+        """The recipe with the choice of its strategy made; its name ends with it, unless it is `baseline`.
+
+        Raises:
+            SynclError: if the recipe does not have it, with those it has.
+        """
+        if strategy not in self.strategies:
+            known = ", ".join(self.strategies) or "none to choose from"
+            raise SynclError(f"{self.name}: has no strategy {strategy!r}; strategies: {known}")
+        chosen = self.strategies[strategy]
+        plain = strategy == BASELINE
+        return replace(
+            self,
+            name=self.name if plain else f"{self.name}_{strategy}",
+            summary=self.summary if plain else f"{self.summary}, trained with {_TITLES[strategy]}",
+            training=replace(self.training, strategy=chosen.config),
+            paper=chosen.paper,
+            strategies={},
+        )
+
+
+BASELINE = "baseline"
+_TITLES = {"syncl": "SynCL"}
+
+
+def with_syncl(recipe: Recipe, config: SynclConfig, paper: PaperResult | None = None) -> Recipe:
+    """The recipe with a choice between its own strategy, called `baseline`, and SynCL."""
+    own = RecipeStrategy(recipe.training.strategy, recipe.paper)
+    return replace(recipe, strategies={BASELINE: own, "syncl": RecipeStrategy(config, paper)})
 
 
 RECIPE_TYPES: tuple[type, ...] = (
@@ -91,8 +140,9 @@ RECIPE_TYPES: tuple[type, ...] = (
 
 
 def recipe_to_json(recipe: Recipe) -> Json:
-    """The resolved recipe as JSON values."""
-    return encode_config(recipe)
+    """The recipe as JSON values, without the strategies that were not chosen."""
+    written = (item.name for item in fields(recipe) if item.name != "strategies")
+    return {"type": "Recipe", **{name: encode_config(getattr(recipe, name)) for name in written}}
 
 
 def recipe_from_json(value: Json, source: str, types: tuple[type, ...] = ()) -> Recipe:

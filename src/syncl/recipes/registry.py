@@ -1,4 +1,7 @@
-"""All recipes by name."""
+"""All recipes by name.
+
+`RECIPES` has the functions; each returns a recipe with a choice of strategies, where it leaves one.
+"""
 
 from collections.abc import Callable
 
@@ -13,7 +16,7 @@ from syncl.recipes import (
     synthetic,
     synthetic_trackers,
 )
-from syncl.recipes.recipe import Recipe
+from syncl.recipes.recipe import BASELINE, Recipe
 
 _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     synthetic.detr3d_synthetic,
@@ -21,60 +24,42 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     synthetic.petrv2_synthetic,
     synthetic.streampetr_synthetic,
     synthetic_trackers.mutr3d_detr3d_synthetic,
-    synthetic_trackers.mutr3d_detr3d_synthetic_syncl,
-    synthetic_trackers.mutr3d_detr3d_synthetic_long_syncl,
+    synthetic_trackers.mutr3d_detr3d_synthetic_long,
     synthetic_trackers.mutr3d_petr_synthetic,
-    synthetic_trackers.mutr3d_petr_synthetic_syncl,
     synthetic_trackers.mutr3d_petrv2_synthetic,
-    synthetic_trackers.mutr3d_petrv2_synthetic_syncl,
     synthetic_trackers.mutr3d_streampetr_synthetic,
-    synthetic_trackers.mutr3d_streampetr_synthetic_syncl,
     synthetic_trackers.pf_track_detr3d_synthetic,
-    synthetic_trackers.pf_track_detr3d_synthetic_syncl,
     synthetic_trackers.pf_track_petr_synthetic,
-    synthetic_trackers.pf_track_petr_synthetic_syncl,
     synthetic_trackers.pf_track_petrv2_synthetic,
-    synthetic_trackers.pf_track_petrv2_synthetic_syncl,
     synthetic_trackers.pf_track_streampetr_synthetic,
-    synthetic_trackers.pf_track_streampetr_synthetic_syncl,
     detr3d.detr3d_r101_900x1600,
     detr3d.detr3d_r101_900x1600_q300,
     detr3d.mutr3d_detr3d_r101_900x1600,
-    detr3d.mutr3d_detr3d_r101_900x1600_syncl,
     petr.petr_v99_320x800,
     petr.petr_v99_640x1600,
     petr.petr_v99_320x800_q500,
     petr.petr_v99_640x1600_q500,
     petr.mutr3d_petr_v99_320x800,
-    petr.mutr3d_petr_v99_320x800_syncl,
     petr.mutr3d_petr_v99_640x1600,
-    petr.mutr3d_petr_v99_640x1600_syncl,
     pf_track.pf_track_petr_v99_320x800,
-    pf_track.pf_track_petr_v99_320x800_syncl,
     pf_track.pf_track_petr_v99_640x1600,
-    pf_track.pf_track_petr_v99_640x1600_syncl,
     petrv2.petrv2_v99_320x800,
     petrv2.petrv2_v99_640x1600,
     petrv2.petrv2_v99_320x800_q500,
     pf_track.pf_track_petrv2_v99_320x800,
-    pf_track.pf_track_petrv2_v99_320x800_syncl,
     streampetr.streampetr_r50_256x704,
     streampetr.streampetr_r50_256x704_q428,
     streampetr.streampetr_r50_256x704_window,
     streampetr.streampetr_v99_320x800,
     streampetr.streampetr_v99_640x1600,
     streampetr.mutr3d_streampetr_v99_320x800,
-    streampetr.mutr3d_streampetr_v99_320x800_syncl,
-    streampetr.mutr3d_streampetr_v99_640x1600_syncl,
+    streampetr.mutr3d_streampetr_v99_640x1600,
     one_stage.pf_track_petr_synthetic_one_stage,
     one_stage.pf_track_petr_synthetic_one_stage_two_heads,
-    one_stage.pf_track_petr_synthetic_one_stage_two_heads_syncl,
     one_stage.pf_track_petr_v99_320x800_one_stage,
     one_stage.pf_track_petr_v99_320x800_one_stage_two_heads,
-    one_stage.pf_track_petr_v99_320x800_one_stage_two_heads_syncl,
     one_stage.mutr3d_streampetr_v99_320x800_one_stage,
     one_stage.mutr3d_streampetr_v99_320x800_one_stage_two_heads,
-    one_stage.mutr3d_streampetr_v99_320x800_one_stage_two_heads_syncl,
 )
 
 # PF-Track's name has a hyphen, which Python's names cannot have.
@@ -83,12 +68,29 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 }
 
 
-def find_recipe(name: str) -> Recipe:
-    """The recipe of this name.
+def recipe_names() -> tuple[str, ...]:
+    """All names that `find_recipe` knows: every recipe, behind it those of its further strategies."""
+    found = []
+    for name, function in RECIPES.items():
+        further = (strategy for strategy in function().strategies if strategy != BASELINE)
+        found += [name, *(f"{name}_{strategy}" for strategy in further)]
+    return tuple(found)
+
+
+def find_recipe(name: str, strategy: str | None = None) -> Recipe:
+    """The recipe of this name with one of its strategies: `NAME_syncl` is `NAME` trained with `syncl`.
+
+    Args:
+        name: of a recipe, with or without a strategy at its end.
+        strategy: takes the place of the one in the name; None keeps that, or `baseline`.
 
     Raises:
         SynclError: if there is none, with the names there are.
     """
-    if name not in RECIPES:
-        raise SynclError(f"there is no recipe {name!r}; recipes: {', '.join(RECIPES)}")
-    return RECIPES[name]()
+    base, _, ending = name.rpartition("_")
+    if name in RECIPES:
+        base, ending = name, BASELINE
+    elif base not in RECIPES or ending == BASELINE or ending not in RECIPES[base]().strategies:
+        raise SynclError(f"there is no recipe {name!r}; recipes: {', '.join(recipe_names())}")
+    recipe = RECIPES[base]()
+    return recipe.trained_with(strategy or ending) if recipe.strategies else recipe

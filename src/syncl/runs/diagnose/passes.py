@@ -17,8 +17,8 @@ from syncl.errors import SynclError
 from syncl.layers.decoder import PARALLEL
 from syncl.progress import track
 from syncl.recipes.recipe import Recipe, recipe_from_json
+from syncl.recipes.resolving import strategy_for
 from syncl.rendering.diagnosis_figures import MatchingCosts
-from syncl.runs.train.run import strategy_for
 from syncl.structures import Annotations, Frame, Predictions
 from syncl.trackers import GreedyConfig, Mutr3dConfig, SingleFrameConfig, Tracker
 from syncl.training.assignment import held_objects

@@ -26,16 +26,14 @@ that `split` is of. Paths are relative to the plan's folder.
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import orjson
 
 from syncl.errors import SynclError
 from syncl.recipes import Recipe
+from syncl.recipes.resolving import StrategyName, resolve_recipe
 from syncl.runs.train.feature_cache import check_cacheable
-from syncl.runs.train.run import resolve_recipe
-
-Strategy = Literal["baseline", "syncl"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Arm:
 
     name: str
     recipe: str
-    strategy: Strategy | None
+    strategy: StrategyName | None
     changes: tuple[str, ...]
     init: Path | None
     seeds: tuple[int, ...]
@@ -174,7 +172,7 @@ def _arm(
     if "seeds" in arm:
         seeds = _seeds(arm["seeds"], f"{path}: arms[{number}]")
     reference = str(arm.get("reference", reference))
-    return Arm(name, str(arm["recipe"]), cast(Strategy | None, strategy), changes, file, seeds, reference)
+    return Arm(name, str(arm["recipe"]), cast(StrategyName | None, strategy), changes, file, seeds, reference)
 
 
 def _check_names(value: dict[str, object], known: set[str], needed: set[str], where: str) -> None:

@@ -1,10 +1,8 @@
 """What `syncl train` does: recipe, data, run folder, training, model file."""
 
-import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import orjson
 import torch
@@ -16,10 +14,9 @@ from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
 from syncl.errors import SynclError
 from syncl.files import atomic_write, refuse_to_overwrite
-from syncl.recipes import RECIPES, Recipe, find_recipe
-from syncl.recipes.changes import apply_changes
+from syncl.recipes import Recipe
 from syncl.recipes.recipe import recipe_to_json
-from syncl.recipes.synthetic import frozen_encoder
+from syncl.recipes.resolving import StrategyName, resolve_recipe
 from syncl.runs.processes import part_at_exit
 from syncl.runs.provenance import commit, hardware
 from syncl.runs.train.clips import training_clips
@@ -27,49 +24,11 @@ from syncl.runs.train.feature_cache import cached_features, check_cacheable
 from syncl.runs.train.validation import Validation
 from syncl.training.checkpointing import checkpoint_folders
 from syncl.training.loop import RunResult, make_accelerator, run_training
-from syncl.training.strategies import BaselineConfig, StrategyConfig
-from syncl.training.syncl.config import SynclConfig
 
 SPLITS: Mapping[str, tuple[str, str]] = {
     "v1.0-mini": ("mini_train", "mini_val"),
     "v1.0-trainval": ("train", "val"),
 }
-
-
-def resolve_recipe(
-    recipe: str | Recipe,
-    strategy: Literal["baseline", "syncl"] | None,
-    freeze_encoder: bool,
-    changes: tuple[str, ...],
-) -> Recipe:
-    """A recipe, or the one of this name, with everything the command line changes about it."""
-    if isinstance(recipe, str):
-        recipe = find_recipe(recipe)
-    if strategy is not None:
-        chosen = strategy_for(recipe, strategy)
-        recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, strategy=chosen))
-    if freeze_encoder:
-        recipe = frozen_encoder(recipe)
-    recipe = apply_changes(recipe, changes)
-    if isinstance(recipe.training.strategy, SynclConfig):
-        recipe.training.strategy.check()
-    return recipe
-
-
-def strategy_for(recipe: Recipe, name: Literal["baseline", "syncl"]) -> StrategyConfig:
-    """A strategy for a recipe, with the costs and losses that its own has, so that the two can be compared;
-    SynCL as the recipe with the further name `_syncl` has it, where there is one.
-    """
-    own = recipe.training.strategy
-    if isinstance(own, BaselineConfig if name == "baseline" else SynclConfig):
-        return own
-    chosen: StrategyConfig = BaselineConfig()
-    if name == "syncl":
-        sister = f"{recipe.name}_syncl"
-        chosen = find_recipe(sister).training.strategy if sister in RECIPES else SynclConfig()
-    if isinstance(own, BaselineConfig | SynclConfig) and isinstance(chosen, BaselineConfig | SynclConfig):
-        return dataclasses.replace(chosen, cost=own.cost, loss=own.loss, release_m=own.release_m)
-    return chosen
 
 
 def train_recipe(
@@ -82,7 +41,7 @@ def train_recipe(
     validation_split: str | None = None,
     init: Path | None = None,
     init_parts: tuple[str, ...] = (),
-    strategy: Literal["baseline", "syncl"] | None = None,
+    strategy: StrategyName | None = None,
     freeze_encoder: bool = False,
     changes: tuple[str, ...] = (),
     resume: bool = False,

@@ -1,0 +1,65 @@
+"""A recipe with everything that a command line says about it."""
+
+from dataclasses import replace
+from typing import Literal
+
+from syncl.recipes.changes import apply_changes
+from syncl.recipes.recipe import BASELINE, Recipe
+from syncl.recipes.registry import RECIPES, find_recipe
+from syncl.recipes.synthetic import frozen_encoder
+from syncl.training.strategies import BaselineConfig, StrategyConfig
+from syncl.training.syncl.config import SynclConfig
+
+StrategyName = Literal["baseline", "syncl"]
+_KINDS: dict[StrategyName, type[BaselineConfig] | type[SynclConfig]] = {
+    "baseline": BaselineConfig,
+    "syncl": SynclConfig,
+}
+
+
+def resolve_recipe(
+    recipe: str | Recipe,
+    strategy: StrategyName | None = None,
+    freeze_encoder: bool = False,
+    changes: tuple[str, ...] = (),
+) -> Recipe:
+    """A recipe, or the one of this name, with a strategy chosen and settings changed.
+
+    Args:
+        recipe: name of a recipe, or a recipe of your own.
+        strategy: the recipe's own of this name; for a recipe that has none, see `strategy_for`.
+        freeze_encoder: keep backbone and neck as they are.
+        changes: settings such as `training.steps=500`.
+
+    Raises:
+        SynclError: if the recipe, a setting or a combination of settings does not exist.
+    """
+    if isinstance(recipe, str):
+        known = find_recipe(recipe, strategy)
+    else:
+        known = recipe.trained_with(strategy or BASELINE) if recipe.strategies else recipe
+    if strategy is not None:
+        training = replace(known.training, strategy=strategy_for(known, strategy))
+        known = replace(known, training=training)
+    if freeze_encoder:
+        known = frozen_encoder(known)
+    known = apply_changes(known, changes)
+    if isinstance(known.training.strategy, SynclConfig):
+        known.training.strategy.check()
+    return known
+
+
+def strategy_for(recipe: Recipe, name: StrategyName) -> StrategyConfig:
+    """A strategy for a recipe whose choice is made, or never was: its own if it is of that kind.
+
+    Otherwise the one that the recipe of its name would have, or else the plain one; either with the costs and
+    losses of the recipe's own, so that the two can be compared.
+    """
+    own, kind = recipe.training.strategy, _KINDS[name]
+    if isinstance(own, kind):
+        return own
+    registered = RECIPES[recipe.name]().strategies if recipe.name in RECIPES else {}
+    chosen: StrategyConfig = registered[name].config if name in registered else kind()
+    if isinstance(own, BaselineConfig | SynclConfig) and isinstance(chosen, BaselineConfig | SynclConfig):
+        return replace(chosen, cost=own.cost, loss=own.loss, release_m=own.release_m)
+    return chosen
