@@ -8,7 +8,8 @@ import pytest
 
 from syncl.errors import SynclError
 from syncl.runs.experiment.plan import read_plan
-from syncl.runs.experiment.run import result_path, run_digest, run_plan
+from syncl.runs.experiment.records import read_records, record_path, table_path, write_table
+from syncl.runs.experiment.run import run_digest, run_plan
 from syncl.runs.experiment.summary import markdown, paired, read_results, spread, write_report
 
 PLAN = {
@@ -95,9 +96,9 @@ def fake(path: Path, amota: float, digest: str = "x") -> None:
 
 def test_the_report_pairs_by_seed(tmp_path):
     plan = read_plan(write(tmp_path))
-    fake(result_path(tmp_path, "baseline", 0), 0.30)
-    fake(result_path(tmp_path, "baseline", 1), 0.40)
-    fake(result_path(tmp_path, "syncl", 1), 0.45)
+    fake(record_path(tmp_path, "baseline", 0), 0.30)
+    fake(record_path(tmp_path, "baseline", 1), 0.40)
+    fake(record_path(tmp_path, "syncl", 1), 0.45)
     results = read_results(plan, tmp_path)
     assert [
         round(b["metrics"]["amota"] - a["metrics"]["amota"], 6)
@@ -108,7 +109,7 @@ def test_the_report_pairs_by_seed(tmp_path):
     assert "| baseline | 2 | 0.350 ± 0.071 |" in text
     assert "| 2.00 | 2.00 | 0.100 | 1.00 |" in text
     assert "| syncl | baseline | 1 | +0.050 |" in text
-    report, picture = write_report(plan, tmp_path)
+    _, report, picture = write_report(plan, tmp_path)
     assert report.read_text() == text and picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -118,9 +119,63 @@ def test_arms_may_have_seeds_and_references_of_their_own(tmp_path):
     assert [(arm.name, seed) for arm, seed in plan.runs] == [
         ("baseline", 0), ("syncl", 0), ("baseline", 1), ("syncl", 1), ("other", 1),
     ]  # fmt: skip
-    fake(result_path(tmp_path, "syncl", 1), 0.45)
-    fake(result_path(tmp_path, "other", 1), 0.40)
+    fake(record_path(tmp_path, "syncl", 1), 0.45)
+    fake(record_path(tmp_path, "other", 1), 0.40)
     assert "| other | syncl | 1 | -0.050 |" in markdown(plan, read_results(plan, tmp_path))
+
+
+def test_the_table_of_a_series_stands_for_its_files(tmp_path):
+    plan = read_plan(write(tmp_path))
+    for number, (arm, seed) in enumerate(plan.runs):
+        fake(record_path(tmp_path, arm.name, seed), 0.1 * number, digest=f"{number}")
+    before = read_records(tmp_path)
+    table, report, _ = write_report(plan, tmp_path)
+    text = report.read_text()
+    lines = table.read_text().splitlines()
+    assert len(lines) == 5 and "abc" in lines[0] and not any("abc" in line for line in lines[1:])
+    for path in (tmp_path / "results").iterdir():
+        path.unlink()
+    named = {(arm, seed): {**record, "arm": arm, "seed": seed} for (arm, seed), record in before.items()}
+    assert read_records(tmp_path) == named
+    write_report(plan, tmp_path)
+    assert report.read_text() == text and table.read_text().splitlines() == lines
+    fake(record_path(tmp_path, "syncl", 1), 0.9)
+    assert read_records(tmp_path)["syncl", 1]["metrics"]["amota"] == 0.9, "a newer file goes before the table"
+
+
+def test_the_table_keeps_types_and_entries_that_not_all_runs_have(tmp_path):
+    records = {
+        ("a", 0): {
+            "arm": "a",
+            "seed": 0,
+            "x": {"one": 1, "gone": None, "list": [2]},
+            "y": True,
+            "only": 3,
+        },
+        ("a", 1): {"arm": "a", "seed": 1, "x": {"one": 1.0, "list": [2]}, "y": 1},
+        ("b", 0): {"arm": "b", "seed": 0, "x": {"one": 1, "list": [2]}, "y": {"z": 0.1}},
+    }
+    write_table(tmp_path, records)
+    found = read_records(tmp_path)
+    assert found == records and [type(r["x"]["one"]) for r in found.values()] == [int, float, int]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"), [("{", "line 2: not JSON"), ('{"arm": "a"}', "line 2: a run needs")]
+)
+def test_a_broken_table_is_named(tmp_path, line, said):
+    table_path(tmp_path).write_text("{}\n" + line)
+    with pytest.raises(SynclError, match=said):
+        read_records(tmp_path)
+
+
+def test_an_old_series_is_reported_without_its_starting_points_and_recipes(tmp_path):
+    arms = [{"name": "old", "recipe": "a_recipe_of_last_year", "init": "gone.safetensors"}]
+    path = write(tmp_path, arms=arms, reference="old", seeds=[0])
+    fake(record_path(tmp_path, "old", 0), 0.3)
+    assert "| old | 1 | 0.300 |" in write_report(read_plan(path, to_run=False), tmp_path)[1].read_text()
+    with pytest.raises(SynclError, match=r"gone\.safetensors does not exist"):
+        read_plan(path)
 
 
 def test_no_results_is_an_error(tmp_path):
@@ -135,7 +190,7 @@ def test_a_run_is_done_once_and_never_replaced_by_other_settings(small_world, tm
     plan = read_plan(write(tmp_path, arms=arms, seeds=[0], reference="syncl", **held_out))
     run_plan(plan, small_world, tmp_path / "out", jobs=1)
     assert len(list((tmp_path / "features").glob("*/features.json"))) == 1
-    path = result_path(tmp_path / "out", "syncl", 0)
+    path = record_path(tmp_path / "out", "syncl", 0)
     record = orjson.loads(path.read_bytes())
     assert record["synthetic"] and record["seed"] == 0 and record["training"]["peak_bytes"] > 1e8
     assert record["recipe"]["training"]["steps"] == 2 and 0 <= record["metrics"]["amota"] <= 1
@@ -143,6 +198,10 @@ def test_a_run_is_done_once_and_never_replaced_by_other_settings(small_world, tm
     before = path.stat().st_mtime_ns
     run_plan(plan, small_world, tmp_path / "out", jobs=1)
     assert path.stat().st_mtime_ns == before
+    write_report(plan, tmp_path / "out")
+    path.unlink()
+    run_plan(plan, small_world, tmp_path / "out", jobs=1)
+    assert not path.exists(), "what the table has is done"
     other = read_plan(write(tmp_path, arms=arms, seeds=[0], reference="syncl", set=["training.steps=3"]))
     with pytest.raises(SynclError, match="other settings"):
         run_plan(other, small_world, tmp_path / "out", jobs=1)
@@ -156,4 +215,4 @@ def test_a_failed_run_is_named_with_its_reason(small_world, tmp_path):
     plan = read_plan(write(tmp_path, arms=arms, seeds=[0], reference="broken"))
     with pytest.raises(SynclError, match=r"broken seed 0: .*9 key frames"):
         run_plan(plan, small_world, tmp_path / "out", jobs=1)
-    assert not result_path(tmp_path / "out", "broken", 0).exists()
+    assert not record_path(tmp_path / "out", "broken", 0).exists()

@@ -16,7 +16,8 @@ def experiment(
 
     What is done is skipped, what was stopped goes on from its last checkpoint: start it again after a kill.
     Metrics go to OUTPUT/results/ARM_seedN.json with the run's exact recipe, seed, commit, hardware, time
-    and memory; report.md and report.png compare the arms with the plan's reference, seed by seed.
+    and memory; OUTPUT/results.jsonl is the table of them all, which can stand for the files. report.md and
+    report.png compare the arms with the plan's reference, seed by seed.
 
     Args:
         plan: JSON file; `syncl.runs.experiment.plan` says what is in it.
@@ -31,7 +32,7 @@ def experiment(
     from syncl.runs.experiment.run import run_plan
     from syncl.runs.experiment.summary import write_report
 
-    settings = read_plan(plan)
+    settings = read_plan(plan, to_run=not report_only)
     if not report_only:
         run_plan(settings, data, output, jobs)
     console = Console(highlight=False, soft_wrap=True)

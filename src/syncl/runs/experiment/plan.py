@@ -98,8 +98,12 @@ _FIELDS = {
 _ARM_FIELDS = {"name", "recipe", "strategy", "set", "init", "seeds", "reference"}
 
 
-def read_plan(path: Path) -> Plan:
+def read_plan(path: Path, to_run: bool = True) -> Plan:
     """Read a plan and resolve every run of it, so that mistakes show before any work.
+
+    Args:
+        path: JSON file.
+        to_run: its runs will be made: recipes and settings must be this version's, starting points be there.
 
     Raises:
         SynclError: naming file, field and value.
@@ -137,7 +141,9 @@ def read_plan(path: Path) -> Plan:
     for named in (plan.reference, *(arm.reference for arm in plan.arms)):
         if named not in names:
             raise SynclError(f"{path}: reference: {named!r} is none of the arms {', '.join(names)}")
-    for arm in plan.arms:
+    for arm in plan.arms if to_run else ():
+        if arm.init is not None and not arm.init.is_file():
+            raise SynclError(f"{path}: arm {arm.name!r}: init: {arm.init} does not exist")
         try:
             recipe = plan.resolved(arm, arm.seeds[0])
             if plan.features is not None:
@@ -166,8 +172,6 @@ def _arm(
     if "/" in name or not name:
         raise SynclError(f"{path}: arms[{number}]: name {name!r} cannot be part of a file name")
     file = None if init is None else path.parent / str(init)
-    if file is not None and not file.is_file():
-        raise SynclError(f"{path}: arms[{number}]: init: {file} does not exist")
     changes = tuple(str(change) for change in arm.get("set", ()))
     if "seeds" in arm:
         seeds = _seeds(arm["seeds"], f"{path}: arms[{number}]")

@@ -17,6 +17,7 @@ from syncl.files import atomic_write
 from syncl.progress import track as progress
 from syncl.recipes.recipe import recipe_to_json
 from syncl.runs.experiment.plan import Arm, Plan
+from syncl.runs.experiment.records import read_records, record_path
 from syncl.runs.provenance import commit, hardware
 from syncl.training.checkpointing import checkpoint_folders
 
@@ -30,11 +31,6 @@ class Usage:
     peak_bytes: int
 
 
-def result_path(output: Path, arm: str, seed: int) -> Path:
-    """Where a run's result is."""
-    return output / "results" / f"{arm}_seed{seed}.json"
-
-
 def run_plan(plan: Plan, data: Path, output: Path, jobs: int) -> None:
     """Run what is not done yet, `jobs` runs at a time.
 
@@ -45,10 +41,17 @@ def run_plan(plan: Plan, data: Path, output: Path, jobs: int) -> None:
     if jobs < 1:
         raise SynclError(f"--jobs {jobs}: must be at least 1")
     pending = []
+    records = read_records(output)
     for arm, seed in plan.runs:
         digest = run_digest(plan, arm, seed, data)
-        if not _is_done(result_path(output, arm.name, seed), digest):
+        done = records.get((arm.name, seed))
+        if done is None:
             pending.append((arm, seed, digest))
+        elif done["digest"] != digest:
+            raise SynclError(
+                f"{output}: {arm.name}, seed {seed}: made with other settings or data than the plan has now; "
+                "move its result away or choose another --output"
+            )
     total = len(plan.runs)
     console = Console(stderr=True, highlight=False)
     console.print(f"{plan.name}: {total} runs, {total - len(pending)} done already")
@@ -90,17 +93,6 @@ def run_digest(plan: Plan, arm: Arm, seed: int, data: Path) -> str:
             [recipe, start, world, plan.version, plan.train_split, plan.split, plan.scenes, *held_out]
         )
     ).hexdigest()
-
-
-def _is_done(path: Path, digest: str) -> bool:
-    if not path.is_file():
-        return False
-    if orjson.loads(path.read_bytes())["digest"] != digest:
-        raise SynclError(
-            f"{path}: made with other settings or data than the plan has now; move it away or choose another "
-            "--output"
-        )
-    return True
 
 
 def _run(plan: Plan, arm: Arm, seed: int, digest: str, data: Path, output: Path) -> float:
@@ -148,7 +140,7 @@ def _run(plan: Plan, arm: Arm, seed: int, digest: str, data: Path, output: Path)
         "hardware": hardware(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-    atomic_write(result_path(output, arm.name, seed), orjson.dumps(record, option=orjson.OPT_INDENT_2))
+    atomic_write(record_path(output, arm.name, seed), orjson.dumps(record, option=orjson.OPT_INDENT_2))
     return float(record["metrics"]["amota"])
 
 

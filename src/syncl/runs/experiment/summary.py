@@ -3,7 +3,6 @@
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -11,7 +10,7 @@ from syncl.errors import SynclError
 from syncl.files import atomic_write
 from syncl.rendering.metric_figures import plot_arms
 from syncl.runs.experiment.plan import Plan
-from syncl.runs.experiment.run import result_path
+from syncl.runs.experiment.records import Record, read_records, write_table
 
 # What is compared: key in metrics.json, heading, decimals, whether more is better.
 FIGURES = (
@@ -46,26 +45,26 @@ def spread(values: list[float]) -> Spread:
     return Spread(statistics.fmean(values), deviation, len(values))
 
 
-def read_results(plan: Plan, output: Path) -> dict[str, dict[int, dict[str, Any]]]:
+def read_results(plan: Plan, output: Path) -> dict[str, dict[int, Record]]:
     """The results that are there, by arm and seed.
 
     Raises:
         SynclError: if there is none at all.
     """
-    found: dict[str, dict[int, dict[str, Any]]] = {}
-    for arm in plan.arms:
-        paths = {seed: result_path(output, arm.name, seed) for seed in arm.seeds}
-        found[arm.name] = {
-            seed: orjson.loads(path.read_bytes()) for seed, path in paths.items() if path.is_file()
-        }
+    records = read_records(output)
+    found = {
+        arm.name: {seed: records[arm.name, seed] for seed in arm.seeds if (arm.name, seed) in records}
+        for arm in plan.arms
+    }
     if not any(found.values()):
-        raise SynclError(f"{output / 'results'}: no results of {plan.name} yet")
+        raise SynclError(f"{output}: no results of {plan.name} yet")
     return found
 
 
-def write_report(plan: Plan, output: Path) -> tuple[Path, Path]:
-    """Write report.md and report.png beside the results; returns their paths."""
+def write_report(plan: Plan, output: Path) -> tuple[Path, Path, Path]:
+    """Write the table of all results, report.md and report.png; returns their paths."""
     results = read_results(plan, output)
+    table = write_table(output, read_records(output))
     text = output / "report.md"
     atomic_write(text, markdown(plan, results).encode())
     picture = output / "report.png"
@@ -76,10 +75,10 @@ def write_report(plan: Plan, output: Path) -> tuple[Path, Path]:
         for arm, seeds in results.items()
     }
     plot_arms(plan.name, shown, {arm.name: arm.reference for arm in plan.arms}, picture)
-    return text, picture
+    return table, text, picture
 
 
-def markdown(plan: Plan, results: dict[str, dict[int, dict[str, Any]]]) -> str:
+def markdown(plan: Plan, results: dict[str, dict[int, Record]]) -> str:
     """The report as markdown."""
     every = [result for seeds in results.values() for result in seeds.values()]
     kind = "the synthetic world" if all(result["synthetic"] for result in every) else "the data given"
@@ -136,18 +135,16 @@ def markdown(plan: Plan, results: dict[str, dict[int, dict[str, Any]]]) -> str:
     return "\n".join(lines)
 
 
-def paired(
-    results: dict[str, dict[int, dict[str, Any]]], reference: str, arm: str
-) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def paired(results: dict[str, dict[int, Record]], reference: str, arm: str) -> list[tuple[Record, Record]]:
     """Results (reference, arm) of the seeds that both have."""
     seeds = sorted(results[reference].keys() & results[arm].keys())
     return [(results[reference][seed], results[arm][seed]) for seed in seeds]
 
 
-def _value(result: dict[str, Any], key: str) -> float:
+def _value(result: Record, key: str) -> float:
     value = result["metrics"][key]
     return float("nan") if value is None else float(value)
 
 
-def _resumed(result: dict[str, Any]) -> bool:
+def _resumed(result: Record) -> bool:
     return bool(result["training"]["resumed"])
