@@ -8,9 +8,9 @@ import pytest
 
 from syncl.errors import SynclError
 from syncl.runs.experiment.plan import read_plan
-from syncl.runs.experiment.records import read_records, record_path, table_path, write_table
 from syncl.runs.experiment.run import run_digest, run_plan
-from syncl.runs.experiment.summary import markdown, paired, read_results, spread, write_report
+from syncl.runs.experiment.series import read_records, record_path, table_path, write_table
+from syncl.runs.experiment.summary import markdown, paired, series_results, spread, write_summary
 
 PLAN = {
     "name": "tiny",
@@ -99,7 +99,7 @@ def test_the_report_pairs_by_seed(tmp_path):
     fake(record_path(tmp_path, "baseline", 0), 0.30)
     fake(record_path(tmp_path, "baseline", 1), 0.40)
     fake(record_path(tmp_path, "syncl", 1), 0.45)
-    results = read_results(plan, tmp_path)
+    results = series_results(plan, tmp_path)
     assert [
         round(b["metrics"]["amota"] - a["metrics"]["amota"], 6)
         for a, b in paired(results, "baseline", "syncl")
@@ -109,7 +109,7 @@ def test_the_report_pairs_by_seed(tmp_path):
     assert "| baseline | 2 | 0.350 ± 0.071 |" in text
     assert "| 2.00 | 2.00 | 0.100 | 1.00 |" in text
     assert "| syncl | baseline | 1 | +0.050 |" in text
-    _, report, picture = write_report(plan, tmp_path)
+    _, report, picture = write_summary(plan, tmp_path)
     assert report.read_text() == text and picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -121,7 +121,7 @@ def test_arms_may_have_seeds_and_references_of_their_own(tmp_path):
     ]  # fmt: skip
     fake(record_path(tmp_path, "syncl", 1), 0.45)
     fake(record_path(tmp_path, "other", 1), 0.40)
-    assert "| other | syncl | 1 | -0.050 |" in markdown(plan, read_results(plan, tmp_path))
+    assert "| other | syncl | 1 | -0.050 |" in markdown(plan, series_results(plan, tmp_path))
 
 
 def test_the_table_of_a_series_stands_for_its_files(tmp_path):
@@ -129,7 +129,7 @@ def test_the_table_of_a_series_stands_for_its_files(tmp_path):
     for number, (arm, seed) in enumerate(plan.runs):
         fake(record_path(tmp_path, arm.name, seed), 0.1 * number, digest=f"{number}")
     before = read_records(tmp_path)
-    table, report, _ = write_report(plan, tmp_path)
+    table, report, _ = write_summary(plan, tmp_path)
     text = report.read_text()
     lines = table.read_text().splitlines()
     assert len(lines) == 5 and "abc" in lines[0] and not any("abc" in line for line in lines[1:])
@@ -137,7 +137,7 @@ def test_the_table_of_a_series_stands_for_its_files(tmp_path):
         path.unlink()
     named = {(arm, seed): {**record, "arm": arm, "seed": seed} for (arm, seed), record in before.items()}
     assert read_records(tmp_path) == named
-    write_report(plan, tmp_path)
+    write_summary(plan, tmp_path)
     assert report.read_text() == text and table.read_text().splitlines() == lines
     fake(record_path(tmp_path, "syncl", 1), 0.9)
     assert read_records(tmp_path)["syncl", 1]["metrics"]["amota"] == 0.9, "a newer file goes before the table"
@@ -173,14 +173,14 @@ def test_an_old_series_is_reported_without_its_starting_points_and_recipes(tmp_p
     arms = [{"name": "old", "recipe": "a_recipe_of_last_year", "init": "gone.safetensors"}]
     path = write(tmp_path, arms=arms, reference="old", seeds=[0])
     fake(record_path(tmp_path, "old", 0), 0.3)
-    assert "| old | 1 | 0.300 |" in write_report(read_plan(path, to_run=False), tmp_path)[1].read_text()
+    assert "| old | 1 | 0.300 |" in write_summary(read_plan(path, to_run=False), tmp_path)[1].read_text()
     with pytest.raises(SynclError, match=r"gone\.safetensors does not exist"):
         read_plan(path)
 
 
 def test_no_results_is_an_error(tmp_path):
     with pytest.raises(SynclError, match="no results"):
-        write_report(read_plan(write(tmp_path)), tmp_path)
+        write_summary(read_plan(write(tmp_path)), tmp_path)
 
 
 def test_a_run_is_done_once_and_never_replaced_by_other_settings(small_world, tmp_path):
@@ -198,7 +198,7 @@ def test_a_run_is_done_once_and_never_replaced_by_other_settings(small_world, tm
     before = path.stat().st_mtime_ns
     run_plan(plan, small_world, tmp_path / "out", jobs=1)
     assert path.stat().st_mtime_ns == before
-    write_report(plan, tmp_path / "out")
+    write_summary(plan, tmp_path / "out")
     path.unlink()
     run_plan(plan, small_world, tmp_path / "out", jobs=1)
     assert not path.exists(), "what the table has is done"

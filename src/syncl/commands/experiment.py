@@ -30,11 +30,11 @@ def experiment(
 
     from syncl.runs.experiment.plan import read_plan
     from syncl.runs.experiment.run import run_plan
-    from syncl.runs.experiment.summary import write_report
+    from syncl.runs.experiment.summary import write_summary
 
     settings = read_plan(plan, to_run=not report_only)
     if not report_only:
         run_plan(settings, data, output, jobs)
     console = Console(highlight=False, soft_wrap=True)
-    for path in write_report(settings, output):
+    for path in write_summary(settings, output):
         console.print(f"wrote {path}")

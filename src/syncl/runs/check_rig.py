@@ -12,7 +12,7 @@ from syncl.files import refuse_to_overwrite
 from syncl.rendering import RenderStyle
 from syncl.rendering.output import write_png
 from syncl.rendering.recordings import draw_ready
-from syncl.rendering.rig_check import draw_rig
+from syncl.rendering.rig_picture import draw_rig
 
 # No car carries its cameras farther out than this.
 _FARTHEST_M = 15.0

@@ -12,9 +12,9 @@ import numpy as np
 
 from syncl.rendering.report.charts import COLOURS, Line, bars, legend, line_chart
 from syncl.rendering.report.gallery import Failure, Gallery, Picture
+from syncl.rendering.report.run_settings import settings_of
 from syncl.rendering.report.runs import Json
 from syncl.rendering.report.scoring import ScoredRun
-from syncl.rendering.report.settings import settings_of
 from syncl.rendering.report.tables import cell_text, class_table, comparison_table, settings_table, value_of
 
 

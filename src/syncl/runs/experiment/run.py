@@ -17,7 +17,7 @@ from syncl.files import atomic_write
 from syncl.progress import track as progress
 from syncl.recipes.recipe import recipe_to_json
 from syncl.runs.experiment.plan import Arm, Plan
-from syncl.runs.experiment.records import read_records, record_path
+from syncl.runs.experiment.series import read_records, record_path
 from syncl.runs.provenance import commit, hardware
 from syncl.training.checkpointing import checkpoint_folders
 

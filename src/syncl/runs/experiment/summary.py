@@ -10,7 +10,7 @@ from syncl.errors import SynclError
 from syncl.files import atomic_write
 from syncl.rendering.metric_figures import plot_arms
 from syncl.runs.experiment.plan import Plan
-from syncl.runs.experiment.records import Record, read_records, write_table
+from syncl.runs.experiment.series import Record, read_records, write_table
 
 # What is compared: key in metrics.json, heading, decimals, whether more is better.
 FIGURES = (
@@ -45,7 +45,7 @@ def spread(values: list[float]) -> Spread:
     return Spread(statistics.fmean(values), deviation, len(values))
 
 
-def read_results(plan: Plan, output: Path) -> dict[str, dict[int, Record]]:
+def series_results(plan: Plan, output: Path) -> dict[str, dict[int, Record]]:
     """The results that are there, by arm and seed.
 
     Raises:
@@ -61,9 +61,9 @@ def read_results(plan: Plan, output: Path) -> dict[str, dict[int, Record]]:
     return found
 
 
-def write_report(plan: Plan, output: Path) -> tuple[Path, Path, Path]:
+def write_summary(plan: Plan, output: Path) -> tuple[Path, Path, Path]:
     """Write the table of all results, report.md and report.png; returns their paths."""
-    results = read_results(plan, output)
+    results = series_results(plan, output)
     table = write_table(output, read_records(output))
     text = output / "report.md"
     atomic_write(text, markdown(plan, results).encode())

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from syncl.rendering.rig_check import HORIZON, X_AXIS, draw_lines, project_lines, rig_lines
+from syncl.rendering.rig_picture import HORIZON, X_AXIS, draw_lines, project_lines, rig_lines
 from syncl.rendering.wireframe import to_homogeneous, to_pixels
 
 
