@@ -26,20 +26,20 @@ from scipy.optimize import linear_sum_assignment
 
 from syncl.checkpoints.model_file import LoadedModel, load_model
 from syncl.classes import DETECTION_CLASSES
+from syncl.data.frame_objects import FrameObjects
 from syncl.data.nuscenes.clips.dataset import SceneStream
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
-from syncl.data.nuscenes.results.result_files import SampleResults
 from syncl.data.nuscenes.samples import Sample
 from syncl.errors import SynclError
 from syncl.files import atomic_write, refuse_to_overwrite
-from syncl.geometry.poses import invert_pose
+from syncl.geometry.poses import invert_pose, move_points
 from syncl.progress import track as progress
 from syncl.rendering import History, RenderFrame, RenderStyle, render_video
 from syncl.rendering.cameras import draw_camera
-from syncl.rendering.nuscenes_scenes import ResultsSource, boxes_in_vehicle
+from syncl.rendering.nuscenes_scenes import ResultsSource
 from syncl.rendering.output import write_png
 from syncl.rendering.scene_view import view_frame
-from syncl.runs.track.scenes import image_options, to_sample
+from syncl.runs.track.scenes import image_options
 
 Floats = NDArray[np.float64]
 # The lowest of nuScenes' four levels: at most 40 % of the object are visible.
@@ -111,11 +111,11 @@ def track_frames(
     last: dict[int, tuple[Floats, str]] = {}
     for row, frame in zip(stream.rows, stream):
         objects, state = tracker.step(frame.to(device), state)
-        found = to_sample(frame, objects, tracker.detector.classes, index.sample(row).global_from_ego)
-        pose = found.global_from_vehicle
-        # Moving boxes to the frame of a "vehicle" at the inverse pose moves them to the global frame.
-        boxes = boxes_in_vehicle(found.boxes.astype(float), invert_pose(pose))
-        known = dict(zip(found.identities.tolist(), zip(boxes, found.classes)))
+        sample = index.sample(row)
+        pose = sample.global_from_vehicle
+        found = FrameObjects.of(objects, tracker.detector.classes).moved(pose)
+        numbers = [int(identity) for identity in found.identities]
+        known = dict(zip(numbers, zip(found.boxes, found.classes)))
         last |= known
         alive = state.alive[0].cpu()
         centres = state.references[0].cpu()[alive].double().numpy() @ pose[:3, :3].T + pose[:3, 3]
@@ -123,12 +123,12 @@ def track_frames(
         missed = [identity for identity in kept if identity in last and identity not in known]
         coasting = [np.concatenate([kept[identity], last[identity][0][3:]]) for identity in missed]
         yield TrackedFrame(
-            found.sample,
-            np.array([*boxes, *coasting]).reshape(-1, 9),
+            sample.token,
+            np.array([*found.boxes, *coasting]).reshape(-1, 9),
             (*found.classes, *(last[identity][1] for identity in missed)),
             np.concatenate([found.scores, np.zeros(len(missed))]),
-            np.concatenate([found.identities, np.array(missed, np.int64)]),
-            np.arange(len(boxes) + len(missed)) < len(boxes),
+            np.array([*numbers, *missed], np.int64),
+            np.arange(found.count + len(missed)) < found.count,
         )
 
 
@@ -136,7 +136,7 @@ def matched(sample: Sample, frame: TrackedFrame, gate_m: float) -> dict[int, int
     """Annotated identity to the reported identity that lies nearest, same class, each at most once."""
     truth = sample.annotations
     rows = np.flatnonzero(frame.reported)
-    centres = boxes_in_vehicle(frame.boxes[rows], sample.global_from_vehicle)[:, :2]
+    centres = move_points(invert_pose(sample.global_from_vehicle), frame.boxes[rows, :3])[:, :2]
     distance = np.linalg.norm(truth.boxes[:, None, :2] - centres[None], axis=-1)
     names = [DETECTION_CLASSES[label] if label >= 0 else "" for label in truth.labels]
     same = np.array([[name == frame.names[row] for row in rows] for name in names], np.bool_)
@@ -199,7 +199,7 @@ def scene_frames(
 
     Of the tracks that were not reported, only the bridging one is drawn.
     """
-    results: Mapping[str, SampleResults] = {
+    results: Mapping[str, FrameObjects] = {
         frame.sample: _drawn(frame, frame.reported | (frame.identities == bridge.identity))
         for frame in frames
     }
@@ -214,9 +214,9 @@ def scene_frames(
     return clip, past
 
 
-def _drawn(frame: TrackedFrame, keep: NDArray[np.bool_]) -> SampleResults:
+def _drawn(frame: TrackedFrame, keep: NDArray[np.bool_]) -> FrameObjects:
     rows = np.flatnonzero(keep)
-    return SampleResults(
+    return FrameObjects(
         frame.boxes[rows],
         tuple(frame.names[row] for row in rows),
         frame.scores[rows],

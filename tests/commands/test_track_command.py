@@ -206,10 +206,10 @@ def test_forecasts_are_written_when_asked(folder: Path, forecaster: Path) -> Non
     assert boxes and all(len(box["forecast"]) == 3 for box in boxes)
     found = {(box["sample_token"], box["tracking_id"]): box["forecast"] for box in boxes}
     compared = 0
-    for sample in samples:
-        for identity, box, ahead in zip(sample.identities, sample.boxes, sample.forecasts):
-            if (key := (sample.sample, str(identity))) in found:
-                points = np.concatenate([ahead, np.full((3, 1), box[2])], axis=1).astype(float)
+    for sample, objects in samples:
+        for identity, box, ahead in zip(objects.identities, objects.boxes, objects.forecasts):
+            if (key := (sample.token, identity)) in found:
+                points = np.concatenate([ahead, np.full((3, 1), box[2])], axis=1)
                 pose = sample.global_from_vehicle
                 expected = points @ pose[:2, :3].T + pose[:2, 3]
                 np.testing.assert_allclose(found[key], expected, atol=1e-6)

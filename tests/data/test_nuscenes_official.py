@@ -5,6 +5,7 @@ Needs a python with nuscenes-devkit 1.2.0; its path goes into SYNCL_OFFICIAL_PYT
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from syncl.classes import DETECTION_CLASSES
+from syncl.data.frame_objects import FrameObjects
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission
 from syncl.data.synthetic.config import WorldConfig
@@ -131,9 +133,10 @@ def test_result_files_pass_the_official_checks(official_python: str, tiny: Any, 
         boxes, scores = sample.annotations.boxes[rows], np.linspace(0.1, 0.9, len(rows))
         names = [DETECTION_CLASSES[label] for label in sample.annotations.labels[rows]]
         pose = sample.global_from_vehicle
-        identities, forecasts = sample.annotations.identities[rows], np.zeros((len(rows), 8, 2))
-        tracking.add(sample.token, boxes, names, scores, identities, pose, None, forecasts)
-        detection.add(sample.token, boxes, names, scores, pose)
+        identities = tuple(map(str, sample.annotations.identities[rows]))
+        objects = FrameObjects(boxes, tuple(names), scores, identities)
+        tracking.add(sample.token, replace(objects, forecasts=np.zeros((len(rows), 8, 2))), pose)
+        detection.add(sample.token, objects, pose)
         count += len(rows)
     paths = [tmp_path / "tracking.json", tmp_path / "detection.json"]
     tracking.save(paths[0])

@@ -1,5 +1,6 @@
 """Result files: the official format, by hand."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import numpy as np
 import orjson
 import pytest
 
+from syncl.data.frame_objects import FrameObjects
 from syncl.data.nuscenes.index import open_nuscenes
-from syncl.data.nuscenes.results.result_files import read_results
+from syncl.data.nuscenes.results.result_files import read_frame_objects
 from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission, attribute_of
 from syncl.errors import SynclError
 from syncl.geometry.poses import quaternion_from_yaw, rigid_from_pose
@@ -24,6 +26,13 @@ def boxes(count: int) -> np.ndarray:
     return rows
 
 
+def reported(
+    rows: Any, names: Sequence[str], scores: Any, identities: Any = None, forecasts: Any = None
+) -> FrameObjects:
+    texts = ("",) * len(rows) if identities is None else tuple(map(str, identities))
+    return FrameObjects(rows, tuple(names), scores, texts, forecasts)
+
+
 def saved(submission: Any, path: Path) -> dict[str, Any]:
     submission.save(path)
     return orjson.loads(path.read_bytes())
@@ -31,8 +40,8 @@ def saved(submission: Any, path: Path) -> dict[str, Any]:
 
 def test_tracking_entry_by_hand(tmp_path: Path) -> None:
     submission = TrackingSubmission(["s0", "s1"])
-    submission.add("s0", np.array([CAR]), ["car"], np.array([0.75]), [7], POSE)
-    submission.add("s1", np.zeros((0, 9)), [], np.zeros(0), [], POSE)
+    submission.add("s0", reported(np.array([CAR]), ["car"], np.array([0.75]), [7]), POSE)
+    submission.add("s1", FrameObjects.empty(), POSE)
     content = saved(submission, tmp_path / "results.json")
     assert content["meta"] == {
         "use_camera": True,
@@ -62,33 +71,32 @@ def test_forecasts_travel_with_their_boxes_in_the_global_frame(tmp_path: Path) -
     rows = np.array([CAR, CAR])
     rows[0, 0] = 60
     ahead = np.array([[[64.0, 2], [68, 2]], [[14, 2], [18, 3]]])
-    submission.add("s0", rows, ["car", "car"], np.ones(2), [3, 7], POSE, None, ahead)
-    nobody = np.zeros((0, 9)), [], np.zeros(0), [], POSE, None, np.zeros((0, 2, 2))
-    submission.add("s1", *nobody)
+    submission.add("s0", reported(rows, ["car", "car"], np.ones(2), [3, 7], ahead), POSE)
+    submission.add("s1", reported(np.zeros((0, 9)), [], np.zeros(0), [], np.zeros((0, 2, 2))), POSE)
     content = saved(submission, tmp_path / "results.json")
     assert content["meta"]["forecast_step_s"] == 0.5
     (entry,) = content["results"]["s0"]
     assert entry["tracking_id"] == "7"
     np.testing.assert_allclose(entry["forecast"], [[98, 214], [97, 218]], atol=1e-9)
-    back = read_results(tmp_path / "results.json")
+    back = read_frame_objects(tmp_path / "results.json")
     np.testing.assert_allclose(back["s0"].forecasts, [[[98, 214], [97, 218]]], atol=1e-9)
-    assert back["s0"].forecast_step_s == 0.5 and len(back["s1"].forecasts) == 0
+    assert len(back["s1"].forecasts) == 0
     for forecasts, message in (
         (None, "no forecasts, and the file is to have a forecast_step_s"),
-        (np.zeros((1, 2, 2)), r"forecasts \(1, 2, 2\) for 2 boxes"),
+        (np.zeros((1, 2, 2)), r"forecasts: shape \(1, 2, 2\), expected \(2, F, 2\)"),
         (np.full((2, 2, 2), np.inf), "box 0: its forecast is not finite"),
     ):
         other = TrackingSubmission(["s0"], forecast_step_s=0.5)
         with pytest.raises(SynclError, match=message):
-            other.add("s0", rows, ["car", "car"], np.ones(2), [3, 7], POSE, None, forecasts)
+            other.add("s0", reported(rows, ["car", "car"], np.ones(2), [3, 7], forecasts), POSE)
     with pytest.raises(SynclError, match="forecasts without a forecast_step_s"):
-        TrackingSubmission(["s0"]).add("s0", rows, ["car", "car"], np.ones(2), [3, 7], POSE, None, ahead)
+        TrackingSubmission(["s0"]).add("s0", reported(rows, ["car"] * 2, np.ones(2), [3, 7], ahead), POSE)
 
 
 def test_a_tilted_vehicle_lifts_forecasts_like_boxes(tmp_path: Path) -> None:
     tilted = rigid_from_pose(np.array([1.0, 2, 3]), np.array([0.9, 0.3, -0.2, 0.1]) / np.sqrt(0.95))
     submission = TrackingSubmission(["s"], forecast_step_s=0.5)
-    submission.add("s", np.array([CAR]), ["car"], np.ones(1), [7], tilted, None, np.array([[CAR[:2]]]))
+    submission.add("s", reported(np.array([CAR]), ["car"], np.ones(1), [7], np.array([[CAR[:2]]])), tilted)
     (entry,) = saved(submission, tmp_path / "results.json")["results"]["s"]
     np.testing.assert_allclose(entry["forecast"], [entry["translation"][:2]], atol=1e-9)
 
@@ -98,8 +106,8 @@ def test_detection_keeps_ten_classes_and_tracking_seven(tmp_path: Path) -> None:
     rows = boxes(5)
     rows[:, 1] = 0
     detection, tracking = DetectionSubmission(["s"]), TrackingSubmission(["s"])
-    detection.add("s", rows, names, np.full(5, 0.5), POSE)
-    tracking.add("s", rows, names, np.full(5, 0.5), range(5), POSE)
+    detection.add("s", reported(rows, names, np.full(5, 0.5)), POSE)
+    tracking.add("s", reported(rows, names, np.full(5, 0.5), range(5)), POSE)
     found = saved(detection, tmp_path / "d.json")["results"]["s"]
     assert [entry["detection_name"] for entry in found] == names
     assert [entry["attribute_name"] for entry in found] == [
@@ -136,7 +144,7 @@ def test_attributes(name: str, speed: float, attribute: str) -> None:
 def test_at_most_500_boxes_the_best_ones_in_order(tmp_path: Path) -> None:
     scores = np.random.default_rng(0).permutation(600) / 600
     submission = TrackingSubmission(["s"])
-    submission.add("s", boxes(600), ["car"] * 600, scores, range(600), POSE)
+    submission.add("s", reported(boxes(600), ["car"] * 600, scores, range(600)), POSE)
     found = saved(submission, tmp_path / "r.json")["results"]["s"]
     assert len(found) == 500 and submission.dropped_over_limit == 100
     kept = [int(entry["tracking_id"]) for entry in found]
@@ -151,7 +159,7 @@ def test_boxes_beyond_their_class_range_are_dropped_unless_kept(tmp_path: Path) 
 
     def kept(limit_range: bool, path: Path, **poses: Any) -> list[str]:
         submission = TrackingSubmission(["s"], limit_range=limit_range)
-        submission.add("s", rows, names, np.ones(4), range(4), POSE, **poses)
+        submission.add("s", reported(rows, names, np.ones(4), range(4)), POSE, **poses)
         return [entry["tracking_id"] for entry in saved(submission, path)["results"]["s"]]
 
     assert kept(True, tmp_path / "a.json") == ["0", "2"]
@@ -165,7 +173,7 @@ def test_unknown_velocity_is_written_as_zero(tmp_path: Path) -> None:
     row = np.array([CAR])
     row[0, 7:] = np.nan
     submission = DetectionSubmission(["s"])
-    submission.add("s", row, ["car"], np.ones(1), POSE)
+    submission.add("s", reported(row, ["car"], np.ones(1)), POSE)
     (entry,) = saved(submission, tmp_path / "r.json")["results"]["s"]
     assert entry["velocity"] == [0, 0] and entry["attribute_name"] == "vehicle.parked"
 
@@ -179,28 +187,30 @@ def spoilt(column: int, value: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("rows", "scores", "identities", "message"),
     [
-        (spoilt(0, np.nan), [1, 1], [0, 1], r"sample 's', box 1 \(truck\): bad translation"),
-        (spoilt(4, 0.0), [1, 1], [0, 1], "bad size"),
-        (spoilt(5, np.inf), [1, 1], [0, 1], "bad size"),
-        (spoilt(6, np.inf), [1, 1], [0, 1], "bad rotation"),
-        (boxes(2), [1, np.nan], [0, 1], "bad score"),
+        (spoilt(0, np.nan), [1, 1], [0, 1], "row 1 is not finite"),
+        (spoilt(4, 0.0), [1, 1], [0, 1], "row 1 has size"),
+        (spoilt(5, np.inf), [1, 1], [0, 1], "row 1 is not finite"),
+        (spoilt(6, np.inf), [1, 1], [0, 1], "row 1 is not finite"),
+        (boxes(2), [1, np.nan], [0, 1], r"sample 's', box 1 \(truck\): bad score"),
         (boxes(2), [1, -0.1], [0, 1], "bad score"),
-        (boxes(2), [1], [0, 1], "do not fit together"),
-        (boxes(2)[:, :7], [1, 1], [0, 1], "do not fit together"),
+        (boxes(2), [1], [0, 1], "differ in number"),
+        (boxes(2)[:, :7], [1, 1], [0, 1], r"shape \(2, 7\), expected \(N, 9\)"),
         (boxes(2), [1, 1], [3, 3], "identity 3 occurs more than once"),
-        (boxes(2), [1, 1], [3], "1 identities for 2 boxes"),
+        (boxes(2), [1, 1], ["", 3], "no identity"),
+        (boxes(2), [1, 1], [3], "differ in number"),
     ],
 )
 def test_impossible_boxes_are_refused(
-    rows: np.ndarray, scores: list[float], identities: list[int], message: str
+    rows: np.ndarray, scores: list[float], identities: list[Any], message: str
 ) -> None:
     with pytest.raises(SynclError, match=message):
-        TrackingSubmission(["s"]).add("s", rows, ["car", "truck"], np.array(scores), identities, POSE)
+        objects = reported(rows, ["car", "truck"], np.array(scores), identities)
+        TrackingSubmission(["s"]).add("s", objects, POSE)
 
 
 def test_every_sample_once(tmp_path: Path) -> None:
     submission = TrackingSubmission(["s0", "s1"])
-    nothing = (np.zeros((0, 9)), [], np.zeros(0), [], POSE)
+    nothing = FrameObjects.empty(), POSE
     submission.add("s0", *nothing)
     with pytest.raises(SynclError, match="sample 's0' was added twice"):
         submission.add("s0", *nothing)
@@ -230,16 +240,18 @@ def test_annotations_come_back_as_they_are_in_the_tables(tiny_root: Path, tmp_pa
     submission = TrackingSubmission([sample.token])
     submission.add(
         sample.token,
-        sample.annotations.boxes[rows],
-        ["car", "truck", "pedestrian"],
-        np.array([0.9, 0.8, 0.7]),
-        sample.annotations.identities[rows],
+        reported(
+            sample.annotations.boxes[rows],
+            ["car", "truck", "pedestrian"],
+            np.array([0.9, 0.8, 0.7]),
+            sample.annotations.identities[rows],
+        ),
         sample.global_from_vehicle,
         sample.global_from_ego,
     )
     submission.save(tmp_path / "r.json")
-    back = read_results(tmp_path / "r.json")[sample.token]
-    assert back.names == ("car", "truck", "pedestrian") and back.identities == ("0", "1", "2")
+    back = read_frame_objects(tmp_path / "r.json")[sample.token]
+    assert back.classes == ("car", "truck", "pedestrian") and back.identities == ("0", "1", "2")
     np.testing.assert_array_equal(back.scores, [0.9, 0.8, 0.7])
     expected = [
         [100, 215, 0.8, 4.6, 1.9, 1.6, np.pi / 2, 0, 10],
@@ -269,9 +281,9 @@ def test_damaged_result_files(content: str, message: str, tmp_path: Path) -> Non
     path = tmp_path / "r.json"
     path.write_text(content)
     with pytest.raises(SynclError, match=message):
-        read_results(path)
+        read_frame_objects(path)
     with pytest.raises(SynclError, match="no such result file"):
-        read_results(tmp_path / "none.json")
+        read_frame_objects(tmp_path / "none.json")
 
 
 def test_unknown_velocities_of_other_writers_are_read(tmp_path: Path) -> None:
@@ -280,10 +292,12 @@ def test_unknown_velocities_of_other_writers_are_read(tmp_path: Path) -> None:
         '{"results": {"s": [{"translation": [1, 2, 3], "size": [1, 2, 3], "rotation": [1, 0, 0, 0], '
         '"velocity": [NaN, NaN], "detection_name": "car", "detection_score": 1}]}}'
     )
-    np.testing.assert_array_equal(read_results(path)["s"].boxes, [[1, 2, 3, 2, 1, 3, 0, np.nan, np.nan]])
+    np.testing.assert_array_equal(
+        read_frame_objects(path)["s"].boxes, [[1, 2, 3, 2, 1, 3, 0, np.nan, np.nan]]
+    )
 
 
 def test_reading_a_sample_without_boxes(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     path.write_text('{"meta": {}, "results": {"s": []}}')
-    assert read_results(path)["s"].boxes.shape == (0, 9)
+    assert read_frame_objects(path)["s"].boxes.shape == (0, 9)

@@ -13,9 +13,8 @@ from syncl.classes import DETECTION_CLASSES
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
 from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
-from syncl.geometry.poses import invert_pose
+from syncl.geometry.poses import move_boxes
 from syncl.rendering import RenderStyle, render_video
-from syncl.rendering.nuscenes_scenes import boxes_in_vehicle
 from syncl.rendering.output import write_png
 
 FRAMES = 7
@@ -50,7 +49,7 @@ def perfect(tool: ModuleType, index: NuScenesIndex, scene: str) -> tuple[list, l
         frames.append(
             tool.TrackedFrame(
                 sample.token,
-                boxes_in_vehicle(boxes, invert_pose(sample.global_from_vehicle)),
+                move_boxes(sample.global_from_vehicle, boxes),
                 tuple(DETECTION_CLASSES[label] for label in truth.labels[rows]),
                 np.full(len(rows), 0.9),
                 truth.identities[rows],

@@ -6,9 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncl.geometry.boxes import box_corners, decode_boxes, encode_boxes, transform_boxes, wrap_angle
+from syncl.geometry.boxes import box_corners, decode_boxes, encode_boxes
 from syncl.geometry.poses import (
     invert_pose,
+    move_boxes,
+    move_places,
     quaternion_from_rotation,
     quaternion_from_yaw,
     rigid_from_pose,
@@ -16,7 +18,7 @@ from syncl.geometry.poses import (
     yaw_from_quaternion,
 )
 from syncl.geometry.projection import project_points
-from syncl.geometry.transforms import heading_change, invert_rigid, rotate_planar, transform_points
+from syncl.geometry.transforms import invert_rigid, rotate_planar, transform_points
 
 angles = st.floats(-3.1, 3.1)
 numbers = st.floats(-50, 50)
@@ -52,7 +54,6 @@ def test_points_and_velocities_move_by_hand():
     assert torch.allclose(points, torch.tensor([[10.0, 1, 2]]), atol=1e-6)
     velocity = rotate_planar(destination_from_source, torch.tensor([[1.0, 0]]))
     assert torch.allclose(velocity, torch.tensor([[0.0, 1]]), atol=1e-6)
-    assert heading_change(destination_from_source).item() == pytest.approx(np.pi / 2)
 
 
 def test_far_poses_lose_nothing_in_float32():
@@ -82,14 +83,24 @@ def test_corners_of_a_turned_box():
 def test_moving_boxes_moves_their_corners():
     boxes = torch.tensor([[3.0, -2, 1, 4, 2, 1.5, 0.4, 1, 2]], dtype=torch.float64)
     motion = torch.from_numpy(rigid_from_pose(np.array([1.0, 2, 0]), quaternion_from_yaw(2.9)))
-    moved = transform_boxes(motion, boxes)
+    moved = torch.from_numpy(move_boxes(motion.numpy(), boxes.numpy()))
     assert torch.allclose(box_corners(moved)[0], transform_points(motion, box_corners(boxes)[0]), atol=1e-9)
     assert moved[0, 7:].norm() == pytest.approx(boxes[0, 7:].norm())
 
 
-def test_wrapped_angles_lie_in_one_turn():
-    wrapped = wrap_angle(torch.tensor([0.5, 0.5 + 2 * np.pi, -4 * np.pi - 1]))
-    assert torch.allclose(wrapped, torch.tensor([0.5, 0.5, -1.0]), atol=1e-5)
+def test_places_ahead_move_like_the_centres_of_boxes_at_their_height():
+    tilted = rigid_from_pose(np.array([1.0, 2, 3]), np.array([0.9, 0.3, -0.2, 0.1]))
+    boxes = np.array([[3.0, -2, 1, 4, 2, 1.5, 0.4, 1, 2], [5, 6, 0, 4, 2, 1.5, 0.4, 1, 2]])
+    moved = move_places(tilted, boxes[:, None, :2], boxes[:, 2])
+    np.testing.assert_allclose(moved[:, 0], move_boxes(tilted, boxes)[:, :2], atol=1e-12)
+
+
+def test_a_tilted_box_turns_with_its_whole_rotation():
+    tilt = np.array([0.9, 0.3, -0.2, 0.1])
+    box = np.array([[0.0, 0, 0, 4, 2, 1, 0, 0, 0]])
+    motion = rigid_from_pose(np.zeros(3), quaternion_from_yaw(0.5))
+    moved = move_boxes(motion, box, rotation_from_quaternion(tilt)[None])
+    assert moved[0, 6] == pytest.approx(yaw_from_quaternion(tilt) + 0.5)
 
 
 def test_projection_by_hand():

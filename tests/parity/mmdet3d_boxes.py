@@ -5,8 +5,6 @@ import math
 import torch
 from torch import Tensor
 
-from syncl.geometry.boxes import wrap_angle
-
 
 def boxes_from_mmdet3d_0(boxes: Tensor, bottom_centre: bool = False) -> Tensor:
     """Boxes [..., 9] of mmdetection3d before 1.0 in the library's box layout.
@@ -30,3 +28,8 @@ def boxes_to_mmdet3d_0(boxes: Tensor, bottom_centre: bool = False) -> Tensor:
         z = z - height / 2
     heading = wrap_angle(-yaw - math.pi / 2)
     return torch.stack([x, y, z, width, length, height, heading, vx, vy], dim=-1)
+
+
+def wrap_angle(angle_rad: Tensor) -> Tensor:
+    """The same angles in [-pi, pi]."""
+    return torch.atan2(angle_rad.sin(), angle_rad.cos())

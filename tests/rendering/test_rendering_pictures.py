@@ -58,7 +58,7 @@ def test_the_order_of_cameras_and_objects_does_not_matter(rig):
         cameras=tuple(frame.cameras[row] for row in order),
         image_from_vehicle=frame.image_from_vehicle[order],
         objects=FrameObjects(
-            boxes.boxes[::-1], boxes.labels[::-1], boxes.scores[::-1], boxes.identities[::-1]
+            boxes.boxes[::-1], boxes.classes[::-1], boxes.scores[::-1], boxes.identities[::-1]
         ),
     )
     np.testing.assert_array_equal(draw_frame(frame)[0], draw_frame(turned)[0])
@@ -187,14 +187,14 @@ def test_png_holds_the_picture(rig, tmp_path):
         render_image(frame, tmp_path / "frame.jpg")
 
 
-GOOD = {"boxes": np.ones((1, 9)), "labels": ("car",), "scores": np.ones(1), "identities": ("1",)}
+GOOD = {"boxes": np.ones((1, 9)), "classes": ("car",), "scores": np.ones(1), "identities": ("1",)}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"boxes": np.ones((1, 7))}, r"boxes: shape \(1, 7\), expected \(N, 9\)"),
-        ({"labels": ()}, r"differ in number: \(1, 0, 1, 1\)"),
+        ({"classes": ()}, r"differ in number: \(1, 0, 1, 1\)"),
         ({"boxes": np.full((1, 9), np.nan)}, r"boxes: row 0 is not finite"),
         ({"forecasts": np.ones((2, 6, 2))}, r"forecasts: shape \(2, 6, 2\), expected \(1, F, 2\)"),
         ({"boxes": np.zeros((1, 9))}, r"row 0 has size \[0.0, 0.0, 0.0\]; sizes must be positive"),

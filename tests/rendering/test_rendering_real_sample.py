@@ -69,7 +69,7 @@ def test_boxes_sit_on_real_objects(sample, camera, label, outline):
     for row in np.flatnonzero(visible.all(axis=1)):
         low, high = edges[row].min(axis=(0, 1)), edges[row].max(axis=(0, 1))
         offset = (low + high - [left + right, top + bottom]) / 2
-        if sample.objects.labels[row] == label:
+        if sample.objects.classes[row] == label:
             candidates.append((np.hypot(*offset), (high[1] - low[1]) / (bottom - top)))
     distance, height_ratio = min(candidates)
     # Boxes enclose their objects with some air, limbs included.

@@ -5,11 +5,13 @@ import orjson
 import pytest
 
 from syncl.commands.render import render
+from syncl.data.frame_objects import FrameObjects
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission
 from syncl.errors import SynclError
+from syncl.geometry.poses import invert_pose, move_boxes
 from syncl.rendering import RenderStyle
-from syncl.rendering.nuscenes_scenes import boxes_in_vehicle, open_results
+from syncl.rendering.nuscenes_scenes import open_results
 from syncl.rendering.sheet import join_sheet, sheet_places
 
 SCENES = ("scene-0061", "scene-0103")
@@ -30,7 +32,8 @@ def dataset(tiny_nuscenes):
         wavering = 0.35 if row % 2 else 0.2
         scores = np.array([0.9 if name == "car" else wavering for name in names])
         identities = [7 if name == "car" else 8 for name in names]
-        writer.add(sample.token, truth.boxes[keep], names, scores, identities, sample.global_from_vehicle)
+        objects = FrameObjects(truth.boxes[keep], tuple(names), scores, tuple(map(str, identities)))
+        writer.add(sample.token, objects, sample.global_from_vehicle)
     path = tiny_nuscenes / "results.json"
     writer.save(path)
     return tiny_nuscenes, index, path
@@ -44,8 +47,8 @@ def test_drawn_tracks_lie_on_the_ground_truth_they_repeat(dataset):
     assert [frame.scene for frame in frames] == ["scene-0061"] * 4 + ["scene-0103"] * 3
     assert frames[3].elapsed_s == pytest.approx(1.5)
     for frame in frames:
-        assert frame.objects.labels == ("car", "truck") and frame.objects.identities == ("7", "8")
-        cars = frame.ground_truth.labels.index("car")
+        assert frame.objects.classes == ("car", "truck") and frame.objects.identities == ("7", "8")
+        cars = frame.ground_truth.classes.index("car")
         np.testing.assert_allclose(frame.objects.boxes[0, :7], frame.ground_truth.boxes[cars, :7], atol=1e-6)
         assert all(image.shape == (90, 160, 3) for image in frame.images)
 
@@ -66,7 +69,8 @@ def test_forecasts_of_results_come_in_the_vehicle_frame(dataset, tmp_path):
         sample = index.sample(row)
         boxes = np.array([[10.0, 0, 0.8, 4.6, 1.9, 1.6, 0, 10, 0], [-3, 3.5, 0.8, 4.6, 1.9, 1.6, 0, 0, 0]])
         pose = sample.global_from_vehicle
-        writer.add(sample.token, boxes, ["car", "car"], np.array([0.2, 0.9]), [1, 2], pose, None, ahead)
+        objects = FrameObjects(boxes, ("car", "car"), np.array([0.2, 0.9]), ("1", "2"), ahead)
+        writer.add(sample.token, objects, pose)
     writer.save(tmp_path / "results.json")
     source = open_results(index, tmp_path / "results.json", ("scene-0061",), min_score=0.5)
     for frame in source.frames(RenderStyle()):
@@ -107,7 +111,7 @@ def test_boxes_follow_the_pose_of_the_vehicle():
     pose = np.eye(4)
     pose[:2, :2] = [[0, -1], [1, 0]]  # a quarter turn to the left
     pose[:3, 3] = [100, 50, 1]
-    box = boxes_in_vehicle(np.array([[100, 60, 2, 4, 2, 1.5, np.pi, 3, 4.0]]), pose)
+    box = move_boxes(invert_pose(pose), np.array([[100, 60, 2, 4, 2, 1.5, np.pi, 3, 4.0]]))
     np.testing.assert_allclose(box, [[10, 0, 1, 4, 2, 1.5, np.pi / 2, 4, -3]], atol=1e-12)
 
 
@@ -157,7 +161,8 @@ def test_detections_are_drawn_without_trails(dataset, tmp_path):
     for row in rows:
         sample = index.sample(row)
         car = sample.annotations.boxes[sample.annotations.labels == 0]
-        writer.add(sample.token, car, ["car"], np.array([0.8]), sample.global_from_vehicle)
+        objects = FrameObjects(car, ("car",), np.array([0.8]), ("",))
+        writer.add(sample.token, objects, sample.global_from_vehicle)
     writer.save(tmp_path / "detections.json")
     source = open_results(index, tmp_path / "detections.json", ("scene-0103",))
     frame, history = source.frame("scene-0103", 3, RenderStyle())

@@ -23,6 +23,7 @@ from syncl.commands.evaluate import evaluate
 from syncl.commands.generate import generate
 from syncl.commands.render import render
 from syncl.commands.report import report
+from syncl.data.frame_objects import FrameObjects
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.nuscenes.results.submission import TrackingSubmission
 from syncl.errors import SynclError
@@ -86,7 +87,8 @@ def planted(tmp_path_factory) -> Planted:
                 boxes = np.concatenate([boxes, [[-12.0, -3, 1, 0.8, 0.8, 1.8, 0, 0, 0]]])
                 names, identities = [*names, "pedestrian"], [*identities, 950]
             scores = np.full(len(boxes), 0.9)
-            writer.add(sample.token, boxes, names, scores, identities, sample.global_from_vehicle)
+            objects = FrameObjects(boxes, tuple(names), scores, tuple(map(str, identities)))
+            writer.add(sample.token, objects, sample.global_from_vehicle)
         folder = root / name
         writer.save(folder / "results.json")
         evaluate(folder / "results.json", data=world, output=folder / "metrics.json")

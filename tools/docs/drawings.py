@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Arc, FancyBboxPatch, Polygon, Rectangle, Wedge
 
 from syncl.data.synthetic.rig import MOUNTS, Mount, intrinsics, vehicle_from_camera
-from syncl.geometry.boxes import box_corners, transform_boxes
+from syncl.geometry.boxes import box_corners
+from syncl.geometry.poses import move_boxes
 from syncl.geometry.projection import project_points
 
 FOLDER = Path(__file__).parents[2] / "docs" / "images"
@@ -91,10 +92,9 @@ def frames() -> Figure:
     axes.text(10.2, -1.6, "vehicle: z up, origin on the ground", color=INK)
     axes.plot(*camera[:2, 2], "o", color=ORANGE, ms=7)
     axes.text(19.2, 2.3, "camera: x right, y down,\nz along the optical axis", color="#9a5600")
-    moved = torch.eye(4)
-    moved[:2, :2] = torch.from_numpy(pose[:2, :2])
-    moved[:2, 3] = torch.from_numpy(pose[:2, 2])
-    box = transform_boxes(moved[None], CAR[None])[0]
+    moved = np.eye(4)
+    moved[:2, :2], moved[:2, 3] = pose[:2, :2], pose[:2, 2]
+    box = torch.from_numpy(move_boxes(moved, CAR.numpy()))
     corners = box_corners(box)[0, [0, 3, 7, 4], :2].numpy()
     axes.add_patch(Polygon(corners, closed=True, fc=BLUE, alpha=0.25, ec=BLUE, lw=1.5))
     axes.text(*(corners.mean(0) + np.array([-0.4, -2.9])), "an object", color=BLUE, ha="center")

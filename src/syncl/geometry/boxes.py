@@ -52,18 +52,3 @@ def box_corners(boxes: Tensor) -> Tensor:
     x = local[..., 0] * cos - local[..., 1] * sin
     y = local[..., 0] * sin + local[..., 1] * cos
     return torch.stack([x, y, local[..., 2]], dim=-1) + boxes[..., None, :3]
-
-
-def transform_boxes(destination_from_source: Tensor, boxes: Tensor) -> Tensor:
-    """Move boxes [..., N, 9] by rigid transforms [..., 4, 4]: centre, heading and velocity."""
-    from syncl.geometry.transforms import heading_change, rotate_planar, transform_points
-
-    centre = transform_points(destination_from_source, boxes[..., :3])
-    turn = heading_change(destination_from_source).to(boxes.dtype)[..., None, None]
-    velocity = rotate_planar(destination_from_source, boxes[..., 7:9])
-    return torch.cat([centre, boxes[..., 3:6], wrap_angle(boxes[..., 6:7] + turn), velocity], dim=-1)
-
-
-def wrap_angle(angle_rad: Tensor) -> Tensor:
-    """The same angles in [-pi, pi]."""
-    return torch.atan2(angle_rad.sin(), angle_rad.cos())

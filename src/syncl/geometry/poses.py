@@ -96,3 +96,43 @@ def invert_pose(matrix: Array) -> Array:
     inverse[..., :3, 3] = -(rotation @ matrix[..., :3, 3, None])[..., 0]
     inverse[..., 3, 3] = 1
     return inverse
+
+
+def move_points(destination_from_source: Array, points: Array) -> Array:
+    """Points [..., 3] of the source frame in the destination frame, by a rigid transform [4, 4]."""
+    moved: Array = points @ destination_from_source[:3, :3].T + destination_from_source[:3, 3]
+    return moved
+
+
+def move_places(destination_from_source: Array, places: Array, heights: Array) -> Array:
+    """Places in the ground plane [N, F, 2] of the source frame in the destination frame.
+
+    Args:
+        destination_from_source: [4, 4] rigid.
+        places: [N, F, 2] metres.
+        heights: [N] metres at which they are, source frame; a tilted frame needs them.
+    """
+    lifted = np.broadcast_to(heights[:, None, None], (*places.shape[:2], 1))
+    points = np.concatenate([places, lifted], axis=2)
+    moved: Array = points @ destination_from_source[:2, :3].T + destination_from_source[:2, 3]
+    return moved
+
+
+def move_boxes(destination_from_source: Array, boxes: Array, rotations: Array | None = None) -> Array:
+    """Boxes of the source frame in the destination frame: centres, headings and velocities.
+
+    Args:
+        destination_from_source: [4, 4] rigid.
+        boxes: [N, 9] box layout (`geometry.boxes`).
+        rotations: [N, 3, 3] of the boxes in the source frame, if more is known than the heading; tilt counts
+            then, and the headings in `boxes` do not.
+    """
+    rotation = destination_from_source[:3, :3]
+    centres = move_points(destination_from_source, boxes[:, :3])
+    if rotations is None:
+        heading = np.stack([np.cos(boxes[:, 6]), np.sin(boxes[:, 6])], axis=1) @ rotation[:2, :2].T
+        yaw = np.arctan2(heading[:, 1], heading[:, 0])
+    else:
+        yaw = yaw_from_rotation(rotation @ rotations)
+    velocities = boxes[:, 7:9] @ rotation[:2, :2].T
+    return np.concatenate([centres, boxes[:, 3:6], yaw[:, None], velocities], axis=1)

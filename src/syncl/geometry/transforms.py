@@ -40,8 +40,3 @@ def rotate_planar(destination_from_source: Tensor, vectors: Tensor) -> Tensor:
     """Rotate free vectors in the ground plane, such as velocities [..., N, 2], by transforms [..., 4, 4]."""
     rotation = destination_from_source[..., :2, :2].to(vectors.dtype)
     return vectors @ rotation.transpose(-1, -2)
-
-
-def heading_change(destination_from_source: Tensor) -> Tensor:
-    """Angle [...] by which a transform [..., 4, 4] turns headings about the vertical axis, radians."""
-    return torch.atan2(destination_from_source[..., 1, 0], destination_from_source[..., 0, 0])

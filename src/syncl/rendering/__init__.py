@@ -5,7 +5,8 @@ turns a stream of them into finished pictures, `render_video` and `render_image`
 uint8 RGB arrays [H, W, 3]; drawing coordinates are pixels, the centre of the top-left pixel at (0.5, 0.5).
 """
 
-from syncl.rendering.frame import FrameObjects, RenderFrame
+from syncl.data.frame_objects import FrameObjects
+from syncl.rendering.frame import RenderFrame
 from syncl.rendering.history import History
 from syncl.rendering.mosaic import draw_frame, draw_frames
 from syncl.rendering.output import render_image, render_sheet, render_video

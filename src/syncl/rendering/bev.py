@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from syncl.data.frame_objects import FrameObjects
 from syncl.geometry.poses import invert_pose
 from syncl.rendering.cameras import short_identity
-from syncl.rendering.frame import Floats, FrameObjects, Image
+from syncl.rendering.frame import Floats, Image
 from syncl.rendering.palette import (
     BACKGROUND,
     EGO,

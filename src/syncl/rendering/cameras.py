@@ -3,7 +3,8 @@
 import cv2
 import numpy as np
 
-from syncl.rendering.frame import Floats, FrameObjects, Image
+from syncl.data.frame_objects import FrameObjects
+from syncl.rendering.frame import Floats, Image
 from syncl.rendering.palette import ERROR, FAINT, INK, PANEL, TEXT, TRUTH, Colour, mix
 from syncl.rendering.scene_view import SceneView
 from syncl.rendering.strokes import (
@@ -174,7 +175,7 @@ def _spaced(path: Floats) -> Floats:
 
 def _label_of(view: SceneView, row: int) -> str:
     identity = short_identity(view.objects.identities[row])
-    text = f"{identity} {view.objects.labels[row].replace('_', ' ')}".strip()
+    text = f"{identity} {view.objects.classes[row].replace('_', ' ')}".strip()
     if view.verdict is not None and view.verdict.switched_from[row] is not None:
         text += f" \u2190 {short_identity(view.verdict.switched_from[row] or '')}"
     return text
@@ -209,7 +210,7 @@ def _draw_missed(tile: Image, projection: Floats, missed: FrameObjects, scale: f
         draw_segments(tile, lines, INK, max(2, round(3 * scale)))
         draw_segments(tile, lines, ERROR, max(1, round(1.4 * scale)))
         low, high = lines.min(axis=(0, 1)), lines.max(axis=(0, 1))
-        labels.append((f"missed {missed.labels[row].replace('_', ' ')}", (*low, *high), ERROR, True))
+        labels.append((f"missed {missed.classes[row].replace('_', ' ')}", (*low, *high), ERROR, True))
     return labels
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from syncl.geometry.poses import invert_pose
-from syncl.rendering.frame import Floats, FrameObjects
+from syncl.data.frame_objects import FrameObjects
+from syncl.geometry.poses import invert_pose, move_points
+from syncl.rendering.frame import Floats
 from syncl.rendering.matching import Verdict
 
 
@@ -42,7 +43,7 @@ def advance(
     trails = {name: trail for name, trail in trails.items() if len(trail)}
     if trail_s > 0 and objects.count:
         feet = objects.boxes[:, :3] - [0, 0, 0.5] * objects.boxes[:, 3:6]
-        feet = feet @ global_from_vehicle[:3, :3].T + global_from_vehicle[:3, 3]
+        feet = move_points(global_from_vehicle, feet)
         for name, foot in zip(objects.identities, feet):
             if not name:  # detections have no identity and leave no trail
                 continue
@@ -65,4 +66,4 @@ def remember_partners(
 def trails_in_vehicle(history: History, global_from_vehicle: Floats) -> dict[str, Floats]:
     """Trails as [K, 3] points (m) in the frame of a vehicle at the given pose."""
     back = invert_pose(global_from_vehicle)
-    return {name: trail[:, 1:] @ back[:3, :3].T + back[:3, 3] for name, trail in history.trails.items()}
+    return {name: move_points(back, trail[:, 1:]) for name, trail in history.trails.items()}

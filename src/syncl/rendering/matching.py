@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from syncl.rendering.frame import FrameObjects
+from syncl.data.frame_objects import FrameObjects
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def judge(
     if truth.count:
         offsets = objects.boxes[:, None, :2] - truth.boxes[None, :, :2]
         distance = np.hypot(offsets[..., 0], offsets[..., 1])
-        same = np.array(objects.labels, object)[:, None] == np.array(truth.labels, object)[None, :]
+        same = np.array(objects.classes, object)[:, None] == np.array(truth.classes, object)[None, :]
         distance = np.where(same, distance, np.inf)
         for row in np.argsort(-objects.scores, kind="stable"):
             reachable = np.where(free, distance[row], np.inf)

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from syncl.classes import CLASS_RANGE_M, DETECTION_CLASSES, TRACKING_CLASSES
+from syncl.data.frame_objects import FrameObjects
 from syncl.data.images import ImageTransform, image_size, load_image
 from syncl.data.nuscenes.index import NuScenesIndex
-from syncl.data.nuscenes.results.result_files import SampleResults, read_results
+from syncl.data.nuscenes.results.result_files import read_frame_objects
 from syncl.data.nuscenes.samples import CameraImage, Sample
 from syncl.errors import SynclError
 from syncl.geometry.poses import invert_pose
-from syncl.rendering.frame import Floats, FrameObjects, Image, RenderFrame
+from syncl.rendering.frame import Floats, Image, RenderFrame
 from syncl.rendering.history import History
 from syncl.rendering.scene_view import view_frame
 from syncl.rendering.sheet import sheet_places
@@ -37,7 +38,7 @@ class ResultsSource:
 
     index: NuScenesIndex
     path: Path
-    results: Mapping[str, SampleResults]
+    results: Mapping[str, FrameObjects]
     scenes: tuple[str, ...]
     min_score: float = 0.3
     title: str = ""
@@ -137,17 +138,7 @@ class ResultsSource:
             for identity, score in zip(found.identities, found.scores.tolist())
         ]
         keep = np.array(scores, np.float64) >= self.min_score
-        boxes = boxes_in_vehicle(found.boxes, sample.global_from_vehicle)
-        try:
-            return FrameObjects(
-                boxes,
-                found.names,
-                found.scores,
-                found.identities,
-                _forecasts_in_vehicle(found, sample.global_from_vehicle),
-            ).select(keep)
-        except SynclError as error:
-            raise SynclError(f"{self.path}: sample '{sample.token}': {error}") from error
+        return found.moved(invert_pose(sample.global_from_vehicle)).select(keep)
 
 
 def open_results(
@@ -164,7 +155,7 @@ def open_results(
     """
     if not 0 <= min_score <= 1:
         raise SynclError(f"min_score: {min_score}; choose a score between 0 and 1")
-    results = read_results(path)
+    results = read_frame_objects(path)
     for scene in scenes:
         tokens = [index.sample_token(row) for row in index.scene_samples(scene)]
         missing = [token for token in tokens if token not in results]
@@ -175,25 +166,6 @@ def open_results(
             )
     index.check_images(scenes)
     return ResultsSource(index, path, results, scenes, min_score, title)
-
-
-def boxes_in_vehicle(boxes: Floats, global_from_vehicle: Floats) -> Floats:
-    """Boxes [N, 9] of the global frame in the frame of a vehicle at the given pose."""
-    back = invert_pose(global_from_vehicle)
-    centres = boxes[:, :3] @ back[:3, :3].T + back[:3, 3]
-    heading = np.stack([np.cos(boxes[:, 6]), np.sin(boxes[:, 6])], axis=1) @ back[:2, :2].T
-    yaw = np.arctan2(heading[:, 1:], heading[:, :1])
-    return np.concatenate([centres, boxes[:, 3:6], yaw, boxes[:, 7:9] @ back[:2, :2].T], axis=1)
-
-
-def _forecasts_in_vehicle(found: SampleResults, global_from_vehicle: Floats) -> Floats | None:
-    """[N, F, 2] in the frame of a vehicle at the given pose; heights are the boxes'."""
-    if found.forecasts is None:
-        return None
-    back = invert_pose(global_from_vehicle)
-    heights = np.broadcast_to(found.boxes[:, None, 2:3], (*found.forecasts.shape[:2], 1))
-    ahead = np.concatenate([found.forecasts, heights], axis=2)
-    return ahead @ back[:2, :3].T + back[:2, 3]
 
 
 def _ground_truth(sample: Sample, classes: tuple[str, ...]) -> FrameObjects:
@@ -207,7 +179,7 @@ def _ground_truth(sample: Sample, classes: tuple[str, ...]) -> FrameObjects:
     keep = np.flatnonzero(within & expected & (truth.num_lidar_pts + truth.num_radar_pts != 0))
     return FrameObjects(
         boxes=truth.boxes[keep],
-        labels=tuple(names[row] for row in keep),
+        classes=tuple(names[row] for row in keep),
         scores=np.ones(len(keep)),
         identities=tuple(str(identity) for identity in truth.identities[keep]),
     )

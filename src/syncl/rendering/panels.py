@@ -93,7 +93,7 @@ def draw_track_list(panel: Image, view: SceneView, scale: float) -> None:
         speed = f"{velocity * 3.6:.0f} km/h" if np.isfinite(velocity) else "\u2013"
         cells = (
             short_identity(objects.identities[row]),
-            objects.labels[row].replace("_", " "),
+            objects.classes[row].replace("_", " "),
             f"{distance[row]:.0f} m",
             speed,
             f"{objects.scores[row]:.2f}",
@@ -156,8 +156,8 @@ def draw_legend(panel: Image, view: SceneView, style: RenderStyle) -> None:
 def _draw_class_counts(panel: Image, view: SceneView, scale: float) -> float:
     width = panel.shape[1]
     size, small, line = max(8.0, 11.5 * scale), max(8.0, 10 * scale), 20 * scale
-    tracked = Counter(view.objects.labels)
-    annotated = Counter(view.truth.labels) if view.truth is not None else Counter[str]()
+    tracked = Counter(view.objects.classes)
+    annotated = Counter(view.truth.classes) if view.truth is not None else Counter[str]()
     known = [name for name in DETECTION_CLASSES if tracked[name] or annotated[name]]
     known += sorted((set(tracked) | set(annotated)) - set(DETECTION_CLASSES))
     y = 20 * scale

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from syncl.data.frame_objects import FrameObjects
 from syncl.data.images import ImageTransform
 from syncl.data.recording.recording import Recording
 from syncl.data.recording.rig import RigCamera
-from syncl.data.recording.track_files import FrameTracks
 from syncl.geometry.poses import invert_pose
-from syncl.rendering.frame import FrameObjects, RenderFrame
+from syncl.rendering.frame import RenderFrame
 from syncl.rendering.style import RenderStyle
 
 MAX_FPS = 60.0
@@ -17,7 +17,7 @@ MAX_FPS = 60.0
 
 def recording_frames(
     recording: Recording,
-    tracks: Sequence[FrameTracks],
+    tracks: Sequence[FrameObjects],
     style: RenderStyle,
     min_score: float = 0.0,
     title: str = "",
@@ -31,15 +31,8 @@ def recording_frames(
         min_score: objects below it are left out.
         title: shown in the title bar.
     """
-    for number, frame in enumerate(tracks):
-        objects = FrameObjects(
-            frame.boxes,
-            frame.classes,
-            frame.scores,
-            tuple(str(identity) for identity in frame.identities),
-            frame.forecasts,
-        ).select(frame.scores >= min_score)
-        yield draw_ready(recording, number, style, objects, title)
+    for number, objects in enumerate(tracks):
+        yield draw_ready(recording, number, style, objects.select(objects.scores >= min_score), title)
 
 
 def draw_ready(

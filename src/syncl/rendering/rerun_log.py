@@ -18,10 +18,11 @@ import cv2
 import numpy as np
 import scipy.linalg
 
+from syncl.data.frame_objects import FrameObjects
 from syncl.errors import SynclError
 from syncl.files import atomic_path, refuse_to_overwrite
 from syncl.geometry.poses import invert_pose
-from syncl.rendering.frame import Floats, FrameObjects, Image, RenderFrame
+from syncl.rendering.frame import Floats, Image, RenderFrame
 from syncl.rendering.history import History
 from syncl.rendering.palette import ERROR, TRUTH, Colour
 from syncl.rendering.scene_view import SceneView, view_frame
@@ -148,7 +149,7 @@ def _log_view(rr: ModuleType, stream: "rerun.RecordingStream", view: SceneView) 
     wrong = np.zeros(objects.count, np.bool_)
     if view.verdict is not None:
         wrong = view.verdict.partner < 0
-    labels = [f"{name} {label}".strip() for name, label in zip(objects.identities, objects.labels)]
+    labels = [f"{name} {label}".strip() for name, label in zip(objects.identities, objects.classes)]
     stream.log(f"{VEHICLE}/tracks", _boxes(rr, objects, view.colours, labels))
     trails = [
         (view.trails[name], colour)
@@ -181,7 +182,7 @@ def _log_view(rr: ModuleType, stream: "rerun.RecordingStream", view: SceneView) 
         stream.log(f"{VEHICLE}/ground_truth", _boxes(rr, found, [TRUTH] * found.count, None))
         stream.log(
             f"{VEHICLE}/missed",
-            _boxes(rr, lost, [ERROR] * lost.count, [f"missed {name}" for name in lost.labels]),
+            _boxes(rr, lost, [ERROR] * lost.count, [f"missed {name}" for name in lost.classes]),
         )
 
 

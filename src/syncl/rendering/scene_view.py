@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from syncl.rendering.frame import Floats, FrameObjects, RenderFrame
+from syncl.data.frame_objects import FrameObjects
+from syncl.rendering.frame import Floats, RenderFrame
 from syncl.rendering.history import History, advance, remember_partners, trails_in_vehicle
 from syncl.rendering.matching import Verdict, judge
 from syncl.rendering.palette import Colour, identity_colour
@@ -54,11 +55,15 @@ def view_frame(frame: RenderFrame, history: History, style: RenderStyle) -> tupl
         verdict = judge(objects, truth, history.partners, style.match_distance_m)
         history = remember_partners(history, objects, truth, verdict)
     trails = trails_in_vehicle(history, frame.global_from_vehicle)
-    colours = tuple(identity_colour(name or label) for name, label in zip(objects.identities, objects.labels))
+    colours = tuple(map(_colour, objects.identities, objects.classes))
     paths = tuple(_path(objects, row, style) for row in range(objects.count))
     with np.errstate(invalid="ignore"):
         arrows = np.hypot(objects.boxes[:, 7], objects.boxes[:, 8]) >= ARROW_FROM_MPS
     return SceneView(objects, colours, truth, verdict, trails, paths, arrows & style.velocities), history
+
+
+def _colour(identity: str, name: str) -> Colour:
+    return identity_colour(identity or name)
 
 
 def _path(objects: FrameObjects, row: int, style: RenderStyle) -> Floats:

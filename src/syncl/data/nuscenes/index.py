@@ -23,7 +23,13 @@ from syncl.data.nuscenes.tables.index_columns import (
     SmallIntegers,
 )
 from syncl.errors import SynclError
-from syncl.geometry.poses import invert_pose, rigid_from_pose, rotation_from_quaternion, yaw_from_rotation
+from syncl.geometry.poses import (
+    invert_pose,
+    move_boxes,
+    move_points,
+    rigid_from_pose,
+    rotation_from_quaternion,
+)
 
 CAMERAS = "cameras"
 """Name of the part of the index that evaluation needs nothing of, in the cache."""
@@ -190,16 +196,14 @@ class NuScenesIndex:
         columns = self.columns
         rows = slice(columns.annotation_start[row], columns.annotation_start[row + 1])
         boxes = columns.annotation_boxes[rows]
-        rotation = vehicle_from_global[:3, :3]
-        yaw = yaw_from_rotation(rotation @ rotation_from_quaternion(boxes[:, 6:]))
-        centres = boxes[:, :3] @ rotation.T + vehicle_from_global[:3, 3]
         velocities = columns.annotation_velocities[rows]
         # Two annotations at the same moment give the official rule infinite ones.
-        velocities = np.where(np.isfinite(velocities), velocities, np.nan) @ rotation[:2, :2].T
+        velocities = np.where(np.isfinite(velocities), velocities, np.nan)
+        known = np.concatenate([boxes[:, :6], np.zeros((len(boxes), 1)), velocities], axis=1)
         points = np.maximum(columns.annotation_points[rows], -1).astype(np.int64)
         return SampleAnnotations(
             tokens=tuple(token.decode() for token in columns.annotation_tokens[rows].tolist()),
-            boxes=np.concatenate([centres, boxes[:, 3:6], yaw[:, None], velocities], axis=1),
+            boxes=move_boxes(vehicle_from_global, known, rotation_from_quaternion(boxes[:, 6:])),
             labels=columns.annotation_labels[rows].astype(np.int64),
             identities=columns.annotation_instances[rows].astype(np.int64),
             num_lidar_pts=points[:, 0],
@@ -229,7 +233,7 @@ class NuScenesIndex:
             centres[here, step] = columns.annotation_boxes[rows][there, :3]
             valid[here, step] = True
         vehicle_from_global = invert_pose(self._global_from_vehicle(row))
-        centres = centres @ vehicle_from_global[:3, :3].T + vehicle_from_global[:3, 3]
+        centres = move_points(vehicle_from_global, centres)
         return FutureCentres(np.where(valid[..., None], centres, 0.0), valid)
 
     def scene_images(self, name: str) -> list[Path]:

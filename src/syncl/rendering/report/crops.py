@@ -7,16 +7,16 @@ import cv2
 import numpy as np
 
 from syncl.classes import DETECTION_CLASSES
+from syncl.data.frame_objects import FrameObjects
 from syncl.data.images import ImageTransform, load_image
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.samples import CameraImage, Sample
 from syncl.evaluation.arrays import Bools, EvaluationBoxes, Ints
 from syncl.evaluation.outcomes import Outcomes
-from syncl.geometry.poses import yaw_from_quaternion
+from syncl.geometry.poses import invert_pose, move_boxes, yaw_from_quaternion
 from syncl.rendering.cameras import draw_camera, draw_camera_name
-from syncl.rendering.frame import Floats, FrameObjects, Image
+from syncl.rendering.frame import Floats, Image
 from syncl.rendering.matching import Verdict
-from syncl.rendering.nuscenes_scenes import boxes_in_vehicle
 from syncl.rendering.palette import INK, TRUTH, identity_colour
 from syncl.rendering.scene_view import SceneView
 from syncl.rendering.strokes import draw_polyline
@@ -74,7 +74,7 @@ class Photographer:
     def sight(self, boxes: EvaluationBoxes, row: int) -> Sight | None:
         """The largest view of a box that a camera has; None if no camera sees it."""
         sample = self.sample(boxes, row)
-        box = boxes_in_vehicle(layout_boxes(boxes, np.array([row])), sample.global_from_vehicle)
+        box = move_boxes(invert_pose(sample.global_from_vehicle), layout_boxes(boxes, np.array([row])))
         if not np.isfinite(box[:, :7]).all():
             return None
         sights = [sight for camera in sample.cameras if (sight := _sight(camera, box))]
@@ -84,7 +84,7 @@ class Photographer:
         """How visible an annotated box is: 1 (less than 40 %) to 4 (more than 80 %), 0 unknown."""
         sample = self.sample(self.outcomes.objects, row)
         box = layout_boxes(self.outcomes.objects, np.array([row]))
-        centre = boxes_in_vehicle(box, sample.global_from_vehicle)[0, :3]
+        centre = move_boxes(invert_pose(sample.global_from_vehicle), box)[0, :3]
         distance = np.linalg.norm(sample.annotations.boxes[:, :3] - centre, axis=1)
         nearest = int(distance.argmin()) if len(distance) else -1
         return (
@@ -164,7 +164,7 @@ def layout_boxes(boxes: EvaluationBoxes, rows: Ints | Bools) -> Floats:
 def _objects(
     boxes: EvaluationBoxes, rows: Ints, sample: Sample, scores: Floats, names: tuple[str, ...]
 ) -> FrameObjects:
-    moved = boxes_in_vehicle(layout_boxes(boxes, rows), sample.global_from_vehicle)
+    moved = move_boxes(invert_pose(sample.global_from_vehicle), layout_boxes(boxes, rows))
     return FrameObjects(moved, tuple(DETECTION_CLASSES[label] for label in boxes.label[rows]), scores, names)
 
 

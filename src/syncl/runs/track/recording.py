@@ -4,21 +4,18 @@ import dataclasses
 import time
 from pathlib import Path
 
-import numpy as np
-import torch
 from rich.console import Console
 
 from syncl.checkpoints.model_file import LoadedModel, load_model
 from syncl.data.recording.recording import Recording, read_recording
-from syncl.data.recording.track_files import FrameTracks, write_csv, write_json
+from syncl.data.recording.track_files import write_csv, write_json
 from syncl.errors import SynclError
 from syncl.files import refuse_to_overwrite
-from syncl.geometry.transforms import heading_change, rotate_planar, transform_points
 from syncl.progress import track as progress
 from syncl.rendering import RenderStyle, render_video
 from syncl.rendering.recordings import playback_rate, recording_frames
 from syncl.runs.track.run import TrackingReport, choose_device
-from syncl.structures import Objects
+from syncl.runs.track.scenes import report_objects
 from syncl.trackers import SingleFrame
 from syncl.trackers.model import InputConfig
 
@@ -85,13 +82,14 @@ def track_recording(
     started = time.perf_counter()
     for number, frame in enumerate(progress(recording, "tracking", total=len(recording))):
         objects, state = tracker.step(frame.to(chosen), state)
-        tracks.append(to_tracks(recording, number, objects, tracker.detector.classes))
+        reported = report_objects(recording.rig.moments[number].name, objects, tracker.detector.classes)
+        # From the model's body frame to the rig's.
+        tracks.append(reported.moved(recording.vehicle_from_body))
     seconds = time.perf_counter() - started
     output.mkdir(parents=True, exist_ok=True)
-    write_json(
-        output / FILES[0], tracks, recording.rig.name, recording.remarks, name, tracker.forecast_step_s
-    )
-    write_csv(output / FILES[1], tracks)
+    moments, step_s = recording.rig.moments, tracker.forecast_step_s
+    write_json(output / FILES[0], moments, tracks, recording.rig.name, recording.remarks, name, step_s)
+    write_csv(output / FILES[1], moments, tracks)
     style = RenderStyle()
     pictures = recording_frames(
         dataclasses.replace(recording, resize="fast"), tracks, style, min_score, title=name
@@ -116,38 +114,3 @@ def recording_for(config: InputConfig, folder: Path) -> Recording:
     if config.cameras is not None and set(config.cameras) == set(recording.cameras):
         return dataclasses.replace(recording, cameras=config.cameras)
     return recording
-
-
-def to_tracks(recording: Recording, number: int, objects: Objects, classes: tuple[str, ...]) -> FrameTracks:
-    """The reported objects of a frame, B = 1, moved from the model's body frame to the rig's."""
-    host = objects.to("cpu")
-    valid = host.valid[0]
-    vehicle_from_body = torch.from_numpy(recording.vehicle_from_body)
-    boxes = host.boxes[0, valid].double()
-    moved = torch.cat(
-        [
-            transform_points(vehicle_from_body, boxes[:, :3]),
-            boxes[:, 3:6],
-            boxes[:, 6:7] + heading_change(vehicle_from_body),
-            rotate_planar(vehicle_from_body, boxes[:, 7:9]),
-        ],
-        dim=1,
-    ).numpy()
-    moved[:, 6] = np.arctan2(np.sin(moved[:, 6]), np.cos(moved[:, 6]))
-    forecasts = None
-    if host.forecasts is not None:
-        planar = host.forecasts[0, valid].double()
-        heights = boxes[:, None, 2:3].expand(*planar.shape[:2], 1)
-        centres = transform_points(vehicle_from_body, torch.cat([planar, heights], dim=-1).flatten(0, 1))
-        forecasts = centres[:, :2].unflatten(0, planar.shape[:2])
-    moment = recording.rig.moments[number]
-    return FrameTracks(
-        frame=moment.name,
-        timestamp_s=moment.timestamp_s,
-        boxes=moved,
-        classes=tuple(classes[label] for label in host.labels[0, valid].tolist()),
-        scores=host.scores[0, valid].double().numpy(),
-        identities=host.identities[0, valid].numpy(),
-        global_from_vehicle=moment.global_from_vehicle,
-        forecasts=None if forecasts is None else forecasts.numpy(),
-    )

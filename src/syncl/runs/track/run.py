@@ -9,13 +9,14 @@ from typing import Literal
 import torch
 
 from syncl.checkpoints.model_file import LoadedModel
+from syncl.data.frame_objects import Array, FrameObjects
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
 from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission
 from syncl.errors import SynclError
 from syncl.progress import track as progress
 from syncl.runs.processes import Processes
-from syncl.runs.track.scenes import SampleObjects, track_scene
+from syncl.runs.track.scenes import track_scene
 from syncl.trackers import GreedyConfig, SingleFrame, SingleFrameConfig, Tracker
 
 Task = Literal["tracking", "detection"]
@@ -105,7 +106,7 @@ def track_to_file(
         sample for scene in own for sample in track_scene(stepping, model.config.input, index, scene, chosen)
     )
     shown = samples if quiet or not processes.is_main else progress(samples, "tracking", total=total)
-    tokens = [index.sample(int(row)).token for scene in scenes for row in index.scene_samples(scene)]
+    tokens = [index.sample_token(row) for scene in scenes for row in index.scene_samples(scene)]
     submission: TrackingSubmission | DetectionSubmission
     if task == "tracking":
         submission = TrackingSubmission(
@@ -113,11 +114,16 @@ def track_to_file(
         )
     else:
         submission = DetectionSubmission(tokens)
-    gathered: Iterable[SampleObjects] | None = shown
+    reports = (
+        (sample.token, objects, sample.global_from_vehicle, sample.global_from_ego)
+        for sample, objects in shown
+    )
+    gathered: Iterable[tuple[str, FrameObjects, Array, Array]] | None = reports
     if processes.count > 1:
-        gathered = processes.gather(list(shown))
-    for sample in gathered or ():
-        add_objects(submission, sample if forecasts else replace(sample, forecasts=None))
+        gathered = processes.gather(list(reports))
+    for token, objects, global_from_vehicle, global_from_ego in gathered or ():
+        reported = objects if forecasts else replace(objects, forecasts=None)
+        submission.add(token, reported, global_from_vehicle, global_from_ego)
     seconds = time.perf_counter() - started
     if processes.is_main:
         submission.save(output, overwrite)
@@ -163,14 +169,3 @@ def choose_tracker(model: LoadedModel, task: Task, choice: TrackerChoice) -> Tra
             "together with --tracker greedy, or train a tracker from it"
         )
     return own
-
-
-def add_objects(submission: TrackingSubmission | DetectionSubmission, sample: SampleObjects) -> None:
-    """Add a sample's objects to a submission."""
-    boxes, scores = sample.boxes.astype(float), sample.scores.astype(float)
-    poses = (sample.global_from_vehicle, sample.global_from_ego)
-    if isinstance(submission, TrackingSubmission):
-        forecasts = None if sample.forecasts is None else sample.forecasts.astype(float)
-        submission.add(sample.sample, boxes, sample.classes, scores, sample.identities, *poses, forecasts)
-    else:
-        submission.add(sample.sample, boxes, sample.classes, scores, *poses)

@@ -1,7 +1,6 @@
 """Reading result files back, for drawing and inspection."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -9,37 +8,19 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from syncl.data.frame_objects import FrameObjects
 from syncl.errors import SynclError
 from syncl.geometry.poses import yaw_from_quaternion
 
 
-@dataclass(frozen=True)
-class SampleResults:
-    """The boxes of one sample, N rows in file order.
+def read_frame_objects(path: Path) -> dict[str, FrameObjects]:
+    """Read a tracking or detection result file: sample token to objects in the global frame, in file order.
 
-    Attributes:
-        boxes: [N, 9] float64 box layout, global frame.
-        names: N class names.
-        scores: [N] float64.
-        identities: N track identities; "" in detection results.
-        forecasts: [N, F, 2] float64 centres (x, y) expected 1 to F steps on, global frame; None where the
-            file has none (`forecast` in `syncl.data.nuscenes.results.submission`).
-        forecast_step_s: seconds of a step; None likewise.
-    """
-
-    boxes: NDArray[np.float64]
-    names: tuple[str, ...]
-    scores: NDArray[np.float64]
-    identities: tuple[str, ...]
-    forecasts: NDArray[np.float64] | None = None
-    forecast_step_s: float | None = None
-
-
-def read_results(path: Path) -> dict[str, SampleResults]:
-    """Read a tracking or detection result file: sample token to boxes in the global frame.
+    Forecasts are read where the file has them (`forecast` in `syncl.data.nuscenes.results.submission`).
 
     Raises:
-        SynclError: no such file, not JSON, no "results", or a box lacks a field or holds a wrong value.
+        SynclError: no such file, not JSON, no "results", or a box lacks a field or holds a wrong value; file,
+            sample and field are named.
     """
     try:
         data = path.read_bytes()
@@ -52,17 +33,19 @@ def read_results(path: Path) -> dict[str, SampleResults]:
         content = _parse_with_nan(path, data)
     if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
         raise SynclError(f"{path}: not a nuScenes result file: expected an object with 'meta' and 'results'")
-    step_s = _forecast_step_s(path, content.get("meta"))
-    return {token: _sample(path, token, entries, step_s) for token, entries in content["results"].items()}
+    forecasting = _has_forecasts(path, content.get("meta"))
+    return {
+        token: _sample(path, token, entries, forecasting) for token, entries in content["results"].items()
+    }
 
 
-def _forecast_step_s(path: Path, meta: object) -> float | None:
+def _has_forecasts(path: Path, meta: object) -> bool:
     step_s = meta.get("forecast_step_s") if isinstance(meta, dict) else None
     if step_s is None:
-        return None
+        return False
     if not isinstance(step_s, (int, float)) or not step_s > 0:
         raise SynclError(f"{path}: meta.forecast_step_s: {step_s!r}; must be a positive number of seconds")
-    return float(step_s)
+    return True
 
 
 def _parse_with_nan(path: Path, data: bytes) -> object:
@@ -74,7 +57,7 @@ def _parse_with_nan(path: Path, data: bytes) -> object:
     return content
 
 
-def _sample(path: Path, token: str, entries: object, step_s: float | None) -> SampleResults:
+def _sample(path: Path, token: str, entries: object, forecasting: bool) -> FrameObjects:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise SynclError(f"{path}: results of sample '{token}' are not a list of boxes")
     boxes = cast(list[dict[str, object]], entries)
@@ -102,11 +85,16 @@ def _sample(path: Path, token: str, entries: object, step_s: float | None) -> Sa
         numbers("velocity", 2),
     ]
     identities = column("tracking_id") if prefix == "tracking" else [""] * len(boxes)
-    return SampleResults(
-        boxes=np.concatenate(parts, axis=1),
-        names=tuple(str(name) for name in column(f"{prefix}_name")),
-        scores=numbers(f"{prefix}_score"),
-        identities=tuple(str(identity) for identity in identities),
-        forecasts=None if step_s is None else numbers("forecast", -1, 2) if boxes else np.zeros((0, 0, 2)),
-        forecast_step_s=step_s,
-    )
+    forecasts = None
+    if forecasting:
+        forecasts = numbers("forecast", -1, 2) if boxes else np.zeros((0, 0, 2))
+    try:
+        return FrameObjects(
+            boxes=np.concatenate(parts, axis=1),
+            classes=tuple(str(name) for name in column(f"{prefix}_name")),
+            scores=numbers(f"{prefix}_score"),
+            identities=tuple(str(identity) for identity in identities),
+            forecasts=forecasts,
+        )
+    except SynclError as error:
+        raise SynclError(f"{path}: sample '{token}': {str(error).removeprefix(f'{path}: ')}") from error
