@@ -1,22 +1,29 @@
 """What `import syncl` offers, and that it stays that way."""
 
 import inspect
+import subprocess
+import sys
 
 import pytest
 
 import syncl
+from syncl.commands.main import COMMANDS
 
 
 def test_the_public_functions():
     assert syncl.__all__ == [
         "check_rig",
+        "convert",
         "demo",
+        "diagnose",
         "evaluate",
+        "experiment",
         "generate",
         "load",
         "open_recording",
         "plot",
         "prepare",
+        "recipes",
         "render",
         "report",
         "track",
@@ -25,6 +32,42 @@ def test_the_public_functions():
     for name in syncl.__all__:
         function = getattr(syncl, name)
         assert callable(function) and function.__name__ == name and inspect.getdoc(function)
+
+
+def test_every_command_is_a_function_of_the_package_that_says_what_it_returns():
+    names = {name.replace("-", "_") for name in COMMANDS}
+    assert names == {*syncl.__all__} - {"load", "open_recording"}
+    for name in names:
+        function = getattr(syncl, name)
+        assert function.__module__ == f"syncl.commands.{name}"
+        assert function.__annotations__["return"] not in (None, "None")
+        assert "Returns:" in inspect.getdoc(function)
+
+
+def test_public_names_are_completed_without_importing_anything_heavy():
+    code = "import sys, syncl; print(set(syncl.__all__) <= set(dir(syncl)), 'torch' in sys.modules)"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout.split() == ["True", "False"]
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import syncl.recipes",
+        "from syncl.recipes import RECIPES; from syncl.recipes.registry import find_recipe",
+        "import syncl.commands.recipes",
+        "syncl.recipes; import syncl.recipes.registry",
+        "import importlib; importlib.import_module('syncl.recipes.cost')",
+    ],
+)
+def test_the_command_keeps_its_name_beside_the_folder_of_recipes(imports):
+    code = (
+        f"import syncl; {imports}; from syncl.recipes import find_recipe as found; "
+        "import sys; print(syncl.recipes.__module__, found('detr3d_synthetic').name, "
+        "sys.modules['syncl.recipes'].__name__)"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert finished.stdout.split() == ["syncl.commands.recipes", "detr3d_synthetic", "syncl.recipes"]
 
 
 def test_an_unknown_name_is_an_attribute_error():

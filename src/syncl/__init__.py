@@ -7,20 +7,27 @@ Importing the package is cheap; the public functions import their machinery on f
     for frame in syncl.open_recording("my_rig/", image_size=(320, 800)):
         objects, state = tracker.step(frame, state)
 
-`check_rig`, `demo`, `generate`, `prepare`, `train`, `track`, `evaluate`, `plot`, `render` and `report` are
-the commands of the same names.
+Every command of `syncl --help` is a function here: `syncl.train(...)` does what `syncl train ...` does,
+prints the same, and returns what came of it. `recipes` is a command and a folder of this package:
+`syncl.recipes` is the command, and what the folder holds comes by `from syncl.recipes import find_recipe`.
 """
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from syncl.checkpoints.model_file import load as load
     from syncl.commands.check_rig import check_rig as check_rig
+    from syncl.commands.convert import convert as convert
     from syncl.commands.demo import demo as demo
+    from syncl.commands.diagnose import diagnose as diagnose
     from syncl.commands.evaluate import evaluate as evaluate
+    from syncl.commands.experiment import experiment as experiment
     from syncl.commands.generate import generate as generate
     from syncl.commands.plot import plot as plot
     from syncl.commands.prepare import prepare as prepare
+    from syncl.commands.recipes import recipes as recipes
     from syncl.commands.render import render as render
     from syncl.commands.report import report as report
     from syncl.commands.track import track as track
@@ -31,18 +38,36 @@ __version__ = "0.1.0"
 
 __all__ = [
     "check_rig",
+    "convert",
     "demo",
+    "diagnose",
     "evaluate",
+    "experiment",
     "generate",
     "load",
     "open_recording",
     "plot",
     "prepare",
+    "recipes",
     "render",
     "report",
     "track",
     "train",
 ]
+
+_ELSEWHERE = {"load": "syncl.checkpoints.model_file", "open_recording": "syncl.data.recording.recording"}
+
+
+class _Package(ModuleType):
+    """This package, where a function keeps its name although a folder of the package has it too."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # Importing a folder of the package would put it here, in the place of a command of the same name.
+        if name not in __all__ or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> object:
@@ -50,7 +75,9 @@ def __getattr__(name: str) -> object:
 
     if name not in __all__:
         raise AttributeError(f"module 'syncl' has no attribute {name!r}")
-    elsewhere = {"load": "syncl.checkpoints.model_file", "open_recording": "syncl.data.recording.recording"}
-    module = elsewhere.get(name, f"syncl.commands.{name}")
-    value: object = getattr(importlib.import_module(module), name)
+    value: object = getattr(importlib.import_module(_ELSEWHERE.get(name, f"syncl.commands.{name}")), name)
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

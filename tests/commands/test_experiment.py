@@ -109,7 +109,8 @@ def test_the_report_pairs_by_seed(tmp_path):
     assert "| baseline | 2 | 0.350 ± 0.071 |" in text
     assert "| 2.00 | 2.00 | 0.100 | 1.00 |" in text
     assert "| syncl | baseline | 1 | +0.050 |" in text
-    _, report, picture = write_summary(plan, tmp_path)
+    summary = write_summary(plan, tmp_path)
+    report, picture = summary.report, summary.picture
     assert report.read_text() == text and picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -129,7 +130,8 @@ def test_the_table_of_a_series_stands_for_its_files(tmp_path):
     for number, (arm, seed) in enumerate(plan.runs):
         fake(record_path(tmp_path, arm.name, seed), 0.1 * number, digest=f"{number}")
     before = read_records(tmp_path)
-    table, report, _ = write_summary(plan, tmp_path)
+    summary = write_summary(plan, tmp_path)
+    table, report = summary.table, summary.report
     text = report.read_text()
     lines = table.read_text().splitlines()
     assert len(lines) == 5 and "abc" in lines[0] and not any("abc" in line for line in lines[1:])
@@ -173,7 +175,7 @@ def test_an_old_series_is_reported_without_its_starting_points_and_recipes(tmp_p
     arms = [{"name": "old", "recipe": "a_recipe_of_last_year", "init": "gone.safetensors"}]
     path = write(tmp_path, arms=arms, reference="old", seeds=[0])
     fake(record_path(tmp_path, "old", 0), 0.3)
-    assert "| old | 1 | 0.300 |" in write_summary(read_plan(path, to_run=False), tmp_path)[1].read_text()
+    assert "| old | 1 | 0.300 |" in write_summary(read_plan(path, to_run=False), tmp_path).report.read_text()
     with pytest.raises(SynclError, match=r"gone\.safetensors does not exist"):
         read_plan(path)
 

@@ -239,14 +239,14 @@ def test_check_rig_draws_and_describes(
 
 
 def test_check_rig_doubts_inverted_poses(drive: Path, tmp_path: Path) -> None:
-    assert check_recording(drive, tmp_path / "right.png", width=640) == ()
+    assert check_recording(drive, tmp_path / "right.png", width=640).doubts == ()
     content = rig()
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = turned(0.0), [1, 0, 1.6]
     content["cameras"]["front"]["vehicle_from_camera"] = np.linalg.inv(pose).tolist()
     content["cameras"]["rear"]["vehicle_from_camera"]["rotation"] = np.eye(3).tolist()
     (drive / "rig.yaml").write_text(yaml.safe_dump(content))
-    front, rear = check_recording(drive, tmp_path / "wrong.png", width=640)
+    front, rear = check_recording(drive, tmp_path / "wrong.png", width=640).doubts
     assert "cameras.front.vehicle_from_camera" in front and "the inverse?" in front
     assert "cameras.rear.vehicle_from_camera" in rear and "sky" in rear
     assert read_recording(drive).cameras == ("front", "left", "rear")

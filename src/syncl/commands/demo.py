@@ -1,6 +1,10 @@
 """`syncl demo`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from syncl.runs.demo import Demo
 
 
 def demo(
@@ -10,7 +14,7 @@ def demo(
     scenes: int = 2,
     keyframes: int = 40,
     overwrite: bool = False,
-) -> None:
+) -> "Demo":
     """Generate unseen scenes, track them with the model that ships with syncl, score and draw the tracks.
 
     Everything runs on the CPU and offline, in about a minute or two. The world is synthetic, and so are
@@ -22,7 +26,21 @@ def demo(
         scenes: how many scenes, at most 2.
         keyframes: frames of a scene, two a second.
         overwrite: replace an earlier demo in the output folder.
-    """
-    from syncl.runs.demo import run_demo
 
-    run_demo(output, seed=seed, scenes=scenes, keyframes=keyframes, overwrite=overwrite)
+    Returns:
+        The files that were written, the metrics, and how long all took.
+    """
+    from rich.console import Console
+
+    from syncl.runs.demo import metrics_table, run_demo
+
+    done = run_demo(output, seed=seed, scenes=scenes, keyframes=keyframes, overwrite=overwrite)
+    Console().print(metrics_table(done.metrics))
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print("Figures are of a synthetic world; they say nothing about nuScenes.")
+    for file, what in done.files.items():
+        console.print(f"  {file}  {what}")
+    for remark in done.metrics.remarks:
+        console.print(f"note: {remark}")
+    console.print(f"done in {done.seconds:.0f} s")
+    return done

@@ -1,6 +1,10 @@
 """`syncl diagnose`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from syncl.runs.diagnose.run import Diagnosed
 
 
 def diagnose(
@@ -19,7 +23,7 @@ def diagnose(
     device: str = "auto",
     threads: int | None = None,
     overwrite: bool = False,
-) -> None:
+) -> "Diagnosed":
     """Look into a tracker: self-attention, decoders with and without it, matching costs, SynCL's cost.
 
     Writes a folder of pictures and figures.json with the numbers in them:
@@ -46,30 +50,31 @@ def diagnose(
         device: cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.
         threads: CPU threads (default: torch's choice).
         overwrite: replace earlier pictures in the folder.
+
+    Returns:
+        The numbers in figures.json, and the files that were written.
     """
     import sys
 
     import torch
 
-    from syncl.data.nuscenes.index import open_nuscenes
-    from syncl.errors import SynclError
-    from syncl.files import refuse_to_overwrite
-    from syncl.runs.diagnose.run import Diagnosis, find_checkpoints
+    from syncl.runs.diagnose.run import diagnose_model
 
     if threads is not None:
         torch.set_num_threads(threads)
-    if frames < 2:
-        raise SynclError(f"--frames {frames}: at least 2, since a scene's first frame has no tracks")
-    if cost_steps < 0:
-        raise SynclError(f"--cost-steps {cost_steps}: cannot be negative; 0 leaves the timing out")
-    refuse_to_overwrite(output, overwrite)
-    index = open_nuscenes(data, version)
-    scenes = index.split_scenes(split)
-    if scene not in scenes:
-        raise SynclError(f"--scene {scene}: is not in split {split!r}, which has {', '.join(scenes)}")
-    index.check_images((scene,))
-    files = find_checkpoints(checkpoints)
-    diagnosis = Diagnosis.of_model(model, index, scene, frames, device)
-    diagnosis.write(output, files, min_score=min_score, cost_steps=cost_steps, overwrite=overwrite)
-    names = ", ".join(sorted(path.name for path in output.iterdir()))
-    sys.stdout.write(f"{output}: {names}\n")
+    found = diagnose_model(
+        model,
+        data,
+        scene,
+        output,
+        version=version,
+        split=split,
+        checkpoints=checkpoints,
+        frames=frames,
+        min_score=min_score,
+        cost_steps=cost_steps,
+        device=device,
+        overwrite=overwrite,
+    )
+    sys.stdout.write(f"{output}: {', '.join(path.name for path in found.files)}\n")
+    return found

@@ -1,7 +1,10 @@
 """`syncl evaluate`."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from syncl.evaluation import DetectionMetrics, TrackingMetrics
 
 
 def evaluate(
@@ -17,7 +20,7 @@ def evaluate(
     plots: Path | None = None,
     scenes: tuple[str, ...] = (),
     overwrite: bool = False,
-) -> None:
+) -> "TrackingMetrics | DetectionMetrics":
     """Score results with the official nuScenes metrics.
 
     The numbers are those of the official devkit (detection_cvpr_2019, tracking_nips_2019); HOTA is added for
@@ -34,47 +37,37 @@ def evaluate(
         plots: folder for the official curves over recall, as PDF.
         scenes: names of the scenes to evaluate on, where results cover a part of the split only.
         overwrite: replace existing files.
-    """
-    import json
-    import warnings
 
+    Returns:
+        The metrics; `summary()` and `details()` have the official keys.
+    """
     from rich.console import Console
 
-    from syncl.evaluation.constants import DETECTION_ORDER, TRACKING_ORDER
-    from syncl.evaluation.detection import DetectionMetrics, evaluate_detection
+    from syncl.evaluation.detection import DetectionMetrics
     from syncl.evaluation.metric_tables import detection_tables, tracking_tables
-    from syncl.evaluation.steps import STEPS
-    from syncl.evaluation.tracking import evaluate_tracking
-    from syncl.files import atomic_write, refuse_to_overwrite
-    from syncl.progress import track
+    from syncl.runs.evaluate import evaluate_results
 
-    for target in (output, details, plots):
-        if target is not None:
-            refuse_to_overwrite(target, overwrite)
-    function = evaluate_tracking if task == "tracking" else evaluate_detection
-    names = TRACKING_ORDER if task == "tracking" else DETECTION_ORDER
-    bar = track((*STEPS, *names), "evaluating")
-    with warnings.catch_warnings():
-        # The remarks are printed below, as part of the report.
-        warnings.simplefilter("ignore", UserWarning)
-        metrics = function(results, data, version, split, scenes or None, lambda _: next(bar, None))
-    next(bar, None)
+    found = evaluate_results(
+        results,
+        data,
+        version,
+        split,
+        task=task,
+        output=output,
+        details=details,
+        plots=plots,
+        scenes=scenes,
+        overwrite=overwrite,
+    )
+    metrics = found.metrics
     console = Console(soft_wrap=True, highlight=False)
     tables = detection_tables(metrics) if isinstance(metrics, DetectionMetrics) else tracking_tables(metrics)
     for table in tables:
         console.print(table)
     for remark in metrics.remarks:
         console.print(f"note: {remark}", style="yellow")
-    if plots is not None:
-        from syncl.rendering.metric_figures import plot_official_detection, plot_official_tracking
-
-        drawn = (
-            plot_official_detection(metrics, plots)
-            if isinstance(metrics, DetectionMetrics)
-            else plot_official_tracking(metrics, plots)
-        )
-        console.print(f"wrote {len(drawn)} plots to {plots}")
-    for target, content in ((details, metrics.details), (output, metrics.summary)):
-        if target is not None:
-            atomic_write(target, json.dumps(content(), indent=2).encode() + b"\n")
-            console.print(f"wrote {target}")
+    if found.plots:
+        console.print(f"wrote {len(found.plots)} plots to {plots}")
+    for target in found.files:
+        console.print(f"wrote {target}")
+    return metrics

@@ -1,6 +1,10 @@
 """`syncl experiment`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from syncl.runs.experiment.summary import ExperimentSummary
 
 
 def experiment(
@@ -11,7 +15,7 @@ def experiment(
     output: Path,
     jobs: int = 1,
     report_only: bool = False,
-) -> None:
+) -> "ExperimentSummary":
     """Run a plan of paired trainings (recipe, strategy, seed) under one budget and compare them.
 
     What is done is skipped, what was stopped goes on from its last checkpoint: start it again after a kill.
@@ -25,6 +29,9 @@ def experiment(
         output: folder of the experiment: runs, results, report.
         jobs: runs at the same time.
         report_only: write the report of what is there and train nothing.
+
+    Returns:
+        The results of all runs, by arm and seed, and where the report is.
     """
     from rich.console import Console
 
@@ -36,5 +43,7 @@ def experiment(
     if not report_only:
         run_plan(settings, data, output, jobs)
     console = Console(highlight=False, soft_wrap=True)
-    for path in write_summary(settings, output):
+    summary = write_summary(settings, output)
+    for path in (summary.table, summary.report, summary.picture):
         console.print(f"wrote {path}")
+    return summary

@@ -1,7 +1,10 @@
 """`syncl generate`: write a synthetic data set."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from syncl.data.synthetic.generation import GenerationReport
 
 
 def generate(
@@ -17,7 +20,7 @@ def generate(
     difficulty: Literal["easy", "default", "hard"] = "default",
     workers: int = 0,
     overwrite: bool = False,
-) -> None:
+) -> "GenerationReport":
     """Generate synthetic drives in the nuScenes format: six cameras, all tables, every command runs on them.
 
     Up to 8 training and 2 validation scenes are written as v1.0-mini (splits mini_train, mini_val), more as
@@ -34,6 +37,9 @@ def generate(
         difficulty: How dense, far, fast and hidden objects are.
         workers: Processes; 0 takes one for each CPU core.
         overwrite: Replace OUT if it exists.
+
+    Returns:
+        What was written.
 
     Raises:
         SynclError: an option is out of range, or OUT is not empty.
@@ -54,3 +60,4 @@ def generate(
         f"{report.seconds:.1f} s ({rate:.1f} keyframes/s)",
         soft_wrap=True,
     )
+    return report

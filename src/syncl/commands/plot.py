@@ -13,7 +13,7 @@ def plot(
     bars: tuple[str, ...] = ("amota", "recall", "ids"),
     format: Literal["png", "svg", "pdf"] = "png",
     overwrite: bool = False,
-) -> None:
+) -> tuple[Path, ...]:
     """Plot metrics of one run or several: curves over recall, and bars class by class.
 
     Args:
@@ -25,33 +25,14 @@ def plot(
         bars: metrics to draw class by class.
         format: of the plots.
         overwrite: replace existing plots.
+
+    Returns:
+        The files that were written.
     """
     import sys
 
-    from syncl.errors import SynclError
-    from syncl.files import refuse_to_overwrite
-    from syncl.rendering.metric_figures import plot_class_bars, plot_recall_curves
-    from syncl.rendering.report.runs import read_runs
+    from syncl.runs.plot import plot_runs
 
-    read = read_runs(runs)
-    details = {run.name: run.details for run in read if run.details is not None}
-    labels = {run.name: run.metrics["label_metrics"] for run in read if run.metrics is not None}
-    if curves and len(details) < len(read):
-        lacking = next(run.name for run in read if run.details is None)
-        raise SynclError(
-            f"{lacking}: no details.json, which the curves over recall are drawn from; write it with syncl "
-            "evaluate --details, or pass --curves without a metric for bars alone"
-        )
-    if bars and len(labels) < len(read):
-        lacking = next(run.name for run in read if run.metrics is None)
-        raise SynclError(f"{lacking}: no metrics.json; write it with syncl evaluate --output")
-    files = {metric: output / f"{metric}.{format}" for metric in curves}
-    target = output / f"classes.{format}"
-    for file in (*files.values(), *((target,) if bars else ())):
-        refuse_to_overwrite(file, overwrite)
-    for metric, file in files.items():
-        plot_recall_curves(details, file, metric, overwrite)
-    if bars:
-        plot_class_bars(labels, target, bars, overwrite)
-    written = [*files.values(), *((target,) if bars else ())]
+    written = plot_runs(runs, output, curves=curves, bars=bars, format=format, overwrite=overwrite)
     sys.stdout.write(f"wrote {', '.join(map(str, written))}\n")
+    return written

@@ -1,6 +1,10 @@
 """`syncl prepare`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from syncl.data.nuscenes.index import NuScenesIndex
 
 
 def prepare(
@@ -12,7 +16,7 @@ def prepare(
     files: bool = True,
     images: bool = False,
     workers: int = 0,
-) -> None:
+) -> "NuScenesIndex":
     """Check a nuScenes-format dataset and index it, so that every later command opens it in a moment.
 
     Tables, foreign keys and image files are checked; each kind of problem is listed once, with its first
@@ -27,7 +31,20 @@ def prepare(
         files: look whether every image of a key frame (with sweeps, every camera image) exists.
         images: open every image of a key frame as well (takes minutes for the whole of nuScenes).
         workers: threads for opening images; 0 = as many as suit the machine.
+
+    Returns:
+        The index, which `syncl.data.nuscenes` reads frames with.
     """
+    from rich.console import Console
+
     from syncl.runs.prepare import prepare_dataset
 
-    prepare_dataset(data, version, sweeps=sweeps, files=files or images, decode=images, workers=workers)
+    return prepare_dataset(
+        data,
+        version,
+        sweeps=sweeps,
+        files=files or images,
+        decode=images,
+        workers=workers,
+        say=Console(soft_wrap=True, highlight=False).print,
+    )

@@ -1,6 +1,10 @@
 """`syncl report`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from syncl.runs.report import ReportPage
 
 
 def report(
@@ -16,7 +20,7 @@ def report(
     failures: int = 6,
     embed_mb: float = 24.0,
     overwrite: bool = False,
-) -> None:
+) -> "ReportPage":
     """Make one self-contained page of runs: metrics, curves, failures with pictures, video, settings.
 
     The page loads nothing from anywhere and reads well in light and dark, on paper and on a phone.
@@ -35,10 +39,15 @@ def report(
         failures: how many of each kind are shown of each run; 0 shows none.
         embed_mb: a larger video (megabytes) is not put into the page, which then looks for it beside itself.
         overwrite: replace an existing page.
+
+    Returns:
+        Path and size of the page, and the names of its runs.
     """
+    import sys
+
     from syncl.runs.report import make_report
 
-    make_report(
+    page = make_report(
         runs,
         output,
         data=data,
@@ -50,3 +59,6 @@ def report(
         embed_mb=embed_mb,
         overwrite=overwrite,
     )
+    count = len(page.runs)
+    sys.stdout.write(f"{output}: {count} run{'' if count == 1 else 's'}, {page.size_bytes / 1e6:.1f} MB\n")
+    return page

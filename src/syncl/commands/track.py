@@ -1,7 +1,10 @@
 """`syncl track`."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from syncl.runs.track.run import TrackingSummary
 
 
 def track(
@@ -21,7 +24,7 @@ def track(
     device: str = "auto",
     threads: int | None = None,
     overwrite: bool = False,
-) -> None:
+) -> "TrackingSummary":
     """Track the scenes of a split and write a nuScenes submission, or track a recording of any rig.
 
     Scenes are streamed frame by frame in time order; every scene starts with no tracks. The same input gives
@@ -49,56 +52,51 @@ def track(
         device: cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.
         threads: CPU threads (default: torch's choice).
         overwrite: replace an existing results file.
+
+    Returns:
+        The files that were written, and how many frames and how much time it took.
     """
     import torch
     from rich.console import Console
 
-    from syncl.checkpoints.model_file import load_model
-    from syncl.data.nuscenes.index import open_nuscenes
     from syncl.errors import SynclError
-    from syncl.files import refuse_to_overwrite
     from syncl.runs.processes import Processes
-    from syncl.runs.track.run import check_past_images, track_to_file, without_past_images
+    from syncl.runs.track.recording import track_recording_file
+    from syncl.runs.track.run import track_dataset
 
     if threads is not None:
         torch.set_num_threads(threads)
     if recording is not None:
-        from syncl.runs.track.recording import track_recording_command
-
         if data is not None or task == "detection":
             raise SynclError("--recording: goes without --data, and with --task tracking only")
-        track_recording_command(model, recording, output, device=device, overwrite=overwrite)
-        return
+        done = track_recording_file(model, recording, output, device=device, overwrite=overwrite)
+        Console(highlight=False, soft_wrap=True).print(
+            f"wrote {', '.join(map(str, done.files))}: {done.frames} frames, "
+            f"{done.seconds_per_frame:.3f} s a frame"
+        )
+        return done
     if data is None or output is None:
         raise SynclError("pass --data and --output for a nuScenes-format dataset, or --recording")
-    refuse_to_overwrite(output, overwrite)
-    index = open_nuscenes(data, version)
-    chosen = index.split_scenes(split)
-    unknown = [name for name in scenes if name not in chosen]
-    if unknown:
-        raise SynclError(f"--scenes: {unknown[0]!r} is no scene of {split}, which has {', '.join(chosen)}")
-    chosen = scenes or chosen
-    index.check_images(chosen)
-    loaded = load_model(model)
-    if past == "key-frames":
-        loaded = without_past_images(loaded)
-    check_past_images(loaded, index, chosen)
     processes = Processes.current()
-    report = track_to_file(
-        loaded,
-        index,
-        chosen,
+    done = track_dataset(
+        model,
+        data,
         output,
+        version=version,
+        split=split,
+        scenes=scenes,
         task=task,
         tracker=tracker,
         forecasts=forecasts,
+        past=past,
         device=device,
         overwrite=overwrite,
         processes=processes,
     )
     if processes.is_main:
         Console().print(
-            f"wrote {output}: {report.frames} frames of {len(chosen)} scenes, "
-            f"{report.seconds_per_frame:.3f} s a frame",
+            f"wrote {output}: {done.frames} frames of {len(done.scenes)} scenes, "
+            f"{done.seconds_per_frame:.3f} s a frame",
             highlight=False,
         )
+    return done

@@ -1,7 +1,10 @@
 """`syncl train`."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from syncl.runs.train.run import TrainingSummary
 
 
 def train(
@@ -22,7 +25,7 @@ def train(
     overwrite: bool = False,
     threads: int | None = None,
     cache_features: Path | None = None,
-) -> None:
+) -> "TrainingSummary":
     """Train a recipe.
 
     Run it under `accelerate launch` or `torchrun` for several devices. A run that was stopped goes on with
@@ -45,10 +48,13 @@ def train(
         threads: CPU threads (default: torch's choice).
         cache_features: folder for features of the frozen encoder; they are computed once and serve every run
             with the same encoder, images and scenes. Steps then look at no image.
+
+    Returns:
+        Path of the model file, the recipe as it was trained, and the last losses.
     """
     from syncl.runs.train.run import train_recipe
 
-    train_recipe(
+    return train_recipe(
         recipe,
         data=data,
         output=output,

@@ -1,9 +1,9 @@
 """What `syncl check-rig` does: the picture, and each camera's place and direction in words."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from syncl.data.recording.recording import Recording, read_recording
 from syncl.data.recording.rig import Array
@@ -18,6 +18,23 @@ from syncl.rendering.rig_picture import draw_rig
 _FARTHEST_M = 15.0
 
 
+@dataclass(frozen=True)
+class RigCheck:
+    """What came of checking a rig.
+
+    Attributes:
+        picture: the file that was drawn.
+        cameras: where each camera is and looks, in words, by its name.
+        remarks: what had to be assumed in reading the recording.
+        doubts: what looks wrong in the rig's numbers; nothing if all seems well.
+    """
+
+    picture: Path
+    cameras: dict[str, str]
+    remarks: tuple[str, ...]
+    doubts: tuple[str, ...]
+
+
 def check_recording(
     folder: Path,
     output: Path,
@@ -26,8 +43,8 @@ def check_recording(
     ground_z_m: float = 0.0,
     width: int = 1920,
     overwrite: bool = False,
-) -> tuple[str, ...]:
-    """Draw a recording's rig; returns what looks wrong in its numbers, nothing if all seems well.
+) -> RigCheck:
+    """Draw a recording's rig and look at its numbers.
 
     Raises:
         SynclError: on an unusable rig file, a frame that does not exist or an existing picture.
@@ -37,17 +54,10 @@ def check_recording(
     recording = read_recording(folder, resize="fast")
     if not 1 <= frame <= len(recording):
         raise SynclError(f"frame: {frame}; {recording.rig.path} has frames 1 to {len(recording)}")
-    facts = [_describe(recording, frame - 1, name) for name in recording.cameras]
+    facts = {name: _describe(recording, frame - 1, name) for name in recording.cameras}
     drawn = draw_ready(recording, frame - 1, style)
-    write_png(draw_rig(drawn, tuple(facts), ground_z_m, style), output, overwrite)
-    console = Console(highlight=False, soft_wrap=True)
-    for name, fact in zip(recording.cameras, facts):
-        console.print(f"{name}: {fact}")
-    doubts = _doubts(recording, frame - 1, ground_z_m)
-    for remark in (*recording.remarks, *doubts):
-        console.print(f"note: {remark}", style="yellow")
-    console.print(f"wrote {output}: the grid must lie on the ground, and blue posts stand upright")
-    return doubts
+    write_png(draw_rig(drawn, tuple(facts.values()), ground_z_m, style), output, overwrite)
+    return RigCheck(output, facts, recording.remarks, _doubts(recording, frame - 1, ground_z_m))
 
 
 def _pose(recording: Recording, number: int, name: str) -> Array:

@@ -1,12 +1,9 @@
 """What `syncl convert` does."""
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from syncl.checkpoints.formats import find_format
 from syncl.checkpoints.mapping import Conversion
@@ -17,13 +14,28 @@ from syncl.recipes.changes import apply_changes
 from syncl.recipes.recipe import recipe_to_json
 
 
+@dataclass(frozen=True)
+class ConvertedFile:
+    """A file that was converted.
+
+    Attributes:
+        path: of the new file.
+        kind: the recipe whose model was filled, or the format that was written.
+        conversion: what came of it, entry by entry.
+    """
+
+    path: Path
+    kind: str
+    conversion: Conversion
+
+
 def import_checkpoint(
     source: Path,
     output: Path,
     format_name: str,
     recipe_name: str | None = None,
     changes: tuple[str, ...] = (),
-) -> Conversion:
+) -> ConvertedFile:
     """Fill a recipe's model from a published checkpoint and write it as a model file.
 
     Parameters the checkpoint does not have get their initial values, the same at every call; the file's note
@@ -40,19 +52,10 @@ def import_checkpoint(
     weights = recipe.model.build().state_dict() | conversion.weights
     notes = {"converted_from": f"{source.name} ({adapter.title})", "new": "\n".join(conversion.new)}
     save_model(output, weights, recipe.model, recipe_to_json(recipe), notes)
-    console = Console()
-    console.print(
-        f"wrote {output}: {recipe.name}, {len(conversion.weights)} entries from {source.name}",
-        highlight=False,
-    )
-    _print_names(console, "new", conversion.new)
-    for reason, count in Counter(conversion.ignored.values()).items():
-        names = [name for name, why in conversion.ignored.items() if why == reason]
-        console.print(f"  not used: {count} entries such as {names[0]} ({reason})", highlight=False)
-    return conversion
+    return ConvertedFile(output, recipe.name, conversion)
 
 
-def export_checkpoint(source: Path, output: Path, format_name: str) -> Conversion:
+def export_checkpoint(source: Path, output: Path, format_name: str) -> ConvertedFile:
     """Write a model file's parameters under a published format's names, for the original's code.
 
     Raises:
@@ -63,15 +66,4 @@ def export_checkpoint(source: Path, output: Path, format_name: str) -> Conversio
     conversion = adapter.write(model.tracker.state_dict(), model.config)
     classes = ", ".join(model.config.detector.classes)
     write_published(output, conversion.weights, {"classes": classes, "written_by": "syncl convert"})
-    console = Console()
-    console.print(f"wrote {output}: {len(conversion.weights)} entries for {adapter.title}", highlight=False)
-    _print_names(console, "left out, the format has no place for them", conversion.new)
-    return conversion
-
-
-def _print_names(console: Console, title: str, names: Iterable[str]) -> None:
-    """Names grouped by the module they are in."""
-    groups = Counter(".".join(name.split(".")[:2]) for name in names)
-    if groups:
-        listed = ", ".join(f"{group} ({count})" for group, count in groups.items())
-        console.print(f"  {title}: {listed}", highlight=False)
+    return ConvertedFile(output, adapter.title, conversion)

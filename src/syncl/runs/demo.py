@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -22,10 +23,30 @@ from syncl.rendering.nuscenes_scenes import open_results
 from syncl.runs.track.run import track_to_file
 
 DEMO_MODEL = "demo.safetensors"
-_RESULTS = ("results.json", "metrics.json", "tracks.mp4", "frame.png")
+_RESULTS = {
+    "results.json": "tracks in the nuScenes submission format",
+    "metrics.json": "metrics with the official keys",
+    "tracks.mp4": "six cameras and bird's-eye view",
+    "frame.png": "one frame of it",
+}
 
 
-def run_demo(output: Path, *, seed: int, scenes: int, keyframes: int, overwrite: bool) -> TrackingMetrics:
+@dataclass(frozen=True)
+class Demo:
+    """What a demo wrote and measured.
+
+    Attributes:
+        files: what each file shows, by its path.
+        metrics: of the tracks, on the synthetic world.
+        seconds: wall time of all.
+    """
+
+    files: dict[Path, str]
+    metrics: TrackingMetrics
+    seconds: float
+
+
+def run_demo(output: Path, *, seed: int, scenes: int, keyframes: int, overwrite: bool) -> Demo:
     """Run the demo; see `syncl.commands.demo.demo` for the arguments.
 
     Raises:
@@ -63,22 +84,8 @@ def run_demo(output: Path, *, seed: int, scenes: int, keyframes: int, overwrite:
     frame, history = source.frame(names[0], max(1, keyframes // 2), style)
     render_image(frame, picture, style, history, overwrite)
 
-    Console().print(metrics_table(metrics))
-    console.print("Figures are of a synthetic world; they say nothing about nuScenes.")
-    for name, what in zip(
-        _RESULTS,
-        (
-            "tracks in the nuScenes submission format",
-            "metrics with the official keys",
-            "six cameras and bird's-eye view",
-            "one frame of it",
-        ),
-    ):
-        console.print(f"  {output / name}  {what}")
-    for remark in metrics.remarks:
-        console.print(f"note: {remark}")
-    console.print(f"done in {time.perf_counter() - started:.0f} s")
-    return metrics
+    files = {output / name: what for name, what in _RESULTS.items()}
+    return Demo(files, metrics, time.perf_counter() - started)
 
 
 def metrics_table(metrics: TrackingMetrics) -> Table:

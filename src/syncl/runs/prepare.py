@@ -1,10 +1,8 @@
 """What `syncl prepare` does: index the tables, look over the images, say what is there and what is wrong."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-
-from rich.console import Console
 
 from syncl.data.nuscenes.clips.annotation_choice import AnnotationOptions, count_learnable
 from syncl.data.nuscenes.clips.image_files import survey_images
@@ -25,8 +23,11 @@ def prepare_dataset(
     files: bool = True,
     decode: bool = False,
     workers: int = 0,
+    say: Callable[[str], None] = lambda _: None,
 ) -> NuScenesIndex:
     """Index a version and check it; see `syncl.commands.prepare.prepare` for the arguments.
+
+    `say` is told what is there, line by line, also before something is found to be wrong.
 
     Raises:
         SynclError: listing every kind of problem. Where only images are at fault, the index is there all the
@@ -34,31 +35,28 @@ def prepare_dataset(
     """
     if workers < 0:
         raise SynclError(f"workers: {workers}; must be 0 (as many as suit the machine) or more")
-    console = Console(soft_wrap=True, highlight=False)
     started = time.perf_counter()
     index = _open(data, version)
     seconds = time.perf_counter() - started
-    console.print(
+    say(
         f"{data / version}: {len(index.scene_names):,} scenes, {index.sample_count:,} samples, "
         f"{len(index.columns.image_files):,} images of {len(index.camera_names)} cameras, "
         f"{index.annotation_count:,} annotations"
     )
-    console.print(f"  splits: {_splits(index)}")
+    say(f"  splits: {_splits(index)}")
     if not index.annotation_count:
-        console.print("  no annotations: these scenes can be tracked and drawn, but not evaluated")
+        say("  no annotations: these scenes can be tracked and drawn, but not evaluated")
     else:
-        console.print(f"  {count_learnable(index, index.scene_names, AnnotationOptions())}")
+        say(f"  {count_learnable(index, index.scene_names, AnnotationOptions())}")
     without_lidar = int((index.columns.sample_lidars < 0).sum())
     if without_lidar:
-        console.print(
-            f"  {without_lidar:,} samples without LIDAR_TOP: models in the lidar's frame cannot be used"
-        )
+        say(f"  {without_lidar:,} samples without LIDAR_TOP: models in the lidar's frame cannot be used")
     paths = [cache_path(data, version, part) for part in ("", CAMERAS)]
     if all(path.is_file() for path in paths):
         size = sum(path.stat().st_size for path in paths)
-        console.print(f"  index: {paths[0]} ({size / 1e6:.0f} MB, {seconds:.1f} s)")
+        say(f"  index: {paths[0]} ({size / 1e6:.0f} MB, {seconds:.1f} s)")
     if sweeps:
-        _prepare_sweeps(index, console)
+        _prepare_sweeps(index, say)
     if files or decode:
         problems = survey_images(index, decode, workers)
         if problems:
@@ -70,11 +68,11 @@ def prepare_dataset(
             )
         if sweeps:
             check_sweep_images(index)
-        console.print(f"  images: all {'open' if decode else 'there'}")
+        say(f"  images: all {'open' if decode else 'there'}")
     return index
 
 
-def _prepare_sweeps(index: NuScenesIndex, console: Console) -> None:
+def _prepare_sweeps(index: NuScenesIndex, say: Callable[[str], None]) -> None:
     """Index the camera images between key frames and say how many there are.
 
     Raises:
@@ -95,7 +93,7 @@ def _prepare_sweeps(index: NuScenesIndex, console: Console) -> None:
     path = cache_path(index.dataroot, index.version, PART)
     size = f": {path} ({path.stat().st_size / 1e6:.0f} MB" if path.is_file() else " (not kept"
     seconds = time.perf_counter() - started
-    console.print(f"  {count:,} camera images between key frames{size}, {seconds:.1f} s)")
+    say(f"  {count:,} camera images between key frames{size}, {seconds:.1f} s)")
 
 
 def _open(data: Path, version: str) -> NuScenesIndex:

@@ -1,8 +1,8 @@
 """What `syncl report` does: read runs, score them, photograph their failures, write the page."""
 
-import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,21 @@ from syncl.rendering.report.scoring import ScoredRun, score_runs, without_data
 MOST_FAILURES = 50
 
 
+@dataclass(frozen=True)
+class ReportPage:
+    """A page that was written.
+
+    Attributes:
+        path: of the page.
+        runs: names of the runs on it.
+        size_bytes: of the file.
+    """
+
+    path: Path
+    runs: tuple[str, ...]
+    size_bytes: int
+
+
 def make_report(
     texts: Sequence[str],
     output: Path,
@@ -32,7 +47,7 @@ def make_report(
     failures: int,
     embed_mb: float,
     overwrite: bool,
-) -> None:
+) -> ReportPage:
     """Make a report; see `syncl.commands.report.report` for the arguments.
 
     Raises:
@@ -69,8 +84,7 @@ def make_report(
         remarks.append("The data is a synthetic world: these figures say nothing about nuScenes.")
     made_by = f"syncl {__version__} report, {time.strftime('%Y-%m-%d %H:%M')}"
     write_report(scored, output, PageNotes(title, lead, tuple(remarks), made_by), galleries, embed_mb)
-    size = output.stat().st_size / 1e6
-    sys.stdout.write(f"{output}: {len(runs)} run{'' if len(runs) == 1 else 's'}, {size:.1f} MB\n")
+    return ReportPage(output, tuple(run.name for run in runs), output.stat().st_size)
 
 
 def _galleries(scored: Sequence[ScoredRun], index: NuScenesIndex, failures: int) -> dict[str, Gallery]:

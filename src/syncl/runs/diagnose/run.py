@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from syncl.data.nuscenes.clips.dataset import SceneStream
-from syncl.data.nuscenes.index import NuScenesIndex
+from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
 from syncl.detectors.attention_maps import TARGETS
 from syncl.errors import SynclError
-from syncl.files import atomic_write
+from syncl.files import atomic_write, refuse_to_overwrite
 from syncl.progress import track
 from syncl.rendering.diagnosis_figures import (
     DecoderView,
@@ -48,6 +48,55 @@ from syncl.training.strategies import BaselineConfig, StrategyConfig
 from syncl.training.syncl.config import SynclConfig
 
 _FILES = ("attention_mass", "attention_maps", "decoders", "costs", "candidates", "training_cost")
+
+
+@dataclass(frozen=True)
+class Diagnosed:
+    """What looking into a model found.
+
+    Attributes:
+        figures: the numbers, as in figures.json.
+        files: all of the output folder.
+    """
+
+    figures: dict[str, object]
+    files: tuple[Path, ...]
+
+
+def diagnose_model(
+    model: Path,
+    data: Path,
+    scene: str,
+    output: Path,
+    *,
+    version: str,
+    split: str,
+    checkpoints: tuple[Path, ...] = (),
+    frames: int = 12,
+    min_score: float = 0.2,
+    cost_steps: int = 2,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> Diagnosed:
+    """Look into a model file on a scene; see `syncl.commands.diagnose.diagnose` for the arguments.
+
+    Raises:
+        SynclError: before any work on unusable input, or if there is nothing to look at.
+    """
+    if frames < 2:
+        raise SynclError(f"--frames {frames}: at least 2, since a scene's first frame has no tracks")
+    if cost_steps < 0:
+        raise SynclError(f"--cost-steps {cost_steps}: cannot be negative; 0 leaves the timing out")
+    refuse_to_overwrite(output, overwrite)
+    index = open_nuscenes(data, version)
+    scenes = index.split_scenes(split)
+    if scene not in scenes:
+        raise SynclError(f"--scene {scene}: is not in split {split!r}, which has {', '.join(scenes)}")
+    index.check_images((scene,))
+    others = find_checkpoints(checkpoints)
+    diagnosis = Diagnosis.of_model(model, index, scene, frames, device)
+    figures = diagnosis.write(output, others, min_score=min_score, cost_steps=cost_steps, overwrite=overwrite)
+    return Diagnosed(figures, tuple(sorted(output.iterdir())))
 
 
 @dataclass(frozen=True)
@@ -90,8 +139,8 @@ class Diagnosis:
         min_score: float,
         cost_steps: int,
         overwrite: bool,
-    ) -> None:
-        """Write all pictures and figures.json; see `syncl.commands.diagnose.diagnose`.
+    ) -> dict[str, object]:
+        """Write all pictures and figures.json, and return its numbers; see `diagnose_model`.
 
         Raises:
             SynclError: if a checkpoint cannot be used.
@@ -137,6 +186,7 @@ class Diagnosis:
             figures["training_cost"] = self._training_cost(paths["training_cost"], cost_steps, overwrite)
         text = orjson.dumps(figures, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
         atomic_write(output / "figures.json", text)
+        return figures
 
     def _view(self, title: str, predictions: Predictions, min_score: float) -> DecoderView:
         """The last layer's boxes above a score, of object queries by the detection head if there are two."""

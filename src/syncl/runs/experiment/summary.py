@@ -1,4 +1,4 @@
-"""The report of an experiment: mean, spread and paired differences, as markdown and a plot."""
+"""The summary of an experiment: mean, spread and paired differences, as markdown and a plot."""
 
 import statistics
 from dataclasses import dataclass
@@ -61,8 +61,29 @@ def series_results(plan: Plan, output: Path) -> dict[str, dict[int, Record]]:
     return found
 
 
-def write_summary(plan: Plan, output: Path) -> tuple[Path, Path, Path]:
-    """Write the table of all results, report.md and report.png; returns their paths."""
+@dataclass(frozen=True)
+class ExperimentSummary:
+    """What an experiment came to.
+
+    Attributes:
+        results: what each run wrote (metrics, cost, recipe, ...), by arm and seed.
+        table: of all results.
+        report: the comparison of the arms as markdown.
+        picture: the same drawn.
+    """
+
+    results: dict[str, dict[int, Record]]
+    table: Path
+    report: Path
+    picture: Path
+
+
+def write_summary(plan: Plan, output: Path) -> ExperimentSummary:
+    """Write the table of all results, report.md and report.png.
+
+    Raises:
+        SynclError: if there are no results at all.
+    """
     results = series_results(plan, output)
     table = write_table(output, read_records(output))
     text = output / "report.md"
@@ -75,7 +96,7 @@ def write_summary(plan: Plan, output: Path) -> tuple[Path, Path, Path]:
         for arm, seeds in results.items()
     }
     plot_arms(plan.name, shown, {arm.name: arm.reference for arm in plan.arms}, picture)
-    return table, text, picture
+    return ExperimentSummary(results, table, text, picture)
 
 
 def markdown(plan: Plan, results: dict[str, dict[int, Record]]) -> str:

@@ -14,7 +14,7 @@ from syncl.files import refuse_to_overwrite
 from syncl.progress import track as progress
 from syncl.rendering import RenderStyle, render_video
 from syncl.rendering.recordings import playback_rate, recording_frames
-from syncl.runs.track.run import TrackingReport, choose_device
+from syncl.runs.track.run import TrackingSummary, choose_device
 from syncl.runs.track.scenes import report_objects
 from syncl.trackers import SingleFrame
 from syncl.trackers.model import InputConfig
@@ -22,22 +22,18 @@ from syncl.trackers.model import InputConfig
 FILES = ("tracks.json", "tracks.csv", "tracks.mp4")
 
 
-def track_recording_command(
+def track_recording_file(
     model: Path, folder: Path, output: Path | None, *, device: str, overwrite: bool
-) -> None:
-    """`syncl track MODEL --recording FOLDER`: see `syncl.commands.track.track`.
+) -> TrackingSummary:
+    """Track a recording with a model file; see `syncl.commands.track.track` for the arguments.
 
     Raises:
         SynclError: as `track_recording`.
     """
     if output is None:
         output = Path(f"{folder.resolve().name}_tracks")
-    report = track_recording(
+    return track_recording(
         load_model(model), folder, output, name=model.stem, device=device, overwrite=overwrite
-    )
-    Console(highlight=False, soft_wrap=True).print(
-        f"wrote {', '.join(str(output / file) for file in FILES)}: {report.frames} frames, "
-        f"{report.seconds_per_frame:.3f} s a frame"
     )
 
 
@@ -50,7 +46,7 @@ def track_recording(
     device: str = "auto",
     min_score: float = 0.3,
     overwrite: bool = False,
-) -> TrackingReport:
+) -> TrackingSummary:
     """Track a recording and write `tracks.json`, `tracks.csv` and `tracks.mp4` into a folder.
 
     Args:
@@ -96,7 +92,7 @@ def track_recording(
     )
     drawn = progress(pictures, "drawing", total=len(tracks))
     render_video(drawn, output / FILES[2], style, playback_rate(recording), overwrite)
-    return TrackingReport(len(tracks), seconds)
+    return TrackingSummary(tuple(output / file for file in FILES), len(tracks), seconds)
 
 
 def recording_for(config: InputConfig, folder: Path) -> Recording:

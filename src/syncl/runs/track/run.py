@@ -8,12 +8,13 @@ from typing import Literal
 
 import torch
 
-from syncl.checkpoints.model_file import LoadedModel
+from syncl.checkpoints.model_file import LoadedModel, load_model
 from syncl.data.frame_objects import Array, FrameObjects
-from syncl.data.nuscenes.index import NuScenesIndex
+from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
 from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
 from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission
 from syncl.errors import SynclError
+from syncl.files import refuse_to_overwrite
 from syncl.progress import track as progress
 from syncl.runs.processes import Processes
 from syncl.runs.track.scenes import track_scene
@@ -25,16 +26,20 @@ ALONE = Processes()
 
 
 @dataclass(frozen=True)
-class TrackingReport:
+class TrackingSummary:
     """How a tracking run went.
 
     Attributes:
+        files: that were written.
         frames: frames tracked.
         seconds: wall time, reading images included.
+        scenes: of a dataset that were tracked; none of a recording.
     """
 
+    files: tuple[Path, ...]
     frames: int
     seconds: float
+    scenes: tuple[str, ...] = ()
 
     @property
     def seconds_per_frame(self) -> float:
@@ -60,6 +65,53 @@ def choose_device(name: str, processes: Processes = ALONE) -> torch.device:
     return device
 
 
+def track_dataset(
+    model: Path,
+    data: Path,
+    output: Path,
+    *,
+    version: str,
+    split: str,
+    scenes: tuple[str, ...] = (),
+    task: Task = "tracking",
+    tracker: TrackerChoice = "model",
+    forecasts: bool = False,
+    past: Literal["model", "key-frames"] = "model",
+    device: str = "auto",
+    overwrite: bool = False,
+    processes: Processes = ALONE,
+) -> TrackingSummary:
+    """Track scenes of a split with a model file; see `syncl.commands.track.track` for the arguments.
+
+    Raises:
+        SynclError: before any work on unusable input, or as `track_to_file`.
+    """
+    refuse_to_overwrite(output, overwrite)
+    index = open_nuscenes(data, version)
+    chosen = index.split_scenes(split)
+    unknown = [name for name in scenes if name not in chosen]
+    if unknown:
+        raise SynclError(f"--scenes: {unknown[0]!r} is no scene of {split}, which has {', '.join(chosen)}")
+    chosen = scenes or chosen
+    index.check_images(chosen)
+    loaded = load_model(model)
+    if past == "key-frames":
+        loaded = without_past_images(loaded)
+    check_past_images(loaded, index, chosen)
+    return track_to_file(
+        loaded,
+        index,
+        chosen,
+        output,
+        task=task,
+        tracker=tracker,
+        forecasts=forecasts,
+        device=device,
+        overwrite=overwrite,
+        processes=processes,
+    )
+
+
 def track_to_file(
     model: LoadedModel,
     index: NuScenesIndex,
@@ -73,7 +125,7 @@ def track_to_file(
     overwrite: bool = False,
     quiet: bool = False,
     processes: Processes = ALONE,
-) -> TrackingReport:
+) -> TrackingSummary:
     """Track scenes and write one results file, which appears only when all is done.
 
     Args:
@@ -127,7 +179,7 @@ def track_to_file(
     seconds = time.perf_counter() - started
     if processes.is_main:
         submission.save(output, overwrite)
-    return TrackingReport(len(tokens), seconds)
+    return TrackingSummary((output,), len(tokens), seconds, tuple(scenes))
 
 
 def without_past_images(model: LoadedModel) -> LoadedModel:

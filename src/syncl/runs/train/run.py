@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -23,12 +24,31 @@ from syncl.runs.train.clips import training_clips
 from syncl.runs.train.feature_cache import cached_features, check_cacheable
 from syncl.runs.train.validation import Validation
 from syncl.training.checkpointing import checkpoint_folders
-from syncl.training.loop import RunResult, make_accelerator, run_training
+from syncl.training.loop import make_accelerator, run_training
 
 SPLITS: Mapping[str, tuple[str, str]] = {
     "v1.0-mini": ("mini_train", "mini_val"),
     "v1.0-trainval": ("train", "val"),
 }
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """What a training run came to.
+
+    Attributes:
+        model: the model file.
+        recipe: what was trained, with everything changed about it.
+        step: optimiser steps done.
+        losses: of the last log entry.
+        seconds: wall time of this call.
+    """
+
+    model: Path
+    recipe: Recipe
+    step: int
+    losses: dict[str, float]
+    seconds: float
 
 
 def train_recipe(
@@ -48,7 +68,7 @@ def train_recipe(
     overwrite: bool = False,
     threads: int | None = None,
     cache_features: Path | None = None,
-) -> RunResult:
+) -> TrainingSummary:
     """Train a recipe, by name or one of your own; see `syncl.commands.train.train` for the arguments.
 
     Raises:
@@ -127,9 +147,9 @@ def train_recipe(
         save_model=write_model,
         validate=validate,
     )
-    minutes = result.seconds / 60
-    console.print(f"wrote {output / 'model.safetensors'} after {minutes:.1f} min", highlight=False)
-    return result
+    model = output / "model.safetensors"
+    console.print(f"wrote {model} after {result.seconds / 60:.1f} min", highlight=False)
+    return TrainingSummary(model, recipe, result.step, result.losses, result.seconds)
 
 
 def _split(given: str | None, default: str | None, option: str, version: str) -> str:
