@@ -1,0 +1,108 @@
+"""Every command that takes a model, on every model that ships with the package, whatever version wrote it."""
+
+import importlib.resources
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import syncl
+from syncl.checkpoints.model_file import load_model
+from syncl.commands.main import COMMANDS
+from syncl.data.synthetic.config import WorldConfig
+from syncl.data.synthetic.generation import generate_world
+from syncl.errors import SynclError
+from syncl.recipes.recipe import recipe_from_json
+
+MODELS = sorted(Path(str(importlib.resources.files("syncl.models"))).glob("*.safetensors"))
+SCENE = "scene-0103"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Large enough images for the models to see something in."""
+    root = tmp_path_factory.mktemp("shipped") / "world"
+    generate_world(root, WorldConfig(1, 1, keyframes=5, width=352, height=128, seed=1000), workers=1)
+    return root
+
+
+def _track(model: Path, world: Path, folder: Path) -> None:
+    for choice in ("model", "greedy", "greedy-observed"):
+        done = syncl.track(model, data=world, output=folder / f"{choice}.json", tracker=choice, device="cpu")
+        assert done.frames == 5 and done.files == (folder / f"{choice}.json",)
+    syncl.track(model, data=world, output=folder / "detections.json", task="detection", device="cpu")
+    metrics = syncl.evaluate(folder / "model.json", data=world)
+    assert 0 <= metrics.amota <= 1
+
+
+def _diagnose(model: Path, world: Path, folder: Path) -> None:
+    found = syncl.diagnose(
+        model, data=world, scene=SCENE, output=folder / "out", frames=4, cost_steps=1, device="cpu"
+    )
+    assert found.figures["frames"] == 4 and len(found.files) == 7
+
+
+def _train(model: Path, world: Path, folder: Path) -> None:
+    recipe = load_model(model).recipe
+    assert isinstance(recipe, dict)
+    done = syncl.train(
+        str(recipe["name"]),
+        data=world,
+        output=folder / "run",
+        init=model,
+        set=("training.steps=1", "training.data.batch_size=1", "training.data.clip_length=2"),
+    )
+    assert done.step == 1 and done.model.is_file()
+
+
+def _convert(model: Path, world: Path, folder: Path) -> None:
+    """No published format has the aids of small models, and says so; a model's own are not asked for more."""
+    with pytest.raises(SynclError, match=r"mutr3d|proposal"):
+        syncl.convert(model, folder / "out.pth", to="mutr3d")
+
+
+def _report(model: Path, world: Path, folder: Path) -> None:
+    syncl.track(model, data=world, output=folder / "results.json", device="cpu")
+    page = syncl.report(
+        (f"shipped={folder / 'results.json'},{model}",), output=folder / "page.html", data=world, failures=0
+    )
+    assert page.runs == ("shipped",) and page.path.is_file()
+
+
+def _demo(model: Path, world: Path, folder: Path) -> None:
+    """The demo names its model itself."""
+    if model.stem == "demo":
+        done = syncl.demo(output=folder / "demo", scenes=1, keyframes=3)
+        assert all(file.is_file() for file in done.files)
+
+
+CALLS: dict[str, Callable[[Path, Path, Path], None]] = {
+    "track": _track,
+    "diagnose": _diagnose,
+    "train": _train,
+    "convert": _convert,
+    "report": _report,
+    "demo": _demo,
+}
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("command", CALLS)
+def test_a_command_takes_a_shipped_model(command: str, model: Path, world: Path, tmp_path: Path) -> None:
+    CALLS[command](model, world, tmp_path)
+
+
+def test_no_command_that_takes_a_model_is_left_out() -> None:
+    takes = {
+        name
+        for name in COMMANDS
+        if "model" in inspect.getdoc(getattr(syncl, name.replace("-", "_"))).split("Args:")[1].lower()
+    }
+    assert MODELS and takes - {"recipes", "experiment"} <= {*CALLS}
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda path: path.stem)
+def test_the_recipe_of_a_shipped_model_is_read(model: Path) -> None:
+    loaded = load_model(model)
+    assert recipe_from_json(loaded.recipe, str(model)).training.steps > 0
