@@ -1,6 +1,7 @@
 """`syncl prepare` on sound and on broken datasets, and the test version that has no annotations."""
 
 import json
+import re
 from pathlib import Path
 
 import orjson
@@ -43,6 +44,18 @@ def test_a_sound_dataset_is_indexed_once(world: Path, capsys: pytest.CaptureFixt
     written = index.stat().st_mtime_ns
     prepare(world)
     assert index.stat().st_mtime_ns == written and "all there" in capsys.readouterr().out
+
+
+def test_what_can_be_learned_from_is_counted(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prepare(world, files=False)
+    said = capsys.readouterr().out
+    assert re.search(r"  [1-9]\d* annotations to learn from", said), said
+    spoil(world, "category", lambda records: [record.update(name="thing") for record in records])
+    prepare(world, files=False)
+    said = capsys.readouterr().out
+    assert re.search(
+        r"  0 annotations to learn from \(\d+ of categories that are none of the classes\)", said
+    ), said
 
 
 def test_each_table_problem_is_listed_once_with_its_count(

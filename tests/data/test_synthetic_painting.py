@@ -12,7 +12,7 @@ from syncl.data.synthetic.camera import Lens, View, see
 from syncl.data.synthetic.ground import Ground
 from syncl.data.synthetic.looks import _LOOKS, palette_of, shape_of
 from syncl.data.synthetic.motion import clock, stay
-from syncl.data.synthetic.rig import MOUNTS, intrinsics, vehicle_from_camera
+from syncl.data.synthetic.mounts import MOUNTS, intrinsics, vehicle_from_camera
 from syncl.data.synthetic.scenery import Light, Prop, Scenery
 from syncl.data.synthetic.shapes import ShapeBuilder, Tint, back_to_front
 from syncl.data.synthetic.sight import Sight

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Arc, FancyBboxPatch, Polygon, Rectangle, Wedge
 
-from syncl.data.synthetic.rig import MOUNTS, Mount, intrinsics, vehicle_from_camera
+from syncl.data.synthetic.mounts import MOUNTS, Mount, intrinsics, vehicle_from_camera
 from syncl.geometry.boxes import box_corners
 from syncl.geometry.poses import move_boxes
 from syncl.geometry.projection import project_points

@@ -13,8 +13,8 @@ import numpy as np
 
 from syncl.data.nuscenes.splits import official_scenes
 from syncl.data.synthetic.config import WorldConfig
+from syncl.data.synthetic.mounts import MOUNTS
 from syncl.data.synthetic.records import SCENE_TABLES, SceneRecords, Table, shared_tables
-from syncl.data.synthetic.rig import MOUNTS
 from syncl.data.synthetic.scene import SceneJob, make_scene
 from syncl.errors import SynclError
 from syncl.files import refuse_to_overwrite

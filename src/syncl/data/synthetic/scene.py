@@ -10,8 +10,8 @@ from syncl.data.synthetic.camera import Lens, View, see
 from syncl.data.synthetic.config import KEYFRAME_PERIOD_S, POPULATIONS, WorldConfig
 from syncl.data.synthetic.ground import paint_ground
 from syncl.data.synthetic.motion import LEAD_S, STEP_S, Motion
+from syncl.data.synthetic.mounts import MOUNTS, intrinsics, vehicle_from_camera
 from syncl.data.synthetic.records import Box, SceneRecords, Shot
-from syncl.data.synthetic.rig import MOUNTS, intrinsics, vehicle_from_camera
 from syncl.data.synthetic.scenery import build_scenery, choose_light
 from syncl.data.synthetic.shapes import Array
 from syncl.data.synthetic.sight import Sight

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncl.data.synthetic.camera import View
-from syncl.data.synthetic.rig import LIDAR_PLACE
+from syncl.data.synthetic.mounts import LIDAR_PLACE
 from syncl.data.synthetic.shapes import Array
 
 POINTS_PER_SQUARE_DEG = 1.6
