@@ -33,7 +33,7 @@ from syncl.data.nuscenes.samples import Sample
 from syncl.errors import SynclError
 from syncl.files import atomic_write, refuse_to_overwrite
 from syncl.geometry.poses import invert_pose, move_points
-from syncl.progress import track as progress
+from syncl.progress import progress_bar
 from syncl.rendering import History, RenderFrame, RenderStyle, render_video
 from syncl.rendering.cameras import draw_camera
 from syncl.rendering.nuscenes_scenes import ResultsSource
@@ -310,7 +310,7 @@ def run(options: argparse.Namespace) -> None:
     index.check_images(scenes)
     bridges: list[Bridge] = []
     frames: dict[str, list[TrackedFrame]] = {}
-    for scene in progress(scenes, "tracking scenes", total=len(scenes)):
+    for scene in progress_bar(scenes, "tracking scenes", total=len(scenes)):
         frames[scene] = list(track_frames(model, index, scene, device))
         samples = [index.sample(row) for row in index.scene_samples(scene)]
         bridges += find_bridges(samples, frames[scene], scene, options.min_gap, options.gate_m)

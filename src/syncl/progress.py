@@ -6,7 +6,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+def progress_bar(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """Iterate over `items` behind a progress bar on standard error (silent where that is not a terminal)."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -51,8 +51,9 @@ def test_tracks_are_a_valid_submission_and_get_official_figures(folder):
     for sample in results["results"].values():
         identities = [box["tracking_id"] for box in sample]
         assert len(identities) == len(set(identities))
-    evaluate(folder / "results.json", data=folder / "world", output=folder / "metrics.json")
+    returned = evaluate(folder / "results.json", data=folder / "world", output=folder / "metrics.json")
     metrics = json.loads((folder / "metrics.json").read_text())
+    assert returned.amota == metrics["amota"] and returned.summary().keys() == metrics.keys()
     assert 0 <= metrics["amota"] <= 1 and set(metrics["label_metrics"]["amota"]) >= {"car", "pedestrian"}
 
 
@@ -82,7 +83,10 @@ def test_a_detector_alone_cannot_track(folder):
 
 
 def test_results_become_a_video_and_a_picture(folder):
-    render(folder / "results.json", data=folder / "world", output=folder / "tracks.mp4", min_score=0.0)
+    (video,) = render(
+        folder / "results.json", data=folder / "world", output=folder / "tracks.mp4", min_score=0.0
+    )
+    assert (video.path, video.frames) == (folder / "tracks.mp4", 8)
     render(
         folder / "results.json", data=folder / "world", output=folder / "frame.png", frame=2, min_score=0.0
     )

@@ -173,15 +173,15 @@ def test_a_detector_overfits_one_clip(world, tmp_path):
 
 
 def test_a_checkpoint_folder_appears_whole_or_not_at_all(world, tmp_path, monkeypatch):
-    from syncl.training import checkpointing
+    from syncl.training import resuming
 
     def fail(path: Path, content: bytes) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(checkpointing, "atomic_write", fail)
+    monkeypatch.setattr(resuming, "atomic_write", fail)
     with pytest.raises(OSError, match="disk full"):
         run(world, tmp_path / "run", 2)
-    assert checkpointing.checkpoint_folders(tmp_path / "run") == []
+    assert resuming.checkpoint_folders(tmp_path / "run") == []
 
 
 @pytest.mark.parametrize("kind", ["detr3d", "petr"])

@@ -11,7 +11,7 @@ from syncl.evaluation.detection import DetectionMetrics, evaluate_detection
 from syncl.evaluation.steps import STEPS
 from syncl.evaluation.tracking import TrackingMetrics, evaluate_tracking
 from syncl.files import atomic_write, refuse_to_overwrite
-from syncl.progress import track
+from syncl.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def evaluate_results(
             refuse_to_overwrite(target, overwrite)
     function = evaluate_tracking if task == "tracking" else evaluate_detection
     names = TRACKING_ORDER if task == "tracking" else DETECTION_ORDER
-    bar = track((*STEPS, *names), "evaluating")
+    bar = progress_bar((*STEPS, *names), "evaluating")
     with warnings.catch_warnings():
         # The remarks are part of the metrics.
         warnings.simplefilter("ignore", UserWarning)

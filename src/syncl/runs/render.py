@@ -6,7 +6,7 @@ from pathlib import Path
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.errors import SynclError
 from syncl.files import refuse_to_overwrite
-from syncl.progress import track
+from syncl.progress import progress_bar
 from syncl.rendering import RenderStyle, render_image, render_sheet, render_video
 from syncl.rendering.nuscenes_scenes import open_results
 from syncl.rendering.rerun_log import check_rerun, write_rerun
@@ -73,7 +73,7 @@ def render_results(
     written: list[Rendered] = []
     source = open_results(index, results, scenes, min_score)
     if rerun is not None:
-        frames = track(source.frames(style), "logging", total=source.frame_count)
+        frames = progress_bar(source.frames(style), "logging", total=source.frame_count)
         count = write_rerun(frames, rerun, style, overwrite)
         content = f"{count} frames of {len(scenes)} scenes; open it with: rerun {rerun}"
         written.append(Rendered(rerun, count, content))
@@ -85,12 +85,12 @@ def render_results(
         content = f"frame {frame} of {scenes[0]}"
         written.append(Rendered(output, 1, content))
     elif sheet is not None:
-        pictures = track(source.sheet(scenes[0], sheet, style), "drawing", total=len(chosen))
+        pictures = progress_bar(source.sheet(scenes[0], sheet, style), "drawing", total=len(chosen))
         render_sheet(pictures, output, style, overwrite)
         content = f"frames {', '.join(str(n + 1) for n in chosen)} of {scenes[0]}"
         written.append(Rendered(output, len(chosen), content))
     else:
-        frames = track(source.frames(style), "drawing", total=source.frame_count)
+        frames = progress_bar(source.frames(style), "drawing", total=source.frame_count)
         count = render_video(frames, output, style, fps, overwrite)
         written.append(Rendered(output, count, f"{count} frames of {len(scenes)} scenes"))
     return tuple(written)

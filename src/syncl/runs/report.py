@@ -10,7 +10,7 @@ from syncl import __version__
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
 from syncl.errors import SynclError
 from syncl.files import refuse_to_overwrite
-from syncl.progress import track
+from syncl.progress import progress_bar
 from syncl.rendering.report.crops import Photographer
 from syncl.rendering.report.gallery import Gallery, make_gallery
 from syncl.rendering.report.page import PageNotes, write_report
@@ -70,7 +70,7 @@ def make_report(
     else:
         index = open_nuscenes(data, version)
         shown = scenes or index.split_scenes(split)
-        bar = track([run.name for run in runs], "evaluating")
+        bar = progress_bar([run.name for run in runs], "evaluating")
         scored = score_runs(runs, data, version, split, scenes, lambda _: next(bar, None))
         next(bar, None)
         if failures:
@@ -92,6 +92,6 @@ def _galleries(scored: Sequence[ScoredRun], index: NuScenesIndex, failures: int)
     for run in scored:
         if run.outcomes is not None:
             photographer = Photographer(index, run.outcomes, run.identities)
-            progress = partial(track, description=f"pictures of {run.run.name}")
+            progress = partial(progress_bar, description=f"pictures of {run.run.name}")
             galleries[run.run.name] = make_gallery(photographer, failures, progress)
     return galleries

@@ -20,11 +20,11 @@ from syncl.errors import SynclError
 from syncl.files import atomic_write
 from syncl.structures import Clip
 from syncl.trackers.base import Tracker
-from syncl.training.checkpointing import resume_checkpoint, save_checkpoint
 from syncl.training.config import TrainingConfig
 from syncl.training.journal import Journal
 from syncl.training.losses import mean_over_processes
 from syncl.training.optimiser import WeightAverage, build_optimiser, learning_rate_factor
+from syncl.training.resuming import resume_checkpoint, save_checkpoint
 from syncl.training.streaming import CarriedState, StreamTraining
 from syncl.training.unroll import ClipTraining
 

@@ -18,7 +18,7 @@ from syncl.data.synthetic.records import SCENE_TABLES, SceneRecords, Table, shar
 from syncl.data.synthetic.scene import SceneJob, make_scene
 from syncl.errors import SynclError
 from syncl.files import refuse_to_overwrite
-from syncl.progress import track
+from syncl.progress import progress_bar
 
 FORMAT = 1
 
@@ -75,7 +75,7 @@ def generate_world(
         jobs = _jobs(building, config)
         for mount in MOUNTS:
             (building / "samples" / mount.channel).mkdir(parents=True)
-        scenes = list(track(_made(jobs, workers), "Generating scenes", len(jobs)))
+        scenes = list(progress_bar(_made(jobs, workers), "Generating scenes", len(jobs)))
         _write_tables(building, config, scenes)
         building.chmod(0o755)
         if out.exists():

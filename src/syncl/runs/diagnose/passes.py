@@ -15,7 +15,7 @@ from syncl.checkpoints.model_file import load_model
 from syncl.detectors.attention_maps import attention_mass, recorded_self_attention
 from syncl.errors import SynclError
 from syncl.layers.decoder import PARALLEL
-from syncl.progress import track
+from syncl.progress import progress_bar
 from syncl.recipes.recipe import Recipe, recipe_from_json
 from syncl.recipes.resolving import strategy_for
 from syncl.rendering.diagnosis_figures import MatchingCosts
@@ -125,7 +125,7 @@ def tracking_pass(subject: Subject, frames: Frames, name: str) -> Tracked:
     detector = tracker.detector
     state = tracker.initial_state(1)
     masses, evens = [], []
-    for frame, _ in track(frames, "tracking"):
+    for frame, _ in progress_bar(frames, "tracking"):
         state = tracker.enter(state, frame)
         features = detector.encode(frame, state.detector_memory)
         queries = tracker.queries(state, features)
@@ -168,7 +168,7 @@ def matching_pass(subject: Subject, frames: Frames, name: str) -> list[Pairs]:
     everything: SynCL = replace(matching, filter="none").build(dim).to(device)
     state = tracker.initial_state(1)
     found = []
-    for frame, annotations in track(frames, f"matching {name}"):
+    for frame, annotations in progress_bar(frames, f"matching {name}"):
         state = tracker.enter(state, frame)
         features = tracker.detector.encode(frame, state.detector_memory)
         queries = tracker.queries(state, features)

@@ -18,7 +18,7 @@ from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
 from syncl.detectors.attention_maps import TARGETS
 from syncl.errors import SynclError
 from syncl.files import atomic_write, refuse_to_overwrite
-from syncl.progress import track
+from syncl.progress import progress_bar
 from syncl.rendering.diagnosis_figures import (
     DecoderView,
     MatchingCosts,
@@ -42,8 +42,8 @@ from syncl.runs.track.run import choose_device
 from syncl.runs.track.scenes import image_options
 from syncl.runs.train.clips import annotation_options
 from syncl.structures import Clip, Predictions
-from syncl.training.checkpointing import checkpoint_folders
 from syncl.training.one_stage import as_detected
+from syncl.training.resuming import checkpoint_folders
 from syncl.training.strategies import BaselineConfig, StrategyConfig
 from syncl.training.syncl.config import SynclConfig
 
@@ -127,7 +127,7 @@ class Diagnosis:
         stream = SceneStream(index, scene, image_options(seen), annotation_options(subject.recipe))
         if len(stream) < count:
             raise SynclError(f"--frames {count}: scene {scene} has only {len(stream)}")
-        read = track(islice(stream.with_annotations(), count), "reading", total=count)
+        read = progress_bar(islice(stream.with_annotations(), count), "reading", total=count)
         frames = tuple((frame.to(chosen), annotations.to(chosen)) for frame, annotations in read)
         return cls(model.stem, subject, frames)
 

@@ -14,12 +14,12 @@ from rich.console import Console
 
 from syncl.errors import SynclError
 from syncl.files import atomic_write
-from syncl.progress import track as progress
+from syncl.progress import progress_bar
 from syncl.recipes.recipe import recipe_to_json
 from syncl.runs.experiment.plan import Arm, Plan
 from syncl.runs.experiment.series import read_records, record_path
 from syncl.runs.provenance import commit, hardware
-from syncl.training.checkpointing import checkpoint_folders
+from syncl.training.resuming import checkpoint_folders
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def run_plan(plan: Plan, data: Path, output: Path, jobs: int) -> None:
             (arm, seed, pool.submit(_run, plan, arm, seed, digest, data, output))
             for arm, seed, digest in pending
         ]
-        for arm, seed, future in progress(futures, plan.name, total=len(futures)):
+        for arm, seed, future in progress_bar(futures, plan.name, total=len(futures)):
             try:
                 amota = future.result()
                 console.print(f"{arm.name} seed {seed}: AMOTA {amota:.3f}")

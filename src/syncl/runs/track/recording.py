@@ -11,7 +11,7 @@ from syncl.data.recording.recording import Recording, read_recording
 from syncl.data.recording.track_files import write_csv, write_json
 from syncl.errors import SynclError
 from syncl.files import refuse_to_overwrite
-from syncl.progress import track as progress
+from syncl.progress import progress_bar
 from syncl.rendering import RenderStyle, render_video
 from syncl.rendering.recordings import playback_rate, recording_frames
 from syncl.runs.track.run import TrackingSummary, choose_device
@@ -76,7 +76,7 @@ def track_recording(
     state = tracker.initial_state()
     tracks = []
     started = time.perf_counter()
-    for number, frame in enumerate(progress(recording, "tracking", total=len(recording))):
+    for number, frame in enumerate(progress_bar(recording, "tracking", total=len(recording))):
         objects, state = tracker.step(frame.to(chosen), state)
         reported = report_objects(recording.rig.moments[number].name, objects, tracker.detector.classes)
         # From the model's body frame to the rig's.
@@ -90,7 +90,7 @@ def track_recording(
     pictures = recording_frames(
         dataclasses.replace(recording, resize="fast"), tracks, style, min_score, title=name
     )
-    drawn = progress(pictures, "drawing", total=len(tracks))
+    drawn = progress_bar(pictures, "drawing", total=len(tracks))
     render_video(drawn, output / FILES[2], style, playback_rate(recording), overwrite)
     return TrackingSummary(tuple(output / file for file in FILES), len(tracks), seconds)
 

@@ -15,7 +15,7 @@ from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
 from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission
 from syncl.errors import SynclError
 from syncl.files import refuse_to_overwrite
-from syncl.progress import track as progress
+from syncl.progress import progress_bar
 from syncl.runs.processes import Processes
 from syncl.runs.track.scenes import track_scene
 from syncl.trackers import GreedyConfig, SingleFrame, SingleFrameConfig, Tracker
@@ -157,7 +157,7 @@ def track_to_file(
     samples = (
         sample for scene in own for sample in track_scene(stepping, model.config.input, index, scene, chosen)
     )
-    shown = samples if quiet or not processes.is_main else progress(samples, "tracking", total=total)
+    shown = samples if quiet or not processes.is_main else progress_bar(samples, "tracking", total=total)
     tokens = [index.sample_token(row) for scene in scenes for row in index.scene_samples(scene)]
     submission: TrackingSubmission | DetectionSubmission
     if task == "tracking":

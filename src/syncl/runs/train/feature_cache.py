@@ -20,7 +20,7 @@ from syncl.data.nuscenes.clips.dataset import ClipDataset
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.detectors.image_encoder import ImageEncoder
 from syncl.errors import SynclError
-from syncl.progress import track as progress
+from syncl.progress import progress_bar
 from syncl.recipes import Recipe
 from syncl.runs.track.scenes import image_options
 from syncl.runs.train.clips import annotation_options
@@ -127,7 +127,7 @@ def _encoded(
     loader = DataLoader(Subset(clips, range(len(clips))), _BATCH, collate_fn=collate_clips, num_workers=0)
     try:
         with torch.no_grad(), accelerator.autocast():
-            for clip in progress(loader, "image features", total=len(loader)):
+            for clip in progress_bar(loader, "image features", total=len(loader)):
                 frame = encoder.pad(clip.frames[0].to(accelerator.device))
                 yield frame.samples, frame.camera_valid, encoder(frame)
     finally:

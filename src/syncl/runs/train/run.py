@@ -23,8 +23,8 @@ from syncl.runs.provenance import commit, hardware
 from syncl.runs.train.clips import training_clips
 from syncl.runs.train.feature_cache import cached_features, check_cacheable
 from syncl.runs.train.validation import Validation
-from syncl.training.checkpointing import checkpoint_folders
 from syncl.training.loop import make_accelerator, run_training
+from syncl.training.resuming import checkpoint_folders
 
 SPLITS: Mapping[str, tuple[str, str]] = {
     "v1.0-mini": ("mini_train", "mini_val"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from syncl.data.listing import FolderListing
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.tables.survey import Problem
-from syncl.progress import track
+from syncl.progress import progress_bar
 
 _AHEAD = 256
 
@@ -37,10 +37,10 @@ def survey_images(index: NuScenesIndex, decode: bool, workers: int = 0) -> list[
         sizes = ((int(width), int(height)) for width, height in columns.image_sizes.tolist())
         with ThreadPoolExecutor(max_workers=workers or None) as pool:
             checks = _in_order(pool, zip(paths, sizes))
-            return _count(index, channels, track(checks, "opening images", total=len(channels)))
+            return _count(index, channels, progress_bar(checks, "opening images", total=len(channels)))
     listing = FolderListing()
     checks = (None if listing.has(path) else "missing" for path in paths)
-    return _count(index, channels, track(checks, "looking for images", total=len(channels)))
+    return _count(index, channels, progress_bar(checks, "looking for images", total=len(channels)))
 
 
 def _count(index: NuScenesIndex, channels: list[int], checks: Iterable[str | None]) -> list[Problem]:

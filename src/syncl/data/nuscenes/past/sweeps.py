@@ -26,7 +26,7 @@ from syncl.data.nuscenes.tables.index_columns import (
 from syncl.data.nuscenes.tables.keys import Keys
 from syncl.data.nuscenes.tables.schema import SCHEMA, is_key_frame
 from syncl.data.nuscenes.tables.table_files import Record, read_table
-from syncl.progress import track
+from syncl.progress import progress_bar
 
 PART = "sweeps"
 """Name of this part of the index in the cache."""
@@ -87,7 +87,7 @@ def build_camera_sweeps(folder: Path, columns: NuScenesColumns) -> CameraSweeps:
     Raises:
         SynclError: see `open_camera_sweeps`.
     """
-    steps = iter(track(range(2), f"Indexing images between key frames of {folder.name}"))
+    steps = iter(progress_bar(range(2), f"Indexing images between key frames of {folder.name}"))
     next(steps)
     calibrations = read_table(folder, "calibrated_sensor", SCHEMA["calibrated_sensor"].fields)
     sensors = read_table(folder, "sensor", SCHEMA["sensor"].fields)

@@ -42,7 +42,7 @@ from syncl.data.nuscenes.tables.table_files import (
     table_path,
 )
 from syncl.errors import SynclError
-from syncl.progress import track
+from syncl.progress import progress_bar
 
 
 def build_scene_columns(folder: Path) -> SceneColumns:
@@ -52,7 +52,7 @@ def build_scene_columns(folder: Path) -> SceneColumns:
         SynclError: a table is missing or damaged, a record lacks a needed field, a token is doubled, or a
             reference points nowhere.
     """
-    steps = iter(track(range(2), f"Indexing {folder.name}"))
+    steps = iter(progress_bar(range(2), f"Indexing {folder.name}"))
     with paused_garbage_collection():
         next(steps)
         scenes = read_table(folder, "scene", SCHEMA["scene"].fields)
@@ -124,7 +124,7 @@ def build_camera_columns(folder: Path, scenes: SceneColumns) -> CameraColumns:
     Raises:
         SynclError: as `build_scene_columns`; also a camera has two images of a sample, or a sample no pose.
     """
-    steps = iter(track(range(1), f"Indexing cameras of {folder.name}"))
+    steps = iter(progress_bar(range(1), f"Indexing cameras of {folder.name}"))
     with paused_garbage_collection():
         next(steps)
         columns = _cameras(folder, scenes)
