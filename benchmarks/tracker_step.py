@@ -204,19 +204,21 @@ def measure(name: str, config: ModelConfig, tracks: int, rounds: int, device: to
     state = after(tracker, config, device)
     frame = make_frame(config, 2, device)
     with torch.no_grad():
-        entered = tracker.enter(state, frame)
-        features = tracker.detector.encode(frame, entered.detector_memory)
-        queries = tracker.queries(entered, features)
-        (predictions,) = tracker.detector.decode(queries, features)
-        reasoned = tracker.refine(entered, queries, predictions)
+        decoded = tracker.look(frame, state)
+    queries, made = decoded.queries, decoded.predictions[0]
+    # What the frame was encoded with, before the detector memorised it.
+    entered = dataclasses.replace(decoded.state, detector_memory=state.detector_memory)
+    unreasoned = dataclasses.replace(decoded, state=entered, reasoned=None)
     ways: dict[str, Callable[[], object]] = {
         "detector, object queries": lambda: detect(tracker, frame, entered),
         "detector, all queries": lambda: detect(tracker, frame, entered, queries),
         "step": lambda: tracker.step(frame, state),
-        "enter": lambda: tracker.enter(state, frame),
-        "refine": lambda: torch.no_grad()(tracker.refine)(entered, queries, predictions),
-        "remember": lambda: torch.no_grad()(tracker.remember)(entered, frame, features, predictions),
-        "conclude": lambda: torch.no_grad()(tracker.conclude)(entered, queries, predictions, reasoned),
+        "look": lambda: torch.no_grad()(tracker.look)(frame, state),
+        "reason": lambda: torch.no_grad()(tracker.reason)(unreasoned, None),
+        "remember": lambda: torch.no_grad()(tracker.detector.remember)(
+            entered.detector_memory, frame, decoded.features, made
+        ),
+        "conclude": lambda: torch.no_grad()(tracker.conclude)(decoded),
     }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):

@@ -19,9 +19,11 @@ from syncl.detectors import Detector, Features, ImageEncoderConfig
 from syncl.detectors.base import (
     NUSCENES_RANGE,
     DetectorMemory,
+    Interaction,
     PointRange,
     ReferenceRange,
     check_calibration,
+    interact,
 )
 from syncl.geometry.boxes import CODE_SIZE
 from syncl.layers.decoder import (
@@ -38,11 +40,11 @@ from syncl.recipes import Recipe
 from syncl.recipes.synthetic import CLASSES, DIM, IMAGE_SIZE, image_encoder
 from syncl.runs.track.run import track_to_file
 from syncl.runs.train.run import train_recipe
-from syncl.structures import Frame, Predictions, Queries
+from syncl.structures import Frame, Predictions, Queries, object_queries
 from syncl.trackers import Mutr3dConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.training.config import DataConfig, TrainingConfig
-from syncl.training.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.config import SynclConfig
 
 
 # --8<-- [start:config]
@@ -86,6 +88,24 @@ class GridFeatures(Features):
 # --8<-- [end:features]
 
 
+# --8<-- [start:layer]
+class GroundLayer(DecoderLayer):
+    """Self-attention, a look at the images, feed-forward."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, heads=4, hidden=256, dropout=0.0)
+        self.cross_attention = nn.Linear(dim, dim)
+
+    def forward(
+        self, x: Tensor, positions: Tensor, mask: Tensor | None, groups: Groups, shown: list[Tensor]
+    ) -> Tensor:
+        parts, _ = self.among_themselves(x, positions, mask, groups)
+        return self.concluded(parts, [self.cross_attention(images) for images in shown])
+
+
+# --8<-- [end:layer]
+
+
 # --8<-- [start:detector]
 class GroundGrid(Detector):
     """Queries start on the ground grid; every layer looks at the images there and moves them."""
@@ -94,59 +114,79 @@ class GroundGrid(Detector):
 
     def __init__(self, config: GroundGridConfig) -> None:
         super().__init__()
-        self.classes, self.dim = config.classes, config.dim
+        self.config, self.classes, self.dim = config, config.classes, config.dim
         self.query_count = config.cells**2
         self.point_range = ReferenceRange(config.point_range)
         self.image_encoder = config.image.build()
         self.place = mlp(3, config.dim, config.dim)
-        self.layers = nn.ModuleList(DecoderLayer(config.dim, 4, 256, 0.0) for _ in range(config.layers))
-        self.looks = nn.ModuleList(nn.Linear(config.dim, config.dim) for _ in range(config.layers))
-        self.classify = mlp(config.dim, config.dim, len(config.classes))
+        self.layers = nn.ModuleList(GroundLayer(config.dim) for _ in range(config.layers))
+        self.class_branches = nn.ModuleList([mlp(config.dim, config.dim, len(config.classes))])
         self.regress = mlp(config.dim, config.dim, CODE_SIZE)
-        nn.init.constant_(self.classify[-1].bias, prior_bias(0.01))
         x0, y0, _, x1, y1, _ = config.point_range
         middles = (torch.arange(config.cells) + 0.5) / config.cells
         x, y = torch.meshgrid(x0 + middles * (x1 - x0), y0 + middles * (y1 - y0), indexing="ij")
         grid = torch.stack([x, y, torch.full_like(x, config.height_m)], dim=-1).flatten(0, 1)
         self.register_buffer("grid", grid, persistent=False)
+        self.initialise()
+
+    def initialise(self) -> None:
+        nn.init.constant_(self.class_branches[0][-1].bias, prior_bias(0.01))
 
     def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> GridFeatures:
         frame = self.image_encoder.pad(frame)
         projections = check_calibration(frame)
         levels = self.image_encoder(frame)
-        return GridFeatures(projections, frame.camera_valid, frame.image_size, None, levels)
+        return GridFeatures(projections, frame.camera_valid, frame.image_size, (), levels)
 
     def initial_queries(self, features: Features) -> Queries:
-        streams = features.camera_valid.shape[0]
-        references = self.grid.expand(streams, -1, -1)
+        references = self.grid.expand(features.camera_valid.shape[0], -1, -1)
         positions = self.track_positions(references, references)
-        valid = torch.ones(references.shape[:2], dtype=torch.bool, device=references.device)
-        return Queries(torch.zeros_like(positions), positions, references, valid, self.query_count)
+        return object_queries(torch.zeros_like(positions), positions, references)
+
+    def queries_at(self, codes: Tensor, contents: Tensor | None = None) -> Queries:
+        positions = self.track_positions(codes, codes[..., :3])
+        contents = torch.zeros_like(positions) if contents is None else contents
+        return object_queries(contents, positions, codes[..., :3])
 
     def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:
         return self.place(self.point_range.normalise(references))
 
     def decode(
-        self, queries: Queries, features: GridFeatures, groups: Groups = STANDARD
+        self,
+        queries: Queries,
+        features: GridFeatures,
+        groups: Groups = STANDARD,
+        interaction: Interaction | None = None,
     ) -> tuple[Predictions, ...]:
         x, positions = repeat_groups(queries.embeddings, groups), repeat_groups(queries.positions, groups)
         references = [queries.references] * len(groups)
         outputs = [[] for _ in groups]
-        for layer, look in zip(self.layers, self.looks):
-            seen = [self._seen(points, features) for points in references]
-            x = layer(x, positions, queries.valid, groups, lambda x, p, g, look=look, s=seen: look(s[g]))
-            logits, offsets = (apply_to_groups(head, x, groups) for head in (self.classify, self.regress))
-            for group, state in enumerate(split_groups(x, groups)):
-                start = references[group]
-                logit = inverse_sigmoid(self.point_range.normalise(start)) + offsets[group][..., :3]
-                centre = self.point_range.to_metres(logit.sigmoid())
-                code = torch.cat([centre, offsets[group][..., 3:]], dim=-1)
-                outputs[group].append((logits[group], code, state, start))
-                references[group] = centre.detach()
+        for number, layer in enumerate(self.layers):
+            mask = interaction.mask(number) if interaction else None
+            mask = queries.looked_at if mask is None else mask
+            x = layer(x, positions, mask, groups, [self._shown(points, features) for points in references])
+            refined = [self._boxes(*each) for each in zip(self._offsets(x, groups), references)]
+            if interaction:
+                standard = groups.index("standard")
+                x = interact(interaction, number, x, refined[standard], groups)
+            logits = apply_to_groups(self.class_branches[0], x, groups)
+            for group, offsets in enumerate(self._offsets(x, groups)):
+                code = self._boxes(offsets, references[group])
+                state = split_groups(x, groups)[group]
+                outputs[group].append((logits[group], code, state, references[group]))
+            references = [code[..., :3].detach() for code in refined]
         stacked = [[torch.stack(part) for part in zip(*layers)] for layers in outputs]
         return tuple(Predictions(*parts, queries.valid, queries.object_count) for parts in stacked)
 
-    def _seen(self, points: Tensor, features: GridFeatures) -> Tensor:
+    def _offsets(self, x: Tensor, groups: Groups) -> tuple[Tensor, ...]:
+        return apply_to_groups(self.regress, x, groups)
+
+    def _boxes(self, offsets: Tensor, references: Tensor) -> Tensor:
+        """[B, Q, 10] codes; centres are offsets from the references, in logits of the range."""
+        logit = inverse_sigmoid(self.point_range.normalise(references)) + offsets[..., :3]
+        return torch.cat([self.point_range.to_metres(logit.sigmoid()), offsets[..., 3:]], dim=-1)
+
+    def _shown(self, points: Tensor, features: GridFeatures) -> Tensor:
         """[B, Q, D] mean of all features that show the points [B, Q, 3]."""
         size = features.image_size
         samples, inside = sample_features(features.levels, points, features.image_from_vehicle, size)

@@ -22,10 +22,11 @@ from syncl.recipes.synthetic import TRACKER_LOSS
 from syncl.recipes.synthetic_trackers import mutr3d_petr_synthetic
 from syncl.runs.track.run import track_to_file
 from syncl.runs.train.run import train_recipe
-from syncl.structures import Annotations, Predictions
+from syncl.structures import Annotations, Outcome, Predictions
+from syncl.trackers import Decoded
 from syncl.training.assignment import Assignment, CostConfig
 from syncl.training.losses import LossConfig, mean_over_processes, sigmoid_focal_loss
-from syncl.training.strategies import Baseline, BaselineConfig, FrameOutcome
+from syncl.training.strategies import Baseline, BaselineConfig
 
 
 # --8<-- [start:config]
@@ -58,13 +59,10 @@ class NearFirst(Baseline):
         super().__init__(BaselineConfig(config.cost, config.loss))
         self.half_m = config.half_m
 
-    def forward(
-        self, predictions: tuple[Predictions, ...], annotations: Annotations, track_identities: Tensor
-    ) -> FrameOutcome:
-        assignment, _ = self.assign(predictions[0], annotations, track_identities)
-        losses = self.losses(predictions[0], assignment, annotations)
-        identities = self.identities(predictions[0], assignment, annotations, track_identities)
-        return FrameOutcome(losses, identities, assignment.targets[-1])
+    def forward(self, decoded: Decoded, annotations: Annotations) -> Outcome:
+        assignment, _ = self.assign(decoded, annotations)
+        losses = self.losses(decoded.standard, assignment, annotations)
+        return Outcome(losses, self.identities(decoded, assignment, annotations), assignment.targets[-1])
 
     def losses(
         self, predictions: Predictions, assignment: Assignment, annotations: Annotations

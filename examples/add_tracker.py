@@ -20,10 +20,9 @@ from syncl.recipes import Recipe
 from syncl.recipes.synthetic_trackers import mutr3d_petr_synthetic
 from syncl.runs.track.run import track_to_file
 from syncl.runs.train.run import train_recipe
-from syncl.structures import Objects, Predictions, Queries
-from syncl.trackers import Tracker, TrackState
-from syncl.trackers.forecasts import Reasoned
-from syncl.trackers.rows import ranked_rows, take_rows, with_front_rows
+from syncl.structures import Objects, Outcome
+from syncl.trackers import Decoded, Tracker, TrackQueries, TrackState
+from syncl.trackers.rows import carried_rows, take_rows, with_front_rows
 
 
 # --8<-- [start:config]
@@ -56,69 +55,42 @@ class Coasting(Tracker):
         super().__init__()
         self.detector, self.config = detector, config
 
-    def conclude(
-        self,
-        state: TrackState,
-        queries: Queries,
-        predictions: Predictions,
-        reasoned: Reasoned | None = None,
-    ) -> tuple[Objects, TrackState]:
-        scores, labels = predictions.logits[-1].sigmoid().max(-1)
+    def conclude(self, decoded: Decoded) -> tuple[Objects, TrackState]:
+        state, queries, codes = decoded.state, decoded.queries, decoded.standard.codes[-1]
+        scores, labels = decoded.standard.logits[-1].sigmoid().max(-1)
         strong = (scores >= self.config.birth_score) & queries.valid
-        # Object queries come first, track queries behind them, in the order of the state's rows.
-        identities = with_front_rows(state.identities, queries.object_count, -1)
-        misses = with_front_rows(state.misses, queries.object_count, 0)
 
-        born = strong & (identities < 0)
+        born = strong & (queries.identities < 0)
         number = state.next_identity[:, None] + born.cumsum(1) - 1
-        identities = torch.where(born, number, identities)
+        identities = torch.where(born, number, queries.identities)
+        # Object queries come first, track queries behind them, in the order of the state's rows.
+        misses = with_front_rows(state.misses, queries.object_count, 0)
         misses = torch.where(strong, 0, misses + 1)
         alive = queries.valid & (identities >= 0) & (misses < self.config.miss_tolerance)
 
-        boxes = self.detector.boxes(predictions.codes[-1])
-        objects = Objects(boxes, labels, scores, identities, alive & strong)
-        state = replace(state, next_identity=state.next_identity + born.sum(1))
-        return objects, self._carried(state, queries, predictions, identities, misses, alive)
+        objects = Objects(self.detector.boxes(codes), labels, scores, identities, alive & strong)
+        state = self._carried(decoded, identities, misses, alive)
+        return objects, replace(state, next_identity=state.next_identity + born.sum(1))
 
-    def carry_supervised(
-        self,
-        state: TrackState,
-        queries: Queries,
-        predictions: Predictions,
-        identities: Tensor,
-        present: Tensor,
-        reasoned: Reasoned | None = None,
-    ) -> TrackState:
-        alive = (identities >= 0) & queries.valid
-        return self._carried(state, queries, predictions, identities, torch.zeros_like(identities), alive)
+    def carry(self, decoded: Decoded, outcome: Outcome, /) -> TrackState:
+        alive = (outcome.identities >= 0) & decoded.queries.valid
+        return self._carried(decoded, outcome.identities, torch.zeros_like(outcome.identities), alive)
 
-    def _carried(
-        self,
-        state: TrackState,
-        queries: Queries,
-        predictions: Predictions,
-        identities: Tensor,
-        misses: Tensor,
-        alive: Tensor,
-    ) -> TrackState:
+    def _carried(self, decoded: Decoded, identities: Tensor, misses: Tensor, alive: Tensor) -> TrackState:
         """The state with only the rows that go on; shorter streams are padded with dead rows."""
-        scores = predictions.logits[-1].detach().sigmoid().amax(-1)
-        rows = ranked_rows(alive, scores, min(int(alive.sum(1).max()), self.config.max_tracks))
-        code, kept = take_rows(predictions.codes[-1], rows), take_rows(alive, rows)
+        predictions, queries = decoded.standard, decoded.queries
+        rows = carried_rows(alive, decoded.scores, self.config.max_tracks)
+        kept = take_rows(alive, rows)
         return replace(
-            state,
-            embeddings=take_rows(predictions.embeddings[-1], rows),
-            positions=take_rows(queries.positions, rows),
-            references=code[..., :3].detach(),
-            velocities=code[..., 8:10].detach(),
+            decoded.state,
             identities=take_rows(identities, rows).masked_fill(~kept, -1),
             misses=take_rows(misses, rows),
             alive=kept,
-            # No memory bank: one empty list of slots for each row.
-            memory=state.memory.new_zeros(*rows.shape, 0, self.detector.dim),
-            memory_valid=state.memory_valid.new_zeros(*rows.shape, 0),
-            save_countdown=torch.zeros_like(rows),
-            log_sizes=code[..., 3:6].detach() if self.detector.carries_sizes else None,
+            queries=TrackQueries(
+                embeddings=take_rows(predictions.embeddings[-1], rows),
+                positions=take_rows(queries.positions, rows),
+                codes=take_rows(predictions.codes[-1], rows).detach(),
+            ),
         )
 
 

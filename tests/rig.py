@@ -23,7 +23,7 @@ from syncl.detectors import (
 )
 from syncl.recipes.synthetic import small_detr3d, small_petr, small_petrv2, small_streampetr
 from syncl.structures import Annotations, CameraRig, Clip, Frame, Trajectories
-from syncl.trackers import Mutr3dConfig, PfTrackConfig
+from syncl.trackers import ClipNoise, Mutr3dConfig, PfTrackConfig
 
 HEIGHT, WIDTH = 32, 64
 CAMERA_HEIGHT_M = 1.5
@@ -200,7 +200,7 @@ SMALL: dict[str, Callable[[], DetectorConfig]] = {
 
 # Nothing is forgotten or made up at random, so that what a test sees follows from what it does.
 TRACKERS: dict[str, Mutr3dConfig | PfTrackConfig] = {
-    "mutr3d": Mutr3dConfig(heads=4, hidden=48, drop_probability=0.0, false_positive_ratio=0.0),
+    "mutr3d": Mutr3dConfig(heads=4, hidden=48, noise=ClipNoise()),
     "pf_track": PfTrackConfig(heads=4, hidden=48, dropout=0.0),
 }
 """Every trained tracker, tiny, without noise in training."""

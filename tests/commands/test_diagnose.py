@@ -45,7 +45,7 @@ def folder(tmp_path_factory) -> Path:
             "model.tracker.record_score=0.0",
             "model.tracker.output_score=0.0",
             # Nothing is certain or near its object yet.
-            "model.tracker.carry_score=0.0",
+            "model.tracker.noise.carry_score=0.0",
             "training.strategy.release_m=0.0",
         ),
     )

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from syncl.detectors import Mutr3dDetr3dConfig, ProposalConfig
-from syncl.detectors.proposals import look_nearby
+from syncl.detectors.aids import Aided, Proposals
+from syncl.detectors.base import Interaction
 from syncl.errors import SynclError
+from syncl.layers.decoder import PARALLEL
 from syncl.recipes.synthetic import small_detr3d, small_petr, small_petrv2, small_streampetr
 from syncl.structures import CameraRig, Frame
 
@@ -160,7 +162,7 @@ def test_too_many_proposals_are_refused(kind):
 @pytest.mark.parametrize("kind", DETECTORS)
 def test_without_proposals_the_published_form_works(kind):
     detector = build(kind, proposals=None, lifted_tracks=False)
-    assert detector.proposal_head is None
+    assert not isinstance(detector, Aided)
     assert torch.isfinite(predict(detector, make_frame()).codes).all()
 
 
@@ -169,12 +171,13 @@ def test_lifted_tracks_are_placed_as_proposals_are(kind):
     detector = build(kind)
     features = detector.encode(make_frame())
     queries = detector.initial_queries(features)
-    count = features.proposals.references.shape[1]
+    places = features.found(Proposals).references
+    count = places.shape[1]
     learned = detector.query_embedding.weight[:count, : detector.dim]
-    placed = detector.track_positions(queries.positions[:, :count] * 0, features.proposals.references)
+    placed = detector.track_positions(queries.positions[:, :count] * 0, places)
     assert detector.positions_follow_references
     assert torch.allclose(learned + placed, queries.positions[:, :count], atol=1e-6)
-    moved = detector.track_positions(placed, features.proposals.references + 2.0)
+    moved = detector.track_positions(placed, places + 2.0)
     assert not torch.allclose(placed, moved, atol=1e-3)
 
 
@@ -183,7 +186,7 @@ def test_lifted_tracks_of_the_petr_family_are_placed_as_proposals_are(kind):
     detector = build(kind)
     features = detector.encode(make_frame())
     queries = detector.initial_queries(features)
-    references = features.proposals.references
+    references = features.found(Proposals).references
     placed = detector.track_positions(torch.zeros(1, 1, detector.dim), references)
     assert torch.allclose(placed, queries.positions[:, : references.shape[1]], atol=1e-5)
     published = build(kind, lifted_tracks=False)
@@ -206,13 +209,13 @@ def test_decoders_start_as_if_they_saw_no_nearby_proposals_and_can_learn_to(kind
 
     start = logits()
     torch.nn.init.normal_(head.nearby.out[-1].weight)
-    later, told = logits(), look_nearby(head, queries, features.proposals)
+    later, told = logits(), detector.told(queries, features.found(Proposals))
     head.nearby = None
     assert torch.equal(start, logits())
     assert (later - start).abs().max() > 1e-4
     assert torch.equal(told.references, queries.references)
     assert not torch.allclose(told.embeddings, queries.embeddings)
-    assert look_nearby(head, queries, features.proposals) is queries
+    assert detector.told(queries, features.found(Proposals)) is queries
 
 
 @pytest.mark.parametrize("kind", ["petr", "petrv2", "streampetr"])
@@ -232,3 +235,140 @@ def test_tracks_with_learned_positions_keep_them_wherever_they_go():
 def test_lifted_tracks_without_proposals_are_refused(kind):
     with pytest.raises(SynclError, match=r"lifted_tracks=true needs detector\.proposals"):
         build(kind, proposals=None)
+
+
+class Unchanged(Interaction):
+    """Looks on, and notes what it is given."""
+
+    def __init__(self) -> None:
+        self.seen = []
+
+    def __call__(self, layer, states, codes):
+        self.seen.append((layer, states, codes))
+        return states
+
+
+class Marked(Unchanged):
+    """Marks the states of one layer."""
+
+    def __call__(self, layer, states, codes):
+        super().__call__(layer, states, codes)
+        return states + 0.3 if layer == 1 else states
+
+
+class Blinkered(Unchanged):
+    """In one layer every query sees itself alone."""
+
+    def mask(self, layer):
+        return torch.eye(96, dtype=torch.bool)[None] if layer == 1 else None
+
+
+def prepared(kind):
+    """A detector that answers its inputs, its queries and features; 96 queries."""
+    changes = {"queries": 64, "propagated": 32} if kind == "streampetr" else {}
+    detector = build(kind, **changes)
+    for branch in detector.box_branches:
+        for parameter in branch.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+    features = detector.encode(make_frame())
+    return detector, detector.initial_queries(features), features
+
+
+def same(first, second):
+    fields = ("logits", "codes", "embeddings", "references")
+    return all(torch.equal(getattr(first, name), getattr(second, name)) for name in fields)
+
+
+@pytest.mark.parametrize("kind", DETECTORS)
+@torch.no_grad()
+def test_an_interaction_that_changes_nothing_changes_nothing(kind):
+    detector, queries, features = prepared(kind)
+    plain = detector.decode(queries, features, PARALLEL)
+    onlooker = Unchanged()
+    watched = detector.decode(queries, features, PARALLEL, onlooker)
+    assert all(same(first, second) for first, second in zip(plain, watched, strict=True))
+    assert [layer for layer, *_ in onlooker.seen] == list(range(len(detector.layers)))
+
+
+@pytest.mark.parametrize("kind", DETECTORS)
+@torch.no_grad()
+def test_an_interaction_changes_the_layer_and_those_behind_it_in_the_standard_decoder_alone(kind):
+    detector, queries, features = prepared(kind)
+    standard, cross = detector.decode(queries, features, PARALLEL)
+    marked, same_cross = detector.decode(queries, features, PARALLEL, Marked())
+    assert same(cross, same_cross)
+    for layer in range(len(detector.layers)):
+        equal = torch.equal(standard.embeddings[layer], marked.embeddings[layer])
+        assert equal == (layer < 1)
+
+
+@pytest.mark.parametrize("kind", ["detr3d", "mutr3d_detr3d"])
+@torch.no_grad()
+def test_references_and_sizes_are_refined_by_the_boxes_before_an_interaction(kind):
+    detector, queries, features = prepared(kind)
+    (plain,) = detector.decode(queries, features)
+    (marked,) = detector.decode(queries, features, interaction=(interaction := Marked()))
+    # The boxes of layer 1 that are reported changed, the reference that layer 2 starts from did not.
+    assert not torch.allclose(plain.codes[1], marked.codes[1], atol=1e-4)
+    assert torch.equal(plain.references, marked.references)
+    for layer, _, codes in interaction.seen[:2]:
+        assert torch.equal(codes, plain.codes[layer])
+
+
+@pytest.mark.parametrize("kind", ["petr", "petrv2", "streampetr"])
+@torch.no_grad()
+def test_boxes_for_an_interaction_are_made_without_the_output_norm(kind):
+    detector, queries, features = prepared(kind)
+    detector.decode(queries, features, interaction=(interaction := Unchanged()))
+    detector.output_norm = torch.nn.Identity()
+    (bare,) = detector.decode(queries, features)
+    for layer, states, codes in interaction.seen:
+        assert torch.equal(states, bare.embeddings[layer])
+        assert torch.equal(codes, bare.codes[layer])
+
+
+@pytest.mark.parametrize("kind", DETECTORS)
+@torch.no_grad()
+def test_an_interaction_says_what_queries_look_at_in_a_layer(kind):
+    detector, queries, features = prepared(kind)
+    outsider = queries.embeddings.clone()
+    outsider[:, -1] += 1.0
+    other = dataclasses.replace(queries, embeddings=outsider)
+
+    def reached(interaction):
+        before, after = (
+            detector.decode(given, features, interaction=interaction)[0].embeddings[:, :, :-1]
+            for given in (queries, other)
+        )
+        return [not torch.allclose(*pair, atol=1e-6) for pair in zip(before, after, strict=True)]
+
+    class AllBlinkered(Blinkered):
+        def mask(self, layer):
+            return super().mask(1)
+
+    assert reached(None)[0] and reached(Blinkered())[0]
+    assert not any(reached(AllBlinkered()))
+    plain, blinkered = (detector.decode(queries, features, interaction=i)[0] for i in (None, Blinkered()))
+    assert torch.equal(plain.embeddings[0], blinkered.embeddings[0])
+    assert not torch.allclose(plain.embeddings[1], blinkered.embeddings[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("aided", [True, False])
+@torch.no_grad()
+def test_object_queries_start_exactly_where_they_are_in_half_precision_too(kind, aided):
+    detector = build(kind, **({} if aided else {"proposals": None, "lifted_tracks": False}))
+    features = detector.encode(make_frame())
+    expected = detector.initial_queries(features).codes
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(detector.initial_queries(features).codes, expected)
+
+
+@torch.no_grad()
+def test_proposals_are_placed_exactly_in_half_precision_too():
+    detector, frame = build("detr3d"), make_frame()
+    found = detector.encode(frame).found(Proposals)
+    maps = (found.heat, found.offsets, found.log_depths)
+    with torch.autocast("cpu", torch.bfloat16):
+        places, *_ = detector.proposal_head._best(*maps, frame.rig.image_from_vehicle, frame.camera_valid)
+    assert torch.equal(places, found.references)

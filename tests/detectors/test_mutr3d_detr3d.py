@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from syncl.detectors import Mutr3dDetr3dConfig
-from syncl.detectors.detr3d import accumulate_sizes
+from syncl.detectors.detr3d.detr3d import accumulate_sizes
 from syncl.layers.decoder import PARALLEL
 from syncl.layers.positional import encode_plane
 from syncl.recipes.synthetic import small_detr3d, small_mutr3d
 from syncl.structures import Annotations, CameraRig, Clip, Frame
+from syncl.trackers.clip_noise import ClipNoise
 from syncl.training.strategies import BaselineConfig
-from syncl.training.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.config import SynclConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 HEIGHT, WIDTH = 32, 64
@@ -65,7 +66,8 @@ def test_the_size_a_query_brings_shifts_the_size_of_its_box(detector) -> None:
     features = detector.encode(make_frame(0.0))
     queries = detector.initial_queries(features)
     (plain,) = detector.decode(queries, features)
-    larger = dataclasses.replace(queries, log_sizes=queries.log_sizes + torch.tensor([0.5, 0.0, -0.25]))
+    change = torch.tensor([0.0, 0.0, 0.0, 0.5, 0.0, -0.25, 0.0, 0.0, 0.0, 0.0])
+    larger = dataclasses.replace(queries, codes=queries.codes + change)
     (shifted,) = detector.decode(larger, features)
     difference = (shifted.codes - plain.codes)[..., 3:6]
     assert torch.allclose(difference, torch.tensor([0.5, 0.0, -0.25]).expand_as(difference), atol=1e-5)
@@ -76,11 +78,12 @@ def test_the_size_a_query_brings_shifts_the_size_of_its_box(detector) -> None:
 def test_references_beyond_the_range_are_looked_up_on_its_border(detector) -> None:
     features = detector.encode(make_frame(0.0))
     queries = detector.initial_queries(features)
-    outside = queries.references + torch.tensor([200.0, 0.0, 0.0])
+    outside = queries.codes.clone()
+    outside[..., 0] += 200.0
     border = outside.clone()
     border[..., 0] = detector.config.point_range[3]
-    (beyond,) = detector.decode(dataclasses.replace(queries, references=outside), features)
-    (on,) = detector.decode(dataclasses.replace(queries, references=border), features)
+    (beyond,) = detector.decode(dataclasses.replace(queries, codes=outside), features)
+    (on,) = detector.decode(dataclasses.replace(queries, codes=border), features)
     assert torch.allclose(beyond.logits, on.logits, atol=1e-5)
 
 
@@ -118,21 +121,20 @@ def test_tracks_bring_the_size_of_their_last_box(detector) -> None:
     )
     tracker = eager.build(detector).eval()
     objects, state = tracker.step(make_frame(0.0), tracker.initial_state())
-    assert state.log_sizes is not None and state.log_sizes.shape == (1, 5, 3)
-    carried = {int(i): size for i, size in zip(state.identities[0], state.log_sizes[0])}
+    queries = state.queries
+    assert queries.codes.shape == (1, 5, 10)
+    carried = {int(i): size for i, size in zip(state.identities[0], queries.codes[0, :, 3:6])}
     for identity, box in zip(objects.identities[0].tolist(), objects.boxes[0]):
         if identity in carried:
             assert torch.allclose(carried[identity].exp(), box[3:6])
     _, state = tracker.step(make_frame(0.5), state)
-    assert state.log_sizes.shape == (1, state.count, 3)
+    assert state.queries.codes.shape == (1, state.count, 10)
 
 
 @pytest.mark.parametrize("strategy", [BaselineConfig(), SynclConfig()], ids=["baseline", "syncl"])
 def test_clips_train_every_part(strategy) -> None:
     torch.manual_seed(0)
-    tracker = dataclasses.replace(small_mutr3d(), drop_probability=0.0, carry_score=0.0).build(
-        config().build()
-    )
+    tracker = dataclasses.replace(small_mutr3d(), noise=ClipNoise(0.0, 0.0, 1.0)).build(config().build())
     training = ClipTraining(tracker, strategy.build(tracker.detector.dim), UnrollConfig())
     boxes = torch.tensor([[[10.0, 1, 0, 4, 2, 1.5, 0, 1, 0], [20.0, -3, 0, 9, 3, 3, 0, 0, 0]]])
     truth = Annotations(boxes, torch.tensor([[0, 2]]), torch.tensor([[4, 7]]), torch.ones(1, 2).bool())

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from syncl.detectors.nearby import NearbyProposals
+from syncl.detectors.aids.nearby import NearbyProposals
 
 
 @pytest.fixture

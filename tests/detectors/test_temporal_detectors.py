@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from syncl.detectors.object_memory import ObjectMemory
-from syncl.detectors.past_frames import PastFrames
+from syncl.detectors.petr.past_frames import PastFrames
+from syncl.detectors.streampetr.object_memory import ObjectMemory
 from syncl.errors import SynclError
 from syncl.geometry.transforms import transform_points
 from syncl.recipes.synthetic import small_detr3d, small_petr, small_petrv2, small_streampetr
@@ -14,6 +14,7 @@ from syncl.structures import CameraRig, Frame
 
 HEIGHT, WIDTH = 32, 64
 TEMPORAL = {"petrv2": small_petrv2, "streampetr": small_streampetr}
+KINDS = TEMPORAL | {"petr": small_petr}
 
 
 def pose(x_m: float, y_m: float = 0.0, yaw_rad: float = 0.0) -> torch.Tensor:
@@ -57,9 +58,7 @@ def make_frame(
 
 def build(kind: str, **changes):
     torch.manual_seed(0)
-    return (
-        dataclasses.replace(TEMPORAL[kind](), proposals=None, lifted_tracks=False, **changes).build().eval()
-    )
+    return dataclasses.replace(KINDS[kind](), proposals=None, lifted_tracks=False, **changes).build().eval()
 
 
 def run(detector, frames, keep=None):
@@ -155,7 +154,7 @@ def test_memory_moves_like_any_structure(kind):
 def test_the_wrong_kind_of_memory_is_refused(kind):
     other = next(name for name in TEMPORAL if name != kind)
     detector, frame = build(kind), make_frame(1.0)
-    with pytest.raises(TypeError, match="remembers"):
+    with pytest.raises(TypeError, match=r"takes \w+, got \w+"):
         detector.encode(frame, build(other).initial_memory(2))
 
 
@@ -355,32 +354,40 @@ def test_focal_lengths_are_tiled_over_tokens_as_published_weights_expect():
     assert torch.allclose(captured["cone"][0, :, 0], focal.repeat(tokens // 3))
 
 
-def test_noised_queries_are_seen_by_their_own_group_alone():
-    detector, frames = build("streampetr"), drive()
-    _, memory = run(detector, frames[:2])
+def groups_at(detector, places):
+    """Queries at places [B, G, N, 3] that see no other group."""
+    streams, groups, count = places.shape[:3]
+    codes = torch.nn.functional.pad(places.flatten(1, 2), (0, 7))
+    group = torch.arange(groups * count) // count
+    attention = (group[:, None] == group).expand(streams, -1, -1)
+    return dataclasses.replace(detector.queries_at(codes), attention=attention)
+
+
+@pytest.mark.parametrize("kind", ["streampetr", "petrv2", "petr"])
+def test_further_queries_are_seen_by_their_own_group_alone(kind):
+    detector, frames = build(kind), drive()
     with torch.no_grad():
+        memory = run(detector, frames[:2])[1]
         seen = detector.encode(frames[2], memory)
         queries = detector.initial_queries(seen)
         (plain,) = detector.decode(queries, seen)
-        noised = torch.rand(2, 3, 4, 3) * 20 - 10
-        (beside,), found = detector.decode_noised(queries, noised, seen)
-        other = noised.clone()
-        other[:, 1] += 5
-        (_,), changed = detector.decode_noised(queries, other, seen)
-    assert torch.allclose(plain.logits, beside.logits, atol=1e-4)
-    assert found.logits.shape[2] == 12
-    groups, moved = found.logits.unflatten(2, (3, 4)), changed.logits.unflatten(2, (3, 4))
+        places = torch.rand(2, 3, 4, 3) * 20 - 10
+        (beside,) = detector.decode(queries.followed_by(groups_at(detector, places)), seen)
+        places[:, 1] += 5
+        (changed,) = detector.decode(queries.followed_by(groups_at(detector, places)), seen)
+    assert torch.allclose(plain.logits, beside.rows(slice(queries.count)).logits, atol=1e-4)
+    assert torch.allclose(plain.logits, changed.rows(slice(queries.count)).logits, atol=1e-4)
+    further = slice(queries.count, None)
+    groups, moved = (found.rows(further).logits.unflatten(2, (3, 4)) for found in (beside, changed))
     assert torch.allclose(groups[:, :, [0, 2]], moved[:, :, [0, 2]], atol=1e-4)
     assert not torch.allclose(groups[:, :, 1], moved[:, :, 1], atol=1e-3)
 
 
-def test_detectors_without_noised_queries_say_so():
+def test_queries_that_are_learned_one_by_one_cannot_be_put_anywhere():
     torch.manual_seed(0)
-    detector, frame = small_petr().build().eval(), make_frame(1.0)
-    with torch.no_grad():
-        seen = detector.encode(frame)
-        with pytest.raises(SynclError, match="Petr cannot be trained with denoising queries"):
-            detector.decode_noised(detector.initial_queries(seen), torch.zeros(2, 1, 1, 3), seen)
+    detector = small_detr3d().build()
+    with pytest.raises(SynclError, match="Detr3d cannot be trained with denoising queries"):
+        detector.queries_at(torch.zeros(2, 1, 10))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The examples of the how-to pages, end to end: build, train two steps, save, load, track."""
 
+import dataclasses
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from syncl.checkpoints import model_file
 from syncl.checkpoints.model_file import load, load_model
 from syncl.checkpoints.state_file import load_state, save_state
 from syncl.data.nuscenes.clips.dataset import SceneStream
@@ -16,7 +19,9 @@ from syncl.data.nuscenes.index import open_nuscenes
 from syncl.errors import SynclError
 from syncl.recipes.recipe import Recipe, recipe_from_json, recipe_to_json
 from syncl.structures import Annotations, Predictions
+from syncl.trackers import TRACKER_TYPES
 
+from ..decoded import decoded_of
 from .pages import ROOT, load_module
 
 # A birth score that untrained models reach, so that there are tracks to carry.
@@ -38,7 +43,7 @@ def runs(small_world, tmp_path_factory) -> dict[str, tuple[ModuleType, Path]]:
     for name in ("add_detector", "add_tracker", "add_strategy"):
         module, folder = load_module(ROOT / "examples" / f"{name}.py"), tmp_path_factory.mktemp(name)
         # MUTR3D would neither report nor carry on what untrained queries are unsure of.
-        sure = ("model.tracker.output_score=0.005", "model.tracker.carry_score=0")
+        sure = ("model.tracker.output_score=0.005", "model.tracker.noise.carry_score=0")
         more = () if name == "add_tracker" else sure
         module.main([str(small_world), str(folder / "run"), "--set", *QUICK, *more])
         found[name] = module, folder / "run"
@@ -110,7 +115,7 @@ def test_an_examples_recipe_survives_its_json_form(runs, name, recipe):
     module, _ = runs[name]
     made: Recipe = getattr(module, recipe)()
     value = orjson.loads(orjson.dumps(recipe_to_json(made)))
-    assert recipe_from_json(value, "here", types_of(module)) == made
+    assert recipe_from_json(value, "here", types_of(module)) == dataclasses.replace(made, strategies={})
 
 
 def test_the_new_detectors_standard_decoder_does_not_feel_the_other_one(runs, small_world):
@@ -135,6 +140,24 @@ def test_the_new_tracker_goes_on_from_a_saved_state(runs, small_world, tmp_path)
     resumed, _ = tracker.step(second, load_state(tmp_path / "state.safetensors"))
     assert straight.valid.any() and torch.equal(straight.boxes, resumed.boxes)
     assert torch.equal(straight.identities, resumed.identities)
+
+
+def test_the_new_tracker_is_one_file_and_its_configuration_in_a_recipe(runs):
+    module, _ = runs["add_tracker"]
+    recipe, base = module.coasting(), module.mutr3d_petr_synthetic()
+    assert isinstance(recipe.model.tracker, module.CoastingConfig)
+    # Nothing else of the recipe, and nothing of the library, knows of it.
+    model = replace(base.model, tracker=recipe.model.tracker)
+    assert recipe == replace(base, name=recipe.name, summary=recipe.summary, model=model)
+    assert module.CoastingConfig not in TRACKER_TYPES
+
+
+def test_a_tracker_of_the_library_is_a_line_more(runs, monkeypatch):
+    module, folder = runs["add_tracker"]
+    with pytest.raises(SynclError, match=r"unknown configuration type 'CoastingConfig'"):
+        load_model(folder / "model.safetensors")
+    monkeypatch.setattr(model_file, "MODEL_TYPES", (*model_file.MODEL_TYPES, module.CoastingConfig))
+    assert isinstance(load_model(folder / "model.safetensors").tracker, module.Coasting)
 
 
 def test_tracks_of_the_new_tracker_coast_through_misses_and_end(runs, small_world):
@@ -166,7 +189,7 @@ def test_the_new_strategys_losses_fall_with_distance(runs, small_world):
         logits, embeddings = torch.zeros(1, 1, 2, 3), torch.zeros(1, 1, 2, 8)
         predictions = Predictions(logits, code, embeddings, centres, valid, 2)
         strategy = module.NearFirstConfig(half_m=20.0).build(8)
-        outcome = strategy((predictions,), annotations, torch.zeros(1, 0, dtype=torch.int64))
+        outcome = strategy(decoded_of((predictions,)), annotations)
         assert sorted(outcome.targets[0].tolist()) == [-1, 0]
         return {name: float(value) for name, value in outcome.losses.items()}
 

@@ -2,8 +2,9 @@
 
 import torch
 
+from syncl.layers.attention import Attention
 from syncl.layers.conditioning import FeatureGate, MotionNorm
-from syncl.layers.decoder import PARALLEL, STANDARD, DecoderLayer
+from syncl.layers.decoder import PARALLEL, STANDARD, TokenLayer, TokenSequence, token_layers
 from syncl.layers.frustum import depth_bins, frustum_points
 from syncl.layers.positional import encode_harmonics
 
@@ -59,19 +60,27 @@ def test_ray_points_project_back_to_their_pixels():
 
 def test_temporal_keys_reach_the_standard_decoder_only():
     torch.manual_seed(0)
-    layer = DecoderLayer(16, 2, 32, 0.0).eval()
+    (layer,) = token_layers(1, 16, 2, 32, 0.0).eval()
     x, positions = torch.randn(2, 5, 16), torch.randn(2, 5, 16)
     memory = torch.randn(2, 3, 16), torch.randn(2, 3, 16)
+    tokens = TokenSequence(torch.randn(2, 4, 16), torch.randn(2, 4, 16), None)
 
-    def nothing(x, position, group):
-        return torch.zeros_like(x)
-
-    alone = layer(x, positions, None, STANDARD, nothing, memory)
-    both = layer(torch.cat([x, x]), torch.cat([positions, positions]), None, PARALLEL, nothing, memory)
-    without = layer(torch.cat([x, x]), torch.cat([positions, positions]), None, PARALLEL, nothing)
+    alone = layer(x, positions, None, STANDARD, tokens, memory)
+    both = layer(torch.cat([x, x]), torch.cat([positions, positions]), None, PARALLEL, tokens, memory)
+    without = layer(torch.cat([x, x]), torch.cat([positions, positions]), None, PARALLEL, tokens)
     assert torch.equal(both[:2], alone)
     assert torch.equal(both[2:], without[2:])
     assert not torch.allclose(both[:2], without[:2], atol=1e-3)
     hidden = torch.cat([torch.ones(2, 5), torch.zeros(2, 3)], dim=1).bool()
-    masked = layer(x, positions, hidden, STANDARD, nothing, memory)
+    masked = layer(x, positions, hidden, STANDARD, tokens, memory)
     assert torch.allclose(masked, without[:2], atol=1e-6)
+
+
+def test_seeds_draw_layers_before_any_cross_attention():
+    torch.manual_seed(3)
+    layers = [TokenLayer(8, 2, 16, 0.0) for _ in range(2)]
+    attentions = [Attention(8, 2) for _ in range(2)]
+    torch.manual_seed(3)
+    for layer, own, attention in zip(token_layers(2, 8, 2, 16, 0.0), layers, attentions, strict=True):
+        assert torch.equal(layer.feed_forward.expand.weight, own.feed_forward.expand.weight)
+        assert torch.equal(layer.cross_attention.in_proj_weight, attention.in_proj_weight)

@@ -12,9 +12,10 @@ from torch import Tensor
 from syncl.backbones import FpnConfig, ResNetConfig
 from syncl.checkpoints.adapter import Adapter
 from syncl.detectors import Detector, ImageEncoderConfig
+from syncl.detectors.base import Features
 from syncl.geometry.mmdet3d import MMDET3D_0_CODE
-from syncl.structures import Annotations, CameraRig, Frame, Predictions
-from syncl.trackers import SingleFrame, SingleFrameConfig
+from syncl.structures import Annotations, CameraRig, Frame, Predictions, Queries
+from syncl.trackers import Decoded, SingleFrame, SingleFrameConfig, TrackState
 from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.training.assignment import Assignment
 from syncl.training.losses import LossConfig, set_losses
@@ -112,11 +113,39 @@ def sizes_in(text: str) -> list[tuple[int, int]]:
     return [(int(a or c), int(b or d)) for a, b, c, d in found]
 
 
+def decoded_of(predictions: Predictions, track_identities: Tensor) -> Decoded:
+    """A look that gave these predictions, whose last queries are tracks [B, N] that hold these objects."""
+    streams, rows = predictions.valid.shape
+    nobody = torch.full((streams, rows - track_identities.shape[1]), -1)
+    nothing = predictions.codes.new_zeros(streams, rows, 1)
+    queries = Queries(
+        nothing,
+        nothing,
+        predictions.codes[0].detach(),
+        torch.cat([nobody, track_identities], dim=1),
+        predictions.valid,
+        predictions.object_count,
+    )
+    frame = frame_of(torch.eye(4).expand(streams, 1, 4, 4), (8, 8))
+    features = Features(frame.rig.image_from_vehicle, frame.camera_valid, frame.image_size, ())
+    identities = queries.identities[:, :0]
+    state = TrackState(
+        identities,
+        identities,
+        identities >= 0,
+        identities.sum(1),
+        frame.global_from_vehicle,
+        frame.timestamp_s,
+        frame.scenes,
+    )
+    return Decoded(state, frame, features, queries, (predictions,))
+
+
 def train_frame(predictions: Predictions, truth: Annotations) -> tuple[Tensor, Tensor]:
     """Assignment [L, B, Q] without tracks, and losses as goldens order them: box, class for each layer."""
     strategy = BaselineConfig().build(predictions.embeddings.shape[-1])
     no_tracks = torch.zeros(len(truth.boxes), 0, dtype=torch.int64)
-    assignment, _ = strategy.assign(predictions, truth, no_tracks)
+    assignment, _ = strategy.assign(decoded_of(predictions, no_tracks), truth)
     losses = []
     for layer in range(len(predictions.logits)):
         values = set_losses(*layer_of(predictions, assignment, layer), truth, LossConfig())

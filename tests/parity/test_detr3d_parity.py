@@ -24,10 +24,10 @@ from syncl.checkpoints.detr3d import HEAD, Detr3dAdapter
 from syncl.checkpoints.mapping import read_entries, rule_entries
 from syncl.detectors import Detr3dConfig
 from syncl.detectors.base import ReferenceRange
-from syncl.detectors.detr3d import Detr3d, Detr3dCrossAttention
+from syncl.detectors.detr3d.detr3d import Detr3d, Detr3dCrossAttention, Sight
 from syncl.layers.numerics import inverse_sigmoid
 from syncl.layers.sampling import sample_features
-from syncl.structures import Queries
+from syncl.structures import object_queries
 from syncl.trackers.single_frame import best_pairs
 
 OpenGolden = Callable[[str], Golden]
@@ -104,7 +104,7 @@ def test_cross_attention(open_golden: OpenGolden) -> None:
     config = golden.config
     dim, cameras, levels = config["embed_dims"], config["num_cams"], config["num_levels"]
     attention = Detr3dCrossAttention(dim, cameras, levels, dropout=0.0).eval()
-    ours = {f"cross_attentions.0.{name}": tensor for name, tensor in attention.state_dict().items()}
+    ours = {f"layers.0.cross_attention.{name}": tensor for name, tensor in attention.state_dict().items()}
     published = {
         f"transformer.decoder.layers.0.attentions.1.{name}": tensor
         for name, tensor in golden.state_dict().items()
@@ -112,7 +112,10 @@ def test_cross_attention(open_golden: OpenGolden) -> None:
     shapes = {name: tensor.shape for name, tensor in ours.items()}
     conversion = read_entries(published, rule_entries(ours, HEAD, "", ""), shapes, (), "golden")
     attention.load_state_dict(
-        {name.removeprefix("cross_attentions.0."): tensor for name, tensor in conversion.weights.items()}
+        {
+            name.removeprefix("layers.0.cross_attention."): tensor
+            for name, tensor in conversion.weights.items()
+        }
     )
 
     low_high = config["pc_range"]
@@ -128,7 +131,7 @@ def test_cross_attention(open_golden: OpenGolden) -> None:
     golden.check("mask", inside.transpose(1, 2))
     counted = samples * inside[..., None, None]
     golden.check("sampled_level_sum", counted.sum((1, 3))[..., ::4])
-    update = attention(query, position, inverse_sigmoid(units), samples, inside)
+    update = attention(query, position, Sight(inverse_sigmoid(units), samples, inside))
     golden.check("output", (query + update).transpose(0, 1))
 
 
@@ -149,12 +152,10 @@ def test_pf_track_detr3d_head(open_golden: OpenGolden) -> None:
     feed(detector, _levels(golden))
     (image_size, *_) = sizes_in(golden.notes)
     features = detector.encode(frame_of(golden.input("lidar2img")[None], image_size))
-    queries = Queries(
+    queries = object_queries(
         golden.input("query_targets")[None],
         golden.input("query_embeds")[None],
         detector.point_range.to_metres(units)[None],
-        torch.ones(1, len(units), dtype=torch.bool),
-        object_count=len(units),
     )
     (predictions,) = detector.decode(queries, features)
     golden.check("all_cls_scores", predictions.logits)

@@ -9,11 +9,13 @@ import torch
 from golden import Golden
 from heads import frame_of
 
+from looks import entered
 from syncl.classes import DETECTION_CLASSES
 from syncl.recipes.synthetic import small_detr3d
 from syncl.structures import Objects
 from syncl.trackers import GreedyConfig
 from syncl.trackers.greedy import Greedy
+from syncl.trackers.greedy.tracker import CentreTracks
 
 OpenGolden = Callable[[str], Golden]
 
@@ -65,11 +67,9 @@ def test_tracks_after_every_frame(open_golden: OpenGolden, name: str, turned: bo
         boxes = seen.boxes.double()
         boxes[..., :2] = (boxes[..., :2] - pose[:2, 3]) @ pose[:2, :2]
         boxes[..., 7:9] = boxes[..., 7:9] @ pose[:2, :2]
-        state = tracker.enter(
-            state,
-            replace(frame, timestamp_s=frame.timestamp_s + time_s, global_from_vehicle=pose[None]),
-        )
-        objects, state = tracker.associate(state, replace(seen, boxes=boxes.float()))
+        now = replace(frame, timestamp_s=frame.timestamp_s + time_s, global_from_vehicle=pose[None])
+        objects, state = tracker.associate(entered(tracker, now, state), replace(seen, boxes=boxes.float()))
+        known = state.owned(CentreTracks)
 
         label = f"frame {index} "
         identities = torch.tensor([track["tracking_id"] for track in tracks], dtype=torch.int64)
@@ -77,9 +77,9 @@ def test_tracks_after_every_frame(open_golden: OpenGolden, name: str, turned: bo
         ages = torch.tensor([track["age"] for track in tracks], dtype=torch.int64)
         golden.compare(label + "ages", state.misses[0] + 1, ages)
         names = torch.tensor([DETECTION_CLASSES.index(track["name"]) for track in tracks], dtype=torch.int64)
-        golden.compare(label + "classes", state.labels[0], names)
+        golden.compare(label + "classes", known.labels[0], names)
         centres = torch.tensor([track["ct"] for track in tracks]).reshape(-1, 2)
-        ours = state.references[0, :, :2].double() @ pose[:2, :2].T + pose[:2, 3]
+        ours = known.centres[0, :, :2].double() @ pose[:2, :2].T + pose[:2, 3]
         golden.compare(label + "centres", ours, centres)
         active = [track for track in tracks if track["active"] > 0]
         reported = objects.valid[0]

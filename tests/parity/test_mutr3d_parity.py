@@ -11,6 +11,7 @@ from golden import Golden
 from heads import (
     annotations_of,
     check_boxes,
+    decoded_of,
     feed,
     frame_of,
     layer_of,
@@ -27,11 +28,11 @@ from syncl.detectors import Mutr3dDetr3dConfig
 from syncl.geometry.mmdet3d import MMDET3D_0_CODE
 from syncl.layers.numerics import inverse_sigmoid
 from syncl.structures import Frame, Predictions
-from syncl.trackers import Mutr3dConfig
-from syncl.trackers.memory_bank import MemoryBank
+from syncl.trackers import Mutr3dConfig, TrackQueries
 from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.trackers.mutr3d import Mutr3d
-from syncl.trackers.query_interaction import QueryInteraction
+from syncl.trackers.mutr3d.memory_bank import MemoryBank, RememberedEmbeddings
+from syncl.trackers.mutr3d.query_interaction import QueryInteraction
 from syncl.training.assignment import CostConfig, identities_after
 from syncl.training.losses import LossConfig, set_losses
 from syncl.training.strategies import BaselineConfig
@@ -94,16 +95,18 @@ def test_memory_bank(open_golden: OpenGolden, mode: str) -> None:
     valid = ~golden.input("mem_padding_mask").bool()[None]
     scores = golden.filled("mem_score_logit").sigmoid()[None]
     countdown = golden.input("save_period").long()[None]
-    attended = bank.attend(outputs, memory, valid)
-    memory, valid, countdown = bank.update(attended, scores, memory, valid, countdown)
+    remembered = RememberedEmbeddings(memory, valid, countdown)
+    attended = bank.attend(outputs, remembered)
+    remembered = bank.update(attended, scores, remembered)
 
     golden.check(f"{mode}_embed", attended[0])
     meaning = golden.manifest["outputs"][f"{mode}_mem_bank"]["meaning"]
     cut = re.search(r"channels 0::(\d+)", meaning)
     assert cut, f"cannot tell which channels the golden holds: {meaning!r}"
-    golden.check(f"{mode}_mem_bank", memory[0, ..., :: int(cut[1])])
-    golden.check(f"{mode}_mask", (~valid[0]).to(torch.uint8))
-    golden.compare(f"{mode}_save_period", countdown[0], golden.outputs[f"{mode}_save_period"].astype(int))
+    golden.check(f"{mode}_mem_bank", remembered.embeddings[0, ..., :: int(cut[1])])
+    golden.check(f"{mode}_mask", (~remembered.valid[0]).to(torch.uint8))
+    period = golden.outputs[f"{mode}_save_period"].astype(int)
+    golden.compare(f"{mode}_save_period", remembered.countdown[0], period)
 
 
 def _whole_tracker(golden: Golden) -> Mutr3d:
@@ -194,29 +197,27 @@ def test_whole_tracker(open_golden: OpenGolden, pinned: bool) -> None:
             detector,
             tuple(golden.filled(f"feat{k}_t{index}", tuple(shape)) for k, shape in enumerate(shapes)),
         )
-        state = tracker.enter(state, frame)
-        features = detector.encode(frame)
-        queries = tracker.queries(state, features)
+        decoded = tracker.look(frame, state)
+        queries, predictions = decoded.queries, decoded.standard
         # Slots of tracks that ended with the gap are there, but empty.
         live = queries.valid[0]
-        assert queries.log_sizes is not None
         check_logits("ref_in", logits(queries.references[0, live]))
-        check("size_in", queries.log_sizes[0, live][:, [1, 0, 2]])
-        (predictions,) = detector.decode(queries, features)
+        check("size_in", queries.codes[0, live][:, [4, 3, 5]])
         check("pred_logits", predictions.logits[:, 0, live])
         check("pred_boxes", published_codes(predictions.codes)[:, 0, live])
         check_logits("ref_out", logits(predictions.codes[-1, 0, live, :3]))
 
-        objects, state = tracker.conclude(state, queries, predictions)
+        objects, state = tracker.conclude(decoded)
+        tracks, remembered = state.track_queries, state.owned(RememberedEmbeddings)
         assert bool(state.alive.all())
         check("trk_ids", state.identities[0])
         check("trk_disappear", state.misses[0])
-        check("trk_query", torch.cat([state.positions, state.embeddings], dim=-1)[0])
-        check_logits("trk_ref", logits(state.references[0]))
+        check("trk_query", torch.cat([tracks.positions, tracks.embeddings], dim=-1)[0])
+        check_logits("trk_ref", logits(tracks.references[0]))
         check("trk_embed", attended[-1][:, ::2])
-        check("trk_mem", state.memory[0, ..., ::4])
-        check("trk_mem_mask", (~state.memory_valid[0]).to(torch.uint8))
-        check("trk_save_period", state.save_countdown[0].float())
+        check("trk_mem", remembered.embeddings[0, ..., ::4])
+        check("trk_mem_mask", (~remembered.valid[0]).to(torch.uint8))
+        check("trk_save_period", remembered.countdown[0].float())
 
         kept = objects.valid[0]
         order = objects.scores[0, kept].argsort(descending=True)
@@ -229,12 +230,10 @@ def test_whole_tracker(open_golden: OpenGolden, pinned: bool) -> None:
             query = torch.from_numpy(golden.outputs[f"{prefix}trk_query"])[None]
             positions, embeddings = query.split(detector.dim, dim=-1)
             units = torch.from_numpy(golden.outputs[f"{prefix}trk_ref"])[None].sigmoid()
-            state = replace(
-                state,
-                positions=positions,
-                embeddings=embeddings,
-                references=detector.point_range.to_metres(units),
+            pinned_to = TrackQueries(embeddings, positions, tracks.codes).moved_to(
+                detector.point_range.to_metres(units)
             )
+            state = replace(state, queries=pinned_to)
         seen |= set(objects.identities[0, kept].tolist())
     assert len(seen) == int(state.next_identity), "a golden without births, misses or a gap tests little"
 
@@ -254,7 +253,7 @@ def test_clip_matcher(open_golden: OpenGolden) -> None:
             tuple(weights),
             count_vanished=True,
         ),
-    ).build(dim=1)
+    ).build(1)
     scale = torch.tensor([20, 20, 0.5, 0.5, 1, 0.3, 0.7, 0.7, 2, 2])
     held = torch.zeros(1, 0, dtype=torch.int64)
     losses: dict[str, Tensor] = {}
@@ -269,7 +268,8 @@ def test_clip_matcher(open_golden: OpenGolden) -> None:
             [golden.input(f"gt_boxes_f{frame}")], [golden.input(f"gt_labels_f{frame}")], bottom_centre=False
         )
         truth = replace(truth, identities=golden.input(f"gt_ids_f{frame}").long()[None])
-        assignment, _ = strategy.assign(predictions, truth, held)
+        decoded = decoded_of(predictions, held)
+        assignment, _ = strategy.assign(decoded, truth)
         for layer in range(layers):
             one = layer_of(predictions, assignment, layer)
             golden.check(f"gtidx_f{frame}_d{layer}", one[1].targets[0, 0])
@@ -277,6 +277,6 @@ def test_clip_matcher(open_golden: OpenGolden) -> None:
             values = set_losses(*one, truth, strategy.config.loss)
             losses[f"frame_{frame}_loss_cls_{layer}"] = values["class"]
             losses[f"frame_{frame}_loss_bbox_{layer}"] = values["box"]
-        identities = strategy.identities(predictions, assignment, truth, held)
+        identities = strategy.identities(decoded, assignment, truth)
         held = identities[identities >= 0][None]
     golden.check("loss_values", torch.stack([losses[name] for name in config["loss_names"]]))

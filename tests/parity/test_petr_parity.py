@@ -31,7 +31,7 @@ from syncl.detectors.base import PointRange
 from syncl.detectors.petr import Petr
 from syncl.layers.frustum import depth_bins, frustum_coordinates
 from syncl.layers.positional import encode_grid, encode_points
-from syncl.structures import Queries
+from syncl.structures import object_queries
 from syncl.trackers import SingleFrameConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.trackers.single_frame import best_pairs
@@ -147,12 +147,10 @@ def test_pf_track_petr_head(open_golden: OpenGolden) -> None:
     (image_size, *_) = sizes_in(golden.notes)
     golden.check("query_embedding_pos2posemb3d", encode_points(units, detector.dim // 2))
     projections = golden.input("lidar2img")[None]
-    queries = Queries(
+    queries = object_queries(
         contents[None],
         golden.filled("query_embeds")[None],
         detector.point_range.to_metres(units)[None],
-        torch.ones(1, len(units), dtype=torch.bool),
-        object_count=len(units),
     )
     recorded = _record(
         {"ray": detector.position_encoder, "grid": detector.grid_encoder, "input": detector.input_projection}

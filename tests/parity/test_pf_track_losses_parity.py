@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 from golden import Golden
-from heads import published_codes
+from heads import decoded_of, published_codes
 from pf_track_models import (
     bookkeeping_of,
     check_losses,
@@ -21,14 +21,14 @@ from torch import Tensor
 
 from syncl.checkpoints.pf_track import PfTrackAdapter
 from syncl.geometry.mmdet3d import MMDET3D_0_CODE
-from syncl.structures import Annotations, Clip, Frame, Predictions
-from syncl.trackers.base import TrackState
-from syncl.trackers.forecasts import Reasoned
+from syncl.structures import Annotations, Clip, Outcome, Predictions
+from syncl.trackers.base import Decoded
 from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.trackers.pf_track import PfTrack
+from syncl.trackers.pf_track.forecasts import History, Reasoned
 from syncl.training.losses import LossConfig
-from syncl.training.reasoning_losses import ReasoningLossConfig, reasoning_losses
-from syncl.training.strategies import Baseline, BaselineConfig, FrameOutcome
+from syncl.training.objectives.reasoning import ReasoningLossConfig, reasoning_losses
+from syncl.training.strategies import Baseline, BaselineConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 OpenGolden = Callable[[str], Golden]
@@ -82,15 +82,14 @@ def test_losses_of_a_frame(open_golden: OpenGolden) -> None:
         positions=nothing[0],
         logits=leaves["cache_logits"][None],
         codes=MMDET3D_0_CODE.to_library(leaves["cache_bboxes"])[None],
+        history=History(nothing[0], valid),
         displacements=leaves["cache_motion_predictions"][None],
-        memory=nothing[0],
-        memory_valid=valid,
-        valid=valid,
     )
     strategy = BaselineConfig(loss=loss).build(1)
-    outcome: FrameOutcome = strategy((predictions,), truth, track_identities)
-    assignment, _ = strategy.assign(predictions, truth, track_identities)
-    extra = reasoning_losses(reasoned, outcome.targets, outcome.identities, truth, reasoning)
+    decoded = decoded_of(predictions, track_identities)
+    outcome: Outcome = strategy(decoded, truth)
+    assignment, _ = strategy.assign(decoded, truth)
+    extra = reasoning_losses(reasoned, valid, outcome, truth, reasoning)
 
     check_losses(golden, "", losses_by_layer(predictions, assignment, truth, loss), extra)
     golden.check("obj_idxes_after", outcome.identities[0])
@@ -108,22 +107,15 @@ class Recorder:
 
     def __init__(self, golden: Golden, tracker: PfTrack, strategy: Baseline) -> None:
         show = see_images(tracker)
-        self.frames: list[tuple[Predictions, Annotations, Tensor, FrameOutcome]] = []
-        self.reasoned: list[Reasoned] = []
-        enter, reason = tracker.enter, tracker.reason
+        self.frames: list[tuple[Decoded, Annotations, Outcome]] = []
+        look = tracker.look
 
-        def entering(state: TrackState, frame: Frame) -> TrackState:
+        def looking(*given, **named) -> Decoded:
             show(images_of(golden, len(self.frames)))
-            return enter(state, frame)
+            return look(*given, **named)
 
-        def reasoning(*given) -> Reasoned:
-            self.reasoned.append(reason(*given))
-            return self.reasoned[-1]
-
-        tracker.enter, tracker.reason = entering, reasoning  # type: ignore[method-assign]
-        strategy.register_forward_hook(
-            lambda _, given, outcome: self.frames.append((given[0][0], *given[1:], outcome))
-        )
+        tracker.look = looking  # type: ignore[method-assign]
+        strategy.register_forward_hook(lambda _, given, outcome: self.frames.append((*given, outcome)))
 
 
 def test_a_clip(open_golden: OpenGolden) -> None:
@@ -149,12 +141,13 @@ def test_a_clip(open_golden: OpenGolden) -> None:
     sums = training(clip)
 
     last = len(times) - 1
-    for number, (predictions, truth, tracks, outcome) in enumerate(recorder.frames):
+    for number, (decoded, truth, outcome) in enumerate(recorder.frames):
         prefix = "" if number == last else f"f{number}."
-        assignment, _ = strategy.assign(predictions, truth, tracks)
-        layers = losses_by_layer(predictions, assignment, truth, loss)
-        reasoned = recorder.reasoned[number]
-        extra = reasoning_losses(reasoned, outcome.targets, outcome.identities, truth, reasoning)
+        assignment, _ = strategy.assign(decoded, truth)
+        layers = losses_by_layer(decoded.standard, assignment, truth, loss)
+        reasoned, tracks = decoded.reasoned, decoded.track_identities
+        assert isinstance(reasoned, Reasoned)
+        extra = reasoning_losses(reasoned, decoded.queries.valid, outcome, truth, reasoning)
         check_losses(golden, prefix, layers, extra)
         golden.check(f"f{number}_obj_idxes", outcome.identities[0])
         golden.check(f"f{number}_matched_gt_idxes", bookkeeping_of(outcome.targets[0], tracks.shape[1]))

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -13,13 +12,16 @@ from mmdet3d_boxes import boxes_from_mmdet3d_0, boxes_to_mmdet3d_0
 from pf_track_models import frame_at, images_of, reasoning_tracker, see_images, whole_tracker
 from torch import Tensor
 
+from looks import entered
+from syncl.detectors.base import Features
 from syncl.geometry.mmdet3d import MMDET3D_0_CODE
 from syncl.layers.positional import sinusoid
-from syncl.structures import Objects, Predictions
-from syncl.trackers.base import TrackState
-from syncl.trackers.forecasts import Forecasts, Reasoned
-from syncl.trackers.pf_track import PfTrack, best_objects
-from syncl.trackers.track_extension import EXTENSION_SCORE
+from syncl.structures import Objects, Outcome, Predictions, Queries
+from syncl.trackers.base import Decoded, Move, TrackQueries, TrackState
+from syncl.trackers.pf_track import PfTrack
+from syncl.trackers.pf_track.forecasts import Forecasts, History, Reasoned
+from syncl.trackers.pf_track.track_extension import EXTENSION_SCORE
+from syncl.trackers.pf_track.tracker import PastAndFuture, best_objects
 
 OpenGolden = Callable[[str], Golden]
 # The original's box code without its centre.
@@ -47,30 +49,32 @@ class Case:
         count, future = len(padded), self.tracker.config.horizon
         unseen = padded[:, -1].float()[:, None, None]
         fut_codes = MMDET3D_0_CODE.to_library(self._input("fut_bboxes") * (1 - unseen))
-        empty = self.tracker.initial_state()
         identities = torch.arange(count)[None]
+        references = self.range.to_metres(self._input("reference_points"))
+        tracks = TrackQueries(
+            self._input("query_feats")[None],
+            self._input("query_embeds")[None],
+            # What a frame without news makes the box: the golden's is not its last box moved along.
+            torch.cat([references, fut_codes[:, 0, 3:]], dim=1)[None],
+        )
+        forecasts = Forecasts(
+            labels=torch.zeros_like(identities),
+            centres=self.range.to_metres(self._input("fut_xyz") * (1 - unseen))[None],
+            displacements=self._input("motion_predictions")[None],
+        )
+        assert forecasts.centres.shape[2] == future
+        history = History((self._input("hist_embeds") * (~padded[..., None]))[None], ~padded[None])
         self.state = replace(
-            empty,
-            embeddings=self._input("query_feats")[None],
-            positions=self._input("query_embeds")[None],
-            references=self.range.to_metres(self._input("reference_points"))[None],
-            velocities=torch.zeros(1, count, 2),
+            self.tracker.initial_state(),
             identities=identities,
             misses=torch.zeros_like(identities),
             alive=identities >= 0,
-            memory=(self._input("hist_embeds") * (~padded[..., None]))[None],
-            memory_valid=~padded[None],
-            save_countdown=torch.zeros_like(identities),
-            forecasts=Forecasts(
-                # What a frame without news makes the box: the golden's is not its last box moved along.
-                codes=fut_codes[None, :, 0],
-                labels=torch.zeros_like(identities),
-                centres=self.range.to_metres(self._input("fut_xyz") * (1 - unseen))[None],
-                displacements=self._input("motion_predictions")[None],
-            ),
+            queries=tracks,
+            own=PastAndFuture(history, forecasts),
         )
-        assert self.state.forecasts is not None and self.state.forecasts.centres.shape[2] == future
-        self.queries = self.state.as_queries()
+        self.queries = Queries(
+            tracks.embeddings, tracks.positions, tracks.codes, identities, self.state.alive, 0
+        )
         codes = MMDET3D_0_CODE.to_library(self._input("cache_bboxes"))
         centres = self.range.to_metres(self._input("cache_reference_points"))
         codes = torch.cat([centres, codes[:, 3:]], dim=1)[None, None]
@@ -111,17 +115,34 @@ class Case:
         hook = self.tracker.future.decoder.register_forward_hook(lambda _m, _i, out: decoded.append(out))
         # The golden's positional part is not that of its reference points.
         detector.track_positions = lambda _p, _r: self._input("cache_query_embeds")[None]  # type: ignore
-        reasoned = self.tracker.reason(self.state, self.queries, self.predictions)
+        # All rows are foreseen as in training; the layers stay in inference mode, without dropout.
+        self.tracker.training = True
+        reasoned = self.tracker.reason(self.look(None), None)
+        self.tracker.training = False
         detector.track_positions = own  # type: ignore[method-assign]
         hook.remove()
         return reasoned, decoded[0]
 
+    def look(self, reasoned: Reasoned | None) -> Decoded:
+        """The golden's frame."""
+        frame = frame_at(torch.eye(4)[None], (8, 8), self.golden.input("l2g0"), 0.0, "scene")
+        features = Features(frame.rig.image_from_vehicle, frame.camera_valid, frame.image_size, ())
+        return Decoded(self.state, frame, features, self.queries, (self.predictions,), reasoned)
+
     def unit(self, metres: Tensor) -> Tensor:
         return self.range.normalise(metres)
 
-    def forecasts(self, state: TrackState) -> Forecasts:
-        assert state.forecasts is not None
-        return state.forecasts
+
+def forecasts_of(state: TrackState) -> Forecasts:
+    return state.owned(PastAndFuture).forecasts
+
+
+def moved(tracker: PfTrack, state: TrackState, elapsed_s: float) -> Tensor:
+    """[1, N, 3] where tracks are so much later, seen from a vehicle that stands still."""
+    yes = torch.tensor([True])
+    still = torch.eye(4, dtype=torch.float64)[None]
+    move = Move(still, torch.tensor([elapsed_s], dtype=torch.float64), yes, yes)
+    return tracker.propagate(state, move).track_queries.references
 
 
 @pytest.fixture
@@ -138,21 +159,26 @@ def test_reasoning(case: Case) -> None:
     golden.check("r_cache_scores", reasoned.logits[0].sigmoid().amax(-1))
     golden.check("r_cache_reference_points", case.unit(reasoned.codes[0, :, :3]))
     golden.check("r_cache_bboxes", published_codes(reasoned.codes[0]))
+    assert reasoned.displacements is not None
     golden.check("r_cache_motion_predictions", reasoned.displacements[0])
-    golden.check("r_hist_embeds", reasoned.memory[0, ..., ::4])
-    golden.check("r_hist_padding_masks", ~reasoned.memory_valid[0])
+    golden.check("r_hist_embeds", reasoned.history.embeddings[0, ..., ::4])
+    golden.check("r_hist_padding_masks", ~reasoned.history.valid[0])
     golden.check("r_fut_embeds", decoded[..., ::4])
 
 
 def test_time_encoding(case: Case) -> None:
-    dim, slots = case.tracker.detector.dim, case.tracker.memory_slots
+    dim, slots = case.tracker.detector.dim, case.tracker.config.history
     for moments in (slots, slots + case.tracker.config.horizon):
         case.golden.check(f"time_pe_{moments}", sinusoid(torch.linspace(0, 1, moments), dim))
 
 
 def test_a_frame_without_news(case: Case) -> None:
-    golden, ahead = case.golden, case.forecasts(case.state).advanced()
-    golden.check("r_reference_points", case.unit(ahead.codes[0, :, :3]))
+    golden, (reasoned, _) = case.golden, case.reason()
+    nothing = replace(reasoned, logits=torch.full_like(reasoned.logits, -9))
+    _, state = case.tracker.conclude(case.look(nothing))
+    assert torch.equal(state.identities, case.state.identities)
+    tracks, ahead = state.track_queries, forecasts_of(state)
+    golden.check("r_reference_points", case.unit(tracks.references[0]))
     golden.check("r_motion_predictions", ahead.displacements[0])
     # Beyond the horizon the original has zeros, which nothing reads; here the object stands still.
     golden.compare(
@@ -160,7 +186,7 @@ def test_a_frame_without_news(case: Case) -> None:
     )
     golden.compare(
         "r_bboxes, without centre",
-        published_codes(ahead.codes[0])[:, SHAPE],
+        published_codes(tracks.codes[0])[:, SHAPE],
         golden.outputs["r_bboxes"][:, SHAPE],
     )
     assert (torch.from_numpy(golden.outputs["r_scores"]) - EXTENSION_SCORE).abs().max() < 1e-7
@@ -168,7 +194,7 @@ def test_a_frame_without_news(case: Case) -> None:
 
 def test_life_goes_on_with_what_is_seen_and_without(case: Case) -> None:
     golden, (reasoned, _) = case.golden, case.reason()
-    objects, state = case.tracker.conclude(case.state, case.queries, case.predictions, reasoned)
+    objects, state = case.tracker.conclude(case.look(reasoned))
     seen = torch.from_numpy(golden.outputs["track_active_mask"])
     assert 0 < seen.sum() < len(seen), "this golden does not tell seen from unseen"
     scores = reasoned.logits[0].sigmoid().amax(-1)
@@ -178,19 +204,19 @@ def test_life_goes_on_with_what_is_seen_and_without(case: Case) -> None:
         objects.scores[0],
         torch.from_numpy(golden.outputs["track_scores"]).sort(descending=True).values,
     )
-    carried = case.forecasts(state)
-    golden.check("track_query_feats", state.embeddings[0])
-    golden.check("track_query_embeds", state.positions[0])
+    tracks, carried = state.track_queries, forecasts_of(state)
+    golden.check("track_query_feats", tracks.embeddings[0])
+    golden.check("track_query_embeds", tracks.positions[0])
     golden.check("track_motion_predictions", carried.displacements[0])
-    golden.check("track_reference_points", case.unit(state.references[0]))
-    codes = published_codes(carried.codes[0])
+    golden.check("track_reference_points", case.unit(tracks.references[0]))
+    codes = published_codes(tracks.codes[0])
     golden.compare("track_bboxes, seen", codes[seen], golden.outputs["track_bboxes"][seen])
     golden.compare("track_bboxes, without centre", codes[:, SHAPE], golden.outputs["track_bboxes"][:, SHAPE])
     units = case.unit(carried.centres[0])
     golden.compare("track_fut_xyz, seen", units[seen], golden.outputs["track_fut_xyz"][seen])
     golden.compare("track_fut_xyz, known slots", units[:, :-1], golden.outputs["track_fut_xyz"][:, :-1])
     golden.compare(
-        "track_fut_bboxes, seen", _future_codes(carried)[0, seen], golden.outputs["track_fut_bboxes"][seen]
+        "track_fut_bboxes, seen", _future_codes(state)[0, seen], golden.outputs["track_fut_bboxes"][seen]
     )
 
     _check_propagation(case, state, seen)
@@ -199,15 +225,13 @@ def test_life_goes_on_with_what_is_seen_and_without(case: Case) -> None:
 def _check_propagation(case: Case, state: TrackState, seen: Tensor) -> None:
     golden = case.golden
     state = replace(state, global_from_vehicle=golden.input("l2g0").double()[None], scenes=("scene",))
-    moved = state.references[0, :, :2] + case.tracker.motion(state, torch.tensor([0.5]))[0]
-    after_motion = torch.cat([moved, state.references[0, :, 2:]], dim=1)
-    golden.check("prop_track_ref_after_motion", case.unit(after_motion))
+    golden.check("prop_track_ref_after_motion", case.unit(moved(case.tracker, state, 0.5)[0]))
     frame = frame_at(torch.eye(4)[None], (8, 8), golden.input("l2g1"), 0.5, "scene")
-    state = case.tracker.enter(state, frame)
-    carried = case.forecasts(state)
-    golden.check("prop_track_reference_points", case.unit(state.references[0]))
-    golden.check("prop_track_bboxes", published_codes(carried.codes[0]))
-    golden.check("prop_track_query_embeds", state.positions[0])
+    state = entered(case.tracker, frame, state)
+    tracks, carried = state.track_queries, forecasts_of(state)
+    golden.check("prop_track_reference_points", case.unit(tracks.references[0]))
+    golden.check("prop_track_bboxes", published_codes(tracks.codes[0]))
+    golden.check("prop_track_query_embeds", tracks.positions[0])
     units = case.unit(carried.centres[0])
     golden.compare("prop_track_fut_xyz, seen", units[seen], golden.outputs["prop_track_fut_xyz"][seen])
     golden.compare(
@@ -220,19 +244,18 @@ def test_training_carries_everything(case: Case) -> None:
     golden.check("train_logits", reasoned.logits[0])
     golden.check("train_scores", reasoned.logits[0].sigmoid().amax(-1))
     state = _carried(case.tracker, case, reasoned)
-    carried = case.forecasts(state)
-    golden.check("train_query_feats", state.embeddings[0])
-    golden.check("train_query_embeds", state.positions[0])
+    tracks, carried = state.track_queries, forecasts_of(state)
+    golden.check("train_query_feats", tracks.embeddings[0])
+    golden.check("train_query_embeds", tracks.positions[0])
     golden.check("train_motion_predictions", carried.displacements[0])
-    golden.check("train_bboxes", published_codes(carried.codes[0]))
-    golden.check("train_reference_points", case.unit(state.references[0]))
+    golden.check("train_bboxes", published_codes(tracks.codes[0]))
+    golden.check("train_reference_points", case.unit(tracks.references[0]))
     golden.check("train_fut_xyz", case.unit(carried.centres[0]))
-    golden.check("train_fut_bboxes", _future_codes(carried)[0])
+    golden.check("train_fut_bboxes", _future_codes(state)[0])
 
-    moved = state.references[0, :, :2] + case.tracker.motion(state, torch.tensor([0.5]))[0]
-    after_motion = torch.cat([moved, state.references[0, :, 2:]], dim=1)
-    golden.check("prop_train_ref_after_motion", case.unit(after_motion))
-    boxes = published_codes(torch.cat([after_motion, carried.codes[0, :, 3:]], dim=1))
+    after_motion = moved(case.tracker, state, 0.5)
+    golden.check("prop_train_ref_after_motion", case.unit(after_motion[0]))
+    boxes = published_codes(tracks.moved_to(after_motion).codes[0])
     golden.check("prop_train_bboxes_after_motion", boxes)
 
 
@@ -243,22 +266,19 @@ def test_motion_by_velocity_as_published(open_golden: OpenGolden, case: Case) ->
     assert elapsed
     tracker = reasoning_tracker(golden, motion="published_velocity", untracked=())
     state = _carried(tracker, case, case.reason()[0])
-    moved = state.references[0, :, :2] + tracker.motion(state, torch.tensor([float(elapsed[1])]))[0]
-    moved = torch.cat([moved, state.references[0, :, 2:]], dim=1)
-    golden.check("prop_velocity_ref", case.unit(moved))
+    golden.check("prop_velocity_ref", case.unit(moved(tracker, state, float(elapsed[1]))[0]))
 
 
 def _carried(tracker: PfTrack, case: Case, reasoned: Reasoned) -> TrackState:
     identities = case.state.identities
-    return tracker.carry_supervised(
-        case.state, case.queries, case.predictions, identities, identities >= 0, reasoned
-    )
+    return tracker.carry(case.look(reasoned), Outcome({}, identities, targets=identities))
 
 
-def _future_codes(forecasts: Forecasts) -> Tensor:
+def _future_codes(state: TrackState) -> Tensor:
     """[B, N, F, 10] published codes of the boxes moved to where they are expected."""
-    shape = forecasts.codes[:, :, None, 3:].expand(*forecasts.centres.shape[:3], -1)
-    return published_codes(torch.cat([forecasts.centres, shape], dim=-1))
+    centres, codes = forecasts_of(state).centres, state.track_queries.codes
+    shape = codes[:, :, None, 3:].expand(*centres.shape[:3], -1)
+    return published_codes(torch.cat([centres, shape], dim=-1))
 
 
 def test_the_whole_tracker(open_golden: OpenGolden) -> None:
@@ -267,17 +287,6 @@ def test_the_whole_tracker(open_golden: OpenGolden) -> None:
     show = see_images(tracker)
     state = tracker.initial_state()
     times, poses = golden.input("timestamp").tolist(), golden.input("l2g")
-    reasoned: list[Reasoned] = []
-    refine = tracker.refine
-
-    def noting(*given: Any) -> Reasoned:
-        """A step foresees what it sees only; the golden has all rows."""
-        tracker.refine = refine  # type: ignore[method-assign]
-        reasoned.append(tracker.reason(*given))
-        tracker.refine = noting  # type: ignore[method-assign]
-        return refine(*given)
-
-    tracker.refine = noting  # type: ignore[method-assign]
     sequence = 0
     for number, time_s in enumerate(times):
         # The original tells sequences by their times.
@@ -286,10 +295,11 @@ def test_the_whole_tracker(open_golden: OpenGolden) -> None:
         show(images)
         size = (images.shape[-2], images.shape[-1])
         frame = frame_at(golden.input("lidar2img"), size, poses[number], time_s, f"{sequence}")
-        objects, state = tracker.step(frame, state)
+        decoded = tracker.look(frame, state)
+        objects, state = tracker.conclude(decoded)
         _check_objects(golden, f"f{number}", objects, sequence)
         _check_state(golden, f"f{number}", tracker, state)
-        _check_rows(golden, f"f{number}", tracker, reasoned[-1])
+        _check_rows(golden, f"f{number}", tracker, decoded)
 
 
 def _check_objects(golden: Golden, frame: str, objects: Objects, sequence: int) -> None:
@@ -306,30 +316,33 @@ def _check_objects(golden: Golden, frame: str, objects: Objects, sequence: int) 
 
 
 def _check_state(golden: Golden, frame: str, tracker: PfTrack, state: TrackState) -> None:
-    assert state.forecasts is not None and state.alive.all()
+    assert state.alive.all()
+    tracks, known = state.track_queries, state.owned(PastAndFuture)
     unit = tracker.detector.point_range.normalise
     golden.check(f"{frame}_state_obj_idxes", state.identities[0])
     golden.check(f"{frame}_state_disappear_time", state.misses[0])
-    golden.check(f"{frame}_state_reference_points", unit(state.references[0]))
-    golden.check(f"{frame}_state_query_feats", state.embeddings[0, :, ::4])
-    golden.check(f"{frame}_state_bboxes", published_codes(state.forecasts.codes[0]))
-    golden.check(f"{frame}_state_hist_embeds", state.memory[0, ..., ::8])
-    golden.check(f"{frame}_state_hist_padding_masks", ~state.memory_valid[0])
-    golden.check(f"{frame}_state_motion_predictions", state.forecasts.displacements[0])
+    golden.check(f"{frame}_state_reference_points", unit(tracks.references[0]))
+    golden.check(f"{frame}_state_query_feats", tracks.embeddings[0, :, ::4])
+    golden.check(f"{frame}_state_bboxes", published_codes(tracks.codes[0]))
+    golden.check(f"{frame}_state_hist_embeds", known.history.embeddings[0, ..., ::8])
+    golden.check(f"{frame}_state_hist_padding_masks", ~known.history.valid[0])
+    golden.check(f"{frame}_state_motion_predictions", known.forecasts.displacements[0])
     # The original's forecasts beyond the horizon are zero when written; nothing reads them.
-    name, future = f"{frame}_state_fut_xyz", unit(state.forecasts.centres[0])
+    name, future = f"{frame}_state_fut_xyz", unit(known.forecasts.centres[0])
     for row, missed in enumerate(state.misses[0].tolist()):
         known = future.shape[1] - missed
         golden.compare(name, future[row, :known], golden.outputs[name][row, :known])
 
 
-def _check_rows(golden: Golden, frame: str, tracker: PfTrack, reasoned: Reasoned) -> None:
+def _check_rows(golden: Golden, frame: str, tracker: PfTrack, decoded: Decoded) -> None:
     """Scores and logits of all rows behind the class filter: refined where seen, fixed where not."""
-    scores = reasoned.logits[0].sigmoid().amax(-1)
+    assert isinstance(decoded.reasoned, Reasoned)
+    logits = decoded.reasoned.logits[0]
+    scores = logits.sigmoid().amax(-1)
     seen = scores >= tracker.config.record_score
-    kept = reasoned.valid[0] & (~seen | tracker.tracked[reasoned.logits[0].argmax(-1)])
+    kept = decoded.queries.valid[0] & (~seen | tracker.tracked[logits.argmax(-1)])
     golden.check(f"{frame}_all_scores", torch.where(seen, scores, EXTENSION_SCORE)[kept])
-    golden.check(f"{frame}_all_logits", torch.where(seen[:, None], reasoned.logits[0], 0)[kept])
+    golden.check(f"{frame}_all_logits", torch.where(seen[:, None], logits, 0)[kept])
 
 
 def test_which_objects_are_reported(open_golden: OpenGolden) -> None:

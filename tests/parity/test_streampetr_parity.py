@@ -19,10 +19,16 @@ from petr_heads import (
 from syncl.checkpoints.mapping import rule_entries
 from syncl.checkpoints.streampetr import HEAD, StreamPetrAdapter
 from syncl.detectors import StreamPetrConfig
-from syncl.detectors.denoising import denoising_mask
+from syncl.detectors.token_detector import seen_beside
+from syncl.structures import object_queries
 from syncl.training.assignment import CostConfig
-from syncl.training.denoising import DenoisingConfig, denoising_losses, noise_objects
 from syncl.training.losses import LossConfig
+from syncl.training.objectives.denoising import (
+    DenoisingConfig,
+    denoising_losses,
+    noise_objects,
+    noised_queries,
+)
 
 STRIDE = 16
 
@@ -222,8 +228,10 @@ def denoise(golden, index, detector, frame, features, memory, annotations, noise
     feed(detector, (features,))
     detector.zero_grad()
     seen = detector.encode(frame, memory)
-    (predictions,), found = detector.decode_noised(detector.initial_queries(seen), noised.references, seen)
-    losses = torch.stack(losses_by_layer(predictions, found, noised, annotations, cost, config))
+    queries, further = detector.initial_queries(seen), noised_queries(detector, noised)
+    (together,) = detector.decode(queries.followed_by(further), seen)
+    predictions, found = together.rows(slice(queries.count)), together.rows(slice(queries.count, None))
+    losses = torch.stack(losses_by_layer(predictions, found, further, annotations, cost, config))
     losses.sum().backward()
     gradients = {label: own for label, own, _ in slices_of_gradients(golden, index, detector, features)}
     return seen, predictions, found, losses, gradients
@@ -270,7 +278,7 @@ def test_denoising(open_golden):
         counts, most = annotations.valid.sum(1).tolist(), annotations.valid.shape[1]
         uniform = by_group(golden.input(f"rand_{index}"), config.groups, counts, most)
         noised = noise_objects(annotations, detector.point_range, config, uniform)
-        check_noise(golden, index, noised, detector, counts)
+        check_noise(golden, index, noised, annotations, detector, counts)
 
         def run(memory, index=index, frame=frame, features=features, annotations=annotations, noised=noised):
             return denoise(golden, index, detector, frame, features, memory, annotations, noised, config)
@@ -297,14 +305,14 @@ def test_denoising(open_golden):
         golden.compare(f"memory_reference_point_{index}", memory.references, theirs)
 
 
-def check_noise(golden, index, noised, detector, counts):
+def check_noise(golden, index, noised, annotations, detector, counts):
     """Anchors, labels, slots and mask of the denoising queries; theirs lie before all others."""
     streams, groups, most = noised.valid.shape
     learned = detector.reference_points.weight.detach().expand(streams, -1, -1)
     unit = detector.point_range.normalise(noised.references).flatten(1, 2)
     golden.check(f"dn_reference_points_{index}", torch.cat([unit, learned], dim=1))
     order = noised.valid.transpose(0, 1)  # group-major
-    labels = noised.labels.transpose(0, 1)[order]
+    labels = torch.where(noised.identities < 0, -1, annotations.labels[:, None]).transpose(0, 1)[order]
     golden.check(f"known_labels_{index}", torch.where(labels < 0, len(detector.classes), labels))
     slots = torch.arange(groups * most).view(groups, 1, most).expand(-1, streams, -1)
     golden.check(f"map_known_indice_{index}", slots[order])
@@ -312,13 +320,16 @@ def check_noise(golden, index, noised, detector, counts):
 
     pad, queries = groups * most, detector.query_count
     temporal = detector.config.memory_slots - detector.config.propagated
-    seen = denoising_mask(torch.ones(streams, queries, dtype=torch.bool), groups, most, temporal)[0]
+    content = torch.zeros(streams, queries, detector.dim)
+    plain = object_queries(content, content, content[..., :3])
+    looked_at = plain.followed_by(noised_queries(detector, noised)).looked_at
+    seen = seen_beside(looked_at, (torch.zeros(streams, temporal, 1),) * 2)[0]
     rows = [*range(queries, queries + pad), *range(queries)]
     columns = [*rows, *range(queries + pad, queries + pad + temporal)]
     golden.check(f"attn_mask_{index}", np.packbits(~seen[rows][:, columns].numpy()))
 
 
-def losses_by_layer(predictions, found, noised, annotations, cost, config):
+def losses_by_layer(predictions, found, further, annotations, cost, config):
     """For each layer noised box, noised class, box and class loss: the golden's order."""
     _, plain = match_and_lose(predictions, annotations, cost, config.loss)
     losses = []
@@ -326,6 +337,6 @@ def losses_by_layer(predictions, found, noised, annotations, cost, config):
         part = dataclasses.replace(
             found, logits=found.logits[layer : layer + 1], codes=found.codes[layer : layer + 1]
         )
-        extra = denoising_losses(part, noised, annotations, config)
+        extra = denoising_losses(part, further, annotations, config)
         losses += [extra["noised_box"], extra["noised_class"], own["box"], own["class"]]
     return losses

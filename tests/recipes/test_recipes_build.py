@@ -18,9 +18,9 @@ from syncl.recipes.cost import Cost, model_cost, recipe_cost
 from syncl.recipes.recipe import PaperResult, recipe_from_json, recipe_to_json
 from syncl.runs.recipes import details, list_recipes, listing, published
 from syncl.trackers import SingleFrameConfig
-from syncl.training.denoising import DenoisingConfig
+from syncl.training.objectives.denoising import DenoisingConfig
 from syncl.training.strategies import BaselineConfig
-from syncl.training.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.config import SynclConfig
 
 NAMES = recipe_names()
 

@@ -5,12 +5,14 @@ import dataclasses
 import pytest
 import torch
 
+from looks import entered
 from syncl.errors import SynclError
 from syncl.recipes.synthetic import CLASSES, small_detr3d
 from syncl.structures import CameraRig, Frame, Objects
-from syncl.trackers import GreedyConfig
-from syncl.trackers.centre_association import pair_greedily, pair_optimally
+from syncl.trackers import GreedyConfig, TrackState
 from syncl.trackers.greedy import Greedy
+from syncl.trackers.greedy.association import pair_greedily, pair_optimally
+from syncl.trackers.greedy.tracker import CentreTracks
 
 CAR, PEDESTRIAN, BARRIER = (CLASSES.index(name) for name in ("car", "pedestrian", "barrier"))
 
@@ -42,6 +44,10 @@ def seen(*rows: tuple[int, float, float, float, float], score: float = 0.9) -> O
     return Objects(boxes, labels, scores, torch.full_like(labels, -1), torch.ones_like(labels).bool())
 
 
+def tracks_of(state: TrackState) -> CentreTracks:
+    return state.owned(CentreTracks)
+
+
 @pytest.fixture(scope="module")
 def detector():
     return small_detr3d().build()
@@ -55,7 +61,7 @@ def run(detector):
         tracker = GreedyConfig(**changes).build(detector)
         state, reported = tracker.initial_state(), []
         for frame, detections in frames:
-            objects, state = tracker.associate(tracker.enter(state, frame), detections)
+            objects, state = tracker.associate(entered(tracker, frame, state), detections)
             reported.append(objects.identities[objects.valid].tolist())
         return reported, objects, state
 
@@ -81,7 +87,7 @@ def test_the_vehicles_own_motion_is_taken_out(run) -> None:
     )
     reported, _, state = run(*frames)
     assert reported == [[0], [0]]
-    assert state.references[0, 0, :2].tolist() == pytest.approx([0, -5])
+    assert tracks_of(state).centres[0, 0, :2].tolist() == pytest.approx([0, -5])
 
 
 def test_classes_do_not_mix_and_untracked_ones_are_left_out(run) -> None:
@@ -117,7 +123,7 @@ def test_missed_tracks_coast_and_end(run) -> None:
     reported, objects, state = run(*start, (make_frame(1.0), nothing))
     assert reported[-1] == [] and not objects.valid.any()
     assert state.misses.tolist() == [[1]]
-    assert state.references[0, 0, 0].item() == pytest.approx(4.0)
+    assert tracks_of(state).centres[0, 0, 0].item() == pytest.approx(4.0)
     back = (make_frame(1.5), seen((CAR, 6, 0, 4, 0)))
     assert run(*start, (make_frame(1.0), nothing), back)[0][-1] == [0]
     gone = [(make_frame(1.0 + 0.5 * miss), nothing) for miss in range(3)]
@@ -133,7 +139,7 @@ def test_coasting_over_a_dropped_frame(run, coasting: str, expected_m: float) ->
         (make_frame(0.5), seen((CAR, 2, 0, 4, 0))),
         (make_frame(2.0), seen()),
     )
-    assert run(*frames, coasting=coasting)[2].references[0, 0, 0].item() == pytest.approx(expected_m)
+    assert tracks_of(run(*frames, coasting=coasting)[2]).centres[0, 0, 0].item() == pytest.approx(expected_m)
 
 
 def test_without_velocities_they_are_observed(run) -> None:
@@ -146,7 +152,7 @@ def test_without_velocities_they_are_observed(run) -> None:
     reported, objects, state = run(*frames, motion="observed", coasting="elapsed")
     assert reported == [[0], [0], [0], [], [0]]
     assert objects.boxes[0, 0, 7:9].tolist() == pytest.approx([8.0, 0.0], abs=1e-4)
-    assert torch.isfinite(state.velocities).all()
+    assert torch.isfinite(tracks_of(state).velocities).all()
     # The first gate is wider, because nobody knows yet how fast it is.
     assert run(*frames[:2], motion="observed", first_gate_m=3.0)[0] == [[0], [1]]
     # Trusted velocities that are not numbers count as none.
@@ -163,7 +169,7 @@ def test_a_new_scene_and_a_long_silence_end_tracks(run) -> None:
     silent = (make_frame(0.0), car), (make_frame(11.0), car)
     assert run(*silent)[0] == [[0], [0]]
     reported, _, state = run(*silent, longest_gap_s=10.0)
-    assert reported == [[0], [1]] and state.elapsed_s.item() == 0
+    assert reported == [[0], [1]] and tracks_of(state).elapsed_s.item() == 0
 
 
 def test_a_detector_without_tracked_classes_is_refused() -> None:

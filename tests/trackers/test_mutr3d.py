@@ -5,12 +5,13 @@ import dataclasses
 import pytest
 import torch
 
+from looks import entered, look_with
 from syncl.errors import SynclError
 from syncl.recipes.synthetic import small_detr3d, small_mutr3d
-from syncl.structures import CameraRig, Frame, Predictions, Queries
-from syncl.trackers import Mutr3dConfig, SingleFrameConfig
+from syncl.structures import CameraRig, Frame, Outcome, Predictions, Queries
+from syncl.trackers import ClipNoise, Mutr3dConfig, SingleFrameConfig
 from syncl.trackers.base import TrackState
-from syncl.trackers.memory_bank import SAVE_PERIOD, MemoryBank
+from syncl.trackers.mutr3d.memory_bank import SAVE_PERIOD, MemoryBank
 
 HEIGHT, WIDTH = 64, 96
 OBJECTS = 96
@@ -65,17 +66,10 @@ def predict(
 
 def advance(tracker, state: TrackState, time_s: float, scores: dict[int, float], **options):
     frame = make_frame(time_s, forward_m=options.pop("forward_m", 0.0), scene=options.pop("scene", "a"))
-    state = tracker.enter(state, frame)
-    object_rows = Queries(
-        torch.zeros(1, OBJECTS, tracker.detector.dim),
-        torch.zeros(1, OBJECTS, tracker.detector.dim),
-        torch.zeros(1, OBJECTS, 3),
-        torch.ones(1, OBJECTS, dtype=torch.bool),
-        OBJECTS,
-    )
-    queries = object_rows.with_tracks(state.as_queries())
     with torch.no_grad():
-        return tracker.conclude(state, queries, predict(tracker, queries, scores, **options))
+        return tracker.conclude(
+            look_with(tracker, frame, state, lambda q: predict(tracker, q, scores, **options), OBJECTS)
+        )
 
 
 def test_births_are_numbered_in_row_order_and_keep_their_numbers(tracker):
@@ -113,11 +107,11 @@ def test_between_the_two_scores_the_count_holds_and_the_track_is_reported(tracke
 
 def test_references_follow_velocity_and_ego_motion(tracker):
     _, state = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9}, x_m=10.0, speed=4.0)
-    moved = tracker.enter(state, make_frame(0.5, forward_m=3.0))
+    moved = entered(tracker, make_frame(0.5, forward_m=3.0), state)
     # 10 m ahead, 2 m further by its own motion, 3 m nearer by ours.
-    assert torch.allclose(moved.references[0, 0], torch.tensor([9.0, 0.0, 0.0]), atol=1e-5)
-    dropped = tracker.enter(state, make_frame(1.5, forward_m=3.0))
-    assert dropped.references[0, 0, 0].item() == pytest.approx(13.0)
+    assert torch.allclose(moved.queries.references[0, 0], torch.tensor([9.0, 0.0, 0.0]), atol=1e-5)
+    dropped = entered(tracker, make_frame(1.5, forward_m=3.0), state)
+    assert dropped.queries.references[0, 0, 0].item() == pytest.approx(13.0)
 
 
 def test_a_new_scene_ends_all_tracks_and_counts_from_zero(tracker):
@@ -131,7 +125,7 @@ def test_a_new_scene_ends_all_tracks_and_counts_from_zero(tracker):
 def test_a_repeated_or_earlier_frame_is_refused(tracker, time_s):
     _, state = advance(tracker, tracker.initial_state(), 1.0, {0: 0.9})
     with pytest.raises(SynclError, match=r"sample a-.* of scene a is not later"):
-        tracker.enter(state, make_frame(time_s))
+        tracker.look(make_frame(time_s), state)
 
 
 def test_more_objects_than_slots_keeps_the_best(tracker):
@@ -187,19 +181,17 @@ def test_many_frames_keep_the_state_bounded(tracker):
 
 def test_memory_bank_saves_every_fourth_frame_at_inference_and_always_in_training():
     bank = MemoryBank(8, 2, 16, slots=3).eval()
-    memory, valid = torch.zeros(1, 1, 3, 8), torch.zeros(1, 1, 3, dtype=torch.bool)
-    countdown = torch.zeros(1, 1, dtype=torch.int64)
+    remembered = bank.empty(torch.zeros(1, 1, 8))
     saved = []
     for _ in range(6):
-        before = memory
-        out = torch.randn(1, 1, 8)
-        memory, valid, countdown = bank.update(out, torch.ones(1, 1), memory, valid, countdown)
-        saved.append(not torch.equal(before, memory))
+        before = remembered
+        remembered = bank.update(torch.randn(1, 1, 8), torch.ones(1, 1), remembered)
+        saved.append(not torch.equal(before.embeddings, remembered.embeddings))
     assert saved == [True, False, False, False, True, False] and SAVE_PERIOD == 3
-    assert valid.sum() == 2
+    assert remembered.valid.sum() == 2
     bank.train()
-    memory, valid, _ = bank.update(torch.randn(1, 1, 8), torch.ones(1, 1), memory, valid, countdown)
-    assert valid.sum() == 3
+    remembered = bank.update(torch.randn(1, 1, 8), torch.ones(1, 1), remembered)
+    assert remembered.valid.sum() == 3
 
 
 def test_detection_only_reports_without_identities(tracker):
@@ -209,19 +201,21 @@ def test_detection_only_reports_without_identities(tracker):
     assert (objects.scores[0].diff() <= 0).all() and state.count == 0
 
 
+def carry(tracker, frame: Frame, scores: dict[int, float], held: list[int], objects: int) -> TrackState:
+    """A training frame after which the first rows hold these objects."""
+    decoded = look_with(
+        tracker, frame, tracker.initial_state(), lambda q: predict(tracker, q, scores), objects
+    )
+    identities = torch.full((1, objects), -1)
+    identities[0, : len(held)] = torch.tensor(held)
+    return tracker.carry(decoded, Outcome({}, identities, identities))
+
+
 def test_training_drops_tracks_and_adds_false_positives(tracker):
-    config = Mutr3dConfig(heads=4, hidden=128, drop_probability=0.5, false_positive_ratio=1.0)
-    noisy = config.build(tracker.detector)
-    state = noisy.enter(noisy.initial_state(), make_frame(0.0))
-    queries = Queries(
-        torch.zeros(1, 64, 128), torch.zeros(1, 64, 128), torch.zeros(1, 64, 3),
-        torch.ones(1, 64, dtype=torch.bool), 64,
-    )  # fmt: skip
-    identities = torch.full((1, 64), -1)
-    identities[0, :40] = torch.arange(40)
-    predictions = predict(noisy, queries, {50: 0.9, 51: 0.8})
+    noise = ClipNoise(drop_probability=0.5, false_positive_ratio=1.0)
+    noisy = Mutr3dConfig(heads=4, hidden=128, noise=noise).build(tracker.detector)
     torch.manual_seed(0)
-    carried = noisy.carry_supervised(state, queries, predictions, identities, identities >= 0)
+    carried = carry(noisy, make_frame(0.0), {50: 0.9, 51: 0.8}, list(range(40)), 64)
     kept = carried.identities[carried.alive]
     assert 5 < (kept >= 0).sum() < 35
     assert (kept < 0).sum() == (kept >= 0).sum().clamp(max=24)
@@ -230,15 +224,21 @@ def test_training_drops_tracks_and_adds_false_positives(tracker):
 @pytest.mark.parametrize(("carry_score", "carried"), [(0.0, [7, 8, 9]), (0.2, [7, 9]), (0.9, [])])
 def test_in_training_queries_below_the_carry_score_are_forgotten(tracker, carry_score, carried):
     """As at inference: their objects are new-born again in the next frame."""
-    config = dataclasses.replace(
-        small_mutr3d(), drop_probability=0.0, false_positive_ratio=0.0, carry_score=carry_score
-    )
+    config = dataclasses.replace(small_mutr3d(), noise=ClipNoise(carry_score=carry_score))
     trained = config.build(tracker.detector)
-    frame = make_frame(0.0)
-    state = trained.enter(trained.initial_state(), frame)
-    queries = trained.queries(state, tracker.detector.encode(frame))
-    predictions = predict(trained, queries, {0: 0.5, 1: 0.1, 2: 0.3})
-    identities = torch.full((1, queries.count), -1)
-    identities[0, :3] = torch.tensor([7, 8, 9])
-    after = trained.carry_supervised(state, queries, predictions, identities, identities >= 0)
+    after = carry(trained, make_frame(0.0), {0: 0.5, 1: 0.1, 2: 0.3}, [7, 8, 9], OBJECTS)
     assert after.identities[after.alive].tolist() == carried
+
+
+def test_an_undisturbed_tracker_forgets_nothing_and_makes_nothing_up(tracker):
+    noise = ClipNoise(drop_probability=1.0, carry_score=0.5, false_positive_ratio=1.0)
+    noisy = dataclasses.replace(tracker.config, noise=noise).build(tracker.detector)
+    calm = noisy.undisturbed()
+    scores = {0: 0.9, 1: 0.1, 50: 0.9}
+    assert carry(noisy, make_frame(0.0), scores, [7, 8], OBJECTS).count == 0
+    after = carry(calm, make_frame(0.0), scores, [7, 8], OBJECTS)
+    assert after.identities[after.alive].tolist() == [7, 8]
+    # It is a copy: the model in training goes on as it was.
+    assert noisy.noise == noise and calm.noise == ClipNoise()
+    pairs = zip(noisy.parameters(), calm.parameters(), strict=True)
+    assert all(torch.equal(own, copy) and own is not copy for own, copy in pairs)

@@ -1,23 +1,27 @@
 """PF-Track's life cycle, extension, motion and state, on hand-made predictions and on small models."""
 
+import copy
 import dataclasses
 import io
 import math
+from unittest.mock import patch
 
 import pytest
 import torch
 from torch import Tensor
 
+from looks import entered, look_with
 from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig
 from syncl.detectors import Detr3dConfig, ImageEncoderConfig, PetrConfig, Petrv2Config, StreamPetrConfig
 from syncl.errors import SynclError
 from syncl.structures import CameraRig, Frame, Objects, Predictions, Queries
 from syncl.trackers import Mutr3dConfig, PfTrackConfig
-from syncl.trackers.base import TrackState
-from syncl.trackers.forecasts import Reasoned
+from syncl.trackers.base import Decoded, TrackState
 from syncl.trackers.pf_track import PfTrack
-from syncl.trackers.reasoning import PastReasoning
-from syncl.trackers.track_extension import EXTENSION_SCORE
+from syncl.trackers.pf_track.forecasts import History, Reasoned
+from syncl.trackers.pf_track.reasoning import PastReasoning
+from syncl.trackers.pf_track.track_extension import EXTENSION_SCORE
+from syncl.trackers.pf_track.tracker import PastAndFuture
 
 HEIGHT, WIDTH = 32, 64
 DIM = 32
@@ -107,39 +111,36 @@ def advance(
     **frame,
 ) -> tuple[Objects, TrackState]:
     """A frame in which the named rows (object rows first) are refined to these scores, the others to none."""
-    state = tracker.enter(state, make_frame(time_s, **frame))
-    object_rows = Queries(
-        torch.zeros(1, OBJECTS, DIM),
-        torch.zeros(1, OBJECTS, DIM),
-        torch.zeros(1, OBJECTS, 3),
-        torch.ones(1, OBJECTS, dtype=torch.bool),
-        OBJECTS,
-    )
-    queries = object_rows.with_tracks(state.as_queries())
-    rows = queries.count
-    logits = torch.full((1, rows, len(CLASSES)), -9.0)
-    for row, score in scores.items():
-        logits[0, row, label] = torch.logit(torch.tensor(score))
-    codes = torch.zeros(1, rows, 10)
-    codes[..., 0], codes[..., 7] = x_m, 1.0
-    displacements = torch.zeros(1, rows, tracker.config.future, 3)
-    displacements[..., 0] = ahead_m
-    memory = torch.zeros(1, rows, tracker.memory_slots, DIM)
-    reasoned = Reasoned(
-        torch.full((1, rows, DIM), time_s),
-        queries.positions,
-        logits,
-        codes,
-        displacements,
-        memory,
-        memory[..., 0] == 0,
-        queries.valid,
-    )
-    predictions = Predictions(
-        logits[None], codes[None], reasoned.embeddings[None], codes[None, ..., :3], queries.valid, OBJECTS
-    )
-    with torch.no_grad():
-        return tracker.conclude(state, queries, predictions, reasoned)
+
+    def predict(queries: Queries) -> Predictions:
+        codes = torch.zeros(1, 1, queries.count, 10)
+        codes[..., 0], codes[..., 7] = x_m, 1.0
+        logits = torch.full((1, 1, queries.count, len(CLASSES)), -9.0)
+        for row, score in scores.items():
+            logits[0, 0, row, label] = torch.logit(torch.tensor(score))
+        embeddings = torch.full((1, 1, queries.count, DIM), time_s)
+        return Predictions(logits, codes, embeddings, codes[..., :3], queries.valid, OBJECTS)
+
+    def reason(decoded: Decoded, _: object) -> Reasoned:
+        queries, made = decoded.queries, decoded.standard
+        displacements = torch.zeros(1, queries.count, tracker.config.future, 3)
+        displacements[..., 0] = ahead_m
+        memory = torch.zeros(1, queries.count, tracker.config.history, DIM)
+        return Reasoned(
+            made.embeddings[-1],
+            queries.positions,
+            made.logits[-1],
+            made.codes[-1],
+            History(memory, memory[..., 0] == 0),
+            displacements,
+        )
+
+    with torch.no_grad(), patch.object(tracker, "reason", reason):
+        return tracker.conclude(look_with(tracker, make_frame(time_s, **frame), state, predict, OBJECTS))
+
+
+def own(state: TrackState) -> PastAndFuture:
+    return state.owned(PastAndFuture)
 
 
 def shown(objects: Objects) -> list[int]:
@@ -228,7 +229,7 @@ def test_many_frames_keep_the_state_bounded_and_identities_apart(tracker):
     for t in range(150):
         objects, state = advance(tracker, state, 0.5 * t, {t % OBJECTS: 0.9})
         assert state.count <= tracker.config.miss_tolerance
-        assert state.memory.shape[2] == tracker.config.history
+        assert own(state).history.embeddings.shape[2] == tracker.config.history
         (identity,) = shown(objects)
         assert identity not in seen
         seen.add(identity)
@@ -239,25 +240,27 @@ def test_many_frames_keep_the_state_bounded_and_identities_apart(tracker):
 
 def test_a_missed_track_follows_its_forecast(tracker):
     _, state = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9}, ahead_m=2.0)
-    embeddings = state.embeddings
+    embeddings = state.queries.embeddings
     for missed in range(1, 4):
         _, state = advance(tracker, state, 0.5 * missed, {}, forward_m=3.0 * missed)
         # Two metres further by itself, three metres nearer by our own motion, a frame.
-        assert state.references[0, 0].tolist() == pytest.approx([10.0 - missed, 0, 0], abs=1e-5)
-        assert torch.equal(state.embeddings, embeddings), "an unseen query's content must stay"
+        expected = pytest.approx([10.0 - missed, 0, 0], abs=1e-5)
+        assert state.queries.references[0, 0].tolist() == expected
+        assert torch.equal(state.queries.embeddings, embeddings), "an unseen query's content must stay"
     # Beyond the horizon of four frames it stands still.
     for missed in range(4, 7):
         _, state = advance(tracker, state, 0.5 * missed, {}, forward_m=9.0)
-    assert state.references[0, 0].tolist() == pytest.approx([10 + 4 * 2.0 - 9, 0, 0], abs=1e-5)
+    assert state.queries.references[0, 0].tolist() == pytest.approx([10 + 4 * 2.0 - 9, 0, 0], abs=1e-5)
 
 
 def test_an_unpunctual_frame_is_as_good_as_a_punctual_one(tracker):
     _, state = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9}, ahead_m=2.0)
-    on_time, late = tracker.enter(state, make_frame(0.5)), tracker.enter(state, make_frame(0.59))
-    assert torch.equal(late.references, on_time.references)
-    for name in ("centres", "displacements", "codes"):
-        assert torch.equal(getattr(late.forecasts, name), getattr(on_time.forecasts, name))
-    assert torch.equal(on_time.forecasts.displacements, state.forecasts.displacements)
+    on_time, late = (entered(tracker, make_frame(time_s), state) for time_s in (0.5, 0.59))
+    for name in ("references", "codes"):
+        assert torch.equal(getattr(late.queries, name), getattr(on_time.queries, name))
+    for name in ("centres", "displacements"):
+        assert torch.equal(getattr(own(late).forecasts, name), getattr(own(on_time).forecasts, name))
+    assert torch.equal(own(on_time).forecasts.displacements, own(state).forecasts.displacements)
 
 
 @pytest.mark.parametrize(("elapsed_s", "steps"), [(0.2, 0.4), (0.75, 1.5), (1.0, 2), (1.58, 3), (9.0, 18)])
@@ -266,26 +269,26 @@ def test_tracks_follow_their_forecasts_for_the_time_that_passed(tracker, elapsed
     _, state = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9})
     displacements = torch.tensor([1.0, 2, 3, 4])[None, None, :, None] * torch.tensor([1.0, 0, 0])
     forecasts = dataclasses.replace(
-        state.forecasts,
+        own(state).forecasts,
         displacements=displacements,
-        centres=state.forecasts.codes[:, :, None, :3] + displacements.cumsum(2),
+        centres=state.queries.references[:, :, None] + displacements.cumsum(2),
     )
-    state = dataclasses.replace(state, forecasts=forecasts)
+    state = dataclasses.replace(state, own=dataclasses.replace(own(state), forecasts=forecasts))
 
     def place(frames: float) -> float:
         way = [0, 1, 3, 6, 10, 10]
         whole = min(int(frames), 4)
         return 10 + way[whole] + (min(frames, 4) - whole) * (way[whole + 1] - way[whole])
 
-    entered = tracker.enter(state, make_frame(elapsed_s, forward_m=5.0))
-    assert entered.references[0, 0].tolist() == pytest.approx([place(steps) - 5, 0, 0], abs=1e-5)
+    there = entered(tracker, make_frame(elapsed_s, forward_m=5.0), state)
+    assert there.queries.references[0, 0].tolist() == pytest.approx([place(steps) - 5, 0, 0], abs=1e-5)
     _, missed = advance(tracker, state, elapsed_s, {}, forward_m=5.0)
-    assert missed.references[0, 0, 0].item() == pytest.approx(place(steps) - 5, abs=1e-5)
+    assert missed.queries.references[0, 0, 0].item() == pytest.approx(place(steps) - 5, abs=1e-5)
     expected = [place(steps + ahead) - 5 for ahead in (1, 2, 3)]
-    assert missed.forecasts.centres[0, 0, :3, 0].tolist() == pytest.approx(expected, abs=1e-5)
+    assert own(missed).forecasts.centres[0, 0, :3, 0].tolist() == pytest.approx(expected, abs=1e-5)
     # Half a second later it is on its way still.
     _, missed = advance(tracker, missed, elapsed_s + 0.5, {}, forward_m=5.0)
-    assert missed.references[0, 0, 0].item() == pytest.approx(place(steps + 1) - 5, abs=1e-5)
+    assert missed.queries.references[0, 0, 0].item() == pytest.approx(place(steps + 1) - 5, abs=1e-5)
 
 
 def test_a_long_silence_ends_tracks_but_not_numbering(tracker):
@@ -301,11 +304,12 @@ def test_a_long_silence_ends_tracks_but_not_numbering(tracker):
 
 def test_forecasts_turn_with_the_vehicle(tracker):
     _, state = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9}, ahead_m=2.0)
-    state = tracker.enter(state, make_frame(0.5, turn_rad=math.pi / 2))
+    state = entered(tracker, make_frame(0.5, turn_rad=math.pi / 2), state)
     # What was ahead is to the right of a vehicle that has turned left.
-    assert state.references[0, 0].tolist() == pytest.approx([0, -12, 0], abs=1e-5)
-    assert state.forecasts.centres[0, 0, :, 1].tolist() == pytest.approx([-12, -14, -16, -18], abs=1e-5)
-    assert torch.equal(state.forecasts.codes[..., :3], state.references)
+    assert state.queries.references[0, 0].tolist() == pytest.approx([0, -12, 0], abs=1e-5)
+    centres = own(state).forecasts.centres
+    assert centres[0, 0, :, 1].tolist() == pytest.approx([-12, -14, -16, -18], abs=1e-5)
+    assert torch.equal(state.queries.codes[..., :3], state.queries.references)
 
 
 def test_forecasts_are_reported_as_places(tracker):
@@ -330,26 +334,25 @@ def test_extensions_can_be_reported_with_their_class_and_a_score_of_their_own(tr
 def test_motion_by_velocity(tracker, motion, expected):
     config = dataclasses.replace(tracker.config, motion=motion, future_reasoning=False)
     plain = config.build(tracker.detector).eval()
-    frame = make_frame(0.0)
-    state = plain.enter(plain.initial_state(), frame)
-    queries = Queries(
-        torch.zeros(1, 1, DIM), torch.zeros(1, 1, DIM), torch.zeros(1, 1, 3), torch.ones(1, 1).bool(), 1
-    )
-    codes = torch.zeros(1, 1, 10)
-    # Heading to the right at (6, 2) m/s; the original reads (-sin yaw, vx) = (1, 6) instead.
-    codes[0, 0, 6:] = torch.tensor([-1.0, 0.0, 6.0, 2.0])
-    nothing = torch.zeros(1, 1, 0, 3)
-    reasoned = Reasoned(
-        torch.zeros(1, 1, DIM), torch.zeros(1, 1, DIM), torch.full((1, 1, 4), 3.0), codes, nothing,
-        torch.zeros(1, 1, 3, DIM), torch.ones(1, 1, 3).bool(), queries.valid,
-    )  # fmt: skip
-    predictions = Predictions(
-        reasoned.logits[None], codes[None], reasoned.embeddings[None], codes[None, ..., :3], queries.valid, 1
-    )
-    objects, state = plain.conclude(state, queries, predictions, reasoned)
+
+    def predict(queries: Queries) -> Predictions:
+        codes = torch.zeros(1, 1, 1, 10)
+        # Heading to the right at (6, 2) m/s; the original reads (-sin yaw, vx) = (1, 6) instead.
+        codes[..., 6:] = torch.tensor([-1.0, 0.0, 6.0, 2.0])
+        logits, embeddings = torch.full((1, 1, 1, 4), 3.0), torch.zeros(1, 1, 1, DIM)
+        return Predictions(logits, codes, embeddings, codes[..., :3], queries.valid, 1)
+
+    def reason(decoded: Decoded, _: object) -> Reasoned:
+        made, history = decoded.standard, History(torch.zeros(1, 1, 3, DIM), torch.ones(1, 1, 3).bool())
+        embeddings = made.embeddings[-1]
+        return Reasoned(embeddings, embeddings, made.logits[-1], made.codes[-1], history)
+
+    with torch.no_grad(), patch.object(plain, "reason", reason):
+        decoded = look_with(plain, make_frame(0.0), plain.initial_state(), predict, 1)
+        objects, state = plain.conclude(decoded)
     assert objects.forecasts is None
-    step = plain.motion(state, torch.tensor([0.5]))[0, 0]
-    assert step.tolist() == pytest.approx(expected)
+    step = entered(plain, make_frame(0.5), state).queries.references - state.queries.references
+    assert step[0, 0, :2].tolist() == pytest.approx(expected)
 
 
 # Whole steps on small models
@@ -370,7 +373,7 @@ def test_any_detector_tracks_and_its_state_can_be_saved(kind):
         identities = shown(objects)
         assert len(identities) == len(set(identities))
         assert torch.isfinite(objects.boxes).all()
-    assert state.count > 0 and state.memory_valid.any(-1).all()
+    assert state.count > 0 and own(state).history.valid.any(-1).all()
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
@@ -409,27 +412,37 @@ def test_streams_in_a_batch_do_not_see_each_other(kind):
     assert any(first > second for first, second in counts), "padding was never needed"
 
 
+def foreseeing_all(tracker: PfTrack) -> PfTrack:
+    """The tracker as in training, where all queries' displacements are wanted, but for its layers."""
+    twin = copy.deepcopy(tracker)
+    twin.training = True
+    return twin
+
+
 def test_reasoning_treats_all_rows_alike(tracker):
-    state = tracker.initial_state()
-    features = tracker.detector.encode(make_frame(0.0))
-    queries = tracker.queries(state, features)
+    tracker = foreseeing_all(tracker)
+    order = torch.randperm(OBJECTS, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
-        (predictions,) = tracker.detector.decode(queries, features)
-        straight = tracker.reason(state, queries, predictions)
-        order = torch.randperm(OBJECTS, generator=torch.Generator().manual_seed(3))
+        decoded = tracker.look(make_frame(0.0), tracker.initial_state())
+        straight, made = decoded.reasoned, decoded.standard
         turned = tracker.reason(
-            state,
-            dataclasses.replace(queries, positions=queries.positions[:, order]),
             dataclasses.replace(
-                predictions,
-                logits=predictions.logits[:, :, order],
-                codes=predictions.codes[:, :, order],
-                embeddings=predictions.embeddings[:, :, order],
+                decoded,
+                queries=dataclasses.replace(decoded.queries, positions=decoded.queries.positions[:, order]),
+                predictions=(
+                    dataclasses.replace(
+                        made,
+                        logits=made.logits[:, :, order],
+                        codes=made.codes[:, :, order],
+                        embeddings=made.embeddings[:, :, order],
+                    ),
+                ),
             ),
+            None,
         )
     assert torch.allclose(turned.codes, straight.codes[:, order], atol=1e-5)
     assert torch.allclose(turned.displacements, straight.displacements[:, order], atol=1e-5)
-    assert straight.memory_valid[0, 0].tolist() == [False, False, True]
+    assert straight.history.valid[0, 0].tolist() == [False, False, True]
 
 
 def test_foreseeing_only_what_is_seen_changes_nothing(tracker):
@@ -438,19 +451,17 @@ def test_foreseeing_only_what_is_seen_changes_nothing(tracker):
     state = few.initial_state()
     for t in range(2):
         _, state = few.step(make_frame(0.5 * t, seed=t), state)
-    entered = few.enter(state, make_frame(1.0, seed=2))
     with torch.no_grad():
-        features = few.detector.encode(make_frame(1.0, seed=2))
-        queries = few.queries(entered, features)
-        (predictions,) = few.detector.decode(queries, features)
-        everybody, seen = (make(entered, queries, predictions) for make in (few.reason, few.refine))
-        assert everybody.displacements.shape[2] == few.config.future and seen.displacements.shape[2] == 0
-        whole, after = few.conclude(entered, queries, predictions, everybody)
-        part, other = few.conclude(entered, queries, predictions, seen)
+        frame = make_frame(1.0, seed=2)
+        everybody, seen = foreseeing_all(few).look(frame, state), few.look(frame, state)
+        assert everybody.reasoned.displacements.shape[2] == few.config.future
+        assert seen.reasoned.displacements is None
+        whole, after = few.conclude(everybody)
+        part, other = few.conclude(seen)
     assert int(whole.valid.sum()) > 0 and torch.equal(whole.identities, part.identities)
     assert torch.allclose(whole.forecasts, part.forecasts, atol=1e-5)
-    assert torch.allclose(after.forecasts.centres, other.forecasts.centres, atol=1e-5)
-    assert torch.equal(after.forecasts.codes, other.forecasts.codes)
+    assert torch.allclose(own(after).forecasts.centres, own(other).forecasts.centres, atol=1e-5)
+    assert torch.equal(after.queries.codes, other.queries.codes)
 
 
 @pytest.mark.parametrize("past", [True, False])

@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from looks import same
 from syncl.checkpoints.state_file import load_state, save_state
 from syncl.detectors import Mutr3dDetr3dConfig
-from syncl.detectors.base import Detector, DetectorMemory, Features, ReferenceRange
+from syncl.detectors.base import Detector, DetectorMemory, Features, Interaction, ReferenceRange
 from syncl.errors import SynclError
 from syncl.layers.decoder import STANDARD, Groups
 from syncl.recipes.synthetic import (
@@ -25,7 +26,7 @@ from syncl.recipes.synthetic import (
     small_petrv2,
     small_streampetr,
 )
-from syncl.structures import CameraRig, Frame, Objects, Predictions, Queries
+from syncl.structures import CameraRig, Frame, Objects, Predictions, Queries, object_queries
 from syncl.trackers import GreedyConfig, Mutr3dConfig, PfTrackConfig, Tracker, TrackState
 
 HEIGHT, WIDTH, CAMERAS = 32, 64, 2
@@ -140,12 +141,7 @@ def pf_track(detector: Detector) -> Tracker:
     tracker = life.build(detector).eval()
     torch.nn.init.normal_(tracker.past.class_branch[-1].weight, std=0.3)
     with torch.no_grad():
-        frame = make_frame(0.0)
-        state = tracker.enter(tracker.initial_state(), frame)
-        features = detector.encode(frame, state.detector_memory)
-        queries = tracker.queries(state, features)
-        (found,) = detector.decode(queries, features)
-        logits = tracker.reason(state, queries, found).logits
+        logits = tracker.look(make_frame(0.0), tracker.initial_state()).reasoned.logits
     best = logits.sigmoid().amax(-1).flatten().sort(descending=True).values
     birth, keep = float(best[5:7].mean()), float(best[15:17].mean())
     chosen = dataclasses.replace(life, birth_score=birth, record_score=keep, output_score=keep)
@@ -229,7 +225,7 @@ def test_a_saved_state_goes_on_to_the_last_bit(tracker: Tracker, tmp_path) -> No
     for ours, expected in zip(detour, straight):
         assert torch.equal(ours.boxes, expected.boxes) and torch.equal(ours.scores, expected.scores)
         assert torch.equal(ours.identities, expected.identities)
-    assert torch.equal(end.references, other_end.references) and end.scenes == other_end.scenes
+    assert same(end, other_end), "the states differ behind them"
     untouched = tracker.initial_state(2)
     save_state(tmp_path / "empty.safetensors", untouched)
     assert load_state(tmp_path / "empty.safetensors").count == 0
@@ -258,7 +254,8 @@ def test_a_wrong_time_is_refused_and_the_stream_goes_on(tracker: Tracker, time_s
 def test_a_dropped_frame_is_only_a_longer_time(tracker: Tracker) -> None:
     """Tracks enter the later frame where their velocities took them, whether or not one was dropped."""
     _, state = drive(tracker, [make_frame(0.5), make_frame(1.0)])
-    late = tracker.enter(state, make_frame(2.1))
+    with torch.no_grad():
+        late = tracker.look(make_frame(2.1), state).state
     assert late.count == state.count and bool((late.alive == state.alive).all())
     (objects,), _ = drive(tracker, [make_frame(2.1)], state)
     assert torch.isfinite(objects.boxes[objects.valid]).all()
@@ -289,20 +286,18 @@ class StubDetector(Detector):
 
     def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> Features:
         self.pixels = frame.images[:, 0, :, 0].float() / 255
-        return Features(frame.rig.image_from_vehicle, frame.camera_valid, frame.image_size, None)
+        return Features(frame.rig.image_from_vehicle, frame.camera_valid, frame.image_size, ())
 
     def initial_queries(self, features: Features) -> Queries:
         contents = self.contents[None]
-        return Queries(
-            contents,
-            contents,
-            10 * contents[..., :3],
-            torch.ones(contents.shape[:2]).bool(),
-            self.query_count,
-        )
+        return object_queries(contents, contents, 10 * contents[..., :3])
 
     def decode(
-        self, queries: Queries, features: Features, groups: Groups = STANDARD
+        self,
+        queries: Queries,
+        features: Features,
+        groups: Groups = STANDARD,
+        interaction: Interaction | None = None,
     ) -> tuple[Predictions, ...]:
         tracks = queries.count - self.query_count
         scores = torch.cat([self.pixels[:, 0, : self.query_count], self.pixels[:, 1, :tracks]], dim=1)

@@ -1,11 +1,10 @@
 """States as plain values and tensors: every kind of state, through JSON and back."""
 
-import dataclasses
-
 import orjson
 import pytest
 import torch
 
+from looks import same
 from syncl.errors import SynclError
 from syncl.recipes import find_recipe
 from syncl.trackers import GreedyConfig, Tracker
@@ -45,22 +44,13 @@ def test_every_kind_of_state_survives(name: str) -> None:
 
 def test_what_is_no_state_is_named() -> None:
     content, tensors = take_apart(tracker_of("mutr3d_detr3d_synthetic").initial_state())
-    with pytest.raises(SynclError, match=r"file: the tensor state\.memory is missing"):
-        put_together(content, {name: t for name, t in tensors.items() if name != "state.memory"}, "file")
+    with pytest.raises(SynclError, match=r"file: the tensor state\.queries\.codes is missing"):
+        put_together(
+            content, {name: t for name, t in tensors.items() if name != "state.queries.codes"}, "file"
+        )
     with pytest.raises(SynclError, match="file: unknown structure 'Strange'"):
         put_together({**content, "type": "Strange"}, tensors, "file")
     with pytest.raises(SynclError, match=r"file: TrackState: .*surprise"):
         put_together({**content, "surprise": 1}, tensors, "file")
     with pytest.raises(SynclError, match="file: holds a int"):
         put_together(3, tensors, "file")
-
-
-def same(first: object, second: object) -> bool:
-    if isinstance(first, torch.Tensor):
-        return isinstance(second, torch.Tensor) and torch.equal(first, second)
-    if dataclasses.is_dataclass(first):
-        names = [field.name for field in dataclasses.fields(first)]
-        return type(first) is type(second) and all(
-            same(getattr(first, name), getattr(second, name)) for name in names
-        )
-    return first == second

@@ -10,14 +10,16 @@ from syncl.checkpoints.model_file import load_model, save_model
 from syncl.detectors import Detr3dConfig, ImageEncoderConfig, PetrConfig, StreamPetrConfig
 from syncl.layers.decoder import PARALLEL
 from syncl.structures import Annotations, CameraRig, Clip, Frame, Predictions
-from syncl.trackers import Mutr3dConfig, PfTrackConfig
+from syncl.trackers import ClipNoise, Mutr3dConfig, PfTrackConfig
 from syncl.trackers.model import InputConfig, ModelConfig
-from syncl.training.denoising import DenoisingConfig
-from syncl.training.reasoning_losses import ReasoningLossConfig
+from syncl.training.objectives.denoising import DenoisingConfig
+from syncl.training.objectives.reasoning import ReasoningLossConfig
 from syncl.training.strategies import BaselineConfig
-from syncl.training.syncl.config import SynclConfig
-from syncl.training.syncl.contrastive import ContrastiveConfig
+from syncl.training.strategies.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.contrastive import ContrastiveConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
+
+from ..decoded import decoded_of
 
 HEIGHT, WIDTH, DIM = 32, 64, 32
 CLASSES = ("car", "truck", "pedestrian", "barrier")
@@ -38,7 +40,7 @@ DETECTORS = {
         encoder(False), CLASSES, queries=9, propagated=3, memory_slots=8, objects_a_frame=4, **SIZES
     ),
 }
-MUTR3D = Mutr3dConfig(heads=4, hidden=48, drop_probability=0.0, false_positive_ratio=0.0, tracking_head=True)
+MUTR3D = Mutr3dConfig(heads=4, hidden=48, noise=ClipNoise(), tracking_head=True)
 PF_TRACK = PfTrackConfig(heads=4, hidden=48, dropout=0.0, future_reasoning=False, motion="velocity")
 TRACKERS = {
     "mutr3d": MUTR3D,
@@ -109,7 +111,7 @@ def gradient_rows(loss: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:
 def test_detection_sees_all_objects_and_tracking_the_new_born():
     predictions, annotations = make_predictions(1), make_annotations()
     strategy = BaselineConfig().build(DIM)
-    assignment, ties = strategy.assign(predictions, annotations, IDENTITIES)
+    assignment, ties = strategy.assign(decoded_of((predictions,), IDENTITIES), annotations)
     assert ties.tolist() == [[0, 1], [2, -1]]
     detected = assignment.detection.targets
     born = assignment.targets[:, :, :12]
@@ -121,7 +123,7 @@ def test_detection_sees_all_objects_and_tracking_the_new_born():
             assert born[layer, stream].tolist() == expected
     assert torch.equal(assignment.targets[:, :, 12:], ties.expand(2, -1, -1))
     assert assignment.vanished.tolist() == [[False, False], [False, True]]
-    outcome = strategy((predictions,), annotations, IDENTITIES)
+    outcome = strategy(decoded_of((predictions,), IDENTITIES), annotations)
     for stream, held in enumerate(({0, 1}, {2})):
         own = outcome.identities[stream, :12]
         assert set(own[own >= 0].tolist()) == set(range(5)) - held, "a tracked object was born again"
@@ -131,12 +133,12 @@ def test_detection_sees_all_objects_and_tracking_the_new_born():
 def test_the_detection_match_goes_by_the_detection_head():
     predictions, annotations = make_predictions(1), make_annotations()
     strategy = BaselineConfig().build(DIM)
-    before, _ = strategy.assign(predictions, annotations, IDENTITIES)
+    before, _ = strategy.assign(decoded_of((predictions,), IDENTITIES), annotations)
     confused = dataclasses.replace(predictions, logits=predictions.logits.flip(2) * 9)
-    same, _ = strategy.assign(confused, annotations, IDENTITIES)
+    same, _ = strategy.assign(decoded_of((confused,), IDENTITIES), annotations)
     assert torch.equal(before.detection.targets, same.detection.targets)
     turned = dataclasses.replace(predictions, detection_logits=predictions.detection_logits.flip(2) * 99)
-    other, _ = strategy.assign(turned, annotations, IDENTITIES)
+    other, _ = strategy.assign(decoded_of((turned,), IDENTITIES), annotations)
     assert not torch.equal(before.detection.targets, other.detection.targets)
 
 
@@ -145,7 +147,7 @@ def test_each_head_learns_its_own_task_alone(kind):
     annotations = make_annotations()
     strategy = STRATEGIES[kind].build(DIM)
     pair = make_predictions(1), make_predictions(2)
-    losses = strategy(pair[: len(strategy.groups)], annotations, IDENTITIES).losses
+    losses = strategy(decoded_of(pair[: len(strategy.groups)], IDENTITIES), annotations).losses
     standard = pair[0]
     detecting = gradient_rows(losses["detect_class"], standard.detection_logits)
     assert detecting[:, :, :12].all() and not detecting[:, :, 12:].any(), "track rows taught detection"
@@ -165,8 +167,8 @@ def test_each_head_learns_its_own_task_alone(kind):
 def test_a_tracked_object_that_is_detected_pushes_the_heads_opposite_ways():
     predictions, annotations = make_predictions(1), make_annotations()
     strategy = BaselineConfig().build(DIM)
-    assignment, _ = strategy.assign(predictions, annotations, IDENTITIES)
-    losses = strategy((predictions,), annotations, IDENTITIES).losses
+    assignment, _ = strategy.assign(decoded_of((predictions,), IDENTITIES), annotations)
+    losses = strategy(decoded_of((predictions,), IDENTITIES), annotations).losses
     row = int((assignment.detection.targets[1, 0] == 0).nonzero()[0, 0])
     label = int(annotations.labels[0, 0])
     (up,) = torch.autograd.grad(losses["detect_class"], predictions.detection_logits, retain_graph=True)
@@ -193,8 +195,9 @@ def test_one_to_many_in_the_standard_decoder_widens_both_heads():
     annotations = make_annotations()
     silent = ContrastiveConfig(weight=0.0)
     switches = {"decoder": "standard", "objects": "new_born", "filter": "none", "contrastive": silent}
-    widened = SynclConfig(**switches).build(DIM)((make_predictions(1),), annotations, IDENTITIES)
-    plain = BaselineConfig().build(DIM)((make_predictions(1),), annotations, IDENTITIES)
+    decoded = decoded_of((make_predictions(1),), IDENTITIES)
+    widened = SynclConfig(**switches).build(DIM)(decoded, annotations)
+    plain = BaselineConfig().build(DIM)(decoded, annotations)
     assert torch.equal(widened.identities, plain.identities)
     assert widened.losses["class"] != plain.losses["class"]
     assert widened.losses["detect_class"] != plain.losses["detect_class"]

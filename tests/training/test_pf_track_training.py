@@ -9,11 +9,11 @@ from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig
 from syncl.detectors import Detr3dConfig, ImageEncoderConfig, PetrConfig, Petrv2Config, StreamPetrConfig
 from syncl.errors import SynclError
 from syncl.structures import Annotations, CameraRig, Clip, Frame, Trajectories
-from syncl.trackers import Mutr3dConfig, PfTrackConfig
+from syncl.trackers import ClipNoise, Mutr3dConfig, PfTrackConfig
 from syncl.trackers.pf_track import PfTrack
-from syncl.training.reasoning_losses import ReasoningLossConfig, future_of, trajectory_loss
+from syncl.training.objectives.reasoning import ReasoningLossConfig, future_of, trajectory_loss
 from syncl.training.strategies import BaselineConfig
-from syncl.training.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.config import SynclConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 HEIGHT, WIDTH = 32, 64
@@ -139,14 +139,14 @@ def test_a_track_whose_object_is_gone_ends():
     tracker = build()
     training = ClipTraining(tracker, STRATEGIES["baseline"].build(DIM), UnrollConfig())
     carried: list[list[int]] = []
-    carry = tracker.carry_supervised
+    carry = tracker.carry
 
     def watching(*given):
         state = carry(*given)
         carried.append(sorted(state.identities[state.alive].tolist()))
         return state
 
-    tracker.carry_supervised = watching
+    tracker.carry = watching
     training(make_clip([0, 1, 2, 3], [0, 2, 4], [0, 1], [0]))
     assert carried == [[0, 1, 2, 3], [0, 2, 4], [0, 1]]
 
@@ -161,7 +161,7 @@ LEAVING = ([0, 1, 2], [0, 2], [0, 2, 5], [0, 1, 5], [0, 1, 2, 5])
 def test_objects_that_leave_and_return_in_clips_of_any_length(kind, length, strategy):
     tracker = build()
     if kind == "mutr3d":
-        life = Mutr3dConfig(heads=4, hidden=32, drop_probability=0.0, false_positive_ratio=0.0)
+        life = Mutr3dConfig(heads=4, hidden=32, noise=ClipNoise())
         tracker = life.build(tracker.detector)
     training = ClipTraining(tracker, STRATEGIES[strategy].build(DIM), UnrollConfig())
     held: list[tuple[dict[int, bool], set[int]]] = []
@@ -170,7 +170,7 @@ def test_objects_that_leave_and_return_in_clips_of_any_length(kind, length, stra
         """Which annotated objects tracks hold (else object queries), and identities tied to any query."""
         targets, identities = outcome.targets[0], outcome.identities[0]
         names = given[1].identities[0]
-        first = len(targets) - given[2].shape[1]
+        first = given[0].queries.object_count
         rows = (targets >= 0).nonzero()[:, 0].tolist()
         found = {int(names[targets[row]]): row >= first for row in rows}
         assert len(found) == len(rows), "two queries hold one object"
@@ -239,19 +239,21 @@ def test_gradients_of_a_later_frame_reach_the_first():
     tracker = build()
     training = ClipTraining(tracker, STRATEGIES["baseline"].build(DIM), UnrollConfig())
     states = []
-    carry = tracker.carry_supervised
+    carry = tracker.carry
 
     def watching(*given):
         state = carry(*given)
-        for tensor in (state.embeddings, state.references):
+        for tensor in (state.queries.embeddings, state.queries.codes):
             tensor.retain_grad()
         states.append(state)
         return state
 
-    tracker.carry_supervised = watching
+    tracker.carry = watching
     training(make_clip(*CLIP))["total"].backward()
     for state in states:
-        assert state.embeddings.grad.abs().sum() > 0 and state.references.grad.abs().sum() > 0
+        tracks = state.queries
+        assert tracks.embeddings.grad.abs().sum() > 0 and tracks.codes.grad[..., :3].abs().sum() > 0
+        assert not tracks.codes.grad[..., 3:].any(), "sizes, headings and velocities carry none"
 
 
 def test_missing_trajectories_are_asked_for():

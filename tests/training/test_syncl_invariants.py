@@ -9,13 +9,13 @@ from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig
 from syncl.detectors import Detr3dConfig, ImageEncoderConfig, PetrConfig, Petrv2Config, StreamPetrConfig
 from syncl.layers.decoder import PARALLEL
 from syncl.structures import Annotations, CameraRig, Clip, Frame
-from syncl.trackers import Mutr3dConfig, PfTrackConfig
-from syncl.training.reasoning_losses import ReasoningLossConfig
+from syncl.trackers import ClipNoise, Mutr3dConfig, PfTrackConfig
+from syncl.training.objectives.reasoning import ReasoningLossConfig
 from syncl.training.strategies import BaselineConfig
-from syncl.training.syncl.config import SynclConfig
-from syncl.training.syncl.contrastive import ContrastiveConfig, InstanceContrast
-from syncl.training.syncl.hybrid_matching import one_to_many
-from syncl.training.syncl.query_filtering import fit_mixture, mixture_threshold
+from syncl.training.strategies.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.contrastive import ContrastiveConfig, InstanceContrast
+from syncl.training.strategies.syncl.hybrid_matching import one_to_many
+from syncl.training.strategies.syncl.query_filtering import fit_mixture, mixture_threshold
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 HEIGHT, WIDTH, DIM = 32, 64, 32
@@ -37,7 +37,7 @@ DETECTORS = {
     ),
 }
 TRACKERS = {
-    "mutr3d": Mutr3dConfig(heads=4, hidden=48, drop_probability=0.0, false_positive_ratio=0.0),
+    "mutr3d": Mutr3dConfig(heads=4, hidden=48, noise=ClipNoise()),
     "pf_track": PfTrackConfig(heads=4, hidden=48, dropout=0.0, future_reasoning=False, motion="velocity"),
 }
 UNROLL = UnrollConfig(reasoning=ReasoningLossConfig(trajectory=0.0))

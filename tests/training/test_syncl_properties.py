@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from syncl.layers.decoder import PARALLEL, STANDARD
+from syncl.layers.decoder import PARALLEL, STANDARD, Groups
 from syncl.recipes.synthetic import (
     small_detr3d,
     small_mutr3d,
@@ -15,13 +15,13 @@ from syncl.recipes.synthetic import (
     small_streampetr,
 )
 from syncl.structures import Annotations, CameraRig, Clip, Frame
-from syncl.trackers import Mutr3dConfig
+from syncl.trackers import ClipNoise, Decoded, Mutr3dConfig, Tracker
 from syncl.training.assignment import matching_cost
 from syncl.training.strategies import BaselineConfig
-from syncl.training.syncl.config import SynclConfig
-from syncl.training.syncl.contrastive import ContrastiveConfig, InstanceContrast, decoupled_loss
-from syncl.training.syncl.hybrid_matching import one_to_many
-from syncl.training.syncl.query_filtering import fit_mixture, mixture_threshold
+from syncl.training.strategies.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.contrastive import ContrastiveConfig, InstanceContrast, decoupled_loss
+from syncl.training.strategies.syncl.hybrid_matching import one_to_many
+from syncl.training.strategies.syncl.query_filtering import fit_mixture, mixture_threshold
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 HEIGHT, WIDTH = 64, 96
@@ -77,31 +77,24 @@ def make_annotations(streams: int = 1, objects: int = 7, first_identity: int = 0
 
 def build(kind: str):
     torch.manual_seed(0)
-    tracker: Mutr3dConfig = dataclasses.replace(
-        small_mutr3d(), drop_probability=0.0, carry_score=0.0, false_positive_ratio=0.0
-    )
+    tracker: Mutr3dConfig = dataclasses.replace(small_mutr3d(), noise=ClipNoise())
     return tracker.build(DETECTORS[kind]().build())
 
 
-def two_frames(kind: str, streams: int = 1):
-    """A model, the second frame's queries (with tracks) and its features."""
+def second_look(kind: str, groups: Groups = STANDARD) -> tuple[Tracker, Decoded]:
+    """A model and its look at a second frame, with the first one's objects as tracks."""
     tracker = build(kind).eval()
     strategy = BaselineConfig().build(tracker.detector.dim)
-    state = tracker.enter(tracker.initial_state(streams), make_frame(streams, 1.0))
-    features = tracker.detector.encode(make_frame(streams, 1.0), state.detector_memory)
-    queries = tracker.queries(state, features)
-    predictions = tracker.detector.decode(queries, features)
-    outcome = strategy(predictions, make_annotations(streams), state.identities)
-    state = tracker.remember(state, make_frame(streams, 1.0), features, predictions[0])
-    state = tracker.carry_supervised(state, queries, predictions[0], outcome.identities, outcome.targets >= 0)
-    state = tracker.enter(state, make_frame(streams, 1.5))
-    features = tracker.detector.encode(make_frame(streams, 1.5), state.detector_memory)
-    return tracker, state, tracker.queries(state, features), features
+    first = tracker.look(make_frame(1, 1.0), tracker.initial_state(1))
+    state = tracker.carry(first, strategy(first, make_annotations(1)))
+    return tracker, tracker.look(make_frame(1, 1.5), state, groups)
 
 
 @pytest.mark.parametrize("kind", DETECTORS)
 def test_standard_decoder_is_the_baseline_to_the_last_bit(kind):
-    tracker, _, queries, features = two_frames(kind)
+    tracker, look = second_look(kind)
+    queries, features = look.queries, look.features
+    assert queries.count == queries.object_count + 7, "there must be tracks"
     with torch.no_grad():
         (alone,) = tracker.detector.decode(queries, features, STANDARD)
         parallel, cross = tracker.detector.decode(queries, features, PARALLEL)
@@ -112,16 +105,17 @@ def test_standard_decoder_is_the_baseline_to_the_last_bit(kind):
 
 @pytest.mark.parametrize("kind", DETECTORS)
 def test_cross_only_outputs_do_not_depend_on_other_queries(kind):
-    tracker, _, queries, features = two_frames(kind)
+    tracker, look = second_look(kind)
+    queries, features = look.queries, look.features
     changed = dataclasses.replace(
         queries,
-        embeddings=queries.embeddings.clone(),
-        positions=queries.positions.clone(),
-        references=queries.references.clone(),
+        embeddings=queries.embeddings.detach().clone(),
+        positions=queries.positions.detach().clone(),
+        codes=queries.codes.detach().clone(),
     )
     changed.embeddings[:, 10:] += 1.0
     changed.positions[:, 10:] -= 0.5
-    changed.references[:, 10:] += 3.0
+    changed.codes[:, 10:, :3] += 3.0
     with torch.no_grad():
         before = tracker.detector.decode(queries, features, PARALLEL)
         after = tracker.detector.decode(changed, features, PARALLEL)
@@ -131,14 +125,13 @@ def test_cross_only_outputs_do_not_depend_on_other_queries(kind):
 
 @pytest.mark.parametrize("kind", DETECTORS)
 def test_tracks_hold_the_same_objects_under_both_strategies(kind):
-    tracker, state, queries, features = two_frames(kind)
-    assert state.count == 7
-    predictions = tracker.detector.decode(queries, features, PARALLEL)
+    tracker, look = second_look(kind, PARALLEL)
+    assert look.state.count == 7
     baseline = BaselineConfig().build(tracker.detector.dim)
     syncl = SynclConfig().build(tracker.detector.dim)
     annotations = make_annotations(objects=9)
-    plain = baseline(predictions[:1], annotations, state.identities)
-    both = syncl(predictions, annotations, state.identities)
+    plain = baseline(dataclasses.replace(look, predictions=look.predictions[:1]), annotations)
+    both = syncl(look, annotations)
     assert torch.equal(plain.identities, both.identities)
     assert both.losses["class"] == plain.losses["class"]
     assert {"cross_class", "cross_box", "contrast"} <= both.losses.keys()
@@ -146,9 +139,9 @@ def test_tracks_hold_the_same_objects_under_both_strategies(kind):
 
 
 def test_pairs_respect_k_uniqueness_range_and_threshold():
-    tracker, _, queries, features = two_frames("detr3d")
+    tracker, look = second_look("detr3d", PARALLEL)
     syncl = SynclConfig(queries_per_object=3).build(tracker.detector.dim)
-    _, cross = tracker.detector.decode(queries, features, PARALLEL)
+    _, cross = look.predictions
     annotations = make_annotations(objects=9)  # two of them are new-born
     persistent = torch.tensor([[True] * 7 + [False] * 2])
     pairs = syncl.reliable_pairs(cross, annotations, persistent)
@@ -286,16 +279,15 @@ def test_a_clip_without_annotations_trains():
 
 
 def test_a_query_far_from_its_object_lets_go_of_it():
-    tracker, state, queries, features = two_frames("detr3d")
-    predictions = tracker.detector.decode(queries, features)
+    tracker, look = second_look("detr3d")
     annotations = make_annotations(objects=9)
-    keeping = BaselineConfig().build(tracker.detector.dim)(predictions, annotations, state.identities)
+    keeping = BaselineConfig().build(tracker.detector.dim)(look, annotations)
     releasing = BaselineConfig(release_m=2.0).build(tracker.detector.dim)
-    released = releasing(predictions, annotations, state.identities)
+    released = releasing(look, annotations)
     assert released.losses["class"] == keeping.losses["class"]
     assert sorted(keeping.identities[keeping.identities >= 0].tolist()) == list(range(9))
     centres = {int(i): box[:2] for i, box in zip(annotations.identities[0], annotations.boxes[0])}
     for row, identity in enumerate(keeping.identities[0].tolist()):
         if identity >= 0:
-            distance = (predictions[0].codes[-1, 0, row, :2] - centres[identity]).norm()
+            distance = (look.standard.codes[-1, 0, row, :2] - centres[identity]).norm()
             assert released.identities[0, row] == (identity if distance <= 2.0 else -1)

@@ -9,10 +9,12 @@ from syncl.errors import SynclError
 from syncl.geometry.boxes import encode_boxes
 from syncl.structures import Annotations, Predictions
 from syncl.training.strategies import BaselineConfig
-from syncl.training.syncl.config import SynclConfig
-from syncl.training.syncl.contrastive import ContrastiveConfig
-from syncl.training.syncl.hybrid_matching import Candidates, one_to_one
-from syncl.training.syncl.other_filters import atss, candidate_overlaps, fixed_cost, simota
+from syncl.training.strategies.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.contrastive import ContrastiveConfig
+from syncl.training.strategies.syncl.hybrid_matching import Candidates, one_to_one
+from syncl.training.strategies.syncl.other_filters import atss, candidate_overlaps, fixed_cost, simota
+
+from ..decoded import decoded_of
 
 OBJECT_QUERIES, TRACKS, OBJECTS, LAYERS, DIM = 20, 3, 6, 2, 8
 SILENT = ContrastiveConfig(weight=0.0)
@@ -54,7 +56,7 @@ def outcome(annotations, identities=IDENTITIES, **switches):
     torch.manual_seed(0)
     strategy = SynclConfig(**switches).build(DIM)
     pair = predictions(1), predictions(2)
-    return strategy, pair, strategy(pair[: len(strategy.groups)], annotations, identities)
+    return strategy, pair, strategy(decoded_of(pair[: len(strategy.groups)], identities), annotations)
 
 
 def rows_with_gradient(tensor):
@@ -103,7 +105,7 @@ def test_the_standard_decoder_alone_can_have_one_to_many(annotations):
         annotations, decoder="standard", objects="new_born", filter="none", contrastive=SILENT
     )
     assert strategy.groups == ("standard",)
-    baseline = BaselineConfig().build(DIM)((standard,), annotations, IDENTITIES)
+    baseline = BaselineConfig().build(DIM)(decoded_of((standard,), IDENTITIES), annotations)
     assert torch.equal(found.identities, baseline.identities), "an object must live on in one query"
     assert found.losses.keys() == baseline.losses.keys()
     assert found.losses["class"] != baseline.losses["class"]

@@ -9,18 +9,23 @@ import torch
 
 from syncl.detectors import FocalHeadConfig
 from syncl.detectors.base import ReferenceRange
-from syncl.detectors.focal_head import FocalHead, ImagePredictions, cell_centres
+from syncl.detectors.streampetr.focal_head import FocalHead, ImagePredictions, cell_centres
 from syncl.errors import SynclError
 from syncl.layers.numerics import inverse_sigmoid
 from syncl.recipes.synthetic import small_detr3d, small_mutr3d, small_petrv2, small_streampetr
 from syncl.structures import Annotations, CameraRig, Clip, Frame, Predictions
-from syncl.trackers import SingleFrameConfig
-from syncl.training.denoising import DenoisingConfig, denoising_losses, noise_objects
-from syncl.training.image_losses import ImageLossConfig, heat_maps, image_losses, overlaps
-from syncl.training.image_targets import ImageTargets, project_annotations, uncovered
+from syncl.trackers import ClipNoise, SingleFrameConfig
 from syncl.training.losses import LossConfig
+from syncl.training.objectives.denoising import (
+    DenoisingConfig,
+    denoising_losses,
+    noise_objects,
+    noised_queries,
+)
+from syncl.training.objectives.image import ImageLossConfig, heat_maps, image_losses, overlaps
+from syncl.training.objectives.image_targets import ImageTargets, project_annotations, uncovered
 from syncl.training.strategies import BaselineConfig
-from syncl.training.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.config import SynclConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 HEIGHT, WIDTH = 32, 64
@@ -63,6 +68,7 @@ def make_annotations(*boxes: list[float], padding: int = 0) -> Annotations:
 CAR = [12.0, 1.0, 0.0, 4.0, 2.0, 1.5, 0.3, 1.0, 0.0]
 BUS = [-20.0, 3.0, 0.5, 10.0, 3.0, 3.5, 0.0, 0.0, 0.0]
 FAR = [30.0, 2.4, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
+CALM = ClipNoise(false_positive_ratio=small_mutr3d().noise.false_positive_ratio)
 
 
 # Denoising
@@ -77,7 +83,7 @@ def test_noise_by_hand():
     assert torch.allclose(noised.references[0, 0, 0], torch.tensor([12.0, 1.5, -0.375]), atol=1e-5)
     assert torch.allclose(noised.references[0, 1, 0], torch.tensor([14.0, 1.0, 0.0]), atol=1e-5)
     assert torch.equal(noised.references[0, :, 1], RANGE.low.expand(2, -1))
-    assert noised.labels[0].tolist() == [[0, -1], [-1, -1]]
+    assert noised.identities[0].tolist() == [[0, -1], [-1, -1]]
     assert noised.valid[0].tolist() == [[True, False]] * 2
 
 
@@ -95,7 +101,8 @@ def test_denoising_losses_by_hand():
     uniform[0, 1] = 1.0  # the second copy is background
     loss = LossConfig(code_weights=(2.0,) + (1.0,) * 9)
     config = DenoisingConfig(groups=2, weight=0.5, loss=loss)
-    noised = noise_objects(annotations, RANGE, config, uniform)
+    noised = noised_queries(small_streampetr().build(), noise_objects(annotations, RANGE, config, uniform))
+    assert noised.attention[0].tolist() == [[a // 2 == b // 2 for b in range(4)] for a in range(4)]
     codes = torch.zeros(1, 1, 4, 10)
     goal = torch.tensor(
         [12.0, 1, 0, math.log(4), math.log(2), math.log(1.5), math.sin(0.3), math.cos(0.3), 1, 0]
@@ -241,7 +248,7 @@ def clip(length: int) -> Clip:
 def test_streampetr_trains_with_all_its_extras(strategy):
     torch.manual_seed(0)
     config = dataclasses.replace(small_streampetr(), focal_head=FocalHeadConfig())
-    tracker = dataclasses.replace(small_mutr3d(), drop_probability=0.0, carry_score=0.0).build(config.build())
+    tracker = dataclasses.replace(small_mutr3d(), noise=CALM).build(config.build())
     module = train(tracker, UnrollConfig(denoising=DenoisingConfig(groups=3)), strategy)
     losses = module(clip(3))
     losses["total"].backward()
@@ -253,12 +260,13 @@ def test_streampetr_trains_with_all_its_extras(strategy):
     assert {name for name in untouched if ".neck.fpn_convs.2." not in name} == set()
 
 
-def test_denoising_without_objects_is_left_out():
+def test_denoising_without_objects_takes_part_and_loses_nothing():
     torch.manual_seed(0)
     tracker = SingleFrameConfig().build(small_streampetr().build())
     module = train(tracker, UnrollConfig(denoising=DenoisingConfig()))
     losses = module(Clip((make_frame(1.0),), (make_annotations(),)))
-    assert "noised_class" not in losses and torch.isfinite(losses["total"])
+    assert losses["noised_class"] == losses["noised_box"] == 0 and torch.isfinite(losses["total"])
+    assert losses["noised_class"].requires_grad and losses["noised_box"].requires_grad
 
 
 @pytest.mark.parametrize("kind", [small_streampetr, small_petrv2])

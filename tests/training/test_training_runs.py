@@ -76,9 +76,9 @@ def test_two_processes_give_the_losses_of_one_with_twice_the_batch(world, tmp_pa
         # Where the CPU has bfloat16, its rounding would be all there is to see.
         "training.precision=fp32",
         "training.data.augmentation=null",
-        "model.tracker.drop_probability=0",
-        "model.tracker.carry_score=0",
-        "model.tracker.false_positive_ratio=0",
+        "model.tracker.noise.drop_probability=0",
+        "model.tracker.noise.carry_score=0",
+        "model.tracker.noise.false_positive_ratio=0",
         "model.detector.image.backbone.norm=fixed",
     ]
     command = [

@@ -17,7 +17,7 @@ from syncl.recipes.cost import Cost, recipe_cost
 from syncl.recipes.recipe import PaperResult, Recipe
 from syncl.training.config import DataConfig
 from syncl.training.strategies import BaselineConfig
-from syncl.training.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.config import SynclConfig
 
 ROOMS = (
     "geometry",
@@ -31,7 +31,7 @@ ROOMS = (
     "detectors",
     "trackers",
     "training",
-    "training.syncl",
+    "training.strategies.syncl",
     "evaluation",
     "rendering",
     "checkpoints",

@@ -18,8 +18,8 @@ from syncl.backbones.contract import (
     freeze_norm_parameters,
 )
 from syncl.errors import SynclError
-from syncl.layers.checkpointing import run_checkpointed
 from syncl.layers.deformable_convolution import DeformableConvolution
+from syncl.layers.recomputing import run_checkpointed
 
 Block = Literal["basic", "bottleneck"]
 Style = Literal["pytorch", "caffe"]

@@ -19,7 +19,7 @@ from syncl.backbones.contract import (
     freeze_norm_parameters,
 )
 from syncl.errors import SynclError
-from syncl.layers.checkpointing import run_checkpointed
+from syncl.layers.recomputing import run_checkpointed
 
 VoVNetVariant = Literal["V-19-slim", "V-19", "V-39", "V-57", "V-99"]
 _FIRST_STAGE = 2

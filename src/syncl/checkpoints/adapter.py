@@ -44,7 +44,7 @@ class Adapter(ABC):
             SynclError: if the format is not for such a model.
         """
 
-    def constants(self, config: ModelConfig) -> dict[str, Tensor]:  # noqa: ARG002
+    def constants(self, _config: ModelConfig, /) -> dict[str, Tensor]:
         """Published entries that are not weights, with the values the originals' configurations give them."""
         return {}
 
@@ -54,7 +54,7 @@ class Adapter(ABC):
         """
         return config
 
-    def ignored_for(self, config: ModelConfig) -> tuple[Ignored, ...]:  # noqa: ARG002
+    def ignored_for(self, _config: ModelConfig, /) -> tuple[Ignored, ...]:
         """Published names that stay unused by this model."""
         return self.ignored
 

@@ -13,45 +13,27 @@ from torch import Tensor
 from syncl import __version__
 from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig, VoVNetConfig
 from syncl.checkpoints.codec import decode_config, encode_config
+from syncl.checkpoints.renamed import current_names
 from syncl.checkpoints.upgrades import Json
 from syncl.data.past_images import PastImages
-from syncl.detectors import (
-    Detr3dConfig,
-    FocalHeadConfig,
-    ImageEncoderConfig,
-    Mutr3dDetr3dConfig,
-    PetrConfig,
-    Petrv2Config,
-    ProposalConfig,
-    StreamPetrConfig,
-)
+from syncl.detectors import DETECTOR_TYPES
 from syncl.errors import SynclError
 from syncl.files import atomic_path
 from syncl.layers.normaliser import NormaliserConfig
-from syncl.trackers import GreedyConfig, Mutr3dConfig, PfTrackConfig, SingleFrameConfig, Tracker
+from syncl.trackers import TRACKER_TYPES, Tracker
 from syncl.trackers.model import InputConfig, ModelConfig
 
 MODEL_TYPES: tuple[type, ...] = (
     ModelConfig,
     InputConfig,
     PastImages,
-    Detr3dConfig,
-    Mutr3dDetr3dConfig,
-    PetrConfig,
-    Petrv2Config,
-    StreamPetrConfig,
-    ImageEncoderConfig,
-    ProposalConfig,
-    FocalHeadConfig,
+    *DETECTOR_TYPES,
     ResNetConfig,
     VoVNetConfig,
     FpnConfig,
     CpFpnConfig,
     NormaliserConfig,
-    Mutr3dConfig,
-    GreedyConfig,
-    PfTrackConfig,
-    SingleFrameConfig,
+    *TRACKER_TYPES,
 )
 
 
@@ -135,7 +117,9 @@ def load_model(path: Path, device: torch.device | str = "cpu", types: tuple[type
     known = (*MODEL_TYPES, *types)
     config = decode_config(orjson.loads(metadata["model"]), ModelConfig, known, str(path))
     tracker = config.build()
-    problems = differences(tracker.state_dict(), weights)
+    expected = tracker.state_dict()
+    weights = current_names(weights, expected)
+    problems = differences(expected, weights)
     if problems:
         raise SynclError(f"{path}: the weights do not fit the configuration: {'; '.join(problems[:5])}")
     tracker.load_state_dict(weights)
@@ -192,8 +176,9 @@ def initialise_from(tracker: Tracker, path: Path, parts: tuple[str, ...] = ()) -
     """
     weights, metadata = read_model_file(path)
     made_up = orjson.loads(metadata.get("notes", "{}")).get("new", "").split("\n")
-    weights = {name: tensor for name, tensor in weights.items() if name not in made_up}
     own = tracker.state_dict()
+    given = {name: tensor for name, tensor in weights.items() if name not in made_up}
+    weights = current_names(given, own)
     wanted = tuple(f"{part}." for part in parts) or ("",)
     shared = {name: t for name, t in weights.items() if name in own and name.startswith(wanted)}
     problems = differences({name: own[name] for name in shared}, shared)

@@ -113,7 +113,7 @@ class Mutr3dAdapter(Adapter):
             *tracking_entries(names),
         ]
 
-    def constants(self, config: ModelConfig) -> dict[str, Tensor]:  # noqa: ARG002
+    def constants(self, _config: ModelConfig, /) -> dict[str, Tensor]:
         """The loss' code weights."""
         return {"criterion.code_weights": torch.tensor([1.0] * 8 + [0.2] * 2)}
 

@@ -36,18 +36,20 @@ DECODER_LAYERS: tuple[Rule, ...] = (
 
 # Cross-attention of the PETR family, and the one LayerNorm behind every layer.
 TOKEN_ATTENTION: tuple[Rule, ...] = (
-    Rule(rf"cross_attentions\.(\d+)\.{ATTENTION}", r"transformer.decoder.layers.\1.attentions.1.attn.\2"),
+    Rule(
+        rf"layers\.(\d+)\.cross_attention\.{ATTENTION}", r"transformer.decoder.layers.\1.attentions.1.attn.\2"
+    ),
     Rule(rf"output_norm\.{AFFINE}", r"transformer.decoder.post_norm.\1"),
 )
 
 # Cross-attention of the DETR3D family.
 SAMPLING_ATTENTION: tuple[Rule, ...] = (
     Rule(
-        rf"cross_attentions\.(\d+)\.(attention_weights|position_encoder\.\d)\.{AFFINE}",
+        rf"layers\.(\d+)\.cross_attention\.(attention_weights|position_encoder\.\d)\.{AFFINE}",
         r"transformer.decoder.layers.\1.attentions.1.\2.\3",
     ),
     Rule(
-        rf"cross_attentions\.(\d+)\.output_projection\.{AFFINE}",
+        rf"layers\.(\d+)\.cross_attention\.output_projection\.{AFFINE}",
         r"transformer.decoder.layers.\1.attentions.1.output_proj.\2",
     ),
 )

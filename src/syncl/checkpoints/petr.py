@@ -45,7 +45,7 @@ class PetrAdapter(Adapter):
             *rule_entries(names, rules, "detector.", "pts_bbox_head."),
         ]
 
-    def constants(self, config: ModelConfig) -> dict[str, Tensor]:  # noqa: ARG002
+    def constants(self, _config: ModelConfig, /) -> dict[str, Tensor]:
         """The loss' code weights."""
         return {"pts_bbox_head.code_weights": torch.tensor([1.0] * 8 + [0.2] * 2)}
 

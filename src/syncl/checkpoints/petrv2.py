@@ -53,6 +53,6 @@ class Petrv2Adapter(Adapter):
             *rule_entries(names, HEAD, "detector.", "pts_bbox_head."),
         ]
 
-    def constants(self, config: ModelConfig) -> dict[str, Tensor]:  # noqa: ARG002
+    def constants(self, _config: ModelConfig, /) -> dict[str, Tensor]:
         """The loss' code weights."""
         return {"pts_bbox_head.code_weights": torch.ones(10)}

@@ -86,7 +86,7 @@ class PfTrackAdapter(Adapter):
             )
         return super().read(published, config, source)
 
-    def ignored_for(self, config: ModelConfig) -> tuple[Ignored, ...]:
+    def ignored_for(self, config: ModelConfig, /) -> tuple[Ignored, ...]:
         """See `Adapter.ignored_for`: what only PF-Track's tracker needs is unused by others."""
         ignored: tuple[Ignored, ...] = self.ignored
         if not getattr(config.detector, "learned_contents", False):
@@ -122,6 +122,6 @@ class PfTrackAdapter(Adapter):
         names = tuple(names)
         return super().lacking(names) + [name for name in names if name.startswith(_REASONING_PARTS)]
 
-    def constants(self, config: ModelConfig) -> dict[str, Tensor]:  # noqa: ARG002
+    def constants(self, _config: ModelConfig, /) -> dict[str, Tensor]:
         """The loss' code weights."""
         return {"criterion.code_weights": torch.tensor([1.0] * 8 + [0.2] * 2)}

@@ -89,7 +89,7 @@ class StreamPetrAdapter(Adapter):
             *rule_entries(names, rules, "detector.", "pts_bbox_head."),
         ]
 
-    def constants(self, config: ModelConfig) -> dict[str, Tensor]:
+    def constants(self, config: ModelConfig, /) -> dict[str, Tensor]:
         """Weights of loss and cost, ranges and depths."""
         detector = config.detector
         if not isinstance(detector, StreamPetrConfig):

@@ -138,7 +138,11 @@ class Added:
         return None
 
 
+_NOISE = Nested(("drop_probability", "carry_score", "false_positive_ratio"), "noise", "ClipNoise")
+
 UPGRADES: Mapping[str, tuple[Upgrade, ...]] = {
+    "Mutr3dConfig": (_NOISE,),
+    "PfTrackConfig": (_NOISE,),
     "UnrollConfig": (Dropped("context_gradients", False, "context frames run without gradients"),),
 }
 

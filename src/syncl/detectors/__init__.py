@@ -1,16 +1,26 @@
-"""Query detectors: camera images and queries in, boxes after every decoder layer out. One file each."""
+"""Query detectors: camera images and queries in, boxes after every decoder layer out. A folder a method."""
 
+from syncl.detectors.aids import ProposalConfig
 from syncl.detectors.base import Detector, DetectorConfig, Features
-from syncl.detectors.detr3d import Detr3dConfig
-from syncl.detectors.focal_head import FocalHeadConfig
+from syncl.detectors.detr3d import Detr3dConfig, Mutr3dDetr3dConfig
 from syncl.detectors.image_encoder import ImageEncoderConfig
-from syncl.detectors.mutr3d_detr3d import Mutr3dDetr3dConfig
-from syncl.detectors.petr import PetrConfig
-from syncl.detectors.petrv2 import Petrv2Config
-from syncl.detectors.proposals import ProposalConfig
-from syncl.detectors.streampetr import StreamPetrConfig
+from syncl.detectors.petr import PetrConfig, Petrv2Config
+from syncl.detectors.streampetr import FocalHeadConfig, StreamPetrConfig
+
+# Every configuration of a detector that a file may name: where a detector of the library is registered.
+DETECTOR_TYPES: tuple[type, ...] = (
+    Detr3dConfig,
+    FocalHeadConfig,
+    ImageEncoderConfig,
+    Mutr3dDetr3dConfig,
+    PetrConfig,
+    Petrv2Config,
+    ProposalConfig,
+    StreamPetrConfig,
+)
 
 __all__ = [
+    "DETECTOR_TYPES",
     "Detector",
     "DetectorConfig",
     "Detr3dConfig",

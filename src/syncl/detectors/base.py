@@ -18,18 +18,19 @@ Letters: B batch, C cameras, Q queries, L decoder layers, D channels, K classes.
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from syncl.detectors.image_encoder import ImageEncoderConfig
-from syncl.detectors.proposals import Proposals
 from syncl.errors import SynclError
 from syncl.geometry.boxes import decode_boxes
-from syncl.layers.decoder import STANDARD, Groups
+from syncl.layers.decoder import STANDARD, Groups, split_groups
 from syncl.structures import Frame, Predictions, Queries
 from syncl.structures.tensors import TensorStructure
+
+Structure = TypeVar("Structure", bound=TensorStructure)
 
 PointRange = tuple[float, float, float, float, float, float]
 NUSCENES_RANGE: PointRange = (-51.2, -51.2, -5.0, 51.2, 51.2, 3.0)
@@ -43,13 +44,17 @@ class Features(TensorStructure):
         image_from_vehicle: [B, C, 4, 4] float64 pixel projections.
         camera_valid: [B, C] bool.
         image_size: (H, W) of the images in pixels, padding included.
-        proposals: image-level proposals where the detector has the auxiliary head, else None.
+        auxiliary: what auxiliary heads say of the images, one structure a head; losses look for theirs.
     """
 
     image_from_vehicle: Tensor
     camera_valid: Tensor
     image_size: tuple[int, int]
-    proposals: Proposals | None
+    auxiliary: tuple[TensorStructure, ...]
+
+    def found(self, kind: type[Structure]) -> Structure | None:
+        """The auxiliary head's output of this kind; None where there is no such head."""
+        return next((part for part in self.auxiliary if isinstance(part, kind)), None)
 
 
 class DetectorMemory(TensorStructure, ABC):
@@ -58,6 +63,44 @@ class DetectorMemory(TensorStructure, ABC):
     @abstractmethod
     def keep(self, streams: Tensor) -> Self:
         """This memory with the streams emptied where `streams` [B] bool is False."""
+
+
+class Interaction(ABC):
+    """What a tracker puts between a detector's decoder layers, made anew for each frame.
+
+    It acts on the standard decoder alone. What it learns about the frame on its way it keeps for its tracker,
+    whose `reason` reads it.
+    """
+
+    def mask(self, layer: int) -> Tensor | None:  # noqa: ARG002
+        """[B, Q, Q] bool, what a query may look at in this layer's self-attention; None = as queries say."""
+        return None
+
+    @abstractmethod
+    def __call__(self, layer: int, states: Tensor, codes: Tensor) -> Tensor:
+        """States [B, Q, D] that this layer's heads and the next layer see.
+
+        Args:
+            layer: number of the layer, from 0.
+            states: [B, Q, D] the layer's own output.
+            codes: [B, Q, 10] boxes that the layer's head makes of them, vehicle frame, metres.
+        """
+
+
+def interact(interaction: Interaction, layer: int, x: Tensor, codes: Tensor, groups: Groups) -> Tensor:
+    """States [G B, Q, D] whose standard part an interaction has changed.
+
+    Args:
+        interaction: what happens.
+        layer: number of the layer.
+        x: [G B, Q, D] the layer's own output.
+        codes: [B, Q, 10] boxes made of its standard part.
+        groups: the decoders in `x`.
+    """
+    parts = list(split_groups(x, groups))
+    standard = groups.index("standard")
+    parts[standard] = interaction(layer, parts[standard], codes)
+    return torch.cat(parts)
 
 
 class ReferenceRange(nn.Module):
@@ -95,7 +138,6 @@ class Detector(nn.Module, ABC):
         class_branches: the class heads, one a decoder layer or one for all.
         query_count: number of object queries.
         positions_follow_references: whether a query's positional part is a function of its reference point.
-        carries_sizes: whether queries bring the size of their box, which trackers then carry on.
     """
 
     classes: tuple[str, ...]
@@ -105,11 +147,12 @@ class Detector(nn.Module, ABC):
     layers: nn.ModuleList
     class_branches: nn.ModuleList
     positions_follow_references: bool
-    carries_sizes: bool = False
 
-    def initial_memory(self, streams: int) -> DetectorMemory | None:  # noqa: ARG002
+    def initialise(self) -> None:
+        """Draw the weights that start otherwise than their layers do; constructors end with it."""
+
+    def initial_memory(self, streams: int) -> DetectorMemory | None:
         """The memory of `streams` streams that have seen nothing; None for detectors without one."""
-        return None
 
     @abstractmethod
     def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> Features:
@@ -127,52 +170,45 @@ class Detector(nn.Module, ABC):
     def initial_queries(self, features: Features) -> Queries:
         """The object queries for a frame (its features matter only where queries are lifted from them)."""
 
-    @abstractmethod
-    def decode(
-        self, queries: Queries, features: Features, groups: Groups = STANDARD
-    ) -> tuple[Predictions, ...]:
-        """Decode queries; one `Predictions` for each group named, all from one batched pass.
+    def queries_at(self, codes: Tensor, contents: Tensor | None = None) -> Queries:  # noqa: ARG002
+        """Object queries at given places, as denoising and aids need them.
 
         Args:
-            queries: [B, Q, ...], object queries first.
-            features: of the same B frames.
-            groups: `standard` rows pass self-attention, `cross_only` rows do not; both start from the same
-                queries and share all weights (method, section 3.1).
-        """
-
-    def decode_noised(
-        self,
-        queries: Queries,  # noqa: ARG002
-        noised: Tensor,  # noqa: ARG002
-        features: Features,  # noqa: ARG002
-        groups: Groups = STANDARD,  # noqa: ARG002
-    ) -> tuple[tuple[Predictions, ...], Predictions]:
-        """Training: decode queries as `decode` does, and denoising queries beside them.
-
-        Args:
-            queries: [B, Q, ...], object queries first.
-            noised: [B, G, N, 3] reference points in metres of G groups of denoising queries. A group sees
-                itself and `queries`; nobody sees a group but itself.
-            features: of the same B frames.
-            groups: as in `decode`; denoising queries belong to the standard decoder.
-
-        Returns:
-            What `decode` returns, and predictions [L, B, G N, ...] of the denoising queries.
+            codes: [B, N, 10] box codes, vehicle frame, metres.
+            contents: [B, N, D] what has been seen there; None = queries know nothing but their place.
 
         Raises:
-            SynclError: if the detector cannot do that.
+            SynclError: if the detector's queries are learned one by one and cannot be put anywhere.
         """
         raise SynclError(
             f"{type(self).__name__} cannot be trained with denoising queries; "
             "set training.unroll.denoising=null"
         )
 
+    @abstractmethod
+    def decode(
+        self,
+        queries: Queries,
+        features: Features,
+        groups: Groups = STANDARD,
+        interaction: Interaction | None = None,
+    ) -> tuple[Predictions, ...]:
+        """Decode queries; one `Predictions` for each group named, all from one batched pass.
+
+        Args:
+            queries: [B, Q, ...], object queries first; `queries.looked_at` is self-attention's mask.
+            features: of the same B frames.
+            groups: `standard` rows pass self-attention, `cross_only` rows do not; both start from the same
+                queries and share all weights (method, section 3.1).
+            interaction: what happens to the standard decoder's states between layers; None = nothing.
+        """
+
     def remember(
         self,
-        memory: DetectorMemory | None,  # noqa: ARG002
-        frame: Frame,  # noqa: ARG002
-        features: Features,  # noqa: ARG002
-        predictions: Predictions,  # noqa: ARG002
+        memory: DetectorMemory | None,
+        frame: Frame,
+        features: Features,
+        predictions: Predictions,
     ) -> DetectorMemory | None:
         """The memory after a frame.
 
@@ -182,7 +218,6 @@ class Detector(nn.Module, ABC):
             features: of the frame.
             predictions: of the standard decoder, track queries included.
         """
-        return None
 
     def boxes(self, codes: Tensor) -> Tensor:
         """Boxes [..., 9] to report of codes [..., 10]; centres are those of the whole box."""
@@ -194,6 +229,17 @@ class Detector(nn.Module, ABC):
 
         Detectors whose positions are a function of the reference recompute them; others keep `positions`.
         """
+
+
+def own(kind: type[Structure], value: object, owner: nn.Module) -> Structure:
+    """A detector's own kind of features or memory, which callers know by its base class only.
+
+    Raises:
+        TypeError: if it is another detector's.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"{type(owner).__name__} takes {kind.__name__}, got {type(value).__name__}")
+    return value
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ from syncl.backbones import BackboneConfig, NeckConfig
 from syncl.errors import SynclError
 from syncl.layers.grid_mask import GridMask
 from syncl.layers.normaliser import NormaliserConfig
-from syncl.structures import Frame
+from syncl.structures import CameraRig, Frame
 
 
 @dataclass(frozen=True)
@@ -91,3 +91,24 @@ def inside_content(frame: Frame) -> Tensor:
     inside_rows = rows < frame.content_size[..., :1]
     inside_columns = columns < frame.content_size[..., 1:]
     return inside_rows[..., :, None] & inside_columns[..., None, :]
+
+
+def beside(frame: Frame, past: Frame) -> Frame:
+    """The cameras of a frame and those of its past images as one frame, whose names tell them apart."""
+    rig = CameraRig(
+        (*frame.rig.names, *(f"{name} of the past" for name in past.rig.names)),
+        torch.cat([frame.rig.image_from_camera, past.rig.image_from_camera], dim=1),
+        torch.cat([frame.rig.camera_from_vehicle, past.rig.camera_from_vehicle], dim=1),
+    )
+    levels = None
+    if frame.levels is not None and past.levels is not None:
+        levels = tuple(torch.cat(pair, dim=1) for pair in zip(frame.levels, past.levels))
+    return replace(
+        frame,
+        images=torch.cat([frame.images, past.images], dim=1),
+        rig=rig,
+        camera_valid=torch.cat([frame.camera_valid, past.camera_valid], dim=1),
+        content_size=torch.cat([frame.content_size, past.content_size], dim=1),
+        levels=levels,
+        past=None,
+    )

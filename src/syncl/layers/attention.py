@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from syncl.errors import SynclError
-from syncl.layers.checkpointing import recomputed
+from syncl.layers.recomputing import recomputed
 
 
 def attend_heads(

@@ -6,6 +6,7 @@ Letters: B batch, C cameras, H W cells, Z depth bins.
 import torch
 from torch import Tensor
 
+from syncl.geometry.precision import full_precision
 from syncl.layers.numerics import inverse_sigmoid
 
 
@@ -49,7 +50,8 @@ def frustum_points(
     u_grid, v_grid, d_grid = torch.broadcast_tensors(u[None, :, None], v[:, None, None], depth[None, None, :])
     pixel = torch.stack([u_grid * d_grid, v_grid * d_grid, d_grid, torch.ones_like(d_grid)], dim=-1)
     vehicle_from_image = torch.linalg.inv(image_from_vehicle.double()).float()
-    points = torch.einsum("bcij,hwzj->bchwzi", vehicle_from_image[..., :3, :], pixel)
+    with full_precision(pixel):
+        points = torch.einsum("bcij,hwzj->bchwzi", vehicle_from_image[..., :3, :], pixel)
     low = points.new_tensor(position_range[:3])
     span = points.new_tensor(position_range[3:]) - low
     return (points - low) / span

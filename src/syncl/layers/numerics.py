@@ -6,6 +6,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from syncl.geometry.precision import full_precision, rounds_products
+
 REFERENCE_EPS = 1e-5
 
 
@@ -24,12 +26,11 @@ def at_full_precision(module: nn.Module, tensor: Tensor) -> Tensor:
 
     For what ends as metres or pixels: bfloat16 keeps eight bits, 0.2 m at 50 m.
     """
-    device = tensor.device.type
     output: Tensor
-    if device == "meta" or not torch.is_autocast_enabled(device):
+    if not rounds_products(tensor):
         output = module(tensor)
     else:
-        with torch.autocast(device, enabled=False):
+        with full_precision(tensor):
             output = module(tensor.float())
     return output
 

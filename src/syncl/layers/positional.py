@@ -49,16 +49,16 @@ def encode_plane(height: int, width: int, channels: int, like: Tensor, eps: floa
     """DETR's sine encoding of the cells of an image, [channels, H, W]: row in the first half, then column.
 
     A cell's coordinate is its middle over the number of cells (mmdetection's `SinePositionalEncoding`,
-    normalised, offset -0.5, nothing masked). Dtype and device are those of `like`.
+    normalised, offset -0.5, nothing masked). Dtype and device are those of `like`; half precision, which
+    cannot tell cells apart, is what the result is rounded to.
     """
+    exact = torch.promote_types(like.dtype, torch.float32)
     rows, columns = (
-        sinusoid(
-            (torch.arange(count, device=like.device) + 0.5).to(like.dtype) / (count + eps), channels // 2
-        )
+        sinusoid((torch.arange(count, device=like.device) + 0.5).to(exact) / (count + eps), channels // 2)
         for count in (height, width)
     )
     grid = [rows[:, None].expand(-1, width, -1), columns[None].expand(height, -1, -1)]
-    return torch.cat(grid, dim=-1).permute(2, 0, 1)
+    return torch.cat(grid, dim=-1).permute(2, 0, 1).to(like.dtype)
 
 
 def encode_harmonics(values: Tensor, octaves: int) -> Tensor:

@@ -14,8 +14,8 @@ from syncl.recipes.recipe import PaperResult, Recipe, with_syncl
 from syncl.recipes.streampetr import mutr3d_streampetr_v99_320x800
 from syncl.recipes.synthetic_trackers import pf_track_petr_synthetic
 from syncl.trackers import Mutr3dConfig, PfTrackConfig
-from syncl.training.denoising import DenoisingConfig
-from syncl.training.syncl.config import SynclConfig
+from syncl.training.objectives.denoising import DenoisingConfig
+from syncl.training.strategies.syncl.config import SynclConfig
 
 _VOVNET = "FCOS3D's VoVNet-99 (convert --from backbone)"
 

@@ -11,14 +11,11 @@ from syncl.errors import SynclError
 from syncl.trackers.model import ModelConfig
 from syncl.training.assignment import CostConfig
 from syncl.training.config import DataConfig, OptimiserConfig, TrainingConfig
-from syncl.training.denoising import DenoisingConfig
-from syncl.training.image_losses import ImageLossConfig
 from syncl.training.losses import LossConfig
-from syncl.training.proposal_losses import ProposalLossConfig
-from syncl.training.reasoning_losses import ReasoningLossConfig
+from syncl.training.objectives import OBJECTIVE_TYPES
 from syncl.training.strategies import BaselineConfig, StrategyConfig
-from syncl.training.syncl.config import SynclConfig
-from syncl.training.syncl.contrastive import ContrastiveConfig
+from syncl.training.strategies.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.contrastive import ContrastiveConfig
 from syncl.training.unroll import UnrollConfig
 
 
@@ -132,10 +129,7 @@ RECIPE_TYPES: tuple[type, ...] = (
     CostConfig,
     LossConfig,
     UnrollConfig,
-    ProposalLossConfig,
-    ImageLossConfig,
-    ReasoningLossConfig,
-    DenoisingConfig,
+    *OBJECTIVE_TYPES,
 )
 
 

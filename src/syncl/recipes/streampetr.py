@@ -17,10 +17,10 @@ from syncl.trackers import Mutr3dConfig, SingleFrameConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.training.assignment import CostConfig
 from syncl.training.config import DataConfig, TrainingConfig
-from syncl.training.denoising import DenoisingConfig
 from syncl.training.losses import LossConfig
+from syncl.training.objectives.denoising import DenoisingConfig
 from syncl.training.strategies import BaselineConfig
-from syncl.training.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.config import SynclConfig
 from syncl.training.unroll import UnrollConfig
 
 # The centre on the ground counts twice, velocities fully; matching weighs the same way.

@@ -23,8 +23,8 @@ from syncl.trackers import Mutr3dConfig, PfTrackConfig, SingleFrameConfig, Track
 from syncl.trackers.clip_noise import ClipNoise
 from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.training.config import DataConfig, OptimiserConfig, TrainingConfig
-from syncl.training.denoising import DenoisingConfig
 from syncl.training.losses import LossConfig
+from syncl.training.objectives.denoising import DenoisingConfig
 from syncl.training.strategies import BaselineConfig
 from syncl.training.unroll import UnrollConfig
 
@@ -152,9 +152,7 @@ def small_mutr3d() -> Mutr3dConfig:
         heads=4,
         hidden=DIM,
         max_tracks=80,
-        drop_probability=CLIP_NOISE.drop_probability,
-        carry_score=CLIP_NOISE.carry_score,
-        false_positive_ratio=CLIP_NOISE.false_positive_ratio,
+        noise=CLIP_NOISE,
     )
 
 
@@ -166,9 +164,7 @@ def small_pf_track() -> PfTrackConfig:
         layers=1,
         dropout=0.0,
         max_tracks=80,
-        drop_probability=CLIP_NOISE.drop_probability,
-        carry_score=CLIP_NOISE.carry_score,
-        false_positive_ratio=CLIP_NOISE.false_positive_ratio,
+        noise=CLIP_NOISE,
         place_gradients=False,
     )
 

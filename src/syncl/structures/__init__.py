@@ -7,6 +7,18 @@ D channels, K classes.
 from syncl.structures.annotations import Annotations, Clip, Trajectories
 from syncl.structures.frame import CameraRig, Frame
 from syncl.structures.objects import Objects
-from syncl.structures.queries import Predictions, Queries
+from syncl.structures.outcome import Outcome
+from syncl.structures.queries import Predictions, Queries, object_queries
 
-__all__ = ["Annotations", "CameraRig", "Clip", "Frame", "Objects", "Predictions", "Queries", "Trajectories"]
+__all__ = [
+    "Annotations",
+    "CameraRig",
+    "Clip",
+    "Frame",
+    "Objects",
+    "Outcome",
+    "Predictions",
+    "Queries",
+    "Trajectories",
+    "object_queries",
+]

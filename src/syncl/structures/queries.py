@@ -15,40 +15,91 @@ class Queries(TensorStructure):
     Attributes:
         embeddings: [B, Q, D] content.
         positions: [B, Q, D] positional part, added to queries and keys of self-attention.
-        references: [B, Q, 3] reference points in metres, vehicle frame.
+        codes: [B, Q, 10] box code (`geometry.boxes`) known before decoding, vehicle frame. Its centre is the
+            reference point; what nobody knows of a query yet is 0.
+        identities: [B, Q] int64 of the objects that track queries hold; -1 = none, as object queries have.
         valid: [B, Q] bool; False = padding. Object queries are always valid.
         object_count: how many leading rows are object queries (new-born targets).
-        log_sizes: [B, Q, 3] logarithms of length, width, height in metres, for detectors that refine the size
-            a query already has (`Detector.carries_sizes`); None for all others.
+        attention: [B, Q, Q] bool, what each query may look at in self-attention; None = all that is valid.
     """
 
     embeddings: Tensor
     positions: Tensor
-    references: Tensor
+    codes: Tensor
+    identities: Tensor
     valid: Tensor
     object_count: int
-    log_sizes: Tensor | None = None
+    attention: Tensor | None = None
 
     @property
     def count(self) -> int:
         """Number of queries Q."""
         return self.embeddings.shape[1]
 
-    def with_tracks(self, tracks: "Queries") -> "Queries":
-        """These (object) queries followed by the rows of `tracks`."""
+    @property
+    def references(self) -> Tensor:
+        """[B, Q, 3] reference points in metres, vehicle frame."""
+        return self.codes[..., :3]
+
+    @property
+    def looked_at(self) -> Tensor | None:
+        """What self-attention may look at: [B, Q, Q] a query, [B, Q] all alike, or None for everything."""
+        if self.attention is not None:
+            return self.attention
+        return self.valid if self.count > self.object_count else None
+
+    def followed_by(self, others: "Queries") -> "Queries":
+        """These queries and `others` behind them; `object_count` stays.
+
+        Others without `attention` look at all that is valid, and all look at them, whatever mask these have.
+        Others that bring it [B, N, N] look at all of these as well, and are looked at by nobody else.
+        """
+        attention = None
+        if self.attention is not None or others.attention is not None:
+            own, among = self.attention, others.attention
+            seen = self.valid[:, None].expand(-1, others.count, -1)
+            shown = others.valid[:, None].expand(-1, self.count, -1)
+            if own is None:
+                own = self.valid[:, None].expand(-1, self.count, -1)
+            if among is None:
+                among = others.valid[:, None].expand(-1, others.count, -1)
+            else:
+                shown = torch.zeros_like(shown)
+            attention = torch.cat([torch.cat([own, shown], dim=2), torch.cat([seen, among], dim=2)], dim=1)
         return Queries(
-            embeddings=torch.cat([self.embeddings, tracks.embeddings], dim=1),
-            positions=torch.cat([self.positions, tracks.positions], dim=1),
-            references=torch.cat([self.references, tracks.references], dim=1),
-            valid=torch.cat([self.valid, tracks.valid], dim=1),
+            embeddings=torch.cat([self.embeddings, others.embeddings], dim=1),
+            positions=torch.cat([self.positions, others.positions], dim=1),
+            codes=torch.cat([self.codes, others.codes], dim=1),
+            identities=torch.cat([self.identities, others.identities], dim=1),
+            valid=torch.cat([self.valid, others.valid], dim=1),
             object_count=self.object_count,
-            log_sizes=_joined(self.log_sizes, tracks.log_sizes),
+            attention=attention,
         )
 
 
-def _joined(first: Tensor | None, second: Tensor | None) -> Tensor | None:
-    """Rows behind each other; None unless both are there."""
-    return None if first is None or second is None else torch.cat([first, second], dim=1)
+def object_queries(
+    embeddings: Tensor, positions: Tensor, references: Tensor, log_sizes: Tensor | None = None
+) -> Queries:
+    """Object queries, which hold nothing yet.
+
+    Args:
+        embeddings: [B, Q, D].
+        positions: [B, Q, D].
+        references: [B, Q, 3] metres, vehicle frame.
+        log_sizes: [B, Q, 3] logarithms of length, width, height in metres; None = not known.
+    """
+    streams, count = references.shape[:2]
+    rest = references.new_zeros(streams, count, 7)
+    if log_sizes is not None:
+        rest = torch.cat([log_sizes, rest[..., 3:]], dim=-1)
+    return Queries(
+        embeddings=embeddings,
+        positions=positions,
+        codes=torch.cat([references, rest], dim=-1),
+        identities=torch.full((streams, count), -1, dtype=torch.int64, device=references.device),
+        valid=torch.ones((streams, count), dtype=torch.bool, device=references.device),
+        object_count=count,
+    )
 
 
 @dataclass(frozen=True)
@@ -73,3 +124,16 @@ class Predictions(TensorStructure):
     valid: Tensor
     object_count: int
     detection_logits: Tensor | None = None
+
+    def rows(self, which: slice) -> "Predictions":
+        """Those of some queries; `object_count` stays."""
+        detection = self.detection_logits
+        return Predictions(
+            logits=self.logits[:, :, which],
+            codes=self.codes[:, :, which],
+            embeddings=self.embeddings[:, :, which],
+            references=self.references[:, :, which],
+            valid=self.valid[:, which],
+            object_count=self.object_count,
+            detection_logits=None if detection is None else detection[:, :, which],
+        )

@@ -1,17 +1,32 @@
-"""Trackers: how queries live from frame to frame. They own propagation and life cycle, never losses."""
+"""Trackers: how queries live from frame to frame, a folder a method. They own propagation and life cycle."""
 
-from syncl.trackers.base import Tracker, TrackerConfig, TrackState
+from syncl.trackers.base import Decoded, Move, Tracker, TrackerConfig, TrackQueries, TrackState
+from syncl.trackers.clip_noise import ClipNoise
 from syncl.trackers.greedy import GreedyConfig
 from syncl.trackers.mutr3d import Mutr3dConfig
 from syncl.trackers.pf_track import PfTrackConfig
 from syncl.trackers.single_frame import SingleFrame, SingleFrameConfig
 
+# Every configuration of a tracker that a file may name: where a tracker of the library is registered.
+TRACKER_TYPES: tuple[type, ...] = (
+    ClipNoise,
+    GreedyConfig,
+    Mutr3dConfig,
+    PfTrackConfig,
+    SingleFrameConfig,
+)
+
 __all__ = [
+    "TRACKER_TYPES",
+    "ClipNoise",
+    "Decoded",
     "GreedyConfig",
+    "Move",
     "Mutr3dConfig",
     "PfTrackConfig",
     "SingleFrame",
     "SingleFrameConfig",
+    "TrackQueries",
     "TrackState",
     "Tracker",
     "TrackerConfig",

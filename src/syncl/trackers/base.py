@@ -4,26 +4,67 @@
     for frame in stream:
         objects, state = tracker.step(frame, state)
 
-`step` is made of parts that training uses too: `enter` moves the state to a frame, `queries` joins object and
-track queries, and a tracker's own rules turn predictions into the next state.
+A step is one `look` at a frame, which gives everything that was decoded, and then `conclude`, which applies
+the tracker's own rules. Training takes the same look and then `carry`, because supervision knows which query
+holds which object:
 
-Letters: B streams, N track slots, D channels, S memory slots.
+    decoded = tracker.look(frame, state, groups)
+    outcome = strategy(decoded, annotations)
+    state = tracker.carry(decoded, outcome)
+
+Letters: B streams, Q queries, N track slots, D channels.
 """
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from syncl.detectors.base import Detector, DetectorMemory, Features
+from syncl.detectors.base import Detector, DetectorMemory, Features, Interaction
 from syncl.errors import SynclError
+from syncl.geometry.boxes import CODE_SIZE
 from syncl.geometry.transforms import invert_similarity, transform_points
-from syncl.structures import Frame, Objects, Predictions, Queries
+from syncl.layers.decoder import STANDARD, Groups
+from syncl.structures import Frame, Objects, Outcome, Predictions, Queries
 from syncl.structures.tensors import TensorStructure
-from syncl.trackers.forecasts import Forecasts, Reasoned
+from syncl.trackers.clip_noise import UNDISTURBED, ClipNoise
+
+Own = TypeVar("Own", bound=TensorStructure)
+
+
+@dataclass(frozen=True)
+class TrackQueries(TensorStructure):
+    """The track queries of B streams, a row a slot.
+
+    Attributes:
+        embeddings: [B, N, D] content.
+        positions: [B, N, D] positional part.
+        codes: [B, N, 10] box codes of the last frame. The centre is the reference point, in metres of the
+            vehicle frame of the frame the state has entered; heading and velocity keep the axes they were
+            predicted in.
+    """
+
+    embeddings: Tensor
+    positions: Tensor
+    codes: Tensor
+
+    @property
+    def references(self) -> Tensor:
+        """[B, N, 3] reference points, metres."""
+        return self.codes[..., :3]
+
+    @property
+    def velocities(self) -> Tensor:
+        """[B, N, 2] m/s."""
+        return self.codes[..., 8:10]
+
+    def moved_to(self, references: Tensor) -> Self:
+        """The same at other reference points [B, N, 3]."""
+        return replace(self, codes=torch.cat([references, self.codes[..., 3:]], dim=-1))
 
 
 @dataclass(frozen=True)
@@ -31,51 +72,118 @@ class TrackState(TensorStructure):
     """Everything that lasts between frames of B streams. A value: it can be saved, restored and moved.
 
     Attributes:
-        embeddings: [B, N, D] content of the track queries.
-        positions: [B, N, D] positional part.
-        references: [B, N, 3] metres, vehicle frame of the last frame.
-        velocities: [B, N, 2] m/s, vehicle frame of the last frame.
         identities: [B, N] int64; in training the annotation's identity, -1 = a query without an object.
         misses: [B, N] int64 frames with a low score, for the life cycle.
         alive: [B, N] bool; False = empty slot.
-        memory: [B, N, S, D] past embeddings, newest last (S = 0 without a memory bank).
-        memory_valid: [B, N, S] bool.
-        save_countdown: [B, N] int64 frames until the memory takes the next embedding.
         next_identity: [B] int64 the identity the next birth gets.
         global_from_vehicle: [B, 4, 4] float64 pose of the last frame.
         timestamp_s: [B] float64 time of the last frame.
         scenes: B scene names of the last frame; "" before the first.
         detector_memory: what the detector remembers of the same streams; None for detectors without memory.
-        log_sizes: [B, N, 3] as in `Queries`; None for detectors whose queries bring no sizes.
-        forecasts: what is expected of the tracks; None from trackers that do not forecast.
+        queries: the tracks as decoder queries; None from trackers whose tracks are no rows of the decoder.
+        own: what one tracker's method needs besides, a structure of its own.
     """
 
-    embeddings: Tensor
-    positions: Tensor
-    references: Tensor
-    velocities: Tensor
     identities: Tensor
     misses: Tensor
     alive: Tensor
-    memory: Tensor
-    memory_valid: Tensor
-    save_countdown: Tensor
     next_identity: Tensor
     global_from_vehicle: Tensor
     timestamp_s: Tensor
     scenes: tuple[str, ...]
     detector_memory: DetectorMemory | None = None
-    log_sizes: Tensor | None = None
-    forecasts: Forecasts | None = None
+    queries: TrackQueries | None = None
+    own: TensorStructure | None = None
 
     @property
     def count(self) -> int:
         """Number of track slots N."""
         return self.identities.shape[1]
 
-    def as_queries(self) -> Queries:
-        """The track queries."""
-        return Queries(self.embeddings, self.positions, self.references, self.alive, 0, self.log_sizes)
+    @property
+    def track_queries(self) -> TrackQueries:
+        """The tracks as decoder queries.
+
+        Raises:
+            SynclError: if the state is of a tracker whose tracks are none.
+        """
+        if self.queries is None:
+            raise SynclError(
+                "this state has no track queries, so it is another tracker's; start from this tracker's "
+                "initial_state"
+            )
+        return self.queries
+
+    def owned(self, kind: type[Own]) -> Own:
+        """The tracker's own part of the state.
+
+        Raises:
+            SynclError: if the state is another tracker's.
+        """
+        if not isinstance(self.own, kind):
+            raise SynclError(
+                f"this state has {type(self.own).__name__} where {kind.__name__} is needed, so it is another "
+                "tracker's; start from this tracker's initial_state"
+            )
+        return self.own
+
+
+@dataclass(frozen=True)
+class Move(TensorStructure):
+    """From the frame before to the present one.
+
+    Attributes:
+        now_from_before: [B, 4, 4] float64 vehicle frame to vehicle frame.
+        elapsed_s: [B] float64 seconds since; 0 where a stream starts anew.
+        same_scene: [B] bool.
+        continued: [B] bool; False where a stream starts anew, by a new scene or after too long a silence.
+    """
+
+    now_from_before: Tensor
+    elapsed_s: Tensor
+    same_scene: Tensor
+    continued: Tensor
+
+
+@dataclass(frozen=True)
+class Decoded(TensorStructure):
+    """Everything that one look at a frame gave.
+
+    Attributes:
+        state: at the frame: tracks are where they are expected, and the detector has memorised the frame.
+        frame: B streams.
+        features: of the frame.
+        queries: object queries, then track queries.
+        predictions: one for each decoder group that ran, the standard one first.
+        reasoned: what the tracker itself makes of the predictions; None where it takes them as they are.
+        further: queries that training decoded beside the others.
+        further_predictions: the standard decoder's predictions of these.
+    """
+
+    state: TrackState
+    frame: Frame
+    features: Features
+    queries: Queries
+    predictions: tuple[Predictions, ...]
+    reasoned: TensorStructure | None = None
+    further: Queries | None = None
+    further_predictions: Predictions | None = None
+
+    @property
+    def standard(self) -> Predictions:
+        """The standard decoder's predictions."""
+        return self.predictions[0]
+
+    @property
+    def track_identities(self) -> Tensor:
+        """[B, N] int64 identity of each track query, -1 = none."""
+        return self.queries.identities[:, self.queries.object_count :]
+
+    @property
+    def scores(self) -> Tensor:
+        """[B, Q] best class score of every query, without gradient; 0 in padding."""
+        best = self.standard.logits[-1].detach().sigmoid().amax(-1)
+        return best.masked_fill(~self.queries.valid, 0)
 
 
 class Tracker(nn.Module, ABC):
@@ -83,82 +191,131 @@ class Tracker(nn.Module, ABC):
 
     Attributes:
         detector: the detector whose queries it carries.
-        memory_slots: S of the state's memory.
         longest_gap_s: tracks end where a stream was silent for longer; None = never. Identities go on
             counting, so that none is used twice in a scene.
         forecast_step_s: seconds from one forecast centre of reported objects to the next; None from trackers
             that do not forecast.
+        future_frames: how many frames behind the present one training's annotations have to tell of.
+        noise: how training disturbs tracks between frames.
+        keeps: the structure that its states have in `TrackState.own`; None = nothing of its own.
     """
 
     detector: Detector
-    memory_slots: int = 0
     longest_gap_s: float | None = None
     forecast_step_s: float | None = None
+    future_frames: int = 0
+    noise: ClipNoise = UNDISTURBED
+    keeps: type[TensorStructure] | None = None
 
     def initial_state(self, streams: int = 1) -> TrackState:
         """The state of `streams` streams that have seen nothing, on the tracker's device."""
         parameter = next(self.parameters())
-        dim = self.detector.dim
 
         def zeros(*shape: int, dtype: torch.dtype = parameter.dtype) -> Tensor:
             return torch.zeros(streams, *shape, dtype=dtype, device=parameter.device)
 
-        pose = torch.eye(4, dtype=torch.float64, device=parameter.device).expand(streams, 4, 4)
+        dim = self.detector.dim
+        pose = torch.eye(4, dtype=torch.float64, device=parameter.device)
         return TrackState(
-            embeddings=zeros(0, dim),
-            positions=zeros(0, dim),
-            references=zeros(0, 3),
-            velocities=zeros(0, 2),
             identities=zeros(0, dtype=torch.int64),
             misses=zeros(0, dtype=torch.int64),
             alive=zeros(0, dtype=torch.bool),
-            memory=zeros(0, self.memory_slots, dim),
-            memory_valid=zeros(0, self.memory_slots, dtype=torch.bool),
-            save_countdown=zeros(0, dtype=torch.int64),
             next_identity=zeros(dtype=torch.int64),
-            global_from_vehicle=pose,
+            global_from_vehicle=pose.expand(streams, 4, 4),
             timestamp_s=zeros(dtype=torch.float64),
             scenes=("",) * streams,
             detector_memory=self.detector.initial_memory(streams),
-            log_sizes=zeros(0, 3) if self.detector.carries_sizes else None,
+            queries=TrackQueries(zeros(0, dim), zeros(0, dim), zeros(0, CODE_SIZE)),
         )
 
-    def enter(self, state: TrackState, frame: Frame) -> TrackState:
-        """Move the state to a frame: the tracks' own motion, then the change of the vehicle's own frame.
+    @torch.no_grad()
+    def step(self, frame: Frame, state: TrackState) -> tuple[Objects, TrackState]:
+        """Track one frame.
 
-        Streams whose scene changed start anew: their tracks end, identities count from 0, and the detector
-        forgets them. After a gap of more than `longest_gap_s` within a scene the same happens, but identities
-        go on counting.
+        Args:
+            frame: B streams at one moment each, on the tracker's device.
+            state: of the same streams, from `initial_state` or the step before.
+
+        Returns:
+            The objects reported in this frame and the state after it.
 
         Raises:
-            SynclError: if a frame of the same scene is not later than the one before, naming both times.
+            SynclError: see `look`.
         """
-        same, continued = self._continued(state, frame)
-        elapsed_s = (frame.timestamp_s - state.timestamp_s) * continued
-        moved = state.references
-        step = self.motion(state, elapsed_s.to(moved.dtype))
-        moved = torch.cat([moved[..., :2] + step, moved[..., 2:]], dim=-1)
-        now_from_before = invert_similarity(frame.global_from_vehicle) @ state.global_from_vehicle
-        references = transform_points(now_from_before, moved)
-        memory, forecasts = state.detector_memory, state.forecasts
-        return replace(
-            state,
-            references=references,
-            positions=self.detector.track_positions(state.positions, references),
-            alive=state.alive & continued[:, None],
-            next_identity=state.next_identity * same,
-            global_from_vehicle=frame.global_from_vehicle,
-            timestamp_s=frame.timestamp_s,
-            scenes=frame.scenes,
-            detector_memory=None if memory is None else memory.keep(continued),
-            forecasts=None if forecasts is None else forecasts.seen_from(now_from_before, references),
-        )
+        return self.conclude(self.look(frame, state))
 
-    def _continued(self, state: TrackState, frame: Frame) -> tuple[Tensor, Tensor]:
-        """[B] bool twice: streams still in the scene of the frame before, and those not silent for too long.
+    def look(
+        self, frame: Frame, state: TrackState, groups: Groups = STANDARD, further: Queries | None = None
+    ) -> Decoded:
+        """Move the state to a frame and decode it: everything that happens before a tracker's own rules.
+
+        Args:
+            frame: B streams at one moment each, on the tracker's device.
+            state: of the same streams, after their frame before.
+            groups: decoders that run, the standard one first.
+            further: queries of training [B, F, ...] that are decoded beside the others and seen by nobody
+                but themselves; they see all.
 
         Raises:
-            SynclError: see `enter`.
+            SynclError: if a frame of the same scene is not later than the one before, naming both, its
+                calibration cannot be used, or the state is another tracker's.
+        """
+        decoded, interaction = self._decode(frame, state, groups, further)
+        return replace(decoded, reasoned=self.reason(decoded, interaction))
+
+    def watch(self, frame: Frame, state: TrackState) -> TrackState:
+        """The state at a frame of which only the detector's memory takes notice: no track begins."""
+        return self._decode(frame, state, STANDARD, None)[0].state
+
+    def _decode(
+        self, frame: Frame, state: TrackState, groups: Groups, further: Queries | None
+    ) -> tuple[Decoded, Interaction | None]:
+        """A look without the tracker's own reasoning, and what ran between the decoder's layers."""
+        self._check_own(state)
+        state = self._enter(state, frame, self._move(state, frame))
+        features = self.detector.encode(frame, state.detector_memory)
+        queries = self.queries(state, features)
+        interaction = self.interaction(state, queries)
+        asked = queries if further is None else queries.followed_by(further)
+        predictions = self.detector.decode(asked, features, groups, interaction)
+        beside = None
+        if further is not None:
+            beside = predictions[0].rows(slice(queries.count, None))
+            predictions = tuple(part.rows(slice(queries.count)) for part in predictions)
+        predictions = tuple(self.classify(part) for part in predictions)
+        memory = self.detector.remember(state.detector_memory, frame, features, predictions[0])
+        decoded = Decoded(
+            replace(state, detector_memory=memory),
+            frame,
+            features,
+            queries,
+            predictions,
+            further=further,
+            further_predictions=beside,
+        )
+        return decoded, interaction
+
+    def _check_own(self, state: TrackState) -> None:
+        """Refuse a state that this tracker's `initial_state` and steps cannot have made.
+
+        Raises:
+            SynclError: naming what it holds and what this tracker keeps.
+        """
+        found = None if state.own is None else type(state.own)
+        if found is not self.keeps:
+            held, kept = (
+                "nothing of its own" if kind is None else kind.__name__ for kind in (found, self.keeps)
+            )
+            raise SynclError(
+                f"this state holds {held}, {type(self).__name__} keeps {kept}: it is another tracker's; "
+                "start from this tracker's initial_state"
+            )
+
+    def _move(self, state: TrackState, frame: Frame) -> Move:
+        """How far the streams went since their frame before, all of a step that is decided on the host.
+
+        Raises:
+            SynclError: see `look`.
         """
         longest_s = math.inf if self.longest_gap_s is None else self.longest_gap_s
         same = [old == new for old, new in zip(state.scenes, frame.scenes, strict=True)]
@@ -173,122 +330,103 @@ class Tracker(nn.Module, ABC):
                     f"frame before it ({elapsed:+.3f} s): frames must come in time order; start a new scene "
                     "otherwise"
                 )
-        continued = [is_same and elapsed <= longest_s for is_same, elapsed in zip(same, elapsed_s)]
+        going_on = [is_same and elapsed <= longest_s for is_same, elapsed in zip(same, elapsed_s)]
         device = frame.timestamp_s.device
-        return torch.tensor(same, device=device), torch.tensor(continued, device=device)
+        continued = torch.tensor(going_on, device=device)
+        return Move(
+            now_from_before=invert_similarity(frame.global_from_vehicle) @ state.global_from_vehicle,
+            elapsed_s=(frame.timestamp_s - state.timestamp_s) * continued,
+            same_scene=torch.tensor(same, device=device),
+            continued=continued,
+        )
 
-    def motion(self, state: TrackState, elapsed_s: Tensor) -> Tensor:
-        """How far tracks move by themselves until the next frame: [B, N, 2] metres, old vehicle frame.
+    def _enter(self, state: TrackState, frame: Frame, move: Move) -> TrackState:
+        """The state at a frame: the tracks' own motion, then the change of the vehicle's own frame.
 
-        Args:
-            state: after the last frame.
-            elapsed_s: [B] seconds since; 0 where a new scene begins.
+        Streams whose scene changed start anew: their tracks end, identities count from 0, and the detector
+        forgets them. After a gap of more than `longest_gap_s` within a scene the same happens, but identities
+        go on counting.
         """
-        return state.velocities * elapsed_s[:, None, None]
+        state = self.propagate(state, move)
+        queries = state.queries
+        if queries is not None:
+            positions = self.detector.track_positions(queries.positions, queries.references)
+            queries = replace(queries, positions=positions)
+        memory = state.detector_memory
+        return replace(
+            state,
+            queries=queries,
+            alive=state.alive & move.continued[:, None],
+            next_identity=state.next_identity * move.same_scene,
+            global_from_vehicle=frame.global_from_vehicle,
+            timestamp_s=frame.timestamp_s,
+            scenes=frame.scenes,
+            detector_memory=None if memory is None else memory.keep(move.continued),
+        )
+
+    def propagate(self, state: TrackState, move: Move) -> TrackState:
+        """The state with its tracks where they are expected at the next frame, in that frame's axes.
+
+        Here: at constant velocity. What else a track has that depends on where it is seen from (a tracker's
+        own structure, latent features) is moved by trackers that have it.
+        """
+        if state.queries is None:
+            return state
+        elapsed_s = move.elapsed_s.to(state.queries.codes.dtype)
+        return moved_on(state, state.queries.velocities * elapsed_s[:, None, None], move)
 
     def queries(self, state: TrackState, features: Features) -> Queries:
-        """Object queries followed by the state's track queries."""
-        return self.detector.initial_queries(features).with_tracks(state.as_queries())
+        """Object queries followed by the state's track queries, where tracks are queries."""
+        queries = self.detector.initial_queries(features)
+        tracks = state.queries
+        if tracks is None:
+            return queries
+        return queries.followed_by(
+            Queries(tracks.embeddings, tracks.positions, tracks.codes, state.identities, state.alive, 0)
+        )
 
-    @torch.no_grad()
-    def step(self, frame: Frame, state: TrackState) -> tuple[Objects, TrackState]:
-        """Track one frame.
-
-        Args:
-            frame: B streams at one moment each, on the tracker's device.
-            state: of the same streams, from `initial_state` or the step before.
-
-        Returns:
-            The objects reported in this frame and the state after it.
-        """
-        state = self.enter(state, frame)
-        features = self.detector.encode(frame, state.detector_memory)
-        queries = self.queries(state, features)
-        predictions = self.classify(self.detector.decode(queries, features)[0])
-        reasoned = self.refine(state, queries, predictions)
-        state = self.remember(state, frame, features, predictions)
-        return self.conclude(state, queries, predictions, reasoned)
+    def interaction(self, _state: TrackState, _queries: Queries, /) -> Interaction | None:
+        """What happens between the decoder's layers in a frame; None = nothing."""
+        return None
 
     def classify(self, predictions: Predictions) -> Predictions:
         """Predictions with the class logits that tracking goes by.
 
         They are the detector's, unless a tracker has a class head of its own (`trackers.tracking_head`).
-        Training calls it as well, for each decoder group.
         """
         return predictions
 
-    def remember(
-        self, state: TrackState, frame: Frame, features: Features, predictions: Predictions
-    ) -> TrackState:
-        """The state with the detector's memory of the frame, from the standard decoder's predictions."""
-        memory = self.detector.remember(state.detector_memory, frame, features, predictions)
-        return replace(state, detector_memory=memory)
+    def reason(self, _decoded: Decoded, _interaction: Interaction | None, /) -> TensorStructure | None:
+        """What the tracker itself makes of a frame before its life cycle, or supervision, looks at it.
 
-    def reason(
-        self,
-        state: TrackState,  # noqa: ARG002
-        queries: Queries,  # noqa: ARG002
-        predictions: Predictions,  # noqa: ARG002
-    ) -> Reasoned | None:
-        """What the tracker itself makes of a frame's predictions before its life cycle looks at them.
-
-        Training calls it as well and hands the result to the losses. None from trackers that take predictions
-        as they are.
-
-        Args:
-            state: the state `queries` was made from.
-            queries: of the frame.
-            predictions: of the standard decoder.
+        It is given the frame and what ran between the decoder's layers. The losses of a tracker's own read
+        it. None from trackers that take predictions as they are.
         """
         return None
 
-    def refine(self, state: TrackState, queries: Queries, predictions: Predictions) -> Reasoned | None:
-        """What `conclude` needs of `reason`; the same, unless a tracker reasons about some rows only later.
-
-        Args:
-            state: as for `reason`.
-            queries: the same.
-            predictions: the same.
-        """
-        return self.reason(state, queries, predictions)
+    @abstractmethod
+    def conclude(self, decoded: Decoded) -> tuple[Objects, TrackState]:
+        """Turn a look into reported objects and the next state by the life cycle's rules."""
 
     @abstractmethod
-    def conclude(
-        self,
-        state: TrackState,
-        queries: Queries,
-        predictions: Predictions,
-        reasoned: Reasoned | None = None,
-    ) -> tuple[Objects, TrackState]:
-        """Turn predictions into reported objects and the next state by the life cycle's rules.
+    def carry(self, decoded: Decoded, outcome: Outcome, /) -> TrackState:
+        """The next state in training, where supervision knows which query holds which object."""
 
-        Args:
-            state: the state `queries` was made from.
-            queries: of the frame.
-            predictions: of the standard decoder.
-            reasoned: what `reason` or `refine` made of them.
-        """
+    def undisturbed(self) -> Self:
+        """A copy that forgets no track and makes up none when training carries them on."""
+        twin = copy.deepcopy(self)
+        twin.noise = UNDISTURBED
+        return twin
 
-    @abstractmethod
-    def carry_supervised(
-        self,
-        state: TrackState,
-        queries: Queries,
-        predictions: Predictions,
-        identities: Tensor,
-        present: Tensor,
-        reasoned: Reasoned | None = None,
-    ) -> TrackState:
-        """The next state in training, where supervision knows which query holds which object.
 
-        Args:
-            state: the state `queries` was made from.
-            queries: of the frame.
-            predictions: of the standard decoder.
-            identities: [B, Q] int64 annotation identity every query is tied to, -1 = none.
-            present: [B, Q] bool; whether the query's object is annotated in this frame.
-            reasoned: what `reason` made of the predictions.
-        """
+def moved_on(state: TrackState, step: Tensor, move: Move) -> TrackState:
+    """A state whose track queries went on by `step` [B, N, 2] metres in the ground plane of the frame before,
+    seen from the present vehicle frame.
+    """
+    queries = state.track_queries
+    references = queries.references
+    moved = torch.cat([references[..., :2] + step, references[..., 2:]], dim=-1)
+    return replace(state, queries=queries.moved_to(transform_points(move.now_from_before, moved)))
 
 
 @runtime_checkable

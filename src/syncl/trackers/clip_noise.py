@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ClipNoise:
-    """How tracks of a training clip are disturbed between frames.
+    """How tracks of a training clip are disturbed between frames; not at all by default.
 
     Attributes:
         drop_probability: chance that a track is forgotten, so that its object is born again.
@@ -20,9 +20,9 @@ class ClipNoise:
         false_positive_ratio: chance, a track, that a query without object is carried on as well.
     """
 
-    drop_probability: float
-    carry_score: float
-    false_positive_ratio: float
+    drop_probability: float = 0.0
+    carry_score: float = 0.0
+    false_positive_ratio: float = 0.0
 
     def carried(self, tied: Tensor, scores: Tensor, valid: Tensor) -> Tensor:
         """[B, Q] bool: the queries that become tracks.
@@ -43,3 +43,6 @@ class ClipNoise:
             rank = candidates.argsort(dim=1, descending=True, stable=True).argsort(dim=1, stable=True)
             alive = alive | ((rank < wanted) & (candidates >= 0))
         return alive
+
+
+UNDISTURBED = ClipNoise()

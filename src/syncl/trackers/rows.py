@@ -35,3 +35,23 @@ def ranked_rows(selected: Tensor, scores: Tensor, count: int) -> Tensor:
     best = torch.where(selected, scores, scores - 2).topk(count, dim=1).indices
     chosen = torch.zeros_like(selected).scatter(1, best, True) & selected
     return (~chosen).to(torch.uint8).argsort(dim=1, stable=True)[:, :count]
+
+
+def most_rows(*selections: Tensor) -> list[int]:
+    """Of each selection [B, N] bool, how many rows the fullest stream has; one host round trip for all."""
+    counts: list[int] = torch.stack([selected.sum(1).amax() for selected in selections]).tolist()
+    return counts
+
+
+def carried_rows(alive: Tensor, scores: Tensor, most: int) -> Tensor:
+    """Indices [B, R] of the rows that go on, see `ranked_rows`: R is what the fullest stream needs.
+
+    One of a step's host round trips.
+
+    Args:
+        alive: [B, N] bool.
+        scores: [B, N] in [0, 1].
+        most: rows at the most.
+    """
+    (needed,) = most_rows(alive)
+    return ranked_rows(alive, scores, min(needed, most))

@@ -1,15 +1,14 @@
 """A tracker without tracks: plain detection, frame by frame, behind the same contract."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from syncl.detectors.base import Detector
 from syncl.geometry.boxes import decode_boxes
-from syncl.structures import Objects, Predictions, Queries
-from syncl.trackers.base import Tracker, TrackState
-from syncl.trackers.forecasts import Reasoned
+from syncl.structures import Objects, Outcome, Predictions
+from syncl.trackers.base import Decoded, Tracker, TrackState
 
 
 @dataclass(frozen=True)
@@ -64,29 +63,15 @@ class SingleFrame(Tracker):
         self.detector = detector
         self.config = config
 
-    def conclude(
-        self,
-        state: TrackState,
-        queries: Queries,  # noqa: ARG002
-        predictions: Predictions,
-        reasoned: Reasoned | None = None,  # noqa: ARG002
-    ) -> tuple[Objects, TrackState]:
+    def conclude(self, decoded: Decoded) -> tuple[Objects, TrackState]:
         """Objects are the best (query, class) pairs."""
         config = self.config
-        boxes = self.detector.boxes(predictions.codes[-1])
+        boxes = self.detector.boxes(decoded.standard.codes[-1])
         objects = best_pairs(
-            predictions, config.max_objects, config.output_range_m, config.output_height_m, boxes
+            decoded.standard, config.max_objects, config.output_range_m, config.output_height_m, boxes
         )
-        return objects, state
+        return objects, decoded.state
 
-    def carry_supervised(
-        self,
-        state: TrackState,
-        queries: Queries,  # noqa: ARG002
-        predictions: Predictions,  # noqa: ARG002
-        identities: Tensor,  # noqa: ARG002
-        present: Tensor,  # noqa: ARG002
-        reasoned: Reasoned | None = None,  # noqa: ARG002
-    ) -> TrackState:
+    def carry(self, decoded: Decoded, _outcome: Outcome, /) -> TrackState:
         """Nothing lives on."""
-        return replace(state)
+        return decoded.state

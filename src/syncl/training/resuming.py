@@ -70,5 +70,10 @@ def resume_checkpoint(accelerator: Accelerator, run: Path) -> int:
     try:
         accelerator.load_state(str(latest / "state"))
     except (RuntimeError, ValueError, KeyError) as error:
+        if "cross_attentions." in str(error):
+            raise SynclError(
+                f"{latest}: was written by an earlier version, whose optimiser had the parameters in another "
+                f"order; start a new run from its weights: --init {latest / 'model.safetensors'}"
+            ) from error
         raise SynclError(f"{latest}: does not fit this recipe: {error}") from error
     return step

@@ -5,18 +5,17 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from syncl.detectors.base import Features
-from syncl.detectors.streampetr import StreamPetrFeatures
 from syncl.errors import SynclError
-from syncl.structures import Annotations, Clip, Frame, Predictions, Queries
+from syncl.structures import Annotations, Clip, Frame, Queries
 from syncl.trackers.base import Tracker, TrackState
-from syncl.trackers.forecasts import Reasoned
-from syncl.training.denoising import DenoisingConfig, denoising_losses, noise_objects
-from syncl.training.image_losses import ImageLossConfig, image_losses
-from syncl.training.image_targets import project_annotations
-from syncl.training.proposal_losses import ProposalLossConfig, proposal_losses
-from syncl.training.reasoning_losses import ReasoningLossConfig, reasoning_losses
-from syncl.training.strategies import FrameOutcome, Strategy
+from syncl.training.objectives import (
+    DenoisingConfig,
+    ImageLossConfig,
+    ObjectiveConfig,
+    ProposalLossConfig,
+    ReasoningLossConfig,
+)
+from syncl.training.strategies import Strategy
 
 
 @dataclass(frozen=True)
@@ -26,9 +25,10 @@ class UnrollConfig:
     Attributes:
         proposals: loss weights of the proposal head, where the detector has one.
         image: loss weights of StreamPETR's auxiliary image head, where the detector has it.
-        reasoning: loss weights of the tracker's own refinement and forecasts, where it makes any.
+        reasoning: loss weights of PF-Track's own refinement and forecasts, where the tracker makes them.
         denoising: noised copies of the annotated objects as further queries, for detectors that can; None
             leaves them out.
+        objectives: further ones, a method's own.
         context_frames: leading frames of a clip that only fill the detector's memory: no losses, no tracks.
             They run in inference mode without gradients. StreamPETR's sliding window has 6 of them in 8.
         frozen: names of the model's parts that are not trained and stay in inference mode, such as
@@ -39,8 +39,15 @@ class UnrollConfig:
     image: ImageLossConfig = field(default_factory=ImageLossConfig)
     reasoning: ReasoningLossConfig = field(default_factory=ReasoningLossConfig)
     denoising: DenoisingConfig | None = None
+    objectives: tuple[ObjectiveConfig, ...] = ()
     context_frames: int = 0
     frozen: tuple[str, ...] = ()
+
+    @property
+    def all_objectives(self) -> tuple[ObjectiveConfig, ...]:
+        """Every objective, in the order in which losses are named."""
+        denoising = () if self.denoising is None else (self.denoising,)
+        return (*denoising, self.reasoning, self.proposals, self.image, *self.objectives)
 
 
 class ClipTraining(nn.Module):
@@ -51,6 +58,7 @@ class ClipTraining(nn.Module):
         self.tracker = tracker
         self.strategy = strategy
         self.config = config
+        self.objectives = tuple(objective.build() for objective in config.all_objectives)
         for name in config.frozen:
             tracker.get_submodule(name).requires_grad_(False)
         self.train()
@@ -91,71 +99,37 @@ class ClipTraining(nn.Module):
                 "raise training.data.clip_length or lower training.unroll.context_frames"
             )
         for frame in clip.frames[:context]:
-            state = self._remember_only(state, frame)
+            state = self._watch(state, frame)
         sums: dict[str, Tensor] = {}
         pairs = list(zip(clip.frames, clip.annotations, strict=True))[context:]
         for index, (frame, annotations) in enumerate(pairs):
-            state = self.tracker.enter(state, frame)
-            features = self.tracker.detector.encode(frame, state.detector_memory)
-            queries = self.tracker.queries(state, features)
-            predictions, losses = self._decode(queries, features, annotations)
-            reasoned = self.tracker.reason(state, queries, predictions[0])
+            further = self._further_queries(annotations)
+            decoded = self.tracker.look(frame, state, self.strategy.groups, further)
             # Costs and losses are small differences of large numbers: full precision whatever the model has.
             with torch.autocast(frame.images.device.type, enabled=False):
-                outcome = self.strategy(predictions, annotations, state.identities)
-                losses |= self._reasoning_losses(reasoned, outcome, annotations)
-            losses = outcome.losses | losses | self._image_losses(features, annotations)
+                outcome = self.strategy(decoded, annotations)
+                losses = outcome.losses
+                for objective in self.objectives:
+                    losses = losses | objective(decoded, outcome, annotations)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value
             if carry_on or index + 1 < len(pairs):
-                state = self.tracker.remember(state, frame, features, predictions[0])
-                state = self.tracker.carry_supervised(
-                    state, queries, predictions[0], outcome.identities, outcome.targets >= 0, reasoned
-                )
+                state = self.tracker.carry(decoded, outcome)
         return sums | {"total": torch.stack(list(sums.values())).sum()}, state
 
-    def _remember_only(self, state: TrackState, frame: Frame) -> TrackState:
+    def _watch(self, state: TrackState, frame: Frame) -> TrackState:
         """The state after a frame that only the detector's memory takes notice of."""
         training = self.training
         self.eval()
         with torch.no_grad():
-            state = self.tracker.enter(state, frame)
-            features = self.tracker.detector.encode(frame, state.detector_memory)
-            queries = self.tracker.queries(state, features)
-            predictions = self.tracker.classify(self.tracker.detector.decode(queries, features)[0])
-            state = self.tracker.remember(state, frame, features, predictions)
+            state = self.tracker.watch(frame, state)
         self.train(training)
         return state
 
-    def _decode(
-        self, queries: Queries, features: Features, annotations: Annotations
-    ) -> tuple[tuple[Predictions, ...], dict[str, Tensor]]:
-        """Predictions of the strategy's groups, and the losses of denoising queries where configured."""
-        detector, config, groups = self.tracker.detector, self.config.denoising, self.strategy.groups
-        classify = self.tracker.classify
-        if config is None or annotations.labels.shape[1] == 0:
-            return tuple(map(classify, detector.decode(queries, features, groups))), {}
-        noised = noise_objects(annotations, detector.point_range, config)
-        predictions, found = detector.decode_noised(queries, noised.references, features, groups)
-        return tuple(map(classify, predictions)), denoising_losses(found, noised, annotations, config)
-
-    def _reasoning_losses(
-        self, reasoned: Reasoned | None, outcome: FrameOutcome, annotations: Annotations
-    ) -> dict[str, Tensor]:
-        """Losses of what the tracker itself predicts, if it does."""
-        if reasoned is None:
-            return {}
-        config = self.config.reasoning
-        return reasoning_losses(reasoned, outcome.targets, outcome.identities, annotations, config)
-
-    def _image_losses(self, features: Features, annotations: Annotations) -> dict[str, Tensor]:
-        """Losses of the image heads that the detector has."""
-        losses: dict[str, Tensor] = {}
-        if features.proposals is not None:
-            losses |= proposal_losses(features.proposals, features, annotations, self.config.proposals)
-        if isinstance(features, StreamPetrFeatures) and features.image_predictions is not None:
-            targets = project_annotations(features, annotations)
-            losses |= image_losses(
-                features.image_predictions, targets, features.image_size, self.config.image
-            )
-        return losses
+    def _further_queries(self, annotations: Annotations) -> Queries | None:
+        """All queries that objectives want decoded beside the frame's own."""
+        wanted = [o.further_queries(self.tracker.detector, annotations) for o in self.objectives]
+        asked = [queries for queries in wanted if queries is not None]
+        if len(asked) > 1:
+            raise SynclError("two objectives of training.unroll ask for queries of their own; leave one out")
+        return asked[0] if asked else None

@@ -19,14 +19,14 @@ from syncl.progress import progress_bar
 from syncl.recipes.recipe import Recipe, recipe_from_json
 from syncl.recipes.resolving import strategy_for
 from syncl.rendering.diagnosis_figures import MatchingCosts
-from syncl.structures import Annotations, Frame, Predictions
-from syncl.trackers import GreedyConfig, Mutr3dConfig, SingleFrameConfig, Tracker
+from syncl.structures import Annotations, Frame, Outcome, Predictions
+from syncl.trackers import GreedyConfig, SingleFrameConfig, Tracker
 from syncl.training.assignment import held_objects
 from syncl.training.config import TrainingConfig
-from syncl.training.syncl.config import SynclConfig
-from syncl.training.syncl.hybrid_matching import Candidates
-from syncl.training.syncl.query_filtering import fit_mixture
-from syncl.training.syncl.strategy import SynCL
+from syncl.training.strategies.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.hybrid_matching import Candidates
+from syncl.training.strategies.syncl.query_filtering import fit_mixture
+from syncl.training.strategies.syncl.strategy import SynCL
 
 Frames = tuple[tuple[Frame, Annotations], ...]
 
@@ -73,16 +73,6 @@ class Subject:
             own = replace(own, filter="mixture" if trained.filter == "none" else trained.filter)
         return own
 
-    def without_chance(self) -> Tracker:
-        """A copy of the tracker that forgets no track and makes up none when it carries them on."""
-        config = self.recipe.model
-        if isinstance(config.tracker, Mutr3dConfig):
-            calm = replace(config.tracker, drop_probability=0.0, carry_score=0.0, false_positive_ratio=0.0)
-            config = replace(config, tracker=calm)
-        tracker = config.build()
-        tracker.load_state_dict(self.tracker.state_dict())
-        return tracker.eval().to(next(self.tracker.parameters()).device)
-
 
 @dataclass(frozen=True)
 class Tracked:
@@ -126,18 +116,14 @@ def tracking_pass(subject: Subject, frames: Frames, name: str) -> Tracked:
     state = tracker.initial_state(1)
     masses, evens = [], []
     for frame, _ in progress_bar(frames, "tracking"):
-        state = tracker.enter(state, frame)
-        features = detector.encode(frame, state.detector_memory)
-        queries = tracker.queries(state, features)
         with recorded_self_attention(detector) as recorded:
-            standard, cross = map(tracker.classify, detector.decode(queries, features, PARALLEL))
+            decoded = tracker.look(frame, state, PARALLEL)
+        queries, (standard, cross) = decoded.queries, decoded.predictions
         maps = [layer[0].mean(0) for layer in recorded]
         if queries.count > queries.object_count:
             masses.append(torch.stack([attention_mass(layer, queries.object_count) for layer in maps]))
             evens.append(attention_mass(torch.full_like(maps[0], 1 / maps[0].shape[1]), queries.object_count))
-        reasoned = tracker.reason(state, queries, standard)
-        state = tracker.remember(state, frame, features, standard)
-        _, state = tracker.conclude(state, queries, standard, reasoned)
+        _, state = tracker.conclude(decoded)
     if not masses:
         raise SynclError(
             f"{name}: no track was born in {len(frames)} frames, so there is nothing to look "
@@ -160,7 +146,7 @@ def tracking_pass(subject: Subject, frames: Frames, name: str) -> Tracked:
 @torch.no_grad()
 def matching_pass(subject: Subject, frames: Frames, name: str) -> list[Pairs]:
     """SynCL's one-to-many pairs of every frame with persistent objects, tracks held as in training."""
-    tracker = subject.without_chance()
+    tracker = subject.tracker.undisturbed()
     matching = subject.matching
     dim = tracker.detector.dim
     device = next(tracker.parameters()).device
@@ -169,22 +155,16 @@ def matching_pass(subject: Subject, frames: Frames, name: str) -> list[Pairs]:
     state = tracker.initial_state(1)
     found = []
     for frame, annotations in progress_bar(frames, f"matching {name}"):
-        state = tracker.enter(state, frame)
-        features = tracker.detector.encode(frame, state.detector_memory)
-        queries = tracker.queries(state, features)
-        decoded = tracker.detector.decode(queries, features, PARALLEL)
-        standard, cross = map(tracker.classify, decoded)
-        reasoned = tracker.reason(state, queries, standard)
-        assignment, ties = filtering.assign(standard, annotations, state.identities)
+        decoded = tracker.look(frame, state, PARALLEL)
+        assignment, ties = filtering.assign(decoded, annotations)
         persistent = held_objects(ties, annotations.labels.shape[1]) & annotations.valid
         if persistent.any():
+            cross = decoded.predictions[1]
             before = everything.reliable_pairs(cross, annotations, persistent)
             after = filtering.reliable_pairs(cross, annotations, persistent)
             found.append(Pairs(before, after, persistent))
-        identities = filtering.identities(standard, assignment, annotations, state.identities)
-        present = assignment.targets[-1] >= 0
-        state = tracker.remember(state, frame, features, standard)
-        state = tracker.carry_supervised(state, queries, standard, identities, present, reasoned)
+        identities = filtering.identities(decoded, assignment, annotations)
+        state = tracker.carry(decoded, Outcome({}, identities, assignment.targets[-1]))
     return found
 
 

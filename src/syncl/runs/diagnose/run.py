@@ -42,10 +42,10 @@ from syncl.runs.track.run import choose_device
 from syncl.runs.track.scenes import image_options
 from syncl.runs.train.clips import annotation_options
 from syncl.structures import Clip, Predictions
-from syncl.training.one_stage import as_detected
 from syncl.training.resuming import checkpoint_folders
 from syncl.training.strategies import BaselineConfig, StrategyConfig
-from syncl.training.syncl.config import SynclConfig
+from syncl.training.strategies.one_stage import as_detected
+from syncl.training.strategies.syncl.config import SynclConfig
 
 _FILES = ("attention_mass", "attention_maps", "decoders", "costs", "candidates", "training_cost")
 
@@ -124,7 +124,12 @@ class Diagnosis:
         subject = Subject.of_file(model, chosen)
         seen = subject.recipe.model.input
         index = index.with_vehicle_frame(seen.vehicle_frame)
-        stream = SceneStream(index, scene, image_options(seen), annotation_options(subject.recipe))
+        stream = SceneStream(
+            index,
+            scene,
+            image_options(seen),
+            annotation_options(subject.recipe, subject.tracker.future_frames),
+        )
         if len(stream) < count:
             raise SynclError(f"--frames {count}: scene {scene} has only {len(stream)}")
         read = progress_bar(islice(stream.with_annotations(), count), "reading", total=count)
@@ -230,7 +235,7 @@ class Diagnosis:
         }
         unroll = replace(training.unroll, context_frames=0)
         with torch.random.fork_rng():
-            costs = clip_cost(self.subject.without_chance(), strategies, unroll, clip, steps)
+            costs = clip_cost(self.subject.tracker.undisturbed(), strategies, unroll, clip, steps)
         on_gpu = clip.frames[0].images.device.type == "cuda"
         memory = "peak device memory" if on_gpu else "kept for the backward pass"
         seconds = {name: cost.seconds for name, cost in costs.items()}

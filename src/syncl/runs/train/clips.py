@@ -11,13 +11,23 @@ from syncl.data.stream_clips import StreamDataset, scene_parts
 from syncl.errors import SynclError
 from syncl.recipes import Recipe
 from syncl.runs.track.scenes import image_options
-from syncl.trackers import PfTrackConfig
 
 
 def training_clips(
-    index: NuScenesIndex, scenes: tuple[str, ...], recipe: Recipe, features: FeatureStore | None = None
+    index: NuScenesIndex,
+    scenes: tuple[str, ...],
+    recipe: Recipe,
+    features: FeatureStore | None = None,
+    future_frames: int = 0,
 ) -> ClipDataset | StreamDataset:
     """The clips a recipe trains on.
+
+    Args:
+        index: of the dataset.
+        scenes: their names.
+        recipe: how they are sampled and what of them is ground truth.
+        features: of a frozen image encoder; None = images are read.
+        future_frames: how many frames behind each the annotations tell of (`Tracker.future_frames`).
 
     Raises:
         SynclError: if the recipe's sampling does not go with its clip length, or scenes are too short.
@@ -36,7 +46,7 @@ def training_clips(
         scenes,
         clip_length=data.clip_length,
         images=image_options(recipe.model.input),
-        annotations=annotation_options(recipe),
+        annotations=annotation_options(recipe, future_frames),
         augmentation=data.augmentation,
         seed=training.seed,
         choice=choice,
@@ -67,12 +77,12 @@ def past_source(index: NuScenesIndex, scenes: tuple[str, ...], recipe: Recipe) -
     return PastKeyFrames(index, cameras, data.pair_gap, (wanted or PastImages()).repeat_age_s)
 
 
-def annotation_options(recipe: Recipe) -> AnnotationOptions:
-    """Which annotations are ground truth for a recipe."""
-    detector, tracker = recipe.model.detector, recipe.model.tracker
+def annotation_options(recipe: Recipe, future_frames: int = 0) -> AnnotationOptions:
+    """Which annotations are ground truth for a recipe whose tracker wants so many future frames told."""
+    detector = recipe.model.detector
     return AnnotationOptions(
         detector.classes,
         detector.point_range,
         min_points=recipe.training.data.min_points,
-        future_frames=tracker.horizon if isinstance(tracker, PfTrackConfig) else 0,
+        future_frames=future_frames,
     )

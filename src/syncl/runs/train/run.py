@@ -105,7 +105,7 @@ def train_recipe(
     features = None
     if cache_features is not None:
         features = cached_features(cache_features, recipe, index, scenes, tracker, accelerator)
-    dataset = training_clips(index, scenes, recipe, features)
+    dataset = training_clips(index, scenes, recipe, features, tracker.future_frames)
     if recipe.model.input.past is not None and not between:
         console.print("no images between key frames in these data: the past is made of key frames")
     console.print(

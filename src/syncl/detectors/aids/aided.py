@@ -1,0 +1,186 @@
+"""A detector with aids around it.
+
+The aids of the small recipes (proposals of an auxiliary image head, a look at what they say nearby, places in
+the positional part of tracks) act before and behind a detector's own steps, so they are a class in front of
+its own: `Aided` does its part and hands on to whatever detector stands behind it. The detector's modules keep
+their names, so recipes, files and frozen parts need not know whether it is aided, and any detector can be:
+
+    class MyConfig(AidedConfig):
+        def build(self) -> MyDetector:
+            return self.with_aids(MyDetector, self.queries)
+
+Letters: B batch, P proposals, N queries, D channels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TypeVar, cast
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from syncl.detectors.aids.proposals import ProposalConfig, ProposalHead, Proposals
+from syncl.detectors.base import Detector, DetectorMemory, Features, Interaction
+from syncl.detectors.image_encoder import ImageEncoder, beside
+from syncl.errors import SynclError
+from syncl.layers.decoder import STANDARD, Groups
+from syncl.structures import Frame, Predictions, Queries
+
+AnyDetector = TypeVar("AnyDetector", bound=Detector)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AidedConfig:
+    """Settings of the aids, for the configuration of a detector.
+
+    Attributes:
+        proposals: auxiliary image head that starts some of the object queries; None as published.
+        lifted_tracks: whether track queries say where they are in the way of queries lifted from proposals as
+            well, whose places the decoder knows how to read and self-attention can tell apart; needs
+            proposals.
+    """
+
+    proposals: ProposalConfig | None = None
+    lifted_tracks: bool = False
+
+    def with_aids(self, kind: type[AnyDetector], queries: int) -> AnyDetector:
+        """A detector of this kind, built from this configuration, with the aids it asks for.
+
+        Args:
+            kind: the detector's class, which takes the configuration.
+            queries: how many of its first object queries may start from proposals.
+
+        Raises:
+            SynclError: if more proposals than queries are asked for, or lifted tracks without any.
+        """
+        if self.proposals is None:
+            if self.lifted_tracks:
+                raise SynclError("detector.lifted_tracks=true needs detector.proposals")
+            return cast(Callable[[AidedConfig], AnyDetector], kind)(self)
+        if self.proposals.count > queries:
+            raise SynclError(f"proposals.count={self.proposals.count} exceeds the {queries} object queries")
+        return cast(Callable[[AidedConfig], AnyDetector], _aided(kind))(self)
+
+
+class Aided(Detector):
+    """What stands in front of a detector's class; see the module's docstring.
+
+    The detector behind has `config` (an `AidedConfig`) and `image_encoder`, and calls `initialise` at the end
+    of its constructor.
+    """
+
+    config: AidedConfig
+    image_encoder: ImageEncoder
+    proposal_head: ProposalHead
+
+    @override
+    def initialise(self) -> None:
+        # Built before the detector draws its own weights anew: a seed gives the weights it always gave.
+        config = cast(ProposalConfig, self.config.proposals)
+        strides = self.image_encoder.strides
+        if not 0 <= config.level < len(strides):
+            raise SynclError(f"proposals.level={config.level}: the neck has {len(strides)} levels")
+        self.proposal_head = ProposalHead(config, self.dim, len(self.classes), strides[config.level])
+        self.positions_follow_references = self._places_are_positions or self.config.lifted_tracks
+        super().initialise()
+
+    @override
+    def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> Features:
+        """The detector's features and proposals, from one look at the images."""
+        frame = self._seen(frame)
+        features = super().encode(frame, memory)  # type: ignore[safe-super]
+        head = self.proposal_head
+        levels = cast(tuple[Tensor, ...], frame.levels)
+        proposals = head(
+            levels[head.config.level],
+            features.image_from_vehicle,
+            frame.rig.image_from_camera,
+            frame.camera_valid,
+            frame.image_size[0],
+        )
+        return replace(features, auxiliary=(*features.auxiliary, proposals))
+
+    def _seen(self, frame: Frame) -> Frame:
+        """The frame with the feature levels of its images, so that nobody encodes them again."""
+        frame = self.image_encoder.pad(frame)
+        if frame.past is None:
+            return replace(frame, levels=self.image_encoder(frame))
+        past = self.image_encoder.pad(frame.past)
+        both, cameras = self.image_encoder(beside(frame, past)), frame.images.shape[1]
+        past = replace(past, levels=tuple(level[:, cameras:] for level in both))
+        return replace(frame, levels=tuple(level[:, :cameras] for level in both), past=past)
+
+    @override
+    def initial_queries(self, features: Features) -> Queries:
+        """The detector's object queries, the first ones started from proposals."""
+        queries = super().initial_queries(features)  # type: ignore[safe-super]
+        proposals = self._proposals(features)
+        count = proposals.references.shape[1]
+        learned = queries.map(lambda tensor: tensor[:, :count])
+        rest = queries.map(lambda tensor: tensor[:, count:])
+        codes = torch.cat([proposals.references, learned.codes[..., 3:]], dim=-1)
+        if self._places_are_positions:
+            # Half precision would make norms of these contents alone round to eight bits.
+            started = self.queries_at(codes, proposals.embeddings.to(codes.dtype))
+        else:
+            started = replace(learned, embeddings=learned.embeddings + proposals.embeddings, codes=codes)
+        started = replace(started, positions=started.positions + self._lifted(proposals.references))
+        return replace(started.followed_by(rest), object_count=queries.object_count)
+
+    @override
+    def decode(
+        self,
+        queries: Queries,
+        features: Features,
+        groups: Groups = STANDARD,
+        interaction: Interaction | None = None,
+    ) -> tuple[Predictions, ...]:
+        """The detector's decoding of queries that were told what proposals lie around them."""
+        told = self.told(queries, self._proposals(features))
+        return super().decode(told, features, groups, interaction)  # type: ignore[safe-super]
+
+    def told(self, queries: Queries, proposals: Proposals) -> Queries:
+        """Queries that know what proposals lie around them; as they were where that is not configured."""
+        nearby = self.proposal_head.nearby
+        if nearby is None:
+            return queries
+        added = nearby(
+            queries.embeddings,
+            queries.references,
+            proposals.references,
+            proposals.scores,
+            proposals.embeddings,
+        )
+        return replace(queries, embeddings=queries.embeddings + added)
+
+    @override
+    def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:
+        """The detector's, and where the tracks are in the way of lifted queries, if configured."""
+        own = super().track_positions(positions, references)  # type: ignore[safe-super]
+        if not self.config.lifted_tracks:
+            return own
+        lifted = self._lifted(references)
+        return own + lifted if self._places_are_positions else lifted
+
+    @property
+    def _places_are_positions(self) -> bool:
+        """Whether the detector's own positions follow references; else they are learned one by one."""
+        return type(self).positions_follow_references
+
+    def _lifted(self, references: Tensor) -> Tensor:
+        """Positional part [B, N, D] of places [B, N, 3] in metres."""
+        return self.proposal_head.positions(self.point_range.normalise(references))
+
+    def _proposals(self, features: Features) -> Proposals:
+        proposals = features.found(Proposals)
+        if proposals is None:
+            raise TypeError(f"{type(self).__name__} takes features with proposals; encode the frame with it")
+        return proposals
+
+
+@cache
+def _aided(kind: type[Detector]) -> type[Detector]:
+    """The class of aided detectors of a kind."""
+    return type(f"Aided{kind.__name__}", (Aided, kind), {"__doc__": f"{kind.__name__} with aids."})

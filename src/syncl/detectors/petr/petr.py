@@ -1,0 +1,144 @@
+"""PETR: position embedding transformation for multi-view 3D object detection (Liu et al., ECCV 2022).
+
+Image features of all cameras become one sequence of tokens whose positional part encodes the 3D points along
+each token's viewing ray; queries attend to all of them. References stay fixed through the layers.
+
+Letters: B batch, C cameras, S tokens, Q queries, L decoder layers, D channels, Z depth bins.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional
+from typing_extensions import override
+
+from syncl.detectors.base import DetectorMemory, Features, check_calibration
+from syncl.detectors.image_encoder import inside_content
+from syncl.detectors.token_detector import TokenDetector, TokenDetectorConfig, TokenFeatures
+from syncl.layers.frustum import depth_bins, frustum_coordinates
+from syncl.layers.numerics import mlp
+from syncl.layers.positional import encode_grid, encode_points
+from syncl.structures import Frame, Queries, object_queries
+
+
+@dataclass(frozen=True)
+class PetrConfig(TokenDetectorConfig):
+    """Sizes of a PETR; see `TokenDetectorConfig` for the rest.
+
+    Attributes:
+        learned_contents: object queries start from learned contents, as in PF-Track's trackers; else from 0.
+    """
+
+    learned_contents: bool = False
+
+    def build(self) -> "Petr":
+        """Build the module."""
+        return self.with_aids(Petr, self.queries)
+
+
+class Petr(TokenDetector):
+    """See the module's docstring. State-dict layout: ours; `checkpoints` maps the published one."""
+
+    def __init__(self, config: PetrConfig) -> None:
+        super().__init__(config)
+        self.config = config
+        self.query_count = config.queries
+        dim = config.dim
+        self.input_projection = nn.Linear(dim, dim)
+        self.position_encoder = mlp(3 * config.depth_count, 4 * dim, dim)
+        self.grid_encoder = mlp(3 * (dim // 2), 4 * dim, dim)
+        self.query_position = mlp(3 * (dim // 2), dim, dim)
+        self.reference_points = nn.Embedding(config.queries, 3)
+        self.query_content = nn.Embedding(config.queries, dim) if config.learned_contents else None
+        self.add_decoder(config)
+        self.initialise()
+
+    @override
+    def initialise(self) -> None:
+        nn.init.uniform_(self.reference_points.weight, 0, 1)
+        if self.query_content is not None:
+            nn.init.zeros_(self.query_content.weight)
+        super().initialise()
+
+    @override
+    def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> TokenFeatures:
+        """Tokens of all cameras with their 3D positions."""
+        frame = self.image_encoder.pad(frame)
+        projections = check_calibration(frame)
+        attended = self.image_encoder(frame)[self.config.attended_level]
+        cell_valid = self._valid_cells(frame, attended.shape[-2:])
+        keys, values = self._tokens(attended, projections, cell_valid, frame.image_size)
+        return TokenFeatures(
+            projections,
+            frame.camera_valid,
+            frame.image_size,
+            auxiliary=(),
+            keys=keys,
+            values=values,
+            token_valid=attended_tokens(cell_valid, frame.camera_valid),
+        )
+
+    def _tokens(
+        self, features: Tensor, projections: Tensor, cell_valid: Tensor, image_size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, S, D] of feature maps [B, C, D, H, W] and their valid cells [B, C, H, W]."""
+        values = self.input_projection(features.permute(0, 1, 3, 4, 2))
+        coordinates = frustum_coordinates(
+            projections,
+            image_size,
+            (features.shape[-2], features.shape[-1]),
+            depth_bins(
+                self.config.depth_count, self.config.depth_start_m, float(self.config.position_range[3])
+            ),
+            self.config.position_range,
+        )
+        grid = encode_grid(cell_valid, self.dim // 2)
+        positions = self.ray_positions(coordinates, values) + self.grid_encoder(grid)
+        return (values + positions).flatten(1, 3), values.flatten(1, 3)
+
+    def ray_positions(self, coordinates: Tensor, values: Tensor) -> Tensor:  # noqa: ARG002
+        """Positional part [..., D] of ray coordinates [..., 3 Z] whose cells have the contents [..., D]."""
+        positions: Tensor = self.position_encoder(coordinates)
+        return positions
+
+    def _valid_cells(self, frame: Frame, grid_size: tuple[int, int]) -> Tensor:
+        """[B, C, H, W] cells that are not padding: the pixel mask, resized to the nearest pixel."""
+        resized = functional.interpolate(inside_content(frame).float(), size=grid_size)
+        return resized > 0.5
+
+    @override
+    def initial_queries(self, features: Features) -> Queries:
+        """Learned reference points, with learned contents where configured."""
+        streams = features.camera_valid.shape[0]
+        unit = self.reference_points.weight.expand(streams, -1, -1)
+        if self.query_content is None:
+            return self._queries(unit, None)
+        return self._queries(unit, self.query_content.weight.expand(streams, -1, -1))
+
+    @override
+    def queries_at(self, codes: Tensor, contents: Tensor | None = None) -> Queries:
+        return self._queries(self.point_range.normalise(codes[..., :3]), contents)
+
+    def _queries(self, unit: Tensor, contents: Tensor | None) -> Queries:
+        """Object queries at unit coordinates [B, N, 3] with contents [B, N, D], else with none."""
+        if contents is None:
+            contents = unit.new_zeros(*unit.shape[:2], self.dim)
+        return object_queries(contents, self._positions(unit), self.point_range.to_metres(unit))
+
+    @override
+    def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:
+        """Positions are an embedding of the reference point (metres), so moved tracks get new ones."""
+        return self._positions(self.point_range.normalise(references))
+
+    def _positions(self, unit_references: Tensor) -> Tensor:
+        out: Tensor = self.query_position(encode_points(unit_references, self.dim // 2))
+        return out
+
+
+def attended_tokens(cell_valid: Tensor, camera_valid: Tensor) -> Tensor:
+    """[B, S] bool: cells that are not padding, of cameras that delivered an image.
+
+    A stream without any camera attends its black images rather than nothing (which would be nan).
+    """
+    blind = ~camera_valid.any(1)[:, None, None, None]
+    return ((cell_valid & camera_valid[..., None, None]) | blind).flatten(1)

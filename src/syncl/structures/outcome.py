@@ -1,0 +1,26 @@
+"""What supervision makes of a frame."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Losses of a frame, and which query holds which object after it.
+
+    Attributes:
+        losses: scalars by name, weights included.
+        identities: [B, Q] int64 annotation identity each query is tied to after the frame, -1 = none.
+        targets: [B, Q] int64 object of the frame that each query holds by the standard decoder's last layer,
+            -1 = none.
+    """
+
+    losses: dict[str, Tensor]
+    identities: Tensor
+    targets: Tensor
+
+    @property
+    def present(self) -> Tensor:
+        """[B, Q] bool: queries whose object is annotated in this frame."""
+        return self.targets >= 0

@@ -1,0 +1,29 @@
+"""What is learned besides assignments: each objective turns a decoded frame and its outcome into losses.
+
+Adding one: a file here with a frozen configuration that has `build`, a line in `OBJECTIVE_TYPES`, and its
+configuration in a recipe's `training.unroll.objectives`.
+"""
+
+from syncl.training.objectives.base import Objective, ObjectiveConfig
+from syncl.training.objectives.denoising import DenoisingConfig
+from syncl.training.objectives.image import ImageLossConfig
+from syncl.training.objectives.proposals import ProposalLossConfig
+from syncl.training.objectives.reasoning import ReasoningLossConfig
+
+# Every configuration of an objective that a file may name.
+OBJECTIVE_TYPES: tuple[type, ...] = (
+    DenoisingConfig,
+    ImageLossConfig,
+    ProposalLossConfig,
+    ReasoningLossConfig,
+)
+
+__all__ = [
+    "OBJECTIVE_TYPES",
+    "DenoisingConfig",
+    "ImageLossConfig",
+    "Objective",
+    "ObjectiveConfig",
+    "ProposalLossConfig",
+    "ReasoningLossConfig",
+]

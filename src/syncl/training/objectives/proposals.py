@@ -1,0 +1,118 @@
+"""Losses of the auxiliary image head (`detectors.aids.proposals`).
+
+Letters: B streams, C cameras, M objects, K classes, H W cells.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from syncl.detectors import Features
+from syncl.detectors.aids.proposals import Proposals
+from syncl.geometry.boxes import box_corners
+from syncl.geometry.projection import project_points
+from syncl.structures import Annotations, Outcome
+from syncl.trackers.base import Decoded
+from syncl.training.losses import mean_over_processes
+from syncl.training.objectives.base import Objective
+
+_NEAREST_M = 0.5
+
+
+@dataclass(frozen=True)
+class ProposalLossConfig:
+    """Weights: heat map (focal), sub-cell offset (L1), log depth (L1)."""
+
+    heat: float = 1.0
+    offset: float = 0.5
+    depth: float = 1.0
+
+    def build(self) -> "ProposalObjective":
+        """The objective."""
+        return ProposalObjective(self)
+
+
+class ProposalObjective(Objective):
+    """Trains the proposal head, where the detector has one."""
+
+    def __init__(self, config: ProposalLossConfig) -> None:
+        self.config = config
+
+    def __call__(self, decoded: Decoded, _outcome: Outcome, annotations: Annotations, /) -> dict[str, Tensor]:
+        """See `proposal_losses`."""
+        proposals = decoded.features.found(Proposals)
+        if proposals is None:
+            return {}
+        return proposal_losses(proposals, decoded.features, annotations, self.config)
+
+
+def proposal_losses(
+    proposals: Proposals, features: Features, annotations: Annotations, config: ProposalLossConfig
+) -> dict[str, Tensor]:
+    """Penalty-reduced focal loss of the heat maps, L1 of offset and log depth at the centres' cells."""
+    heat = proposals.heat.float()
+    height, width = heat.shape[-2:]
+    centres, depth = project_points(features.image_from_vehicle.float(), annotations.boxes[..., :3])
+    cells = centres / proposals.stride
+    inside = (cells >= 0).all(-1) & (cells[..., 0] < width) & (cells[..., 1] < height)
+    inside = inside & (depth > _NEAREST_M) & annotations.valid[:, None] & features.camera_valid[..., None]
+    count = mean_over_processes(inside.sum().to(heat.dtype)).clamp(min=1)
+    if annotations.labels.shape[1] == 0:
+        zero = heat.sum() * 0 + proposals.offsets.sum() * 0 + proposals.log_depths.sum() * 0
+        return {"heat": zero + _heat_loss(heat, torch.zeros_like(heat), count), "offset": zero, "depth": zero}
+
+    goal = _heat_maps(cells, inside, _radii(features, annotations, proposals.stride), annotations, heat.shape)
+    losses = {"heat": config.heat * _heat_loss(heat, goal, count)}
+
+    column = cells[..., 0].clamp(0, width - 1).long()
+    row = cells[..., 1].clamp(0, height - 1).long()
+    cell = row * width + column
+    offsets = proposals.offsets.flatten(3).gather(3, cell[:, :, None].expand(-1, -1, 2, -1))
+    wanted = torch.stack([cells[..., 0] - column - 0.5, cells[..., 1] - row - 0.5], dim=2)
+    error = (offsets - wanted).abs().sum(2) * inside
+    losses["offset"] = config.offset * torch.nan_to_num(error).sum() / count
+    log_depths = proposals.log_depths.flatten(2).gather(2, cell)
+    error = (log_depths - depth.clamp(min=_NEAREST_M).log()).abs() * inside
+    losses["depth"] = config.depth * error.sum() / count
+    return losses
+
+
+def _radii(features: Features, annotations: Annotations, stride: int) -> Tensor:
+    """Standard deviation [B, C, M] in cells of each object's bump: a sixth of its smaller image extent."""
+    objects = annotations.labels.shape[1]
+    corners = box_corners(annotations.boxes).flatten(1, 2)
+    pixels, _ = project_points(features.image_from_vehicle.float(), corners)
+    pixels = pixels.unflatten(2, (objects, 8))
+    extent = (pixels.amax(3) - pixels.amin(3)).amin(-1) / stride
+    radii: Tensor = (extent / 6).clamp(0.4, 2.0)
+    return radii
+
+
+def _heat_maps(
+    cells: Tensor, inside: Tensor, radii: Tensor, annotations: Annotations, shape: torch.Size
+) -> Tensor:
+    """Goal heat maps [B, C, K, H, W]: a Gaussian around every centre, 1 in the centre's own cell."""
+    height, width = shape[-2:]
+    rows = torch.arange(height, device=cells.device)
+    columns = torch.arange(width, device=cells.device)
+    centre_column, centre_row = cells[..., 0].floor(), cells[..., 1].floor()
+    across = (columns - centre_column[..., None]) ** 2
+    down = (rows - centre_row[..., None]) ** 2
+    spread = 2 * radii[..., None, None] ** 2
+    bump = torch.exp(-(down[..., :, None] + across[..., None, :]) / spread)
+    bump = torch.where(inside[..., None, None], bump, 0.0)
+    goal: Tensor = cells.new_zeros(shape)
+    labels = annotations.labels.clamp(min=0)[:, None, :, None, None].expand_as(bump)
+    reduced: Tensor = torch.scatter_reduce(goal, 2, labels, bump, "amax")
+    return reduced
+
+
+def _heat_loss(logits: Tensor, goal: Tensor, count: Tensor) -> Tensor:
+    """CenterNet's penalty-reduced focal loss."""
+    probability = logits.sigmoid()
+    positive = goal >= 0.999
+    at_centre = -functional.logsigmoid(logits) * (1 - probability) ** 2
+    elsewhere = -functional.logsigmoid(-logits) * probability**2 * (1 - goal) ** 4
+    return torch.where(positive, at_centre, elsewhere).sum() / count

@@ -1,0 +1,6 @@
+"""Strategies: what of a frame supervises which query. `syncl/` is SynCL, a part of the method a file."""
+
+from syncl.training.strategies.base import Strategy, StrategyConfig
+from syncl.training.strategies.baseline import Baseline, BaselineConfig
+
+__all__ = ["Baseline", "BaselineConfig", "Strategy", "StrategyConfig"]

@@ -1,0 +1,182 @@
+"""The SynCL strategy: the baseline plus a cross-attention decoder that is supervised its own way."""
+
+import torch
+from torch import Tensor
+
+from syncl.layers.decoder import PARALLEL, STANDARD
+from syncl.structures import Annotations, Outcome, Predictions
+from syncl.trackers.base import Decoded
+from syncl.training.assignment import Assignment, held_objects, matching_cost
+from syncl.training.losses import set_losses
+from syncl.training.strategies import Baseline, BaselineConfig
+from syncl.training.strategies.one_stage import as_detected
+from syncl.training.strategies.syncl.config import Range, SynclConfig
+from syncl.training.strategies.syncl.contrastive import InstanceContrast
+from syncl.training.strategies.syncl.hybrid_matching import Candidates, one_to_many, one_to_one
+from syncl.training.strategies.syncl.other_filters import atss, candidate_overlaps, fixed_cost, simota
+from syncl.training.strategies.syncl.query_filtering import mixture_threshold
+
+
+class SynCL(Baseline):
+    """Section 3 of the method. The standard decoder is trained exactly as `Baseline` does, unless
+    `SynclConfig.decoder` puts the added matching there.
+    """
+
+    def __init__(self, config: SynclConfig, dim: int) -> None:
+        super().__init__(BaselineConfig(config.cost, config.loss, config.release_m))
+        self.syncl = config
+        self.groups = PARALLEL if config.decoder == "cross_only" else STANDARD
+        self.contrast = InstanceContrast(dim, config.contrastive) if config.contrastive.weight > 0 else None
+
+    def forward(self, decoded: Decoded, annotations: Annotations) -> Outcome:
+        """See `Strategy.forward`; predictions are the standard and the cross-attention decoder's."""
+        standard, matched = decoded.standard, decoded.predictions[-1]
+        assignment, ties = self.assign(decoded, annotations)
+        persistent = held_objects(ties, annotations.labels.shape[1]) & annotations.valid
+        wanted = objects_in_range(self.syncl.objects, persistent, annotations.valid)
+        candidates = self.reliable_pairs(matched, annotations, wanted)
+        identities = self.identities(decoded, assignment, annotations)
+        if self.syncl.decoder == "standard":
+            widened = widened_assignment(assignment, candidates, standard.object_count)
+            losses = set_losses(standard, widened, annotations, self.config.loss)
+            return Outcome(losses, identities, assignment.targets[-1])
+
+        losses = set_losses(standard, assignment, annotations, self.config.loss)
+        ignored = None
+        if self.syncl.dropped == "ignored":
+            ignored = candidates.dropped_queries(matched.object_count)
+        named = matched.valid[:, matched.object_count :]
+        if self.syncl.false_tracks == "ignored":
+            named = named & (decoded.track_identities >= 0)
+        tracks = named if self.syncl.tracks else torch.zeros_like(named)
+        hybrid = hybrid_assignment(matched, candidates, ties, assignment, wanted, tracks, ignored)
+        for name, value in set_losses(matched, hybrid, annotations, self.config.loss).items():
+            losses[f"cross_{name}"] = self.syncl.cross_weight * value
+        if self.contrast is not None:
+            losses["contrast"] = self._contrast(self.contrast, matched, candidates, ties, named)
+        return Outcome(losses, identities, assignment.targets[-1])
+
+    def reliable_pairs(
+        self, predictions: Predictions, annotations: Annotations, takes_part: Tensor
+    ) -> Candidates:
+        """Pairs of object queries and objects [B, M] that survive the filter."""
+        cost = matching_cost(as_detected(predictions), annotations, self.config.cost)
+        cost = cost[:, :, : predictions.object_count]
+        if not self.syncl.one_to_many:
+            return one_to_one(cost, takes_part)
+        candidates = one_to_many(cost, takes_part, self.syncl.queries_per_object)
+        if self.syncl.filter == "none":
+            return candidates
+        if self.syncl.filter == "mixture":
+            threshold = mixture_threshold(candidates.costs.flatten(2), candidates.valid.flatten(2))
+            return candidates.keep(candidates.costs <= threshold[..., None, None])
+        if self.syncl.filter == "fixed_cost":
+            return fixed_cost(candidates, self.syncl.filter_cost)
+        overlaps, inside = candidate_overlaps(candidates, predictions, annotations)
+        if self.syncl.filter == "simota":
+            return simota(candidates, overlaps)
+        return atss(candidates, overlaps, inside)
+
+    def _contrast(
+        self,
+        contrast: InstanceContrast,
+        cross: Predictions,
+        candidates: Candidates,
+        ties: Tensor,
+        named: Tensor,
+    ) -> Tensor:
+        """Contrastive loss of the kept pairs in the last layer or in all; tracks are those `named`."""
+        first = 0 if self.syncl.contrastive.all_layers else cross.logits.shape[0] - 1
+        embeddings = cross.embeddings[first:]
+        layers, _, _, dim = embeddings.shape
+        rows = candidates.rows[first:].flatten(2)
+        objects = embeddings.gather(2, rows[..., None].expand(-1, -1, -1, dim))
+        tracks = embeddings[:, :, cross.object_count :]
+        holder = track_of_object(ties, candidates.rows.shape[2])
+        per_pair = candidates.rows.shape[3]
+        positives = holder.repeat_interleave(per_pair, dim=1).expand(layers, -1, -1)
+        pair_valid = candidates.valid[first:].flatten(2) & (positives >= 0)
+        track_valid = named.expand(layers, -1, -1)
+        loss: Tensor = contrast(objects, tracks, positives.clamp(min=0), pair_valid, track_valid)
+        return loss
+
+
+def objects_in_range(objects: Range, persistent: Tensor, valid: Tensor) -> Tensor:
+    """[B, M] bool: the objects that the added matching is about (table 5)."""
+    if objects == "persistent":
+        return persistent
+    if objects == "new_born":
+        return valid & ~persistent
+    return valid if objects == "all" else torch.zeros_like(valid)
+
+
+def track_of_object(ties: Tensor, objects: int) -> Tensor:
+    """[B, M] int64: the track query that holds each object, -1 = none; the inverse of ties [B, N]."""
+    holder = torch.full((ties.shape[0], objects + 1), -1, dtype=torch.int64, device=ties.device)
+    index = torch.arange(ties.shape[1], device=ties.device).expand_as(ties)
+    holder.scatter_(1, torch.where(ties >= 0, ties, objects), index)
+    return holder[:, :objects]
+
+
+def hybrid_assignment(
+    cross: Predictions,
+    candidates: Candidates,
+    ties: Tensor,
+    standard: Assignment,
+    wanted: Tensor,
+    tracks: Tensor,
+    ignored: Tensor | None = None,
+) -> Assignment:
+    """Targets of the cross-attention decoder.
+
+    Object queries have the candidates' targets, track queries their own objects, all others background. Three
+    kinds of rows carry no loss here: object queries which the standard decoder ties to an object that no
+    candidate gives them (the shared heads would be told opposite things of them), object queries of streams
+    without any object that takes part and track queries of streams without any persistent one, such as a
+    clip's first frame, and whatever is switched off.
+
+    With two class heads, object queries are the detection head's and track queries the tracking head's.
+
+    Args:
+        cross: of the cross-attention decoder.
+        candidates: from `SynCL.reliable_pairs`.
+        ties: [B, N] object of each track query.
+        standard: the standard decoder's assignment.
+        wanted: [B, M] objects that take part; none at all switches object queries off.
+        tracks: [B, N] bool track queries that may carry losses.
+        ignored: [L, B, O] bool object queries that carry none; None = no more than the above.
+    """
+    layers, count = cross.logits.shape[0], cross.object_count
+    found = candidates.targets(count)
+    told = standard.targets[:, :, :count] if standard.detection is None else standard.detection.targets
+    contradicted = (told >= 0) & (found < 0)
+    searching = (cross.valid[:, :count] & wanted.any(1, keepdim=True)) & ~contradicted
+    if ignored is not None:
+        searching = searching & ~ignored
+    held = ties.expand(layers, -1, -1)
+    following = tracks & (ties >= 0).any(1, keepdim=True)
+    following = following.expand(layers, -1, -1)
+    if standard.detection is None:
+        return Assignment(torch.cat([found, held], dim=2), torch.cat([searching, following], dim=2))
+    nothing = torch.full_like(found, -1)
+    return Assignment(
+        torch.cat([nothing, held], dim=2),
+        torch.cat([torch.zeros_like(searching), following], dim=2),
+        detection=Assignment(found, searching),
+    )
+
+
+def widened_assignment(standard: Assignment, candidates: Candidates, object_count: int) -> Assignment:
+    """The standard assignment with further object queries given to the candidates' objects (table 5, first
+    decoder). Identities still follow the one-to-one assignment: an object lives on in one query.
+    """
+    further = candidates.targets(object_count)
+
+    def widened(own: Tensor) -> Tensor:
+        return torch.where(own >= 0, own, further)
+
+    targets, detection = standard.targets, standard.detection
+    targets = torch.cat([widened(targets[:, :, :object_count]), targets[:, :, object_count:]], dim=2)
+    if detection is not None:
+        detection = Assignment(widened(detection.targets), detection.supervised)
+    return Assignment(targets, standard.supervised, standard.vanished, detection)
