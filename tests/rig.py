@@ -58,6 +58,7 @@ def make_frame(
     streams: int = 1,
     cameras: int = 2,
     size: tuple[int, int] = (HEIGHT, WIDTH),
+    speed_m_s: float = 0.0,
     focal_px: float | Tensor | None = None,
     seed: int | None = None,
 ) -> Frame:
@@ -66,10 +67,11 @@ def make_frame(
     Args:
         time_s: of all streams.
         scenes: one name for all streams, or one each, which then say how many there are.
-        poses: global_from_vehicle, one for all streams or one each; the origin by default.
+        poses: global_from_vehicle, one for all streams or one each; by default where the speed leads to.
         streams: B, where scenes do not say.
         cameras: in a ring.
         size: height and width of the images.
+        speed_m_s: of a vehicle that drives along x, in the origin at time 0.
         focal_px: of all cameras or [C]; a view of 77 degrees by default.
         seed: of the noise; another for every time by default.
     """
@@ -81,7 +83,8 @@ def make_frame(
     focal = torch.as_tensor(0.625 * width if focal_px is None else focal_px, dtype=torch.float64)
     intrinsics[..., 0, 0] = intrinsics[..., 1, 1] = focal
     intrinsics[..., 0, 2], intrinsics[..., 1, 2], intrinsics[..., 2, 2] = width / 2, height / 2, 1
-    given = pose() if poses is None else poses if isinstance(poses, Tensor) else torch.stack(tuple(poses))
+    given = pose(speed_m_s * time_s) if poses is None else poses
+    given = given if isinstance(given, Tensor) else torch.stack(tuple(given))
     return Frame(
         images=images.to(torch.uint8),
         rig=CameraRig(
@@ -136,12 +139,11 @@ def make_clip(
     streams: int = 1,
     future: int | None = None,
     speed_m_s: float = 0.0,
-    **frame: int | tuple[int, int],
 ) -> Clip:
-    """A clip with these objects in each frame, half a second apart; further arguments are `make_frame`'s."""
+    """A clip with these objects in each frame, half a second apart; see `make_objects` and `make_frame`."""
     times = [0.5 * number for number in range(len(identities))]
     return Clip(
-        tuple(make_frame(time, poses=pose(speed_m_s * time), streams=streams, **frame) for time in times),
+        tuple(make_frame(time, streams=streams, speed_m_s=speed_m_s) for time in times),
         tuple(make_objects(row, streams, future=future) for row in identities),
     )
 

@@ -1,61 +1,26 @@
 """What every detector promises, on the small models."""
 
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
 
-from syncl.detectors import Mutr3dDetr3dConfig, ProposalConfig
+import rig
+from rig import SMALL
+from syncl.detectors import ProposalConfig
 from syncl.detectors.aids import Aided, Proposals
 from syncl.detectors.base import Interaction
 from syncl.errors import SynclError
 from syncl.layers.decoder import PARALLEL
-from syncl.recipes.synthetic import small_detr3d, small_petr, small_petrv2, small_streampetr
-from syncl.structures import CameraRig, Frame
+from syncl.structures import CameraRig
 
-HEIGHT, WIDTH = 64, 96
-
-
-def small_mutr3d_detr3d() -> Mutr3dDetr3dConfig:
-    base = small_detr3d()
-    return Mutr3dDetr3dConfig(**{field.name: getattr(base, field.name) for field in dataclasses.fields(base)})
-
-
-DETECTORS = {
-    "detr3d": small_detr3d,
-    "mutr3d_detr3d": small_mutr3d_detr3d,
-    "petr": small_petr,
-    "petrv2": small_petrv2,
-    "streampetr": small_streampetr,
-}
-
-
-def make_frame(cameras: int = 6, height: int = HEIGHT, width: int = WIDTH) -> Frame:
-    generator = torch.Generator().manual_seed(0)
-    angles = torch.arange(cameras, dtype=torch.float64) * (2 * torch.pi / cameras)
-    extrinsics = torch.zeros(cameras, 4, 4, dtype=torch.float64)
-    extrinsics[:, 0, 0], extrinsics[:, 0, 1] = angles.sin(), -angles.cos()
-    extrinsics[:, 1, 2], extrinsics[:, 1, 3], extrinsics[:, 3, 3] = -1, 1.5, 1
-    extrinsics[:, 2, 0], extrinsics[:, 2, 1] = angles.cos(), angles.sin()
-    intrinsics = torch.tensor([[60.0, 0, width / 2], [0, 60, height / 2], [0, 0, 1]], dtype=torch.float64)
-    rig = CameraRig(
-        tuple(f"CAM_{i}" for i in range(cameras)), intrinsics.repeat(1, cameras, 1, 1), extrinsics[None]
-    )
-    return Frame(
-        torch.randint(0, 256, (1, cameras, 3, height, width), generator=generator).to(torch.uint8),
-        rig,
-        torch.ones(1, cameras, dtype=torch.bool),
-        torch.tensor([height, width]).repeat(1, cameras, 1),
-        torch.eye(4, dtype=torch.float64)[None],
-        torch.ones(1, dtype=torch.float64),
-        ("scene",),
-        ("sample",),
-    )
+make_frame = partial(rig.make_frame, cameras=6, size=(64, 96))
 
 
 def build(kind: str, **changes):
     torch.manual_seed(0)
-    return dataclasses.replace(DETECTORS[kind](), **changes).build().eval()
+    return dataclasses.replace(SMALL[kind](), **changes).build().eval()
 
 
 @torch.no_grad()
@@ -64,11 +29,11 @@ def predict(detector, frame):
     return detector.decode(detector.initial_queries(features), features)[0]
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", SMALL)
 @pytest.mark.parametrize("size", [(64, 96), (96, 160), (40, 72)])
 def test_shapes(kind, size):
     detector = build(kind)
-    predictions = predict(detector, make_frame(6, *size))
+    predictions = predict(detector, make_frame(size=size))
     layers, queries = detector.config.layers, detector.query_count
     assert predictions.logits.shape == (layers, 1, queries, 10)
     assert predictions.codes.shape == (layers, 1, queries, 10)
@@ -77,7 +42,7 @@ def test_shapes(kind, size):
     assert (predictions.codes[..., :3] >= low).all() and (predictions.codes[..., :3] <= high).all()
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", SMALL)
 def test_a_missing_camera_is_a_mask(kind):
     detector = build(kind)
     frame = make_frame()
@@ -92,7 +57,7 @@ def test_a_missing_camera_is_a_mask(kind):
     assert not torch.allclose(masked.logits, predict(detector, frame).logits, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", SMALL)
 def test_no_camera_at_all_gives_finite_numbers(kind):
     frame = make_frame()
     blind = dataclasses.replace(frame, camera_valid=torch.zeros_like(frame.camera_valid))
@@ -100,41 +65,41 @@ def test_no_camera_at_all_gives_finite_numbers(kind):
 
 
 @pytest.mark.parametrize("cameras", [1, 3, 7])
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", SMALL)
 def test_any_number_of_cameras(kind, cameras):
     changes = {"cameras": cameras} if "detr3d" in kind else {}
     detector = build(kind, **changes)
-    assert predict(detector, make_frame(cameras)).logits.shape[2] == detector.query_count
+    assert predict(detector, make_frame(cameras=cameras)).logits.shape[2] == detector.query_count
 
 
 def test_detr3d_names_the_cameras_it_has_no_weights_for():
     with pytest.raises(SynclError, match=r"weights for 6 cameras, the frame has 4 \(CAM_0, "):
-        predict(build("detr3d"), make_frame(4))
+        predict(build("detr3d"), make_frame(cameras=4))
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", SMALL)
 @pytest.mark.parametrize("damage", [float("nan"), 0.0])
 def test_a_bad_calibration_names_sample_and_camera(kind, damage):
     frame = make_frame()
     frame.rig.image_from_camera[0, 3, 0, 0] = damage
-    with pytest.raises(SynclError, match="sample sample, camera CAM_3: the calibration is not usable"):
+    with pytest.raises(SynclError, match=r"sample a-0\.0, camera CAM_3: the calibration is not usable"):
         predict(build(kind), frame)
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", SMALL)
 def test_images_without_calibration_are_refused(kind):
     frame = make_frame()
     short = dataclasses.replace(frame, rig=dataclasses.replace(frame.rig, names=frame.rig.names[:5]))
     with pytest.raises(
-        SynclError, match=r"sample sample: images of 6 cameras, calibration of 6 \(CAM_0, .*CAM_4\)"
+        SynclError, match=r"sample a-0\.0: images of 6 cameras, calibration of 6 \(CAM_0, .*CAM_4\)"
     ):
         predict(build(kind), short)
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", SMALL)
 def test_images_must_fit_the_stride(kind):
     with pytest.raises(SynclError, match=r"60 x 96 pixels cannot be used.*divisible by 8"):
-        predict(build(kind), make_frame(6, 60, 96))
+        predict(build(kind), make_frame(size=(60, 96)))
 
 
 def test_permuting_cameras_does_not_change_petr_up_to_its_camera_encoding():
@@ -153,13 +118,13 @@ def test_permuting_cameras_does_not_change_petr_up_to_its_camera_encoding():
     assert torch.allclose(first.logits[0, 0, 64:], second.logits[0, 0, 64:], atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", SMALL)
 def test_too_many_proposals_are_refused(kind):
     with pytest.raises(SynclError, match=r"proposals.count=97 exceeds the 96 object queries"):
         build(kind, proposals=ProposalConfig(count=97))
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", SMALL)
 def test_without_proposals_the_published_form_works(kind):
     detector = build(kind, proposals=None, lifted_tracks=False)
     assert not isinstance(detector, Aided)
@@ -196,7 +161,7 @@ def test_lifted_tracks_of_the_petr_family_are_placed_as_proposals_are(kind):
     assert torch.allclose(plain + lifted, placed, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", SMALL)
 @torch.no_grad()
 def test_decoders_start_as_if_they_saw_no_nearby_proposals_and_can_learn_to(kind):
     detector = build(kind, proposals=ProposalConfig(count=64, nearby=True))
@@ -231,7 +196,7 @@ def test_tracks_with_learned_positions_keep_them_wherever_they_go():
     assert detector.track_positions(positions, torch.randn(1, 4, 3)) is positions
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", SMALL)
 def test_lifted_tracks_without_proposals_are_refused(kind):
     with pytest.raises(SynclError, match=r"lifted_tracks=true needs detector\.proposals"):
         build(kind, proposals=None)
@@ -279,7 +244,7 @@ def same(first, second):
     return all(torch.equal(getattr(first, name), getattr(second, name)) for name in fields)
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", SMALL)
 @torch.no_grad()
 def test_an_interaction_that_changes_nothing_changes_nothing(kind):
     detector, queries, features = prepared(kind)
@@ -290,7 +255,7 @@ def test_an_interaction_that_changes_nothing_changes_nothing(kind):
     assert [layer for layer, *_ in onlooker.seen] == list(range(len(detector.layers)))
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", SMALL)
 @torch.no_grad()
 def test_an_interaction_changes_the_layer_and_those_behind_it_in_the_standard_decoder_alone(kind):
     detector, queries, features = prepared(kind)
@@ -327,7 +292,7 @@ def test_boxes_for_an_interaction_are_made_without_the_output_norm(kind):
         assert torch.equal(codes, bare.codes[layer])
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", SMALL)
 @torch.no_grad()
 def test_an_interaction_says_what_queries_look_at_in_a_layer(kind):
     detector, queries, features = prepared(kind)
@@ -353,7 +318,7 @@ def test_an_interaction_says_what_queries_look_at_in_a_layer(kind):
     assert not torch.allclose(plain.embeddings[1], blinkered.embeddings[1], atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", SMALL)
 @pytest.mark.parametrize("aided", [True, False])
 @torch.no_grad()
 def test_object_queries_start_exactly_where_they_are_in_half_precision_too(kind, aided):

@@ -5,40 +5,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from syncl.backbones import FpnConfig, ResNetConfig
-from syncl.detectors import Detr3dConfig, ImageEncoderConfig, PetrConfig, Petrv2Config, StreamPetrConfig
-from syncl.structures import CameraRig, Frame
+from rig import make_frame, tiny_encoder
+from syncl.detectors import Detr3dConfig, PetrConfig, Petrv2Config, StreamPetrConfig
 
-ENCODER = ImageEncoderConfig(
-    ResNetConfig(depth=None, blocks=(1, 1, 1, 1), stem_width=8, widths=(8, 8, 8, 8)),
-    FpnConfig(32),
-    divisor=32,
-)
-
-
-def make_frame(height: int, width: int) -> Frame:
-    torch.manual_seed(3)
-    projection = torch.tensor([[20.0, -30, 0, 0], [16, 0, -30, 0], [1, 0, 0, 0], [0, 0, 0, 1]]).double()
-    return Frame(
-        images=torch.randint(0, 255, (1, 2, 3, height, width), dtype=torch.uint8),
-        rig=CameraRig(("a", "b"), torch.eye(3).double().expand(1, 2, 3, 3), projection.expand(1, 2, 4, 4)),
-        camera_valid=torch.ones(1, 2, dtype=torch.bool),
-        content_size=torch.tensor([height, width]).expand(1, 2, 2),
-        global_from_vehicle=torch.eye(4).double()[None],
-        timestamp_s=torch.zeros(1).double(),
-        scenes=("s",),
-        samples=("t",),
-    )
+ENCODER = replace(tiny_encoder(), divisor=32)
 
 
 def test_images_are_padded_right_and_below():
     encoder = ENCODER.build()
-    frame = make_frame(50, 70)
+    frame = make_frame(size=(50, 70))
     padded = encoder.pad(frame)
     assert padded.image_size == (64, 96)
     assert padded.content_size.tolist() == frame.content_size.tolist()
     assert torch.equal(padded.images[..., :50, :70], frame.images)
-    fitting = make_frame(64, 96)
+    fitting = make_frame(size=(64, 96))
     assert encoder.pad(fitting) is fitting
 
 
@@ -46,7 +26,7 @@ def test_padding_is_zero_after_normalising_whatever_its_pixels():
     encoder = ENCODER.build().eval()
     seen = []
     encoder.backbone.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
-    frame = encoder.pad(make_frame(50, 70))
+    frame = encoder.pad(make_frame(size=(50, 70)))
     levels = encoder(frame)
     assert seen[0].shape[-2:] == (64, 96)
     assert not seen[0][..., 50:, :].any() and not seen[0][..., 70:].any()
@@ -62,7 +42,7 @@ def test_unpadded_images_pass_unchanged():
     encoder = ENCODER.build().eval()
     seen = []
     encoder.backbone.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
-    frame = make_frame(64, 96)
+    frame = make_frame(size=(64, 96))
     encoder(frame)
     assert torch.equal(seen[0], encoder.normaliser(frame.images).flatten(0, 1))
 
@@ -76,7 +56,7 @@ def test_detectors_take_images_of_any_size(config):
         sizes |= {"propagated": 2, "memory_slots": 8, "objects_a_frame": 2}
     detector = config(ENCODER, ("car", "bus"), **sizes).build().eval()
     with torch.no_grad():
-        features = detector.encode(make_frame(50, 70))
+        features = detector.encode(make_frame(size=(50, 70)))
         (predictions,) = detector.decode(detector.initial_queries(features), features)
     assert features.image_size == (64, 96)
     assert torch.isfinite(predictions.codes).all()
@@ -86,7 +66,7 @@ def test_petr_attends_no_cell_of_the_padding_alone():
     # Stride 8 and nearest pixels: the cell in row 7 starts at pixel 56, column 9 at pixel 72.
     detector = PetrConfig(ENCODER, ("car",), queries=5, dim=32, heads=4, layers=1, hidden=48).build().eval()
     with torch.no_grad():
-        features = detector.encode(make_frame(50, 70))
+        features = detector.encode(make_frame(size=(50, 70)))
     rows, columns = 64 // detector.image_encoder.strides[0], 96 // detector.image_encoder.strides[0]
     valid = features.token_valid.view(2, rows, columns)
     stride = detector.image_encoder.strides[0]

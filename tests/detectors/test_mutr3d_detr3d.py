@@ -2,44 +2,30 @@
 
 import dataclasses
 import math
+from functools import partial
 
 import pytest
 import torch
 
+import rig
 from syncl.detectors import Mutr3dDetr3dConfig
 from syncl.detectors.detr3d.detr3d import accumulate_sizes
 from syncl.layers.decoder import PARALLEL
 from syncl.layers.positional import encode_plane
 from syncl.recipes.synthetic import small_detr3d, small_mutr3d
-from syncl.structures import Annotations, CameraRig, Clip, Frame
+from syncl.structures import Annotations, Clip
 from syncl.trackers.clip_noise import ClipNoise
 from syncl.training.strategies import BaselineConfig
 from syncl.training.strategies.syncl.config import SynclConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
-HEIGHT, WIDTH = 32, 64
+make_frame = partial(rig.make_frame, cameras=1)
 
 
 def config(**changes) -> Mutr3dDetr3dConfig:
     base = dataclasses.replace(small_detr3d(), cameras=1, proposals=None, lifted_tracks=False, layers=2)
     fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
     return Mutr3dDetr3dConfig(**(fields | changes))
-
-
-def make_frame(time_s: float) -> Frame:
-    ahead = torch.tensor([[0.0, -1, 0, 0], [0, 0, -1, 1.5], [1, 0, 0, 0], [0, 0, 0, 1]]).double()
-    intrinsics = torch.tensor([[40.0, 0, WIDTH / 2], [0, 40, HEIGHT / 2], [0, 0, 1]]).double()
-    generator = torch.Generator().manual_seed(int(10 * time_s))
-    return Frame(
-        torch.randint(0, 256, (1, 1, 3, HEIGHT, WIDTH), generator=generator).to(torch.uint8),
-        CameraRig(("FRONT",), intrinsics.expand(1, 1, 3, 3), ahead.expand(1, 1, 4, 4)),
-        torch.ones(1, 1, dtype=torch.bool),
-        torch.tensor([HEIGHT, WIDTH]).expand(1, 1, 2),
-        torch.eye(4, dtype=torch.float64)[None],
-        torch.tensor([time_s], dtype=torch.float64),
-        ("scene",),
-        (f"sample {time_s}",),
-    )
 
 
 @pytest.fixture(scope="module")

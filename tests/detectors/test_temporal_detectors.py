@@ -1,59 +1,25 @@
 """What PETRv2 and StreamPETR remember: alignment, scene changes, missing cameras, gradients."""
 
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
 
+import rig
+from rig import HEIGHT, WIDTH, pose
 from syncl.detectors.petr.past_frames import PastFrames
 from syncl.detectors.streampetr.object_memory import ObjectMemory
 from syncl.errors import SynclError
 from syncl.geometry.transforms import transform_points
 from syncl.recipes.synthetic import small_detr3d, small_petr, small_petrv2, small_streampetr
-from syncl.structures import CameraRig, Frame
+from syncl.structures import Frame
 
-HEIGHT, WIDTH = 32, 64
 TEMPORAL = {"petrv2": small_petrv2, "streampetr": small_streampetr}
 KINDS = TEMPORAL | {"petr": small_petr}
 
-
-def pose(x_m: float, y_m: float = 0.0, yaw_rad: float = 0.0) -> torch.Tensor:
-    matrix = torch.eye(4, dtype=torch.float64)
-    turn = torch.tensor(yaw_rad, dtype=torch.float64)
-    matrix[0, 0], matrix[0, 1], matrix[1, 0], matrix[1, 1] = turn.cos(), -turn.sin(), turn.sin(), turn.cos()
-    matrix[0, 3], matrix[1, 3] = x_m, y_m
-    return matrix
-
-
-def make_frame(
-    time_s: float,
-    poses: tuple[torch.Tensor, ...] = (torch.eye(4, dtype=torch.float64),) * 2,
-    scenes: tuple[str, ...] = ("a", "b"),
-    cameras: int = 3,
-    size: tuple[int, int] = (HEIGHT, WIDTH),
-) -> Frame:
-    streams = len(poses)
-    generator = torch.Generator().manual_seed(int(time_s * 100))
-    extrinsics = torch.zeros(cameras, 4, 4, dtype=torch.float64)
-    angles = torch.arange(cameras, dtype=torch.float64) * (2 * torch.pi / cameras)
-    extrinsics[:, 0, 0], extrinsics[:, 0, 1] = angles.sin(), -angles.cos()
-    extrinsics[:, 1, 2], extrinsics[:, 1, 3], extrinsics[:, 3, 3] = -1, 1.5, 1
-    extrinsics[:, 2, 0], extrinsics[:, 2, 1] = angles.cos(), angles.sin()
-    intrinsics = torch.eye(3, dtype=torch.float64).repeat(streams, cameras, 1, 1)
-    intrinsics[..., 0, 0] = intrinsics[..., 1, 1] = 40 + 10 * torch.arange(cameras)
-    intrinsics[..., 0, 2], intrinsics[..., 1, 2] = size[1] / 2, size[0] / 2
-    images = torch.randint(0, 256, (streams, cameras, 3, *size), generator=generator)
-    names = tuple(f"CAM_{index}" for index in range(cameras))
-    return Frame(
-        images.to(torch.uint8),
-        CameraRig(names, intrinsics, extrinsics.repeat(streams, 1, 1, 1)),
-        torch.ones(streams, cameras, dtype=torch.bool),
-        torch.tensor(size).repeat(streams, cameras, 1),
-        torch.stack(poses),
-        torch.full((streams,), time_s, dtype=torch.float64),
-        scenes,
-        tuple(f"{scene}-{time_s}" for scene in scenes),
-    )
+# No two cameras alike.
+make_frame = partial(rig.make_frame, scenes=("a", "b"), cameras=3, focal_px=torch.tensor([40.0, 50.0, 60.0]))
 
 
 def build(kind: str, **changes):
@@ -82,7 +48,7 @@ MOVING = (
 
 
 def drive(times=(1.0, 1.5, 2.0), **changes):
-    return [make_frame(time, poses, **changes) for time, poses in zip(times, MOVING, strict=True)]
+    return [make_frame(time, poses=poses, **changes) for time, poses in zip(times, MOVING, strict=True)]
 
 
 @pytest.mark.parametrize("detector", [small_detr3d, small_petr])
@@ -171,7 +137,7 @@ def test_petrv2_repeats_a_frame_without_past():
 
 
 def test_petrv2_points_of_the_past_land_where_they_were_seen():
-    before, now = make_frame(1.0, MOVING[0]), make_frame(1.5, MOVING[1])
+    before, now = make_frame(1.0, poses=MOVING[0]), make_frame(1.5, poses=MOVING[1])
     detector = build("petrv2")
     with torch.no_grad():
         memory = detector.initial_memory(2)
@@ -225,7 +191,7 @@ def with_past(now: Frame, then: Frame) -> Frame:
 def test_petrv2_sees_a_past_that_comes_with_the_frame_as_one_it_remembers():
     detector, (then, _, now) = build("petrv2"), drive()
     _, memory = run(detector, [then])
-    other = make_frame(9.0, MOVING[1])
+    other = make_frame(9.0, poses=MOVING[1])
     with torch.no_grad():
         remembered = detector.encode(now, memory)
         brought = detector.encode(with_past(now, then))
@@ -294,7 +260,7 @@ def test_streampetr_memory_is_newest_first_and_detached():
 
 def test_streampetr_first_frame_has_starting_points_and_unwritten_slots():
     detector = build("streampetr")
-    frame = make_frame(1.0, MOVING[1])
+    frame = make_frame(1.0, poses=MOVING[1])
     with torch.no_grad():
         seen = detector.encode(frame, None)
     points = detector.config.propagated
@@ -307,8 +273,8 @@ def test_streampetr_first_frame_has_starting_points_and_unwritten_slots():
 
 def test_recalled_objects_by_hand():
     memory = ObjectMemory.empty(1, 2, torch.zeros(4))
-    before = make_frame(1.0, (pose(10, 0, torch.pi / 2),), ("a",))
-    now = make_frame(1.5, (pose(12, 1, torch.pi / 2),), ("a",))
+    before = make_frame(1.0, scenes="a", poses=pose(10, 0, torch.pi / 2))
+    now = make_frame(1.5, scenes="a", poses=pose(12, 1, torch.pi / 2))
     memory = memory.entered(before, torch.zeros(0, 3))
     memory = memory.pushed(
         before, torch.ones(1, 1, 4), torch.tensor([[[5.0, 1, 0]]]), torch.tensor([[[2.0, -1]]])

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from looks import entered, same
+from rig import make_frame, pose
 from syncl.backbones import FpnConfig, ResNetConfig
 from syncl.checkpoints.state_file import load_state, save_state
 from syncl.detectors import Detr3dConfig, ImageEncoderConfig, StreamPetrConfig
 from syncl.errors import SynclError
-from syncl.structures import Annotations, CameraRig, Clip, Frame, Objects, Outcome
+from syncl.structures import Annotations, Clip, Frame, Objects, Outcome
 from syncl.trackers import (
     ClipNoise,
     Decoded,
@@ -29,7 +30,6 @@ from syncl.training.strategies import BaselineConfig
 from syncl.training.strategies.syncl.config import SynclConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
-HEIGHT, WIDTH = 32, 64
 CLASSES = ("car", "truck", "pedestrian")
 SIZES = {"dim": 32, "heads": 4, "layers": 2, "hidden": 48, "dropout": 0.0}
 ENCODER = ImageEncoderConfig(
@@ -57,31 +57,10 @@ def build(kind: str, detector: str = "detr3d") -> Tracker:
     return TRACKERS[kind].build(DETECTORS[detector].build()).eval()
 
 
-def make_frame(time_s: float, scene: str = "a", forward_m: float = 0.0, streams: int = 1) -> Frame:
-    generator = torch.Generator().manual_seed(int(100 * time_s))
-    ahead = torch.tensor([[0.0, -1, 0, 0], [0, 0, -1, 1.5], [1, 0, 0, 0], [0, 0, 0, 1]]).double()
-    behind = torch.tensor([[0.0, 1, 0, 0], [0, 0, -1, 1.5], [-1, 0, 0, 0], [0, 0, 0, 1]]).double()
-    intrinsics = torch.tensor([[40.0, 0, WIDTH / 2], [0, 40, HEIGHT / 2], [0, 0, 1]]).double()
-    pose = torch.eye(4, dtype=torch.float64).repeat(streams, 1, 1)
-    pose[:, 0, 3] = forward_m
-    images = torch.randint(0, 256, (streams, 2, 3, HEIGHT, WIDTH), generator=generator)
-    extrinsics = torch.stack([ahead, behind]).repeat(streams, 1, 1, 1)
-    return Frame(
-        images.to(torch.uint8),
-        CameraRig(("FRONT", "BACK"), intrinsics.repeat(streams, 2, 1, 1), extrinsics),
-        torch.ones(streams, 2, dtype=torch.bool),
-        torch.tensor([HEIGHT, WIDTH]).repeat(streams, 2, 1),
-        pose,
-        torch.full((streams,), time_s, dtype=torch.float64),
-        (scene,) * streams,
-        (f"{scene}-{time_s}",) * streams,
-    )
-
-
 def after(tracker: Tracker, frames: int = 2) -> TrackState:
     state = tracker.initial_state()
     for number in range(frames):
-        _, state = tracker.step(make_frame(0.5 * number, forward_m=float(number)), state)
+        _, state = tracker.step(make_frame(0.5 * number, speed_m_s=2.0), state)
     return state
 
 
@@ -89,7 +68,7 @@ def after(tracker: Tracker, frames: int = 2) -> TrackState:
 @pytest.mark.parametrize("kind", TRACKERS)
 def test_a_step_is_a_look_and_its_conclusion(kind: str, detector: str) -> None:
     tracker = build(kind, detector)
-    state, frame = after(tracker), make_frame(1.0, forward_m=2.0)
+    state, frame = after(tracker), make_frame(1.0, speed_m_s=2.0)
     stepped = tracker.step(frame, state)
     with torch.no_grad():
         concluded = tracker.conclude(tracker.look(frame, state))
@@ -122,7 +101,7 @@ def test_what_a_state_holds_is_given_to_its_own_tracker_alone() -> None:
 @pytest.mark.parametrize("kind", TRACKING)
 def test_watching_leaves_tracks_alone_and_updates_the_detectors_memory(kind: str) -> None:
     tracker = build(kind, "streampetr")
-    state, frame = after(tracker), make_frame(1.0, forward_m=2.0)
+    state, frame = after(tracker), make_frame(1.0, speed_m_s=2.0)
     with torch.no_grad():
         watched, looked = tracker.watch(frame, state), tracker.look(frame, state)
     assert state.count > 0
@@ -153,7 +132,7 @@ def move_to(tracker: Tracker, frame: Frame, state: TrackState) -> Move:
 
 def test_a_move_is_from_the_frame_before_to_this_one() -> None:
     tracker = build("mutr3d")
-    move = move_to(tracker, make_frame(1.25, forward_m=4.0), after(tracker))
+    move = move_to(tracker, make_frame(1.25, poses=pose(4.0)), after(tracker))
     # The vehicle was at 1 m and is at 4 m: what was at the origin is 3 m behind it.
     assert move.now_from_before[0, :3, 3].tolist() == [-3, 0, 0]
     assert move.now_from_before.dtype == torch.float64
@@ -190,7 +169,7 @@ def test_states_survive_a_file_with_all_that_trackers_keep(kind: str, detector: 
     restored = load_state(tmp_path / "state.safetensors")
     assert type(restored.own) is (tracker.keeps or type(None))
     assert same(restored, state)
-    frame = make_frame(1.0, forward_m=2.0)
+    frame = make_frame(1.0, speed_m_s=2.0)
     assert same(tracker.step(frame, restored), tracker.step(frame, state))
 
 

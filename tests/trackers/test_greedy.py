@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from looks import entered
+from rig import make_frame, pose
 from syncl.errors import SynclError
 from syncl.recipes.synthetic import CLASSES, small_detr3d
 from syncl.structures import CameraRig, Frame, Objects
@@ -15,23 +16,6 @@ from syncl.trackers.greedy.association import pair_greedily, pair_optimally
 from syncl.trackers.greedy.tracker import CentreTracks
 
 CAR, PEDESTRIAN, BARRIER = (CLASSES.index(name) for name in ("car", "pedestrian", "barrier"))
-
-
-def make_frame(time_s: float, scene: str = "a", x_m: float = 0.0, quarter_turns: int = 0) -> Frame:
-    pose = torch.eye(4, dtype=torch.float64)
-    turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64)
-    pose[:2, :2] = torch.linalg.matrix_power(turn, quarter_turns)
-    pose[0, 3] = x_m
-    return Frame(
-        torch.zeros(1, 1, 3, 8, 8, dtype=torch.uint8),
-        CameraRig(("C",), torch.eye(3).double()[None, None], torch.eye(4).double()[None, None]),
-        torch.ones(1, 1, dtype=torch.bool),
-        torch.full((1, 1, 2), 8),
-        pose[None],
-        torch.tensor([time_s], dtype=torch.float64),
-        (scene,),
-        (f"{scene}-{time_s}",),
-    )
 
 
 def seen(*rows: tuple[int, float, float, float, float], score: float = 0.9) -> Objects:
@@ -83,7 +67,7 @@ def test_the_vehicles_own_motion_is_taken_out(run) -> None:
     # The vehicle drives 20 m and turns left by a quarter; an object 25 m ahead is then 5 m to its right.
     frames = (
         (make_frame(0.0), seen((CAR, 25, 0, 0, 0))),
-        (make_frame(0.5, x_m=20, quarter_turns=1), seen((CAR, 0, -5, 0, 0))),
+        (make_frame(0.5, poses=pose(20.0, yaw_rad=torch.pi / 2)), seen((CAR, 0, -5, 0, 0))),
     )
     reported, _, state = run(*frames)
     assert reported == [[0], [0]]
@@ -165,7 +149,7 @@ def test_low_scores_are_not_looked_at(run) -> None:
 
 def test_a_new_scene_and_a_long_silence_end_tracks(run) -> None:
     car = seen((CAR, 0, 0, 0, 0))
-    assert run((make_frame(0.0), car), (make_frame(-50.0, scene="b"), car))[0] == [[0], [0]]
+    assert run((make_frame(0.0), car), (make_frame(-50.0, scenes="b"), car))[0] == [[0], [0]]
     silent = (make_frame(0.0), car), (make_frame(11.0), car)
     assert run(*silent)[0] == [[0], [0]]
     reported, _, state = run(*silent, longest_gap_s=10.0)

@@ -1,47 +1,23 @@
 """MUTR3D's life cycle, motion and state on hand-made predictions and on small models."""
 
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
 
+import rig
 from looks import entered, look_with
+from rig import pose
 from syncl.errors import SynclError
 from syncl.recipes.synthetic import small_detr3d, small_mutr3d
-from syncl.structures import CameraRig, Frame, Outcome, Predictions, Queries
+from syncl.structures import Frame, Outcome, Predictions, Queries
 from syncl.trackers import ClipNoise, Mutr3dConfig, SingleFrameConfig
 from syncl.trackers.base import TrackState
 from syncl.trackers.mutr3d.memory_bank import SAVE_PERIOD, MemoryBank
 
-HEIGHT, WIDTH = 64, 96
 OBJECTS = 96
-
-
-def make_frame(
-    time_s: float, scene: str = "a", forward_m: float = 0.0, streams: int = 1, seed: int = 0
-) -> Frame:
-    generator = torch.Generator().manual_seed(seed)
-    extrinsics = torch.tensor(
-        [[0.0, -1, 0, 0], [0, 0, -1, 1.5], [1, 0, 0, 0], [0, 0, 0, 1]], dtype=torch.float64
-    )
-    intrinsics = torch.tensor([[60.0, 0, WIDTH / 2], [0, 60, HEIGHT / 2], [0, 0, 1]], dtype=torch.float64)
-    pose = torch.eye(4, dtype=torch.float64).repeat(streams, 1, 1)
-    pose[:, 0, 3] = forward_m
-    rig = CameraRig(
-        tuple(f"CAM_{i}" for i in range(6)),
-        intrinsics.repeat(streams, 6, 1, 1),
-        extrinsics.repeat(streams, 6, 1, 1),
-    )
-    return Frame(
-        torch.randint(0, 256, (streams, 6, 3, HEIGHT, WIDTH), generator=generator).to(torch.uint8),
-        rig,
-        torch.ones(streams, 6, dtype=torch.bool),
-        torch.tensor([HEIGHT, WIDTH]).repeat(streams, 6, 1),
-        pose,
-        torch.full((streams,), time_s, dtype=torch.float64),
-        (scene,) * streams,
-        (f"{scene}-{time_s}",) * streams,
-    )
+make_frame = partial(rig.make_frame, cameras=6, size=(64, 96))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +41,7 @@ def predict(
 
 
 def advance(tracker, state: TrackState, time_s: float, scores: dict[int, float], **options):
-    frame = make_frame(time_s, forward_m=options.pop("forward_m", 0.0), scene=options.pop("scene", "a"))
+    frame = make_frame(time_s, options.pop("scene", "a"), pose(options.pop("forward_m", 0.0)))
     with torch.no_grad():
         return tracker.conclude(
             look_with(tracker, frame, state, lambda q: predict(tracker, q, scores, **options), OBJECTS)
@@ -107,10 +83,10 @@ def test_between_the_two_scores_the_count_holds_and_the_track_is_reported(tracke
 
 def test_references_follow_velocity_and_ego_motion(tracker):
     _, state = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9}, x_m=10.0, speed=4.0)
-    moved = entered(tracker, make_frame(0.5, forward_m=3.0), state)
+    moved = entered(tracker, make_frame(0.5, poses=pose(3.0)), state)
     # 10 m ahead, 2 m further by its own motion, 3 m nearer by ours.
     assert torch.allclose(moved.queries.references[0, 0], torch.tensor([9.0, 0.0, 0.0]), atol=1e-5)
-    dropped = entered(tracker, make_frame(1.5, forward_m=3.0), state)
+    dropped = entered(tracker, make_frame(1.5, poses=pose(3.0)), state)
     assert dropped.queries.references[0, 0, 0].item() == pytest.approx(13.0)
 
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from looks import entered, look_with
-from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig
-from syncl.detectors import Detr3dConfig, ImageEncoderConfig, PetrConfig, Petrv2Config, StreamPetrConfig
+from rig import CLASSES, DETECTORS, DIM, make_frame, pose
+from rig import OBJECT_QUERIES as OBJECTS
 from syncl.errors import SynclError
-from syncl.structures import CameraRig, Frame, Objects, Predictions, Queries
+from syncl.structures import Objects, Predictions, Queries
 from syncl.trackers import Mutr3dConfig, PfTrackConfig
 from syncl.trackers.base import Decoded, TrackState
 from syncl.trackers.pf_track import PfTrack
@@ -23,75 +23,18 @@ from syncl.trackers.pf_track.reasoning import PastReasoning
 from syncl.trackers.pf_track.track_extension import EXTENSION_SCORE
 from syncl.trackers.pf_track.tracker import PastAndFuture
 
-HEIGHT, WIDTH = 32, 64
-DIM = 32
-OBJECTS = 8
-CLASSES = ("car", "truck", "pedestrian", "barrier")
-SIZES = {"dim": DIM, "heads": 4, "layers": 2, "hidden": 48, "dropout": 0.0}
+KINDS = DETECTORS | {"petr": dataclasses.replace(DETECTORS["petr"], learned_contents=True)}
 TRACKER = PfTrackConfig(heads=4, hidden=48, dropout=0.0, future=4)
-
-
-def encoder(all_levels: bool) -> ImageEncoderConfig:
-    backbone = ResNetConfig(depth=None, blocks=(1, 1, 1, 1), stem_width=8, widths=(8, 8, 16, 16))
-    return ImageEncoderConfig(backbone, FpnConfig(DIM) if all_levels else CpFpnConfig(DIM))
-
-
-DETECTORS = {
-    "detr3d": Detr3dConfig(encoder(True), CLASSES, queries=OBJECTS, cameras=2, **SIZES),
-    "petr": PetrConfig(encoder(False), CLASSES, queries=OBJECTS, learned_contents=True, **SIZES),
-    "petrv2": Petrv2Config(encoder(False), CLASSES, queries=OBJECTS, **SIZES),
-    "streampetr": StreamPetrConfig(
-        encoder(False), CLASSES, queries=5, propagated=3, memory_slots=8, objects_a_frame=4, **SIZES
-    ),
-}
 
 
 def build(kind: str = "petr", config: PfTrackConfig = TRACKER) -> PfTrack:
     torch.manual_seed(0)
-    tracker = config.build(DETECTORS[kind].build()).eval()
+    tracker = config.build(KINDS[kind].build()).eval()
     with torch.no_grad():
         # Fresh weights are seldom sure of anything, and tracks are to be born.
         tracker.past.class_branch[-1].bias.fill_(1)
         tracker.past.class_branch[-1].bias[CLASSES.index("barrier")] = -9
     return tracker
-
-
-def pose(forward_m: float = 0.0, turn_rad: float = 0.0) -> Tensor:
-    matrix = torch.eye(4, dtype=torch.float64)
-    matrix[0, 0] = matrix[1, 1] = math.cos(turn_rad)
-    matrix[1, 0], matrix[0, 1] = math.sin(turn_rad), -math.sin(turn_rad)
-    matrix[0, 3] = forward_m
-    return matrix
-
-
-def make_frame(
-    time_s: float,
-    scene: str = "a",
-    streams: int = 1,
-    seed: int = 0,
-    forward_m: float = 0.0,
-    turn_rad: float = 0.0,
-) -> Frame:
-    generator = torch.Generator().manual_seed(seed)
-    ahead = torch.tensor([[0.0, -1, 0, 0], [0, 0, -1, 1.5], [1, 0, 0, 0], [0, 0, 0, 1]]).double()
-    behind = torch.tensor([[0.0, 1, 0, 0], [0, 0, -1, 1.5], [-1, 0, 0, 0], [0, 0, 0, 1]]).double()
-    intrinsics = torch.tensor([[40.0, 0, WIDTH / 2], [0, 40, HEIGHT / 2], [0, 0, 1]]).double()
-    images = torch.randint(0, 256, (streams, 2, 3, HEIGHT, WIDTH), generator=generator)
-    rig = CameraRig(
-        ("FRONT", "BACK"),
-        intrinsics.repeat(streams, 2, 1, 1),
-        torch.stack([ahead, behind]).repeat(streams, 1, 1, 1),
-    )
-    return Frame(
-        images.to(torch.uint8),
-        rig,
-        torch.ones(streams, 2, dtype=torch.bool),
-        torch.tensor([HEIGHT, WIDTH]).repeat(streams, 2, 1),
-        pose(forward_m, turn_rad).repeat(streams, 1, 1),
-        torch.full((streams,), time_s, dtype=torch.float64),
-        (scene,) * streams,
-        (f"{scene}-{time_s}",) * streams,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -163,8 +106,8 @@ def test_objects_are_numbered_by_row_and_reported_best_first(tracker):
     assert shown(objects) == [5, 2]
     assert objects.scores[objects.valid].tolist() == pytest.approx([0.9, 0.6])
     objects, state = advance(tracker, state, 0.5, {OBJECTS: 0.5, OBJECTS + 1: 0.8, 0: 0.7})
-    assert shown(objects) == [5, 8, 2]
-    assert sorted(state.identities[0].tolist()) == [2, 5, 8]
+    assert shown(objects) == [5, OBJECTS, 2]
+    assert sorted(state.identities[0].tolist()) == [2, 5, OBJECTS]
 
 
 def test_between_record_and_birth_score_a_query_is_reported_but_no_track(tracker):
@@ -200,16 +143,16 @@ def test_untracked_classes_are_dropped_and_end_tracks(tracker):
 
 def test_a_new_scene_ends_all_tracks_and_counts_from_zero(tracker):
     _, state = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9, 1: 0.9})
-    objects, state = advance(tracker, state, -100.0, {0: 0.9}, scene="b")
+    objects, state = advance(tracker, state, -100.0, {0: 0.9}, scenes="b")
     assert state.identities.tolist() == [[0]] and shown(objects) == [0]
 
 
 def test_more_objects_than_slots_keeps_the_best(tracker):
     few = dataclasses.replace(tracker.config, max_tracks=3, max_objects=2).build(tracker.detector).eval()
-    scores = {row: 0.5 + 0.05 * row for row in range(OBJECTS)}
+    scores = {row: 0.5 + 0.04 * row for row in range(OBJECTS)}
     objects, state = advance(few, few.initial_state(), 0.0, scores)
-    assert state.identities.tolist() == [[5, 6, 7]]
-    assert shown(objects) == [7, 6]
+    assert state.identities.tolist() == [[OBJECTS - 3, OBJECTS - 2, OBJECTS - 1]]
+    assert shown(objects) == [OBJECTS - 1, OBJECTS - 2]
 
 
 def test_objects_out_of_range_are_not_reported(tracker):
@@ -242,14 +185,14 @@ def test_a_missed_track_follows_its_forecast(tracker):
     _, state = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9}, ahead_m=2.0)
     embeddings = state.queries.embeddings
     for missed in range(1, 4):
-        _, state = advance(tracker, state, 0.5 * missed, {}, forward_m=3.0 * missed)
+        _, state = advance(tracker, state, 0.5 * missed, {}, poses=pose(3.0 * missed))
         # Two metres further by itself, three metres nearer by our own motion, a frame.
         expected = pytest.approx([10.0 - missed, 0, 0], abs=1e-5)
         assert state.queries.references[0, 0].tolist() == expected
         assert torch.equal(state.queries.embeddings, embeddings), "an unseen query's content must stay"
     # Beyond the horizon of four frames it stands still.
     for missed in range(4, 7):
-        _, state = advance(tracker, state, 0.5 * missed, {}, forward_m=9.0)
+        _, state = advance(tracker, state, 0.5 * missed, {}, poses=pose(9.0))
     assert state.queries.references[0, 0].tolist() == pytest.approx([10 + 4 * 2.0 - 9, 0, 0], abs=1e-5)
 
 
@@ -280,14 +223,14 @@ def test_tracks_follow_their_forecasts_for_the_time_that_passed(tracker, elapsed
         whole = min(int(frames), 4)
         return 10 + way[whole] + (min(frames, 4) - whole) * (way[whole + 1] - way[whole])
 
-    there = entered(tracker, make_frame(elapsed_s, forward_m=5.0), state)
+    there = entered(tracker, make_frame(elapsed_s, poses=pose(5.0)), state)
     assert there.queries.references[0, 0].tolist() == pytest.approx([place(steps) - 5, 0, 0], abs=1e-5)
-    _, missed = advance(tracker, state, elapsed_s, {}, forward_m=5.0)
+    _, missed = advance(tracker, state, elapsed_s, {}, poses=pose(5.0))
     assert missed.queries.references[0, 0, 0].item() == pytest.approx(place(steps) - 5, abs=1e-5)
     expected = [place(steps + ahead) - 5 for ahead in (1, 2, 3)]
     assert own(missed).forecasts.centres[0, 0, :3, 0].tolist() == pytest.approx(expected, abs=1e-5)
     # Half a second later it is on its way still.
-    _, missed = advance(tracker, missed, elapsed_s + 0.5, {}, forward_m=5.0)
+    _, missed = advance(tracker, missed, elapsed_s + 0.5, {}, poses=pose(5.0))
     assert missed.queries.references[0, 0, 0].item() == pytest.approx(place(steps + 1) - 5, abs=1e-5)
 
 
@@ -304,7 +247,7 @@ def test_a_long_silence_ends_tracks_but_not_numbering(tracker):
 
 def test_forecasts_turn_with_the_vehicle(tracker):
     _, state = advance(tracker, tracker.initial_state(), 0.0, {0: 0.9}, ahead_m=2.0)
-    state = entered(tracker, make_frame(0.5, turn_rad=math.pi / 2), state)
+    state = entered(tracker, make_frame(0.5, poses=pose(yaw_rad=math.pi / 2)), state)
     # What was ahead is to the right of a vehicle that has turned left.
     assert state.queries.references[0, 0].tolist() == pytest.approx([0, -12, 0], abs=1e-5)
     centres = own(state).forecasts.centres
@@ -363,11 +306,11 @@ def eager(kind: str) -> PfTrack:
     return build(kind, config)
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_any_detector_tracks_and_its_state_can_be_saved(kind):
     small = eager(kind)
     state = small.initial_state()
-    frames = [make_frame(0.5 * t, seed=t, forward_m=2.0 * t) for t in range(4)]
+    frames = [make_frame(0.5 * t, seed=t, poses=pose(2.0 * t)) for t in range(4)]
     for frame in frames[:3]:
         objects, state = small.step(frame, state)
         identities = shown(objects)
@@ -384,7 +327,7 @@ def test_any_detector_tracks_and_its_state_can_be_saved(kind):
         assert torch.equal(getattr(first, field.name), getattr(second, field.name)), field.name
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_streams_in_a_batch_do_not_see_each_other(kind):
     small = eager(kind)
     both, alone = small.initial_state(2), [small.initial_state(), small.initial_state()]
@@ -473,7 +416,7 @@ def test_both_reasonings_can_be_left_out(past, future):
         birth_score=0.005, output_score=0.0, untracked=(),
     )  # fmt: skip
     torch.manual_seed(0)
-    small = config.build(DETECTORS["petr"].build()).eval()
+    small = config.build(KINDS["petr"].build()).eval()
     names = {name.split(".")[0] for name, _ in small.named_parameters()} - {"detector"}
     parts = {"past": past, "future": future, "time_encoder": past or future}
     assert names == {name for name, there in parts.items() if there}

@@ -12,65 +12,28 @@ import pytest
 import torch
 from torch import Tensor
 
+import rig
 from looks import same
+from rig import SMALL, pose
 from syncl.checkpoints.state_file import load_state, save_state
-from syncl.detectors import Mutr3dDetr3dConfig
 from syncl.detectors.base import Detector, DetectorMemory, Features, Interaction, ReferenceRange
 from syncl.errors import SynclError
 from syncl.layers.decoder import STANDARD, Groups
 from syncl.recipes.synthetic import (
     CLASSES,
-    small_detr3d,
     small_mutr3d,
-    small_petr,
-    small_petrv2,
-    small_streampetr,
 )
 from syncl.structures import CameraRig, Frame, Objects, Predictions, Queries, object_queries
 from syncl.trackers import GreedyConfig, Mutr3dConfig, PfTrackConfig, Tracker, TrackState
 
-HEIGHT, WIDTH, CAMERAS = 32, 64, 2
-
-
-def mutr3d_detr3d() -> Mutr3dDetr3dConfig:
-    base = small_detr3d()
-    return Mutr3dDetr3dConfig(**{field.name: getattr(base, field.name) for field in dataclasses.fields(base)})
-
-
-DETECTORS: dict[str, Callable] = {
-    "detr3d": small_detr3d,
-    "mutr3d_detr3d": mutr3d_detr3d,
-    "petr": small_petr,
-    "petrv2": small_petrv2,
-    "streampetr": small_streampetr,
-}
-KINDS = [f"mutr3d on {name}" for name in DETECTORS]
+KINDS = [f"mutr3d on {name}" for name in SMALL]
 # That streams of a batch are independent is tested on all detectors for PF-Track too, in test_pf_track.py.
 KINDS += ["pf-track on detr3d", "pf-track on streampetr", "greedy on detr3d", "greedy on streampetr"]
 
 
 def make_frame(time_s: float, scene: str = "a", seed: int | None = None) -> Frame:
     """A frame of one stream; the vehicle drives 4 m/s along a bend."""
-    generator = torch.Generator().manual_seed(int(time_s * 100) if seed is None else seed)
-    ahead = torch.tensor([[0.0, -1, 0, 0], [0, 0, -1, 1.5], [1, 0, 0, 0], [0, 0, 0, 1]]).double()
-    behind = torch.tensor([[0.0, 1, 0, 0], [0, 0, -1, 1.5], [-1, 0, 0, 0], [0, 0, 0, 1]]).double()
-    intrinsics = torch.tensor([[40.0, 0, WIDTH / 2], [0, 40, HEIGHT / 2], [0, 0, 1]]).double()
-    angle = torch.tensor(0.05 * time_s, dtype=torch.float64)
-    pose = torch.eye(4, dtype=torch.float64)
-    pose[0, :2] = torch.stack([angle.cos(), -angle.sin()])
-    pose[1, :2] = torch.stack([angle.sin(), angle.cos()])
-    pose[0, 3] = 4 * time_s
-    images = torch.randint(0, 256, (1, CAMERAS, 3, HEIGHT, WIDTH), generator=generator)
-    return Frame(
-        images.to(torch.uint8),
-        CameraRig(("FRONT", "BACK"), intrinsics.repeat(1, 2, 1, 1), torch.stack([ahead, behind])[None]),
-        torch.ones(1, CAMERAS, dtype=torch.bool),
-        torch.tensor([HEIGHT, WIDTH]).repeat(1, CAMERAS, 1),
-        pose[None],
-        torch.tensor([time_s], dtype=torch.float64),
-        (scene,),
-        (f"{scene}-{time_s}",),
-    )
+    return rig.make_frame(time_s, scene, pose(4 * time_s, yaw_rad=0.05 * time_s), seed=seed)
 
 
 def batch(frames: list[Frame]) -> Frame:
@@ -104,9 +67,9 @@ def tracker(request: pytest.FixtureRequest) -> Tracker:
     """Untrained, with thresholds amid its scores, so that tracks are born, missed and end."""
     kind, _, name = request.param.split()
     torch.manual_seed(0)
-    config = dataclasses.replace(DETECTORS[name](), proposals=None, lifted_tracks=False, layers=2)
+    config = dataclasses.replace(SMALL[name](), proposals=None, lifted_tracks=False, layers=2)
     if hasattr(config, "cameras"):
-        config = dataclasses.replace(config, cameras=CAMERAS)
+        config = dataclasses.replace(config, cameras=2)
     detector = config.build().eval()
     # Scores of fresh weights are all alike; spread them.
     for branch in detector.class_branches:

@@ -7,8 +7,6 @@ import pytest
 import torch
 
 from syncl.data.features import FeatureStore, write_features
-from syncl.data.synthetic.config import WorldConfig
-from syncl.data.synthetic.generation import generate_world
 from syncl.errors import SynclError
 from syncl.runs.train.run import train_recipe
 
@@ -22,13 +20,6 @@ CHANGES = (
     "training.optimiser.warmup_steps=0",
 )
 AS_THEY_ARE = "training.data.augmentation=null"
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("world") / "data"
-    generate_world(root, WorldConfig(2, 1, keyframes=4, width=96, height=64, seed=3), workers=1)
-    return root
 
 
 def run(world, output, *changes, recipe="mutr3d_petr_synthetic_syncl", freeze=True, cache=None):
@@ -46,40 +37,40 @@ def stores(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob("*/features.json"))
 
 
-def test_training_on_stored_features_equals_training_on_images(world, tmp_path):
-    run(world, tmp_path / "images", AS_THEY_ARE)
-    run(world, tmp_path / "stored", AS_THEY_ARE, cache=tmp_path / "features")
+def test_training_on_stored_features_equals_training_on_images(small_world, tmp_path):
+    run(small_world, tmp_path / "images", AS_THEY_ARE)
+    run(small_world, tmp_path / "stored", AS_THEY_ARE, cache=tmp_path / "features")
     logs = [(tmp_path / name / "log.jsonl").read_bytes().splitlines() for name in ("images", "stored")]
     # The second step shows that the first one changed the weights alike.
     for one, other in zip(*logs, strict=True):
         assert orjson.loads(one)["total"] == pytest.approx(orjson.loads(other)["total"], rel=1e-4)
 
 
-def test_images_are_not_opened_once_features_are_stored(world, tmp_path, monkeypatch):
-    run(world, tmp_path / "first", AS_THEY_ARE, cache=tmp_path / "features")
+def test_images_are_not_opened_once_features_are_stored(small_world, tmp_path, monkeypatch):
+    run(small_world, tmp_path / "first", AS_THEY_ARE, cache=tmp_path / "features")
 
     def refuse(*_):
         raise AssertionError("an image was opened")
 
     monkeypatch.setattr("syncl.data.nuscenes.clips.frames.load_image", refuse)
-    run(world, tmp_path / "second", AS_THEY_ARE, cache=tmp_path / "features")
+    run(small_world, tmp_path / "second", AS_THEY_ARE, cache=tmp_path / "features")
     assert len(stores(tmp_path / "features")) == 1
 
 
-def test_a_store_serves_fewer_scenes_but_not_more(world, tmp_path):
+def test_a_store_serves_fewer_scenes_but_not_more(small_world, tmp_path):
     cache = tmp_path / "features"
-    run(world, tmp_path / "one", AS_THEY_ARE, "training.data.scenes=1", cache=cache)
-    assert len(FeatureStore(stores(cache)[0])) == 4
-    run(world, tmp_path / "two", AS_THEY_ARE, cache=cache)
-    assert sorted(len(FeatureStore(store)) for store in stores(cache)) == [4, 8]
-    run(world, tmp_path / "again", AS_THEY_ARE, "training.data.scenes=1", cache=cache)
+    run(small_world, tmp_path / "one", AS_THEY_ARE, "training.data.scenes=1", cache=cache)
+    assert len(FeatureStore(stores(cache)[0])) == 5
+    run(small_world, tmp_path / "two", AS_THEY_ARE, cache=cache)
+    assert sorted(len(FeatureStore(store)) for store in stores(cache)) == [5, 10]
+    run(small_world, tmp_path / "again", AS_THEY_ARE, "training.data.scenes=1", cache=cache)
     assert len(stores(cache)) == 2
 
 
-def test_another_encoder_has_a_store_of_its_own(world, tmp_path):
+def test_another_encoder_has_a_store_of_its_own(small_world, tmp_path):
     cache = tmp_path / "features"
-    run(world, tmp_path / "one", AS_THEY_ARE, cache=cache)
-    run(world, tmp_path / "two", AS_THEY_ARE, "training.seed=5", cache=cache)  # other fresh weights
+    run(small_world, tmp_path / "one", AS_THEY_ARE, cache=cache)
+    run(small_world, tmp_path / "two", AS_THEY_ARE, "training.seed=5", cache=cache)  # other fresh weights
     assert len(stores(cache)) == 2
 
 
@@ -90,9 +81,9 @@ def test_another_encoder_has_a_store_of_its_own(world, tmp_path):
         (True, "training.data.augmentation.mirror_probability=0.5", "scaled, mirrored or recoloured"),
     ],
 )
-def test_features_that_would_change_are_refused(world, tmp_path, freeze, change, reason):
+def test_features_that_would_change_are_refused(small_world, tmp_path, freeze, change, reason):
     with pytest.raises(SynclError, match=reason):
-        run(world, tmp_path / "run", change, freeze=freeze, cache=tmp_path / "features")
+        run(small_world, tmp_path / "run", change, freeze=freeze, cache=tmp_path / "features")
     assert not (tmp_path / "run").exists()
 
 
@@ -120,12 +111,14 @@ def test_an_incomplete_store_says_so(tmp_path):
         FeatureStore(folder)
 
 
-def test_features_of_images_of_a_while_ago_are_refused(world, tmp_path):
+def test_features_of_images_of_a_while_ago_are_refused(small_world, tmp_path):
     with pytest.raises(SynclError, match="images of a while ago"):
-        run(world, tmp_path / "run", AS_THEY_ARE, recipe="petrv2_synthetic", cache=tmp_path / "features")
+        run(
+            small_world, tmp_path / "run", AS_THEY_ARE, recipe="petrv2_synthetic", cache=tmp_path / "features"
+        )
 
 
-def test_a_detector_without_an_image_encoder_of_ours_is_refused_by_name(world, tmp_path, monkeypatch):
+def test_a_detector_without_an_image_encoder_of_ours_is_refused_by_name(small_world, tmp_path, monkeypatch):
     monkeypatch.setattr("syncl.runs.train.feature_cache.ImageEncoder", type("Another", (), {}))
     with pytest.raises(SynclError, match="Petr has no image_encoder of this package"):
-        run(world, tmp_path / "run", AS_THEY_ARE, cache=tmp_path / "features")
+        run(small_world, tmp_path / "run", AS_THEY_ARE, cache=tmp_path / "features")

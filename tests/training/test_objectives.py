@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.multiprocessing import start_processes
 
+import rig
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
@@ -21,14 +23,13 @@ from syncl.errors import SynclError
 from syncl.recipes import find_recipe
 from syncl.recipes.recipe import recipe_from_json, recipe_to_json
 from syncl.recipes.synthetic import small_pf_track, small_streampetr
-from syncl.structures import Annotations, CameraRig, Clip, Frame, Outcome, Trajectories
+from syncl.structures import Annotations, Outcome
 from syncl.trackers import ClipNoise, Decoded
 from syncl.training.objectives import DenoisingConfig, ImageLossConfig, Objective, ObjectiveConfig
 from syncl.training.strategies.syncl.config import SynclConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
-HEIGHT, WIDTH = 64, 96
-FUTURE = small_pf_track().horizon
+make_clip = partial(rig.make_clip, future=small_pf_track().horizon)
 
 
 @dataclass(frozen=True)
@@ -49,47 +50,6 @@ class Surprise(Objective):
         born = (outcome.targets[:, : decoded.queries.object_count] >= 0).sum()
         anchored = decoded.standard.logits.sum() * 0
         return {"surprise": self.weight * born + anchored}
-
-
-def make_frame(time_s: float) -> Frame:
-    generator = torch.Generator().manual_seed(int(time_s * 10))
-    ahead = torch.tensor([[0.0, -1, 0, 0], [0, 0, -1, 1.5], [1, 0, 0, 0], [0, 0, 0, 1]]).double()
-    behind = torch.tensor([[0.0, 1, 0, 0], [0, 0, -1, 1.5], [-1, 0, 0, 0], [0, 0, 0, 1]]).double()
-    intrinsics = torch.tensor([[60.0, 0, WIDTH / 2], [0, 60, HEIGHT / 2], [0, 0, 1]]).double()
-    rig = CameraRig(("FRONT", "BACK"), intrinsics.repeat(1, 2, 1, 1), torch.stack([ahead, behind])[None])
-    return Frame(
-        torch.randint(0, 256, (1, 2, 3, HEIGHT, WIDTH), generator=generator).to(torch.uint8),
-        rig,
-        torch.ones(1, 2, dtype=torch.bool),
-        torch.tensor([HEIGHT, WIDTH]).repeat(1, 2, 1),
-        torch.eye(4, dtype=torch.float64)[None],
-        torch.tensor([time_s], dtype=torch.float64),
-        ("scene",),
-        ("sample",),
-    )
-
-
-def make_annotations(identities: list[int]) -> Annotations:
-    count = len(identities)
-    boxes = torch.zeros(1, count, 9)
-    boxes[0, :, 0] = torch.tensor([12.0 + 6 * identity for identity in identities])
-    boxes[..., 3:6] = torch.tensor([4.0, 2.0, 1.5])
-    names = torch.tensor(identities, dtype=torch.int64)[None]
-    return Annotations(
-        boxes,
-        names % 10,
-        names,
-        torch.ones(1, count, dtype=torch.bool),
-        Trajectories(
-            boxes[:, :, None, :3].repeat(1, 1, FUTURE + 1, 1),
-            torch.ones(1, count, FUTURE + 1, dtype=torch.bool),
-        ),
-    )
-
-
-def make_clip(*identities: list[int]) -> Clip:
-    frames = tuple(make_frame(1 + number / 2) for number in range(len(identities)))
-    return Clip(frames, tuple(make_annotations(row) for row in identities))
 
 
 def module_with(*objectives: ObjectiveConfig, denoising: DenoisingConfig | None = None) -> ClipTraining:

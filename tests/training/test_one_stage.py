@@ -1,15 +1,16 @@
 """Two class heads (table 8): who is told what, who learns from whom, and what tracking goes by."""
 
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
 
-from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig
+import rig
+from rig import DETECTORS, DIM, HEIGHT, WIDTH
 from syncl.checkpoints.model_file import load_model, save_model
-from syncl.detectors import Detr3dConfig, ImageEncoderConfig, PetrConfig, StreamPetrConfig
 from syncl.layers.decoder import PARALLEL
-from syncl.structures import Annotations, CameraRig, Clip, Frame, Predictions
+from syncl.structures import Annotations, Clip, Predictions
 from syncl.trackers import ClipNoise, Mutr3dConfig, PfTrackConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.training.objectives.denoising import DenoisingConfig
@@ -21,25 +22,11 @@ from syncl.training.unroll import ClipTraining, UnrollConfig
 
 from ..decoded import decoded_of
 
-HEIGHT, WIDTH, DIM = 32, 64, 32
-CLASSES = ("car", "truck", "pedestrian", "barrier")
-SIZES = {"dim": DIM, "heads": 4, "layers": 2, "hidden": 48, "dropout": 0.0}
+make_frame = partial(rig.make_frame, streams=2)
 # Two streams; tracks of the first hold objects 0 and 1, that of the second holds 2, and one lost its object.
 IDENTITIES = torch.tensor([[0, 1], [2, 99]])
 
 
-def encoder(all_levels: bool) -> ImageEncoderConfig:
-    backbone = ResNetConfig(depth=None, blocks=(1, 1, 1, 1), stem_width=8, widths=(8, 8, 16, 16))
-    return ImageEncoderConfig(backbone, FpnConfig(DIM) if all_levels else CpFpnConfig(DIM))
-
-
-DETECTORS = {
-    "detr3d": Detr3dConfig(encoder(True), CLASSES, queries=12, cameras=2, **SIZES),
-    "petr": PetrConfig(encoder(False), CLASSES, queries=12, **SIZES),
-    "streampetr": StreamPetrConfig(
-        encoder(False), CLASSES, queries=9, propagated=3, memory_slots=8, objects_a_frame=4, **SIZES
-    ),
-}
 MUTR3D = Mutr3dConfig(heads=4, hidden=48, noise=ClipNoise(), tracking_head=True)
 PF_TRACK = PfTrackConfig(heads=4, hidden=48, dropout=0.0, future_reasoning=False, motion="velocity")
 TRACKERS = {
@@ -54,28 +41,6 @@ UNROLL = UnrollConfig(reasoning=ReasoningLossConfig(trajectory=0.0))
 def build(detector="petr", tracker="mutr3d", **options):
     torch.manual_seed(0)
     return dataclasses.replace(TRACKERS[tracker], **options).build(DETECTORS[detector].build())
-
-
-def make_frame(time_s: float, streams: int = 2) -> Frame:
-    generator = torch.Generator().manual_seed(int(time_s * 10))
-    ahead = torch.tensor([[0.0, -1, 0, 0], [0, 0, -1, 1.5], [1, 0, 0, 0], [0, 0, 0, 1]]).double()
-    behind = torch.tensor([[0.0, 1, 0, 0], [0, 0, -1, 1.5], [-1, 0, 0, 0], [0, 0, 0, 1]]).double()
-    intrinsics = torch.tensor([[40.0, 0, WIDTH / 2], [0, 40, HEIGHT / 2], [0, 0, 1]]).double()
-    rig = CameraRig(
-        ("FRONT", "BACK"),
-        intrinsics.repeat(streams, 2, 1, 1),
-        torch.stack([ahead, behind]).repeat(streams, 1, 1, 1),
-    )
-    return Frame(
-        torch.randint(0, 256, (streams, 2, 3, HEIGHT, WIDTH), generator=generator).to(torch.uint8),
-        rig,
-        torch.ones(streams, 2, dtype=torch.bool),
-        torch.tensor([HEIGHT, WIDTH]).repeat(streams, 2, 1),
-        torch.eye(4, dtype=torch.float64).repeat(streams, 1, 1),
-        torch.full((streams,), time_s, dtype=torch.float64),
-        ("scene",) * streams,
-        ("sample",) * streams,
-    )
 
 
 def make_annotations(objects: int = 5, streams: int = 2) -> Annotations:

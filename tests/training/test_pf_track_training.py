@@ -5,10 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig
-from syncl.detectors import Detr3dConfig, ImageEncoderConfig, PetrConfig, Petrv2Config, StreamPetrConfig
+from rig import DETECTORS, DIM, make_frame
 from syncl.errors import SynclError
-from syncl.structures import Annotations, CameraRig, Clip, Frame, Trajectories
+from syncl.structures import Annotations, Clip, Trajectories
 from syncl.trackers import ClipNoise, Mutr3dConfig, PfTrackConfig
 from syncl.trackers.pf_track import PfTrack
 from syncl.training.objectives.reasoning import ReasoningLossConfig, future_of, trajectory_loss
@@ -16,56 +15,17 @@ from syncl.training.strategies import BaselineConfig
 from syncl.training.strategies.syncl.config import SynclConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
-HEIGHT, WIDTH = 32, 64
-DIM, FUTURE = 32, 3
-CLASSES = ("car", "truck", "pedestrian", "barrier")
-SIZES = {"dim": DIM, "heads": 4, "layers": 2, "hidden": 48, "dropout": 0.0}
+FUTURE = 3
+KINDS = DETECTORS | {"petr": dataclasses.replace(DETECTORS["petr"], learned_contents=True)}
 
 
-def encoder(all_levels: bool) -> ImageEncoderConfig:
-    backbone = ResNetConfig(depth=None, blocks=(1, 1, 1, 1), stem_width=8, widths=(8, 8, 16, 16))
-    return ImageEncoderConfig(backbone, FpnConfig(DIM) if all_levels else CpFpnConfig(DIM))
-
-
-DETECTORS = {
-    "detr3d": Detr3dConfig(encoder(True), CLASSES, queries=12, cameras=2, **SIZES),
-    "petr": PetrConfig(encoder(False), CLASSES, queries=12, learned_contents=True, **SIZES),
-    "petrv2": Petrv2Config(encoder(False), CLASSES, queries=12, **SIZES),
-    "streampetr": StreamPetrConfig(
-        encoder(False), CLASSES, queries=9, propagated=3, memory_slots=8, objects_a_frame=4, **SIZES
-    ),
-}
 STRATEGIES = {"baseline": BaselineConfig(), "syncl": SynclConfig()}
 
 
 def build(kind: str = "petr", **options) -> PfTrack:
     torch.manual_seed(0)
     config = PfTrackConfig(heads=4, hidden=48, dropout=0.0, future=FUTURE, **options)
-    return config.build(DETECTORS[kind].build())
-
-
-def make_frame(time_s: float, streams: int = 1) -> Frame:
-    generator = torch.Generator().manual_seed(int(time_s * 10))
-    ahead = torch.tensor([[0.0, -1, 0, 0], [0, 0, -1, 1.5], [1, 0, 0, 0], [0, 0, 0, 1]]).double()
-    behind = torch.tensor([[0.0, 1, 0, 0], [0, 0, -1, 1.5], [-1, 0, 0, 0], [0, 0, 0, 1]]).double()
-    intrinsics = torch.tensor([[40.0, 0, WIDTH / 2], [0, 40, HEIGHT / 2], [0, 0, 1]]).double()
-    pose = torch.eye(4, dtype=torch.float64).repeat(streams, 1, 1)
-    pose[:, 0, 3] = 2 * time_s
-    rig = CameraRig(
-        ("FRONT", "BACK"),
-        intrinsics.repeat(streams, 2, 1, 1),
-        torch.stack([ahead, behind]).repeat(streams, 1, 1, 1),
-    )
-    return Frame(
-        torch.randint(0, 256, (streams, 2, 3, HEIGHT, WIDTH), generator=generator).to(torch.uint8),
-        rig,
-        torch.ones(streams, 2, dtype=torch.bool),
-        torch.tensor([HEIGHT, WIDTH]).repeat(streams, 2, 1),
-        pose,
-        torch.full((streams,), time_s, dtype=torch.float64),
-        ("scene",) * streams,
-        ("sample",) * streams,
-    )
+    return config.build(KINDS[kind].build())
 
 
 def make_truth(identities: list[int], streams: int = 1, trajectories: bool = True) -> Annotations:
@@ -89,7 +49,7 @@ def make_truth(identities: list[int], streams: int = 1, trajectories: bool = Tru
 
 def make_clip(*identities: list[int], streams: int = 1, trajectories: bool = True) -> Clip:
     return Clip(
-        tuple(make_frame(0.5 * number, streams) for number in range(len(identities))),
+        tuple(make_frame(0.5 * number, streams=streams, speed_m_s=2.0) for number in range(len(identities))),
         tuple(make_truth(row, streams, trajectories) for row in identities),
     )
 
@@ -98,7 +58,7 @@ CLIP = ([0, 1, 2, 3], [0, 1, 2, 4], [0, 2, 3, 4])
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_any_detector_and_strategy_take_a_step(kind, strategy):
     tracker = build(kind)
     training = ClipTraining(tracker, STRATEGIES[strategy].build(DIM), UnrollConfig())

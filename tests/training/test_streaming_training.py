@@ -11,8 +11,6 @@ from torch.multiprocessing import start_processes
 from syncl.data.loading import collate_clips
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.stream_clips import StreamDataset
-from syncl.data.synthetic.config import WorldConfig
-from syncl.data.synthetic.generation import generate_world
 from syncl.errors import SynclError
 from syncl.recipes import resolve_recipe
 from syncl.recipes.synthetic import small_petrv2, small_streampetr
@@ -32,13 +30,6 @@ from syncl.training.unroll import ClipTraining, UnrollConfig
 TINY = ("model.input.image_size=[64,96]", "training.log_every=1", "training.optimiser.warmup_steps=0")
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("streams") / "data"
-    generate_world(root, WorldConfig(2, 1, keyframes=5, width=96, height=64, seed=3), workers=1)
-    return root
-
-
 def run(world: Path, output: Path, recipe: str, steps: int, *changes: str, **options):
     every = f"training.checkpoint_every={max(steps // 2, 1)}"
     changes = (*TINY, f"training.steps={steps}", every, *changes)
@@ -53,38 +44,40 @@ def stopped_half_way(world: Path, output: Path, recipe: str, steps: int, *change
 
 
 @pytest.mark.parametrize("recipe", ["streampetr_synthetic", "petrv2_synthetic"])
-def test_resuming_equals_running_through_to_the_last_bit(world, tmp_path, recipe):
-    run(world, tmp_path / "straight", recipe, 4)
-    stopped_half_way(world, tmp_path / "stopped", recipe, 4)
-    run(world, tmp_path / "stopped", recipe, 4, resume=True)
+def test_resuming_equals_running_through_to_the_last_bit(small_world, tmp_path, recipe):
+    run(small_world, tmp_path / "straight", recipe, 4)
+    stopped_half_way(small_world, tmp_path / "stopped", recipe, 4)
+    run(small_world, tmp_path / "stopped", recipe, 4, resume=True)
     straight = load_file(tmp_path / "straight" / "model.safetensors")
     resumed = load_file(tmp_path / "stopped" / "model.safetensors")
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
 
 
-def test_a_run_that_forgot_its_streams_would_show(world, tmp_path, monkeypatch):
-    run(world, tmp_path / "straight", "streampetr_synthetic", 2)
-    stopped_half_way(world, tmp_path / "stopped", "streampetr_synthetic", 2)
+def test_a_run_that_forgot_its_streams_would_show(small_world, tmp_path, monkeypatch):
+    run(small_world, tmp_path / "straight", "streampetr_synthetic", 2)
+    stopped_half_way(small_world, tmp_path / "stopped", "streampetr_synthetic", 2)
     monkeypatch.setattr(CarriedState, "load_state_dict", lambda self, saved: None)
-    run(world, tmp_path / "stopped", "streampetr_synthetic", 2, resume=True)
+    run(small_world, tmp_path / "stopped", "streampetr_synthetic", 2, resume=True)
     straight = load_file(tmp_path / "straight" / "model.safetensors")
     resumed = load_file(tmp_path / "stopped" / "model.safetensors")
     assert not all(torch.equal(straight[name], resumed[name]) for name in straight)
 
 
-def test_windows_train(world, tmp_path):
+def test_windows_train(small_world, tmp_path):
     window = (
         "training.data.sampling=windows",
         "training.data.clip_length=4",
         "training.unroll.context_frames=2",
     )
-    result = run(world, tmp_path / "run", "streampetr_synthetic", 1, *window, "training.data.batch_size=1")
+    result = run(
+        small_world, tmp_path / "run", "streampetr_synthetic", 1, *window, "training.data.batch_size=1"
+    )
     assert result.losses["total"] > 0 and "noised_class" in result.losses
 
 
-def test_a_sampling_with_the_wrong_length_is_refused(world, tmp_path):
+def test_a_sampling_with_the_wrong_length_is_refused(small_world, tmp_path):
     with pytest.raises(SynclError, match="clip_length=3: must be 1 with sampling 'streams'"):
-        run(world, tmp_path / "run", "streampetr_synthetic", 1, "training.data.clip_length=3")
+        run(small_world, tmp_path / "run", "streampetr_synthetic", 1, "training.data.clip_length=3")
 
 
 # What is carried
@@ -106,9 +99,9 @@ def module_of(detector=small_streampetr) -> StreamTraining:
     return StreamTraining(ClipTraining(tracker, strategy, UnrollConfig())).eval()
 
 
-def test_memory_is_carried_without_gradient_and_ends_with_the_part(world):
+def test_memory_is_carried_without_gradient_and_ends_with_the_part(small_world):
     # Scenes of five frames, parts of three and two: slot 0 stays in its part, slot 1 goes on with another.
-    first, second = stream_clips(world, [[0, 2], [1, 5]])
+    first, second = stream_clips(small_world, [[0, 2], [1, 5]])
     module = module_of()
     start = module.clips.tracker.initial_state(2)
     losses, state = module(first, start)
@@ -125,12 +118,12 @@ def test_memory_is_carried_without_gradient_and_ends_with_the_part(world):
     assert state.detector_memory.timestamps_s[0, 0] == first.frames[0].timestamp_s[0], "a state is a value"
 
 
-def test_streaming_equals_unrolling_the_scene_frame_by_frame(world):
+def test_streaming_equals_unrolling_the_scene_frame_by_frame(small_world):
     module = module_of()
     tracker = module.clips.tracker
     state = tracker.initial_state(1)
     expected = tracker.initial_state(1)
-    for clip in stream_clips(world, [[0], [1], [2]]):
+    for clip in stream_clips(small_world, [[0], [1], [2]]):
         with torch.no_grad():
             _, state = module(clip, state)
         _, expected = tracker.step(clip.frames[0], expected)
@@ -140,11 +133,11 @@ def test_streaming_equals_unrolling_the_scene_frame_by_frame(world):
 
 
 @pytest.mark.parametrize("detector", [small_streampetr, small_petrv2])
-def test_states_survive_a_checkpoint_file(world, tmp_path, detector):
+def test_states_survive_a_checkpoint_file(small_world, tmp_path, detector):
     module = module_of(detector)
     carried = CarriedState(module.clips.tracker, 2)
     with torch.no_grad():
-        _, carried.state = module(stream_clips(world, [[0, 5]])[0], carried.state)
+        _, carried.state = module(stream_clips(small_world, [[0, 5]])[0], carried.state)
     torch.save(carried.state_dict(), tmp_path / "state.pt")
     other = CarriedState(module.clips.tracker, 2)
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))

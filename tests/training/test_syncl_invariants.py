@@ -1,14 +1,14 @@
 """What SynCL must leave alone, and what it must not wait for: over whole clips, on every tracker."""
 
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
 
-from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig
-from syncl.detectors import Detr3dConfig, ImageEncoderConfig, PetrConfig, Petrv2Config, StreamPetrConfig
+import rig
+from rig import DETECTORS, DIM
 from syncl.layers.decoder import PARALLEL
-from syncl.structures import Annotations, CameraRig, Clip, Frame
 from syncl.trackers import ClipNoise, Mutr3dConfig, PfTrackConfig
 from syncl.training.objectives.reasoning import ReasoningLossConfig
 from syncl.training.strategies import BaselineConfig
@@ -18,24 +18,11 @@ from syncl.training.strategies.syncl.hybrid_matching import one_to_many
 from syncl.training.strategies.syncl.query_filtering import fit_mixture, mixture_threshold
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
-HEIGHT, WIDTH, DIM = 32, 64, 32
-SIZES = {"dim": DIM, "heads": 4, "layers": 2, "hidden": 48, "dropout": 0.0}
-CLASSES = ("car", "truck", "pedestrian", "barrier")
+# An object comes, one goes.
+CLIP = ([0, 1, 2], [0, 2, 3, 4], [2, 3, 4, 5])
+make_frame = partial(rig.make_frame, streams=2)
 
 
-def encoder(all_levels: bool) -> ImageEncoderConfig:
-    backbone = ResNetConfig(depth=None, blocks=(1, 1, 1, 1), stem_width=8, widths=(8, 8, 16, 16))
-    return ImageEncoderConfig(backbone, FpnConfig(DIM) if all_levels else CpFpnConfig(DIM))
-
-
-DETECTORS = {
-    "detr3d": Detr3dConfig(encoder(True), CLASSES, queries=12, cameras=2, **SIZES),
-    "petr": PetrConfig(encoder(False), CLASSES, queries=12, **SIZES),
-    "petrv2": Petrv2Config(encoder(False), CLASSES, queries=12, **SIZES),
-    "streampetr": StreamPetrConfig(
-        encoder(False), CLASSES, queries=9, propagated=3, memory_slots=8, objects_a_frame=4, **SIZES
-    ),
-}
 TRACKERS = {
     "mutr3d": Mutr3dConfig(heads=4, hidden=48, noise=ClipNoise()),
     "pf_track": PfTrackConfig(heads=4, hidden=48, dropout=0.0, future_reasoning=False, motion="velocity"),
@@ -48,48 +35,13 @@ def build(detector, tracker="mutr3d"):
     return TRACKERS[tracker].build(DETECTORS[detector].build())
 
 
-def make_frame(time_s: float, streams: int = 2) -> Frame:
-    generator = torch.Generator().manual_seed(int(time_s * 10))
-    ahead = torch.tensor([[0.0, -1, 0, 0], [0, 0, -1, 1.5], [1, 0, 0, 0], [0, 0, 0, 1]]).double()
-    behind = torch.tensor([[0.0, 1, 0, 0], [0, 0, -1, 1.5], [-1, 0, 0, 0], [0, 0, 0, 1]]).double()
-    intrinsics = torch.tensor([[40.0, 0, WIDTH / 2], [0, 40, HEIGHT / 2], [0, 0, 1]]).double()
-    rig = CameraRig(
-        ("FRONT", "BACK"),
-        intrinsics.repeat(streams, 2, 1, 1),
-        torch.stack([ahead, behind]).repeat(streams, 1, 1, 1),
-    )
-    return Frame(
-        torch.randint(0, 256, (streams, 2, 3, HEIGHT, WIDTH), generator=generator).to(torch.uint8),
-        rig,
-        torch.ones(streams, 2, dtype=torch.bool),
-        torch.tensor([HEIGHT, WIDTH]).repeat(streams, 2, 1),
-        torch.eye(4, dtype=torch.float64).repeat(streams, 1, 1),
-        torch.full((streams,), time_s, dtype=torch.float64),
-        ("scene",) * streams,
-        ("sample",) * streams,
-    )
-
-
-def make_clip() -> Clip:
-    """Three frames; an object comes, one goes."""
-    frames, annotations = [], []
-    for number, identities in enumerate(([0, 1, 2], [0, 2, 3, 4], [2, 3, 4, 5])):
-        boxes = torch.zeros(2, len(identities), 9)
-        boxes[..., 0] = torch.tensor([8.0 * identity - 20 for identity in identities])
-        boxes[..., 3:6] = torch.tensor([4.0, 2.0, 1.5])
-        names = torch.tensor(identities).repeat(2, 1)
-        frames.append(make_frame(1 + number / 2))
-        annotations.append(Annotations(boxes, names % 4, names, torch.ones_like(names, dtype=torch.bool)))
-    return Clip(tuple(frames), tuple(annotations))
-
-
 @pytest.mark.parametrize("detector", DETECTORS)
 @pytest.mark.parametrize("tracker", TRACKERS)
 def test_the_standard_decoder_of_a_whole_clip_is_the_baselines_to_the_last_bit(detector, tracker):
     losses, gradients = {}, {}
     for name, strategy in (("baseline", BaselineConfig()), ("syncl", SynclConfig())):
         module = ClipTraining(build(detector, tracker), strategy.build(DIM), UNROLL)
-        found = module(make_clip())
+        found = module(rig.make_clip(*CLIP, streams=2))
         own = [found[key] for key in ("class", "box", "refined_class", "refined_box") if key in found]
         torch.stack(own).sum().backward()
         losses[name] = [value.detach() for value in own]

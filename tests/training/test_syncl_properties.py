@@ -1,20 +1,19 @@
 """Properties of the SynCL strategy on a small model through the real rooms."""
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+import rig
+from rig import SMALL
 from syncl.layers.decoder import PARALLEL, STANDARD, Groups
 from syncl.recipes.synthetic import (
-    small_detr3d,
     small_mutr3d,
-    small_petr,
-    small_petrv2,
-    small_streampetr,
 )
-from syncl.structures import Annotations, CameraRig, Clip, Frame
+from syncl.structures import Annotations, Clip
 from syncl.trackers import ClipNoise, Decoded, Mutr3dConfig, Tracker
 from syncl.training.assignment import matching_cost
 from syncl.training.strategies import BaselineConfig
@@ -24,42 +23,7 @@ from syncl.training.strategies.syncl.hybrid_matching import one_to_many
 from syncl.training.strategies.syncl.query_filtering import fit_mixture, mixture_threshold
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
-HEIGHT, WIDTH = 64, 96
-DETECTORS = {
-    "detr3d": small_detr3d,
-    "petr": small_petr,
-    "petrv2": small_petrv2,
-    "streampetr": small_streampetr,
-}
-
-
-def make_frame(streams: int = 1, time_s: float = 1.0, cameras: int = 6) -> Frame:
-    generator = torch.Generator().manual_seed(int(time_s * 10))
-    angles = torch.arange(cameras, dtype=torch.float64) * (2 * torch.pi / cameras)
-    extrinsics = torch.zeros(cameras, 4, 4, dtype=torch.float64)
-    extrinsics[:, 0, 0], extrinsics[:, 0, 1] = angles.sin(), -angles.cos()
-    extrinsics[:, 1, 2] = -1
-    extrinsics[:, 2, 0], extrinsics[:, 2, 1] = angles.cos(), angles.sin()
-    extrinsics[:, 1, 3], extrinsics[:, 3, 3] = 1.5, 1
-    intrinsics = torch.tensor([[60.0, 0, WIDTH / 2], [0, 60, HEIGHT / 2], [0, 0, 1]], dtype=torch.float64)
-    pose = torch.eye(4, dtype=torch.float64).repeat(streams, 1, 1)
-    pose[:, 0, 3] = 3 * time_s
-    images = torch.randint(0, 256, (streams, cameras, 3, HEIGHT, WIDTH), generator=generator)
-    rig = CameraRig(
-        tuple(f"CAM_{i}" for i in range(cameras)),
-        intrinsics.repeat(streams, cameras, 1, 1),
-        extrinsics.repeat(streams, 1, 1, 1),
-    )
-    return Frame(
-        images.to(torch.uint8),
-        rig,
-        torch.ones(streams, cameras, dtype=torch.bool),
-        torch.tensor([HEIGHT, WIDTH]).repeat(streams, cameras, 1),
-        pose,
-        torch.full((streams,), time_s, dtype=torch.float64),
-        ("scene",) * streams,
-        ("sample",) * streams,
-    )
+make_frame = partial(rig.make_frame, cameras=6, size=(64, 96), speed_m_s=3.0)
 
 
 def make_annotations(streams: int = 1, objects: int = 7, first_identity: int = 0) -> Annotations:
@@ -78,19 +42,19 @@ def make_annotations(streams: int = 1, objects: int = 7, first_identity: int = 0
 def build(kind: str):
     torch.manual_seed(0)
     tracker: Mutr3dConfig = dataclasses.replace(small_mutr3d(), noise=ClipNoise())
-    return tracker.build(DETECTORS[kind]().build())
+    return tracker.build(SMALL[kind]().build())
 
 
 def second_look(kind: str, groups: Groups = STANDARD) -> tuple[Tracker, Decoded]:
     """A model and its look at a second frame, with the first one's objects as tracks."""
     tracker = build(kind).eval()
     strategy = BaselineConfig().build(tracker.detector.dim)
-    first = tracker.look(make_frame(1, 1.0), tracker.initial_state(1))
+    first = tracker.look(make_frame(1.0), tracker.initial_state(1))
     state = tracker.carry(first, strategy(first, make_annotations(1)))
-    return tracker, tracker.look(make_frame(1, 1.5), state, groups)
+    return tracker, tracker.look(make_frame(1.5), state, groups)
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", SMALL)
 def test_standard_decoder_is_the_baseline_to_the_last_bit(kind):
     tracker, look = second_look(kind)
     queries, features = look.queries, look.features
@@ -103,7 +67,7 @@ def test_standard_decoder_is_the_baseline_to_the_last_bit(kind):
     assert not torch.equal(parallel.logits, cross.logits)
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", SMALL)
 def test_cross_only_outputs_do_not_depend_on_other_queries(kind):
     tracker, look = second_look(kind)
     queries, features = look.queries, look.features
@@ -123,7 +87,7 @@ def test_cross_only_outputs_do_not_depend_on_other_queries(kind):
     assert not torch.allclose(before[0].logits[:, :, :10], after[0].logits[:, :, :10], atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", SMALL)
 def test_tracks_hold_the_same_objects_under_both_strategies(kind):
     tracker, look = second_look(kind, PARALLEL)
     assert look.state.count == 7
@@ -247,17 +211,17 @@ def test_contrastive_loss_is_zero_and_finite_with_fewer_than_two_tracks(count):
     assert torch.isfinite(objects.grad).all()
 
 
-@pytest.mark.parametrize("kind", DETECTORS)
+@pytest.mark.parametrize("kind", SMALL)
 @pytest.mark.parametrize("length", [1, 3])
 def test_clip_training_reaches_every_parameter(kind, length):
     tracker = build(kind)
     module = ClipTraining(tracker, SynclConfig().build(tracker.detector.dim), UnrollConfig())
-    frames = tuple(make_frame(2, 1 + 0.5 * t) for t in range(length))
+    frames = tuple(make_frame(1 + 0.5 * t, streams=2) for t in range(length))
     losses = module(Clip(frames, tuple(make_annotations(2) for _ in frames)))
     losses["total"].backward()
     assert all(torch.isfinite(value) for value in losses.values())
     untouched = {name for name, p in module.named_parameters() if p.grad is None}
-    if kind != "detr3d":  # the pyramid's coarsest level is neither attended nor looked at for proposals
+    if "detr3d" not in kind:  # the pyramid's coarsest level is neither attended nor looked at for proposals
         coarsest = {name for name in untouched if ".image_encoder.neck.fpn_convs.2." in name}
         assert coarsest
         untouched -= coarsest
@@ -272,7 +236,7 @@ def test_a_clip_without_annotations_trains():
     tracker = build("detr3d")
     module = ClipTraining(tracker, SynclConfig().build(tracker.detector.dim), UnrollConfig())
     empty = make_annotations(1, objects=0)
-    losses = module(Clip((make_frame(1, 1.0), make_frame(1, 1.5)), (empty, empty)))
+    losses = module(Clip((make_frame(1.0), make_frame(1.5)), (empty, empty)))
     losses["total"].backward()
     assert torch.isfinite(losses["total"])
     assert losses["box"] == 0 and losses["contrast"] == 0

@@ -2,11 +2,14 @@
 
 import dataclasses
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+import rig
+from rig import HEIGHT, WIDTH
 from syncl.detectors import FocalHeadConfig
 from syncl.detectors.base import ReferenceRange
 from syncl.detectors.streampetr.focal_head import FocalHead, ImagePredictions, cell_centres
@@ -28,33 +31,8 @@ from syncl.training.strategies import BaselineConfig
 from syncl.training.strategies.syncl.config import SynclConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
-HEIGHT, WIDTH = 32, 64
+make_frame = partial(rig.make_frame, speed_m_s=2.0)
 RANGE = ReferenceRange((-50.0, -50.0, -5.0, 50.0, 50.0, 3.0))
-
-
-def make_frame(time_s: float, scene: str = "a", streams: int = 1) -> Frame:
-    generator = torch.Generator().manual_seed(int(time_s * 10))
-    ahead = torch.tensor([[0.0, -1, 0, 0], [0, 0, -1, 1.5], [1, 0, 0, 0], [0, 0, 0, 1]]).double()
-    behind = torch.tensor([[0.0, 1, 0, 0], [0, 0, -1, 1.5], [-1, 0, 0, 0], [0, 0, 0, 1]]).double()
-    intrinsics = torch.tensor([[40.0, 0, WIDTH / 2], [0, 40, HEIGHT / 2], [0, 0, 1]]).double()
-    pose = torch.eye(4, dtype=torch.float64).repeat(streams, 1, 1)
-    pose[:, 0, 3] = 2 * time_s
-    images = torch.randint(0, 256, (streams, 2, 3, HEIGHT, WIDTH), generator=generator)
-    rig = CameraRig(
-        ("FRONT", "BACK"),
-        intrinsics.repeat(streams, 2, 1, 1),
-        torch.stack([ahead, behind]).repeat(streams, 1, 1, 1),
-    )
-    return Frame(
-        images.to(torch.uint8),
-        rig,
-        torch.ones(streams, 2, dtype=torch.bool),
-        torch.tensor([HEIGHT, WIDTH]).repeat(streams, 2, 1),
-        pose,
-        torch.full((streams,), time_s, dtype=torch.float64),
-        (scene,) * streams,
-        (f"sample {time_s}",) * streams,
-    )
 
 
 def make_annotations(*boxes: list[float], padding: int = 0) -> Annotations:
@@ -327,7 +305,7 @@ def test_trackers_carry_and_reset_the_memory(detector, tracker):
     assert later.detector_memory.timestamps_s[0, 0] == 1.5
     fresh, _ = model.step(make_frame(1.5), model.initial_state())
     assert not torch.allclose(one.boxes, fresh.boxes) or one.boxes.shape != fresh.boxes.shape
-    other, _ = model.step(make_frame(1.5, scene="b"), state)
+    other, _ = model.step(make_frame(1.5, scenes="b"), state)
     assert torch.equal(other.boxes, fresh.boxes) and torch.equal(other.scores, fresh.scores)
     again, _ = model.step(make_frame(1.5), state.map(lambda tensor: tensor.clone()))
     assert torch.equal(again.boxes, one.boxes), "stepping must leave the state as it was"

@@ -11,8 +11,6 @@ import torch
 from safetensors.torch import load_file
 
 from syncl.checkpoints.model_file import load_model
-from syncl.data.synthetic.config import WorldConfig
-from syncl.data.synthetic.generation import generate_world
 from syncl.errors import SynclError
 from syncl.runs.train.run import train_recipe
 
@@ -23,13 +21,6 @@ TINY = (
     "training.data.clip_length=2",
     "training.optimiser.warmup_steps=0",
 )
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("world") / "data"
-    generate_world(root, WorldConfig(1, 1, keyframes=5, width=96, height=64, seed=3), workers=1)
-    return root
 
 
 def run(
@@ -44,23 +35,23 @@ def log(output: Path) -> list[dict]:
     return [orjson.loads(line) for line in (output / "log.jsonl").read_bytes().splitlines()]
 
 
-def test_resuming_equals_running_through_to_the_last_bit(world, tmp_path):
-    run(world, tmp_path / "straight", 4)
-    run(world, tmp_path / "stopped", 4)
+def test_resuming_equals_running_through_to_the_last_bit(small_world, tmp_path):
+    run(small_world, tmp_path / "straight", 4)
+    run(small_world, tmp_path / "stopped", 4)
     # As if killed right after the checkpoint of step 2.
     last = tmp_path / "stopped" / "checkpoints" / "step_00000004"
     last.rename(tmp_path / "gone")
     (tmp_path / "stopped" / "model.safetensors").unlink()
-    run(world, tmp_path / "stopped", 4, resume=True)
+    run(small_world, tmp_path / "stopped", 4, resume=True)
     straight = load_file(tmp_path / "straight" / "model.safetensors")
     resumed = load_file(tmp_path / "stopped" / "model.safetensors")
     assert straight.keys() == resumed.keys()
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
 
 
-def test_exported_model_has_no_training_only_parts(world, tmp_path):
-    run(world, tmp_path / "syncl", 1)
-    run(world, tmp_path / "baseline", 1, strategy="baseline")
+def test_exported_model_has_no_training_only_parts(small_world, tmp_path):
+    run(small_world, tmp_path / "syncl", 1)
+    run(small_world, tmp_path / "baseline", 1, strategy="baseline")
     trained = load_file(tmp_path / "syncl" / "model.safetensors")
     assert trained.keys() == load_file(tmp_path / "baseline" / "model.safetensors").keys()
     assert not any("contrast" in name for name in trained)
@@ -69,7 +60,7 @@ def test_exported_model_has_no_training_only_parts(world, tmp_path):
     assert isinstance(model.recipe, dict) and model.recipe["name"] == "mutr3d_detr3d_synthetic_syncl"
 
 
-def test_two_processes_give_the_losses_of_one_with_twice_the_batch(world, tmp_path):
+def test_two_processes_give_the_losses_of_one_with_twice_the_batch(small_world, tmp_path):
     changes = [
         *TINY,
         "training.steps=2",
@@ -81,36 +72,24 @@ def test_two_processes_give_the_losses_of_one_with_twice_the_batch(world, tmp_pa
         "model.tracker.noise.false_positive_ratio=0",
         "model.detector.image.backbone.norm=fixed",
     ]
-    command = [
-        "-m",
-        "syncl",
-        "train",
-        "mutr3d_detr3d_synthetic_syncl",
-        "--data",
-        str(world),
-        "--set",
-        *changes,
-    ]
+    recipe = "mutr3d_detr3d_synthetic_syncl"
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517"]
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    two = [sys.executable, *launch, *command, "--output", str(tmp_path / "two")]
-    finished = subprocess.run(two, env=environment, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, *launch, "-m", "syncl", "train", recipe, "--data", str(small_world)]
+    command += ["--set", *changes, "--output", str(tmp_path / "two")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert finished.returncode == 0, finished.stderr[-2000:]
-    one = [sys.executable, *command, "training.data.batch_size=2", "--output", str(tmp_path / "one")]
-    finished = subprocess.run(one, env=environment, capture_output=True, text=True, timeout=300)
-    assert finished.returncode == 0, finished.stderr[-2000:]
+    changes.append("training.data.batch_size=2")
+    train_recipe(recipe, data=small_world, output=tmp_path / "one", changes=tuple(changes))
     for expected, found in zip(log(tmp_path / "one"), log(tmp_path / "two"), strict=True):
         for name in ("class", "box", "heat", "cross_class", "cross_box", "contrast", "total"):
             assert found[name] == pytest.approx(expected[name], rel=2e-4, abs=1e-6), (found["step"], name)
 
 
-def test_a_loss_that_is_not_finite_stops_with_a_report(world, tmp_path):
+def test_a_loss_that_is_not_finite_stops_with_a_report(small_world, tmp_path):
     with pytest.raises(SynclError, match=r"step \d+: the loss is not finite .*nonfinite_step"):
         run(
-            world,
+            small_world,
             tmp_path / "run",
             6,
             "training.optimiser.learning_rate=1e30",
@@ -121,13 +100,13 @@ def test_a_loss_that_is_not_finite_stops_with_a_report(world, tmp_path):
     assert content["samples"] and "total" in content["losses"]
 
 
-def test_a_run_is_not_overwritten_unasked(world, tmp_path):
-    run(world, tmp_path / "run", 1)
+def test_a_run_is_not_overwritten_unasked(small_world, tmp_path):
+    run(small_world, tmp_path / "run", 1)
     before = (tmp_path / "run" / "model.safetensors").read_bytes()
     with pytest.raises(SynclError, match="already exists"):
-        run(world, tmp_path / "run", 1, "training.seed=5")
+        run(small_world, tmp_path / "run", 1, "training.seed=5")
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
-    run(world, tmp_path / "run", 1, "training.seed=5", overwrite=True)
+    run(small_world, tmp_path / "run", 1, "training.seed=5", overwrite=True)
     assert (tmp_path / "run" / "model.safetensors").read_bytes() != before
 
 
@@ -140,9 +119,9 @@ def test_a_run_is_not_overwritten_unasked(world, tmp_path):
         ({"init": Path("missing.safetensors")}, "missing.safetensors"),
     ],
 )
-def test_bad_input_is_named(world, tmp_path, options, message):
+def test_bad_input_is_named(small_world, tmp_path, options, message):
     with pytest.raises(SynclError, match=message):
-        run(world, tmp_path / "run", 1, **options)
+        run(small_world, tmp_path / "run", 1, **options)
 
 
 @pytest.mark.parametrize(
@@ -154,25 +133,25 @@ def test_bad_input_is_named(world, tmp_path, options, message):
         ("training.steps.more=1", "inside a plain value"),
     ],
 )
-def test_bad_settings_are_named(world, tmp_path, change, message):
+def test_bad_settings_are_named(small_world, tmp_path, change, message):
     with pytest.raises(SynclError, match=message):
-        run(world, tmp_path / "run", 1, change)
+        run(small_world, tmp_path / "run", 1, change)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_detector_overfits_one_clip(world, tmp_path):
+def test_a_detector_overfits_one_clip(small_world, tmp_path):
     changes = (
         "training.data.clip_length=1",
         "training.data.augmentation=null",
         "training.optimiser.learning_rate=1e-3",
         "training.ema=0",
     )
-    run(world, tmp_path / "run", 40, *changes, recipe="detr3d_synthetic")
+    run(small_world, tmp_path / "run", 40, *changes, recipe="detr3d_synthetic")
     totals = [entry["total"] for entry in log(tmp_path / "run")]
     assert sum(totals[-5:]) / 5 < 0.6 * sum(totals[:3]) / 3
 
 
-def test_a_checkpoint_folder_appears_whole_or_not_at_all(world, tmp_path, monkeypatch):
+def test_a_checkpoint_folder_appears_whole_or_not_at_all(small_world, tmp_path, monkeypatch):
     from syncl.training import resuming
 
     def fail(path: Path, content: bytes) -> None:
@@ -180,16 +159,16 @@ def test_a_checkpoint_folder_appears_whole_or_not_at_all(world, tmp_path, monkey
 
     monkeypatch.setattr(resuming, "atomic_write", fail)
     with pytest.raises(OSError, match="disk full"):
-        run(world, tmp_path / "run", 2)
+        run(small_world, tmp_path / "run", 2)
     assert resuming.checkpoint_folders(tmp_path / "run") == []
 
 
 @pytest.mark.parametrize("kind", ["detr3d", "petr"])
-def test_bfloat16_follows_float32_and_keeps_boxes_in_full_precision(world, tmp_path, kind):
+def test_bfloat16_follows_float32_and_keeps_boxes_in_full_precision(small_world, tmp_path, kind):
     """Half precision is for the layers: centres in metres and losses must not be rounded to eight bits."""
     for precision in ("fp32", "bf16"):
         run(
-            world,
+            small_world,
             tmp_path / precision,
             2,
             f"training.precision={precision}",
