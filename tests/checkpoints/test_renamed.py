@@ -12,7 +12,7 @@ from syncl.checkpoints.model_file import initialise_from, load_model, read_model
 from syncl.checkpoints.renamed import current_names
 from syncl.errors import SynclError
 from syncl.recipes import find_recipe
-from syncl.training.checkpointing import resume_checkpoint
+from syncl.training.resuming import resume_checkpoint
 
 # Names of all parameters outside image encoders, as version 0.1.0 wrote them.
 WRITTEN: dict[str, list[str]] = {}
