@@ -44,7 +44,7 @@ from syncl.structures import Frame, Predictions, Queries, object_queries
 from syncl.trackers import Mutr3dConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.training.config import DataConfig, TrainingConfig
-from syncl.training.strategies.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.strategy import SynclConfig
 
 
 # --8<-- [start:config]

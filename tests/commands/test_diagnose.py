@@ -12,12 +12,13 @@ from syncl.checkpoints.model_file import load_model, save_model
 from syncl.commands.diagnose import diagnose
 from syncl.commands.generate import generate
 from syncl.commands.train import train
+from syncl.data.nuscenes.index import open_nuscenes
 from syncl.errors import SynclError
 from syncl.recipes import find_recipe
 from syncl.recipes.synthetic import small_petr
-from syncl.runs.diagnose.passes import Subject
-from syncl.runs.diagnose.run import find_checkpoints
-from syncl.trackers import GreedyConfig, SingleFrameConfig
+from syncl.runs.diagnose.passes import Subject, matching_pass
+from syncl.runs.diagnose.run import Diagnosis, find_checkpoints
+from syncl.trackers import ClipNoise, GreedyConfig, SingleFrameConfig
 
 PICTURES = ("attention_mass", "attention_maps", "decoders", "costs", "candidates", "training_cost")
 
@@ -83,6 +84,16 @@ def test_every_picture_and_its_numbers(folder):
     cost = figures["training_cost"]
     assert cost["frames"] == 3 and cost["mebibytes"]["SynCL"] > cost["mebibytes"]["baseline"] > 0
     assert min(cost["seconds"].values()) > 0
+
+
+def test_what_training_does_to_tracks_plays_no_part_in_the_matching(folder):
+    given = arguments(folder)
+    index = open_nuscenes(given["data"], "v1.0-mini")
+    looked = Diagnosis.of_model(folder / "run" / "model.safetensors", index, given["scene"], 3, "cpu")
+    looked.subject.tracker.noise = ClipNoise(drop_probability=1.0)
+    # Were every track forgotten, no object would be persistent in any frame.
+    assert matching_pass(looked.subject, looked.frames, "all forgotten")
+    assert looked.subject.tracker.noise.drop_probability == 1.0
 
 
 @pytest.mark.parametrize(

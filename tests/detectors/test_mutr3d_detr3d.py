@@ -16,7 +16,7 @@ from syncl.recipes.synthetic import small_detr3d, small_mutr3d
 from syncl.structures import Annotations, Clip
 from syncl.trackers.clip_noise import ClipNoise
 from syncl.training.strategies import BaselineConfig
-from syncl.training.strategies.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.strategy import SynclConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 make_frame = partial(rig.make_frame, cameras=1)

@@ -20,7 +20,7 @@ from syncl.runs.recipes import details, list_recipes, listing, published
 from syncl.trackers import SingleFrameConfig
 from syncl.training.objectives.denoising import DenoisingConfig
 from syncl.training.strategies import BaselineConfig
-from syncl.training.strategies.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.strategy import SynclConfig
 
 NAMES = recipe_names()
 

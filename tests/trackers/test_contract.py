@@ -27,7 +27,7 @@ from syncl.trackers import (
 from syncl.trackers.greedy import Greedy
 from syncl.trackers.greedy.tracker import CentreTracks
 from syncl.training.strategies import BaselineConfig
-from syncl.training.strategies.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.strategy import SynclConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 CLASSES = ("car", "truck", "pedestrian")

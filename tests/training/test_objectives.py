@@ -26,7 +26,7 @@ from syncl.recipes.synthetic import small_pf_track, small_streampetr
 from syncl.structures import Annotations, Outcome
 from syncl.trackers import ClipNoise, Decoded
 from syncl.training.objectives import DenoisingConfig, ImageLossConfig, Objective, ObjectiveConfig
-from syncl.training.strategies.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.strategy import SynclConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 make_clip = partial(rig.make_clip, future=small_pf_track().horizon)

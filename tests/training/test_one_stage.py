@@ -16,8 +16,8 @@ from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.training.objectives.denoising import DenoisingConfig
 from syncl.training.objectives.reasoning import ReasoningLossConfig
 from syncl.training.strategies import BaselineConfig
-from syncl.training.strategies.syncl.config import SynclConfig
 from syncl.training.strategies.syncl.contrastive import ContrastiveConfig
+from syncl.training.strategies.syncl.strategy import SynclConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 from ..decoded import decoded_of

@@ -12,7 +12,7 @@ from syncl.trackers import ClipNoise, Mutr3dConfig, PfTrackConfig
 from syncl.trackers.pf_track import PfTrack
 from syncl.training.objectives.reasoning import ReasoningLossConfig, future_of, trajectory_loss
 from syncl.training.strategies import BaselineConfig
-from syncl.training.strategies.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.strategy import SynclConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 FUTURE = 3

@@ -12,10 +12,10 @@ from syncl.layers.decoder import PARALLEL
 from syncl.trackers import ClipNoise, Mutr3dConfig, PfTrackConfig
 from syncl.training.objectives.reasoning import ReasoningLossConfig
 from syncl.training.strategies import BaselineConfig
-from syncl.training.strategies.syncl.config import SynclConfig
 from syncl.training.strategies.syncl.contrastive import ContrastiveConfig, InstanceContrast
 from syncl.training.strategies.syncl.hybrid_matching import one_to_many
 from syncl.training.strategies.syncl.query_filtering import fit_mixture, mixture_threshold
+from syncl.training.strategies.syncl.strategy import SynclConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 # An object comes, one goes.

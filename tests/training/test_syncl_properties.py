@@ -17,10 +17,10 @@ from syncl.structures import Annotations, Clip
 from syncl.trackers import ClipNoise, Decoded, Mutr3dConfig, Tracker
 from syncl.training.assignment import matching_cost
 from syncl.training.strategies import BaselineConfig
-from syncl.training.strategies.syncl.config import SynclConfig
 from syncl.training.strategies.syncl.contrastive import ContrastiveConfig, InstanceContrast, decoupled_loss
 from syncl.training.strategies.syncl.hybrid_matching import one_to_many
 from syncl.training.strategies.syncl.query_filtering import fit_mixture, mixture_threshold
+from syncl.training.strategies.syncl.strategy import SynclConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 make_frame = partial(rig.make_frame, cameras=6, size=(64, 96), speed_m_s=3.0)

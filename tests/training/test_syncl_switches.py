@@ -9,10 +9,10 @@ from syncl.errors import SynclError
 from syncl.geometry.boxes import encode_boxes
 from syncl.structures import Annotations, Predictions
 from syncl.training.strategies import BaselineConfig
-from syncl.training.strategies.syncl.config import SynclConfig
 from syncl.training.strategies.syncl.contrastive import ContrastiveConfig
 from syncl.training.strategies.syncl.hybrid_matching import Candidates, one_to_one
 from syncl.training.strategies.syncl.other_filters import atss, candidate_overlaps, fixed_cost, simota
+from syncl.training.strategies.syncl.strategy import SynclConfig
 
 from ..decoded import decoded_of
 

@@ -28,7 +28,7 @@ from syncl.training.objectives.denoising import (
 from syncl.training.objectives.image import ImageLossConfig, heat_maps, image_losses, overlaps
 from syncl.training.objectives.image_targets import ImageTargets, project_annotations, uncovered
 from syncl.training.strategies import BaselineConfig
-from syncl.training.strategies.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.strategy import SynclConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 make_frame = partial(rig.make_frame, speed_m_s=2.0)

@@ -17,7 +17,7 @@ from syncl.recipes.cost import Cost, recipe_cost
 from syncl.recipes.recipe import PaperResult, Recipe
 from syncl.training.config import DataConfig
 from syncl.training.strategies import BaselineConfig
-from syncl.training.strategies.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.strategy import SynclConfig
 
 ROOMS = (
     "geometry",

@@ -13,7 +13,7 @@ from syncl.trackers.model import ModelConfig
 from syncl.training.config import DataConfig, TrainingConfig
 from syncl.training.losses import LossConfig
 from syncl.training.strategies import BaselineConfig
-from syncl.training.strategies.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.strategy import SynclConfig
 
 # Images keep their size, and nothing is mirrored or turned; DETR3D changes colours, MUTR3D nothing.
 _UNCHANGED = Augmentation(resize_range=(1.0, 1.0))

@@ -15,7 +15,7 @@ from syncl.recipes.streampetr import mutr3d_streampetr_v99_320x800
 from syncl.recipes.synthetic_trackers import pf_track_petr_synthetic
 from syncl.trackers import Mutr3dConfig, PfTrackConfig
 from syncl.training.objectives.denoising import DenoisingConfig
-from syncl.training.strategies.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.strategy import SynclConfig
 
 _VOVNET = "FCOS3D's VoVNet-99 (convert --from backbone)"
 

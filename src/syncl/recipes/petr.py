@@ -16,7 +16,7 @@ from syncl.trackers.model import ModelConfig
 from syncl.training.config import DataConfig, TrainingConfig
 from syncl.training.losses import LossConfig
 from syncl.training.strategies import BaselineConfig
-from syncl.training.strategies.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.strategy import SynclConfig
 
 # PETR turns and scales the world; PF-Track's detectors only mirror images, its trackers not even that.
 _PETR = Augmentation(flip_probability=0.5, rotation_rad=0.3925, scale_range=(0.95, 1.05))

@@ -15,7 +15,7 @@ from syncl.recipes.recipe import PaperResult, Recipe, with_syncl
 from syncl.recipes.settings import published_optimiser, steps
 from syncl.trackers import PfTrackConfig
 from syncl.training.config import DataConfig, TrainingConfig
-from syncl.training.strategies.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.strategy import SynclConfig
 from syncl.training.unroll import UnrollConfig
 
 # At full resolution tracks survive a miss less.

@@ -14,8 +14,8 @@ from syncl.training.config import DataConfig, OptimiserConfig, TrainingConfig
 from syncl.training.losses import LossConfig
 from syncl.training.objectives import OBJECTIVE_TYPES
 from syncl.training.strategies import BaselineConfig, StrategyConfig
-from syncl.training.strategies.syncl.config import SynclConfig
 from syncl.training.strategies.syncl.contrastive import ContrastiveConfig
+from syncl.training.strategies.syncl.strategy import SynclConfig
 from syncl.training.unroll import UnrollConfig
 
 

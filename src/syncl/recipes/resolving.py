@@ -8,7 +8,7 @@ from syncl.recipes.recipe import BASELINE, Recipe
 from syncl.recipes.registry import RECIPES, find_recipe
 from syncl.recipes.synthetic import frozen_encoder
 from syncl.training.strategies import BaselineConfig, StrategyConfig
-from syncl.training.strategies.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.strategy import SynclConfig
 
 StrategyName = Literal["baseline", "syncl"]
 _KINDS: dict[StrategyName, type[BaselineConfig] | type[SynclConfig]] = {

@@ -20,7 +20,7 @@ from syncl.training.config import DataConfig, TrainingConfig
 from syncl.training.losses import LossConfig
 from syncl.training.objectives.denoising import DenoisingConfig
 from syncl.training.strategies import BaselineConfig
-from syncl.training.strategies.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.strategy import SynclConfig
 from syncl.training.unroll import UnrollConfig
 
 # The centre on the ground counts twice, velocities fully; matching weighs the same way.

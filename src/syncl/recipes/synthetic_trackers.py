@@ -23,7 +23,7 @@ from syncl.recipes.synthetic import (
 from syncl.training.config import DataConfig, OptimiserConfig, TrainingConfig
 from syncl.training.objectives.reasoning import ReasoningLossConfig
 from syncl.training.strategies import BaselineConfig, StrategyConfig
-from syncl.training.strategies.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.strategy import SynclConfig
 from syncl.training.unroll import UnrollConfig
 
 # The paper gives an object five of 500 and more queries. Of these models' 96, two did better (docs/syncl.md).

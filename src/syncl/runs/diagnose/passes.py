@@ -23,10 +23,9 @@ from syncl.structures import Annotations, Frame, Outcome, Predictions
 from syncl.trackers import GreedyConfig, SingleFrameConfig, Tracker
 from syncl.training.assignment import held_objects
 from syncl.training.config import TrainingConfig
-from syncl.training.strategies.syncl.config import SynclConfig
 from syncl.training.strategies.syncl.hybrid_matching import Candidates
 from syncl.training.strategies.syncl.query_filtering import fit_mixture
-from syncl.training.strategies.syncl.strategy import SynCL
+from syncl.training.strategies.syncl.strategy import SynCL, SynclConfig
 
 Frames = tuple[tuple[Frame, Annotations], ...]
 

@@ -45,7 +45,7 @@ from syncl.structures import Clip, Predictions
 from syncl.training.resuming import checkpoint_folders
 from syncl.training.strategies import BaselineConfig, StrategyConfig
 from syncl.training.strategies.one_stage import as_detected
-from syncl.training.strategies.syncl.config import SynclConfig
+from syncl.training.strategies.syncl.strategy import SynclConfig
 
 _FILES = ("attention_mass", "attention_maps", "decoders", "costs", "candidates", "training_cost")
 
