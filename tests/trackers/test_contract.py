@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+import rig
 from looks import entered, same
 from rig import make_frame, pose
-from syncl.backbones import FpnConfig, ResNetConfig
 from syncl.checkpoints.state_file import load_state, save_state
-from syncl.detectors import Detr3dConfig, ImageEncoderConfig, StreamPetrConfig
 from syncl.errors import SynclError
 from syncl.structures import Annotations, Clip, Frame, Objects, Outcome
 from syncl.trackers import (
@@ -31,15 +30,8 @@ from syncl.training.strategies.syncl.strategy import SynclConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 CLASSES = ("car", "truck", "pedestrian")
-SIZES = {"dim": 32, "heads": 4, "layers": 2, "hidden": 48, "dropout": 0.0}
-ENCODER = ImageEncoderConfig(
-    ResNetConfig(depth=None, blocks=(1, 1, 1, 1), stem_width=8, widths=(8, 8, 16, 16)), FpnConfig(32)
-)
 DETECTORS = {
-    "detr3d": Detr3dConfig(ENCODER, CLASSES, queries=8, cameras=2, **SIZES),
-    "streampetr": StreamPetrConfig(
-        ENCODER, CLASSES, queries=5, propagated=3, memory_slots=8, objects_a_frame=4, **SIZES
-    ),
+    kind: dataclasses.replace(rig.DETECTORS[kind], classes=CLASSES) for kind in ("detr3d", "streampetr")
 }
 # Fresh weights are seldom sure of anything, and tracks are to be born.
 ALWAYS = {"birth_score": 0.0, "output_score": 0.0, "longest_gap_s": 10.0}

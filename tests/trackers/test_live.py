@@ -6,24 +6,16 @@ import threading
 import pytest
 import torch
 
+from rig import make_frame
 from syncl.errors import SynclError
-from syncl.structures import CameraRig, Frame, Objects
+from syncl.structures import Frame, Objects
 from syncl.trackers.live import LiveTracker
 
 WAIT_S = 20.0
 
 
 def frame(number: int) -> Frame:
-    return Frame(
-        images=torch.zeros(1, 1, 3, 4, 4, dtype=torch.uint8),
-        rig=CameraRig(("c",), torch.eye(3)[None, None].double(), torch.eye(4)[None, None].double()),
-        camera_valid=torch.ones(1, 1, dtype=torch.bool),
-        content_size=torch.tensor([[[4, 4]]]),
-        global_from_vehicle=torch.eye(4)[None].double(),
-        timestamp_s=torch.tensor([number / 10], dtype=torch.float64),
-        scenes=("s",),
-        samples=(f"f{number}",),
-    )
+    return dataclasses.replace(make_frame(number / 10), samples=(f"f{number}",))
 
 
 @dataclasses.dataclass(frozen=True)

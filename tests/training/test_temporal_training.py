@@ -16,7 +16,7 @@ from syncl.detectors.streampetr.focal_head import FocalHead, ImagePredictions, c
 from syncl.errors import SynclError
 from syncl.layers.numerics import inverse_sigmoid
 from syncl.recipes.synthetic import small_detr3d, small_mutr3d, small_petrv2, small_streampetr
-from syncl.structures import Annotations, CameraRig, Clip, Frame, Predictions
+from syncl.structures import Annotations, Clip, Frame, Predictions
 from syncl.trackers import ClipNoise, SingleFrameConfig
 from syncl.training.losses import LossConfig
 from syncl.training.objectives.denoising import (
@@ -313,21 +313,5 @@ def test_trackers_carry_and_reset_the_memory(detector, tracker):
 
 def test_states_without_memory_stay_as_they_were():
     model = SingleFrameConfig().build(small_detr3d().build()).eval()
-    _, state = model.step(make_frame_of_six(), model.initial_state())
+    _, state = model.step(make_frame(1.0, cameras=6), model.initial_state())
     assert state.detector_memory is None
-
-
-def make_frame_of_six() -> Frame:
-    frame = make_frame(1.0)
-    rig = CameraRig(
-        tuple(f"CAM_{index}" for index in range(6)),
-        frame.rig.image_from_camera.repeat(1, 3, 1, 1),
-        frame.rig.camera_from_vehicle.repeat(1, 3, 1, 1),
-    )
-    return dataclasses.replace(
-        frame,
-        images=frame.images.repeat(1, 3, 1, 1, 1),
-        rig=rig,
-        camera_valid=frame.camera_valid.repeat(1, 3),
-        content_size=frame.content_size.repeat(1, 3, 1),
-    )
