@@ -17,7 +17,7 @@ from syncl.recipes import RECIPES, find_recipe, recipe_names, resolve_recipe
 from syncl.recipes.cost import Cost, model_cost, recipe_cost
 from syncl.recipes.recipe import PaperResult, recipe_from_json, recipe_to_json
 from syncl.runs.recipes import details, list_recipes, listing, published
-from syncl.trackers import SingleFrameConfig
+from syncl.trackers import PfTrackConfig, SingleFrameConfig
 from syncl.training.objectives.denoising import DenoisingConfig
 from syncl.training.strategies import BaselineConfig
 from syncl.training.strategies.syncl.strategy import SynclConfig
@@ -187,6 +187,32 @@ def test_published_training_settings() -> None:
         assert augmentation.scale_range == ((0.95, 1.05) if turned else (1.0, 1.0))
         assert augmentation.each_frame == name.startswith("streampetr_")
         assert training.optimiser.decay_all and training.optimiser.clip_norm == 35
+
+
+def box_weights(part: object) -> list[tuple[float, ...]]:
+    """The weights of the box code in every loss of a recipe's JSON."""
+    if isinstance(part, dict):
+        own = [tuple(part["code_weights"])] if part.get("type") == "LossConfig" else []
+        return own + [weights for value in part.values() for weights in box_weights(value)]
+    return [weights for value in part for weights in box_weights(value)] if isinstance(part, list) else []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_small_recipes_weigh_the_heading_five_times_and_published_ones_as_published(name: str) -> None:
+    recipe = find_recipe(name)
+    resolved = recipe_to_json(recipe)
+    if not isinstance(recipe.model.tracker, PfTrackConfig):
+        # Nobody reasons.
+        resolved["training"]["unroll"]["reasoning"] = None
+    found = box_weights(resolved)
+    assert found
+    if "synthetic" in name:
+        single = name in ("detr3d_synthetic", "petr_synthetic")
+        assert set(found) == {(2, 2, 1, 1, 1, 1, 5, 5, *((0.2, 0.2) if single else (1, 1)))}
+    else:
+        places, velocity = (2, 1) if "streampetr" in name else (1, 1 if name.startswith("petrv2") else 0.2)
+        assert found[0] == (places, places, 1, 1, 1, 1, 1, 1, velocity, velocity)
+        assert all(weights[6:8] == (1, 1) for weights in found)
 
 
 def test_published_results_leave_out_what_is_not_reported() -> None:
