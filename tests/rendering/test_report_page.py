@@ -173,6 +173,19 @@ def test_the_page_says_what_the_metrics_say(planted, page):
     assert classes["all"][heads.index("GT")] == f"{np.nansum(list(bad['label_metrics']['gt'].values())):.0f}"
 
 
+def test_headings_are_shown_by_how_vehicles_stand(page):
+    reader = Reader(page.read_text())
+    rows = {row[0]: row[1:] for row in reader.tables["headings"]}
+    found = 0
+    for kind in ("aligned", "turned"):
+        count, *errors = rows[f"good, {kind}"]
+        found += int(count)
+        # The run repeats the annotations.
+        assert errors == (["0.0", "100%", "0"] if int(count) else ["\u2013"] * 3)
+    assert found > 0 and len(rows) == 5
+    assert "Headings of vehicles" in reader.headings
+
+
 def test_the_gallery_shows_the_planted_failures(planted, page):
     text = " ".join(" ".join(Reader(page.read_text()).words).split())
     switched, missed = planted.switched.replace("_", " "), planted.missed.replace("_", " ")
@@ -231,6 +244,7 @@ def test_without_data_metrics_are_those_on_file(planted, tmp_path):
     bad = json.loads((planted.bad / "metrics.json").read_text())
     rows = {row[0]: row[1:] for row in reader.tables["metrics"]}
     assert rows["AMOTA"][0] == f"{bad['amota']:.3f}"
+    assert "headings" not in reader.tables
     assert "No pictures" in path.read_text() and "No curves" in path.read_text()
     assert not any(tag == "img" for tag, _ in reader.tags)
 

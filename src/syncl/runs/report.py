@@ -9,7 +9,10 @@ from pathlib import Path
 from syncl import __version__
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
 from syncl.errors import SynclError
+from syncl.evaluation.arrays import Floats, Samples
+from syncl.evaluation.headings import HeadingErrors, heading_errors
 from syncl.files import refuse_to_overwrite
+from syncl.geometry.poses import yaw_from_quaternion
 from syncl.progress import progress_bar
 from syncl.rendering.report.crops import Photographer
 from syncl.rendering.report.gallery import Gallery, make_gallery
@@ -64,6 +67,7 @@ def make_report(
     refuse_to_overwrite(output, overwrite)
     runs = read_runs(texts)
     galleries: dict[str, Gallery] = {}
+    headings: dict[str, HeadingErrors] = {}
     if data is None:
         scored = [without_data(run) for run in runs]
         lead = "Metrics as they were on file; the data set was not at hand."
@@ -73,6 +77,11 @@ def make_report(
         bar = progress_bar([run.name for run in runs], "evaluating")
         scored = score_runs(runs, data, version, split, scenes, lambda _: next(bar, None))
         next(bar, None)
+        headings = {
+            run.run.name: heading_errors(run.outcomes, _ego_yaw_rad(index, run.outcomes.samples))
+            for run in scored
+            if run.outcomes is not None
+        }
         if failures:
             galleries = _galleries(scored, index, failures)
         many = f"{len(shown)} scene{'' if len(shown) == 1 else 's'}"
@@ -83,8 +92,16 @@ def make_report(
     ):
         remarks.append("The data is a synthetic world: these figures say nothing about nuScenes.")
     made_by = f"syncl {__version__} report, {time.strftime('%Y-%m-%d %H:%M')}"
-    write_report(scored, output, PageNotes(title, lead, tuple(remarks), made_by), galleries, embed_mb)
+    notes = PageNotes(title, lead, tuple(remarks), made_by)
+    write_report(scored, output, notes, galleries, headings, embed_mb)
     return ReportPage(output, tuple(run.name for run in runs), output.stat().st_size)
+
+
+def _ego_yaw_rad(index: NuScenesIndex, samples: Samples) -> Floats:
+    """Heading [S] of the ego vehicle in each sample, global frame."""
+    row_of = {token.decode(): row for row, token in enumerate(index.columns.sample_tokens.tolist())}
+    rows = [row_of[token] for token in samples.tokens]
+    return yaw_from_quaternion(index.columns.sample_poses[rows, 3:])
 
 
 def _galleries(scored: Sequence[ScoredRun], index: NuScenesIndex, failures: int) -> dict[str, Gallery]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from syncl.evaluation.headings import HeadingErrors
 from syncl.files import atomic_write
 from syncl.rendering.report.gallery import Gallery
 from syncl.rendering.report.scoring import ScoredRun
@@ -14,6 +15,7 @@ from syncl.rendering.report.sections import (
     classes_section,
     curves_section,
     failures_section,
+    headings_section,
     metrics_section,
     settings_section,
     training_section,
@@ -53,6 +55,7 @@ def write_report(
     output: Path,
     notes: PageNotes,
     galleries: Mapping[str, Gallery],
+    headings: Mapping[str, HeadingErrors],
     embed_mb: float = 24.0,
 ) -> None:
     """Write a report.
@@ -62,11 +65,14 @@ def write_report(
         output: the .html file; it appears only when complete.
         notes: what the page says of itself.
         galleries: run -> its failures, for the runs that have pictures.
+        headings: run -> its heading errors, for the runs that have results.
         embed_mb: larger videos (megabytes) are not put into the page, which then looks for them beside it.
     """
     parts = [("metrics", "Metrics", metrics_section(runs))]
     parts.append(("curves", "Curves", curves_section(runs)))
     parts.append(("classes", "Classes", classes_section(runs)))
+    if headings:
+        parts.append(("headings", "Headings of vehicles", headings_section(runs, headings)))
     parts.append(("failures", "Failures", _failures(runs, galleries)))
     filmed = [scored for scored in runs if "video" in scored.run.files]
     if filmed:

@@ -10,12 +10,20 @@ from urllib.parse import quote
 
 import numpy as np
 
+from syncl.evaluation.headings import HeadingErrors
 from syncl.rendering.report.charts import COLOURS, Line, bars, legend, line_chart
 from syncl.rendering.report.gallery import Failure, Gallery, Picture
 from syncl.rendering.report.run_settings import settings_of
 from syncl.rendering.report.runs import Json
 from syncl.rendering.report.scoring import ScoredRun
-from syncl.rendering.report.tables import cell_text, class_table, comparison_table, settings_table, value_of
+from syncl.rendering.report.tables import (
+    cell_text,
+    class_table,
+    comparison_table,
+    headings_table,
+    settings_table,
+    value_of,
+)
 
 
 def cards(runs: Sequence[ScoredRun]) -> str:
@@ -107,6 +115,28 @@ def classes_section(runs: Sequence[ScoredRun]) -> str:
     for scored in runs:
         text += f"<h3>{escape(scored.run.name)}</h3>{class_table(scored.metrics)}"
     return text
+
+
+def headings_section(runs: Sequence[ScoredRun], headings: Mapping[str, HeadingErrors]) -> str:
+    """Heading errors of vehicles by how they stand to the ego vehicle."""
+    numbers = {scored.run.name: number for number, scored in enumerate(runs)}
+    courses = {run: errors.course() for run, errors in headings.items()}
+    highest = max([30.0, *(float(medians.max(initial=0.0)) for _, medians in courses.values())])
+    chart = line_chart(
+        "median heading error (\u00b0)",
+        courses,
+        numbers,
+        "off the ego vehicle\u2019s axis (\u00b0)",
+        (0, 90),
+        (0, highest),
+    )
+    return (
+        "<p>Cars, trucks, buses and trailers that were found (centres less than 2 m apart), by the angle "
+        "between their heading and the ego vehicle\u2019s axis: aligned up to 30\u00b0, turned beyond.</p>"
+        '<p class="soft">Most vehicles are aligned, so a mean over all hides headings that were never '
+        "learned. Half turns are errors above 90\u00b0; they count in the medians.</p>"
+        f'{legend(list(numbers))}<div class="panels">{chart}</div>{headings_table(headings)}'
+    )
 
 
 def failures_section(name: str, gallery: Gallery) -> str:
