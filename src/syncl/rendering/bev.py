@@ -1,36 +1,26 @@
 """The bird's-eye view: the vehicle from above, its heading up, everything around it to scale."""
 
 import numpy as np
+from numpy.typing import NDArray
 
-from syncl.data.frame_objects import FrameObjects
 from syncl.geometry.poses import invert_pose
-from syncl.rendering.cameras import short_identity
+from syncl.rendering.cameras import Rectangle, overlap, short_identity
 from syncl.rendering.frame import Floats, Image
-from syncl.rendering.palette import (
-    BACKGROUND,
-    EGO,
-    ERROR,
-    FAINT,
-    GRID,
-    INK,
-    RING,
-    TEXT,
-    TRUTH,
-    Colour,
-    mix,
-)
+from syncl.rendering.palette import BACKGROUND, EGO, ERROR, FAINT, GRID, RING, TEXT, TRUTH, Colour, mix
 from syncl.rendering.scene_view import SceneView
 from syncl.rendering.strokes import (
     draw_arrow,
     draw_broken_ring,
     draw_circle,
     draw_dots,
+    draw_error_cross,
     draw_polyline,
     draw_segments,
     fill_area,
     fill_polygon,
 )
 from syncl.rendering.text import draw_text, text_width
+from syncl.rendering.wireframe import corners_of
 
 # A middle-class car about nuScenes' origin, the middle of the rear axle: rear, front, half width (metres).
 EGO_REAR_M, EGO_FRONT_M, EGO_HALF_WIDTH_M = -0.9, 3.2, 0.87
@@ -60,20 +50,11 @@ class GroundMap:
 
 def footprints(boxes: Floats) -> Floats:
     """Ground corners [N, 4, 2] of boxes [N, 9]: front left, front right, rear right, rear left."""
-    unit = np.array([(1, 1), (1, -1), (-1, -1), (-1, 1)]) / 2
-    local = unit * boxes[:, None, 3:5]
-    sin, cos = np.sin(boxes[:, 6:7]), np.cos(boxes[:, 6:7])
-    x = local[..., 0] * cos - local[..., 1] * sin
-    y = local[..., 0] * sin + local[..., 1] * cos
-    return np.stack([x, y], axis=-1) + boxes[:, None, :2]
+    return corners_of(boxes)[:, [0, 3, 7, 4], :2]
 
 
 def draw_bev(
-    panel: Image,
-    view: SceneView,
-    global_from_vehicle: Floats,
-    range_m: float,
-    scale: float = 1.0,
+    panel: Image, view: SceneView, global_from_vehicle: Floats, range_m: float, scale: float = 1.0
 ) -> None:
     """Draw a bird's-eye view, in place.
 
@@ -200,11 +181,7 @@ def _draw_errors(panel: Image, ground: GroundMap, view: SceneView, scale: float)
         return
     width = max(1, round(2 * scale))
     for centre in ground(view.objects.boxes[view.verdict.partner < 0, :2]):
-        for direction in ((1, 1), (1, -1)):
-            reach = np.array(direction) * 5 * scale
-            stroke = np.stack([centre - reach, centre + reach])
-            draw_polyline(panel, stroke, INK, width + 2)
-            draw_polyline(panel, stroke, ERROR, width)
+        draw_error_cross(panel, centre, 5 * scale, width)
     missed = view.truth.select(view.verdict.missed)
     for box, centre in zip(missed.boxes, ground(missed.boxes[:, :2])):
         radius = max(7 * scale, 0.62 * float(np.hypot(*box[3:5])) * ground.pixels_a_metre)
@@ -212,16 +189,12 @@ def _draw_errors(panel: Image, ground: GroundMap, view: SceneView, scale: float)
 
 
 def _draw_identities(
-    panel: Image,
-    ground: GroundMap,
-    view: SceneView,
-    near: np.ndarray[tuple[int], np.dtype[np.bool_]],
-    scale: float,
+    panel: Image, ground: GroundMap, view: SceneView, near: NDArray[np.bool_], scale: float
 ) -> None:
     """Write identities beside the boxes, nearest first; a number that would cover another is left out."""
-    objects: FrameObjects = view.objects
+    objects = view.objects
     size = max(8.0, 10.0 * scale)
-    taken: list[tuple[float, float, float, float]] = []
+    taken: list[Rectangle] = []
     distance = np.hypot(objects.boxes[:, 0], objects.boxes[:, 1])
     for row in np.argsort(distance, kind="stable"):
         if not near[row]:
@@ -232,7 +205,7 @@ def _draw_identities(
         beside = float(np.hypot(*objects.boxes[row, 3:5])) / 2 * ground.pixels_a_metre * 0.7 + 4 * scale
         for x, y in ((centre[0] + beside, centre[1]), (centre[0] - beside - wide, centre[1])):
             spot = (x - 1, y - size * 0.5, x + wide + 1, y + size * 0.5)
-            if all(spot[0] >= b[2] or b[0] >= spot[2] or spot[1] >= b[3] or b[1] >= spot[3] for b in taken):
+            if not any(overlap(spot, other) for other in taken):
                 taken.append(spot)
                 draw_text(panel, words, x, y, size, mix(view.colours[row], TEXT, 0.35), bold=True)
                 break

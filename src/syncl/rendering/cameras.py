@@ -10,8 +10,9 @@ from syncl.rendering.scene_view import SceneView
 from syncl.rendering.strokes import (
     draw_arrow,
     draw_circle,
-    draw_polyline,
+    draw_error_cross,
     draw_segments,
+    fill_area,
     fill_polygon,
     fill_rectangle,
 )
@@ -36,21 +37,20 @@ DOT_M = 1.0
 _NO_TRAIL = np.zeros((0, 3))
 
 
-def fit_image(image: Image | None, width: int, height: int) -> Image:
-    """The image resized to fill width x height; a dark tile saying so where there is none."""
+def fill_tile(tile: Image, image: Image | None, image_from_vehicle: Floats) -> Floats | None:
+    """Fill a tile [H, W, 3] with an image of any size, or with words saying that there is none.
+
+    Returns:
+        [4, 4] projection into the tile's pixels; None without an image.
+    """
+    height, width = tile.shape[:2]
     if image is None:
-        tile = np.empty((height, width, 3), np.uint8)
-        tile[:] = PANEL
+        fill_area(tile, PANEL)
         draw_text(tile, "no image", width / 2, height / 2, max(9, height / 14), FAINT, "centre")
-        return tile
-    shrinks = image.shape[1] > 1.2 * width
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
-
-
-def scale_projection(image_from_vehicle: Floats, scale_x: float, scale_y: float) -> Floats:
-    """The projection [4, 4] for an image resized by these factors."""
-    return np.diag([scale_x, scale_y, 1.0, 1.0]) @ image_from_vehicle
+        return None
+    method = cv2.INTER_AREA if image.shape[1] > 1.2 * width else cv2.INTER_CUBIC
+    tile[:] = cv2.resize(image, (width, height), interpolation=method)
+    return np.diag([width / image.shape[1], height / image.shape[0], 1.0, 1.0]) @ image_from_vehicle
 
 
 def draw_camera(tile: Image, tile_from_vehicle: Floats, view: SceneView, scale: float = 1.0) -> None:
@@ -75,12 +75,12 @@ def draw_camera(tile: Image, tile_from_vehicle: Floats, view: SceneView, scale: 
     _draw_labels(tile, labels, size, scale)
 
 
-def _project(tile: Image, projection: Floats, boxes: Floats) -> tuple[Floats, Floats, Floats]:
-    """Homogeneous corners [N, 8, 4], clipped edges [N, 12, 2, 2] (nan where invisible), centre depths [N]."""
+def _project(tile: Image, projection: Floats, boxes: Floats) -> tuple[Floats, list[Floats], Floats]:
+    """Homogeneous corners [N, 8, 4], the visible edges [K, 2, 2] of each box, centre depths [N]."""
     corners = to_homogeneous(projection, corners_of(boxes))
     edges, visible = clip_segments(corners[:, EDGES], (tile.shape[0], tile.shape[1]))
-    edges[~visible] = np.nan
-    return corners, edges, to_homogeneous(projection, boxes[:, :3])[:, 2]
+    lines = [edges[row][visible[row]] for row in range(len(boxes))]
+    return corners, lines, to_homogeneous(projection, boxes[:, :3])[:, 2]
 
 
 def _draw_trails(tile: Image, projection: Floats, view: SceneView, scale: float) -> None:
@@ -103,12 +103,10 @@ def _draw_trails(tile: Image, projection: Floats, view: SceneView, scale: float)
 
 
 def _draw_truth(tile: Image, projection: Floats, truth: FrameObjects, scale: float) -> None:
-    _, edges, _ = _project(tile, projection, truth.boxes)
-    edges = edges.reshape(-1, 2, 2)
-    edges = edges[~np.isnan(edges).any(axis=(1, 2))]
-    if len(edges):
+    _, lines, _ = _project(tile, projection, truth.boxes)
+    if any(map(len, lines)):
         under = tile.copy()
-        draw_segments(tile, edges, TRUTH, max(1, round(0.8 * scale)))
+        draw_segments(tile, np.concatenate(lines), TRUTH, max(1, round(0.8 * scale)))
         tile[:] = cv2.addWeighted(tile, 0.75, under, 0.25, 0)
 
 
@@ -120,7 +118,7 @@ def _draw_tracks(tile: Image, projection: Floats, view: SceneView, scale: float)
     corners, edges, depth = _project(tile, projection, view.objects.boxes)
     labels: list[Label] = []
     for row in np.argsort(-depth, kind="stable"):
-        lines = edges[row][~np.isnan(edges[row]).any(axis=(1, 2))]
+        lines = edges[row]
         if len(lines) == 0:
             continue
         low, high = lines.min(axis=(0, 1)), lines.max(axis=(0, 1))
@@ -136,7 +134,8 @@ def _draw_tracks(tile: Image, projection: Floats, view: SceneView, scale: float)
         draw_segments(tile, lines, colour, width)
         wrong = view.verdict is not None and view.verdict.partner[row] < 0
         if wrong:
-            _cross_out(tile, low, high, scale)
+            arm = float(np.clip((high - low).min() * 0.22, 4 * scale, 14 * scale))
+            draw_error_cross(tile, (low + high) / 2, arm, max(2, round(2 * scale)))
         labels.append((_label_of(view, int(row)), (*low, *high), colour, wrong))
     return labels[::-1]
 
@@ -189,22 +188,11 @@ def short_identity(identity: str) -> str:
     return identity[:4]
 
 
-def _cross_out(tile: Image, low: Floats, high: Floats, scale: float) -> None:
-    width = max(2, round(2 * scale))
-    centre = (low + high) / 2
-    arm = float(np.clip((high - low).min() * 0.22, 4 * scale, 14 * scale))
-    for direction in ((1, 1), (1, -1)):
-        reach = np.array(direction) * arm
-        stroke = np.stack([centre - reach, centre + reach])
-        draw_polyline(tile, stroke, INK, width + 2)
-        draw_polyline(tile, stroke, ERROR, width)
-
-
 def _draw_missed(tile: Image, projection: Floats, missed: FrameObjects, scale: float) -> list[Label]:
     _, edges, depth = _project(tile, projection, missed.boxes)
     labels: list[Label] = []
     for row in np.argsort(depth, kind="stable"):
-        lines = edges[row][~np.isnan(edges[row]).any(axis=(1, 2))]
+        lines = edges[row]
         if len(lines) == 0:
             continue
         draw_segments(tile, lines, INK, max(2, round(3 * scale)))
@@ -230,7 +218,7 @@ def _draw_labels(tile: Image, labels: list[Label], size: tuple[int, int], scale:
             y = float(np.clip(top - tall - 1, 0, height - tall))
             spot = (x, y, x + wide, y + tall)
             fits_box = words == short or wide < 2.2 * (right - left) + 14 * scale
-            if fits_box and not any(_overlap(spot, other) for other in taken):
+            if fits_box and not any(overlap(spot, other) for other in taken):
                 taken.append(spot)
                 fill_rectangle(tile, *spot, colour if not wrong else INK, 0.88)
                 ink = INK if not wrong else colour
@@ -238,7 +226,8 @@ def _draw_labels(tile: Image, labels: list[Label], size: tuple[int, int], scale:
                 break
 
 
-def _overlap(a: Rectangle, b: Rectangle) -> bool:
+def overlap(a: Rectangle, b: Rectangle) -> bool:
+    """Whether two rectangles (left, top, right, bottom) share more than an edge."""
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 

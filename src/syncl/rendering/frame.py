@@ -56,16 +56,13 @@ class RenderFrame:
             raise SynclError(f"RenderFrame.cameras: a name occurs twice: {', '.join(self.cameras)}")
         if len(self.images) != count:
             raise SynclError(f"RenderFrame.images: {len(self.images)} images for {count} cameras")
-        if self.image_from_vehicle.shape != (count, 4, 4):
-            shape = self.image_from_vehicle.shape
-            raise SynclError(f"RenderFrame.image_from_vehicle: shape {shape}, expected ({count}, 4, 4)")
-        if self.global_from_vehicle.shape != (4, 4):
-            shape = self.global_from_vehicle.shape
-            raise SynclError(f"RenderFrame.global_from_vehicle: shape {shape}, expected (4, 4)")
+        for name, expected in (("image_from_vehicle", (count, 4, 4)), ("global_from_vehicle", (4, 4))):
+            if (shape := getattr(self, name).shape) != expected:
+                raise SynclError(f"RenderFrame.{name}: shape {shape}, expected {expected}")
         for name, image in zip(self.cameras, self.images):
-            if image is None:
-                continue
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            if image is not None and (
+                image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0
+            ):
                 raise SynclError(
                     f"RenderFrame.images: {name} has dtype {image.dtype} and shape {image.shape}, "
                     "expected uint8 (H, W, 3)"

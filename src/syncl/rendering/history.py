@@ -8,7 +8,6 @@ import numpy as np
 from syncl.data.frame_objects import FrameObjects
 from syncl.geometry.poses import invert_pose, move_points
 from syncl.rendering.frame import Floats
-from syncl.rendering.matching import Verdict
 
 
 @dataclass(frozen=True)
@@ -50,17 +49,6 @@ def advance(
             point = np.array([[timestamp_s, *foot]])
             trails[name] = np.concatenate([trails[name], point]) if name in trails else point
     return History(scene, trails, history.partners)
-
-
-def remember_partners(
-    history: History, objects: FrameObjects, truth: FrameObjects, verdict: Verdict
-) -> History:
-    """`history` that knows which track found which annotated object in this frame."""
-    partners = dict(history.partners)
-    for row, found in enumerate(verdict.partner):
-        if found >= 0:
-            partners[truth.identities[found]] = objects.identities[row]
-    return History(history.scene, history.trails, partners)
 
 
 def trails_in_vehicle(history: History, global_from_vehicle: Floats) -> dict[str, Floats]:

@@ -70,19 +70,15 @@ def plot_recall_curves(
     Raises:
         SynclError: no run, an unknown metric, lists of different lengths, or an existing file.
     """
-    classes = _classes(runs)
-    curves = {
-        (run, name): _curve(run, details, name, metric)
-        for run, details in runs.items()
-        for name in classes
-        if name in details
-    }
+    classes = list(dict.fromkeys(name for details in runs.values() for name in details))
+    if not classes:
+        raise SynclError("plot: nothing to plot; give at least one run with at least one class")
     figure, panels = new_figure(len(classes))
     for panel, name in zip(panels, classes):
-        for number, run in enumerate(runs):
-            if (run, name) not in curves:
+        for number, (run, details) in enumerate(runs.items()):
+            if name not in details:
                 continue
-            recall, values = curves[run, name]
+            recall, values = _curve(run, details, name, metric)
             colour, line = COLOURS[number % len(COLOURS)], _LINES[number % len(_LINES)]
             panel.plot(recall, values, label=run, linewidth=1.8, color=colour, linestyle=line)
             # A dot at the highest achieved recall: where a curve ends is as telling as how it runs.
@@ -262,13 +258,6 @@ def plot_arms(
     figure.suptitle(f"{title}: every run, means, and how far from their baselines", fontsize=11)
     panels[1].legend(fontsize=8)
     save_figure(figure, output, overwrite=True)
-
-
-def _classes(runs: Mapping[str, Details]) -> list[str]:
-    classes = list(dict.fromkeys(name for details in runs.values() for name in details))
-    if not classes:
-        raise SynclError("plot: nothing to plot; give at least one run with at least one class")
-    return classes
 
 
 def _curve(run: str, details: Details, name: str, metric: str) -> tuple[np.ndarray, np.ndarray]:

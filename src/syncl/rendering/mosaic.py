@@ -5,13 +5,13 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from syncl.rendering.bev import draw_bev
-from syncl.rendering.cameras import draw_camera, draw_camera_name, fit_image, scale_projection
+from syncl.rendering.cameras import draw_camera, draw_camera_name, fill_tile
 from syncl.rendering.frame import Image, RenderFrame
 from syncl.rendering.history import History
-from syncl.rendering.layout import Area, Layout, lay_out
+from syncl.rendering.layout import Layout, lay_out
 from syncl.rendering.palette import INK
 from syncl.rendering.panels import draw_legend, draw_title, draw_track_list
-from syncl.rendering.scene_view import SceneView, view_frame
+from syncl.rendering.scene_view import view_frame
 from syncl.rendering.strokes import fill_area
 from syncl.rendering.style import RenderStyle
 
@@ -42,25 +42,15 @@ def draw_frame(
     draw_title(canvas[layout.title.slices], frame, view, scale)
     for row, name in enumerate(frame.cameras):
         if name in layout.cameras:
-            _draw_tile(canvas, layout.cameras[name], frame, row, view, scale)
+            tile = canvas[layout.cameras[name].slices]
+            projection = fill_tile(tile, frame.images[row], frame.image_from_vehicle[row])
+            if projection is not None:
+                draw_camera(tile, projection, view, scale)
+            draw_camera_name(tile, name, scale)
     draw_bev(canvas[layout.bev.slices], view, frame.global_from_vehicle, style.range_m, scale)
     draw_track_list(canvas[layout.tracks.slices], view, scale)
     draw_legend(canvas[layout.legend.slices], view, style)
     return canvas, history
-
-
-def _draw_tile(
-    canvas: Image, area: Area, frame: RenderFrame, row: int, view: SceneView, scale: float
-) -> None:
-    image = frame.images[row]
-    tile = canvas[area.slices]
-    tile[:] = fit_image(image, area.width, area.height)
-    if image is not None:
-        projection = scale_projection(
-            frame.image_from_vehicle[row], area.width / image.shape[1], area.height / image.shape[0]
-        )
-        draw_camera(tile, projection, view, scale)
-    draw_camera_name(tile, frame.cameras[row], scale)
 
 
 def draw_frames(

@@ -20,6 +20,7 @@ from syncl.rendering.history import History
 from syncl.rendering.scene_view import view_frame
 from syncl.rendering.sheet import sheet_places
 from syncl.rendering.style import RenderStyle
+from syncl.rendering.wireframe import projection_of
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,9 @@ class ResultsSource:
             sample = self.index.sample(rows[place])
             sizes = [_drawn_size(camera, len(sample.cameras), style) for camera in sample.cameras]
             yield RenderFrame(
-                images=tuple(
-                    _load(camera, size) if with_images else None
-                    for camera, size in zip(sample.cameras, sizes)
-                ),
+                images=tuple(map(_load, sample.cameras, sizes) if with_images else [None] * len(sizes)),
                 cameras=tuple(camera.channel for camera in sample.cameras),
-                image_from_vehicle=np.array(
-                    [_projection(camera, size) for camera, size in zip(sample.cameras, sizes)]
-                ).reshape(-1, 4, 4),
+                image_from_vehicle=np.array(list(map(_projection, sample.cameras, sizes))).reshape(-1, 4, 4),
                 global_from_vehicle=sample.global_from_vehicle,
                 timestamp_s=sample.timestamp_us * 1e-6,
                 objects=self._objects(sample, scores),
@@ -142,11 +138,7 @@ class ResultsSource:
 
 
 def open_results(
-    index: NuScenesIndex,
-    path: Path,
-    scenes: tuple[str, ...],
-    min_score: float = 0.3,
-    title: str = "",
+    index: NuScenesIndex, path: Path, scenes: tuple[str, ...], min_score: float = 0.3, title: str = ""
 ) -> ResultsSource:
     """Read a results file and make sure that all of `scenes` can be drawn.
 
@@ -195,9 +187,7 @@ def _drawn_size(camera: CameraImage, cameras: int, style: RenderStyle) -> tuple[
 
 def _projection(camera: CameraImage, size: tuple[int, int]) -> Floats:
     resize = np.diag([size[1] / camera.width, size[0] / camera.height, 1.0])
-    image_from_camera = np.eye(4)
-    image_from_camera[:3, :3] = resize @ camera.intrinsics
-    return image_from_camera @ camera.camera_from_vehicle
+    return projection_of(resize @ camera.intrinsics, camera.camera_from_vehicle)
 
 
 def _load(camera: CameraImage, size: tuple[int, int]) -> Image:

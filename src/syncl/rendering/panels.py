@@ -7,23 +7,14 @@ import numpy as np
 from syncl.classes import DETECTION_CLASSES
 from syncl.rendering.cameras import short_identity
 from syncl.rendering.frame import Image, RenderFrame
-from syncl.rendering.palette import (
-    ERROR,
-    FAINT,
-    IDENTITY_COLOURS,
-    INK,
-    PANEL,
-    RING,
-    TEXT,
-    TRUTH,
-    mix,
-)
+from syncl.rendering.palette import ERROR, FAINT, IDENTITY_COLOURS, PANEL, RING, TEXT, TRUTH, mix
 from syncl.rendering.scene_view import SceneView
 from syncl.rendering.strokes import (
     draw_arrow,
     draw_broken_ring,
     draw_circle,
     draw_dots,
+    draw_error_cross,
     draw_polyline,
     fill_area,
     fill_polygon,
@@ -85,14 +76,16 @@ def draw_track_list(panel: Image, view: SceneView, scale: float) -> None:
     nearest = np.argsort(distance, kind="stable")
     shown = nearest if len(nearest) <= room else nearest[: room - 1]
     # By identity, not by distance: lines then keep their order from frame to frame.
-    for row in sorted(shown, key=lambda row: _natural(objects.identities[row])):
+    names = {row: short_identity(objects.identities[row]) for row in shown}
+    order = {row: (int(name) if name.isdigit() else 1 << 30) for row, name in names.items()}
+    for row in sorted(shown, key=lambda row: (order[row], objects.identities[row])):
         y += line
         colour = view.colours[row]
         fill_rectangle(panel, margin, y - 5 * scale, margin + 10 * scale, y + 5 * scale, colour)
         velocity = float(np.hypot(*objects.boxes[row, 7:9]))
         speed = f"{velocity * 3.6:.0f} km/h" if np.isfinite(velocity) else "\u2013"
         cells = (
-            short_identity(objects.identities[row]),
+            names[row],
             objects.classes[row].replace("_", " "),
             f"{distance[row]:.0f} m",
             speed,
@@ -117,11 +110,6 @@ def _columns(width: int, scale: float) -> tuple[tuple[str, float, Align], ...]:
         ("speed", left + 0.84 * span, "right"),
         ("score", right, "right"),
     )
-
-
-def _natural(identity: str) -> tuple[int, str]:
-    words = short_identity(identity)
-    return (int(words) if words.isdigit() else 1 << 30, identity)
 
 
 def draw_legend(panel: Image, view: SceneView, style: RenderStyle) -> None:
@@ -163,15 +151,8 @@ def _draw_class_counts(panel: Image, view: SceneView, scale: float) -> float:
     y = 20 * scale
     left, bar_left, right = 16 * scale, 0.44 * width, width - 76 * scale
     draw_text(panel, "class", left, y, small, FAINT)
-    draw_text(
-        panel,
-        "tracked" if view.truth is None else "tracked / annotated",
-        width - 16 * scale,
-        y,
-        small,
-        FAINT,
-        "right",
-    )
+    heading = "tracked" if view.truth is None else "tracked / annotated"
+    draw_text(panel, heading, width - 16 * scale, y, small, FAINT, "right")
     most = max([*tracked.values(), *annotated.values(), 8])
     y += 5 * scale
     for name in known[:10]:
@@ -214,10 +195,7 @@ def _draw_sample(panel: Image, entry: str, x: float, y: float, scale: float) -> 
         draw_polyline(panel, box, TRUTH, max(1, round(scale)), closed=True)
         draw_polyline(panel, np.stack([centre, box[:2].mean(axis=0)]), TRUTH, max(1, round(scale)))
     elif entry == "false":
-        for direction in ((1, 1), (1, -1)):
-            reach = np.array(direction) * 5 * scale
-            draw_polyline(panel, np.stack([centre - reach, centre + reach]), INK, wide + 2)
-            draw_polyline(panel, np.stack([centre - reach, centre + reach]), ERROR, wide)
+        draw_error_cross(panel, centre, 5 * scale, wide)
     elif entry == "missed":
         draw_broken_ring(panel, centre, 7 * scale, ERROR, wide)
     else:

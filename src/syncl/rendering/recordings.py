@@ -11,6 +11,7 @@ from syncl.data.recording.rig import RigCamera
 from syncl.geometry.poses import invert_pose
 from syncl.rendering.frame import RenderFrame
 from syncl.rendering.style import RenderStyle
+from syncl.rendering.wireframe import projection_of
 
 MAX_FPS = 60.0
 
@@ -50,9 +51,8 @@ def draw_ready(
         camera = rig.camera(name)
         transform = _shrinking(camera, style.width // min(columns, 4))
         images.append(recording.image(number, name, transform))
-        image_from_camera = np.eye(4)
-        image_from_camera[:3, :3] = transform.matrix() @ rig.intrinsics(moment, camera)
-        projections.append(image_from_camera @ invert_pose(rig.vehicle_from_camera(moment, camera)))
+        intrinsics = transform.matrix() @ rig.intrinsics(moment, camera)
+        projections.append(projection_of(intrinsics, invert_pose(rig.vehicle_from_camera(moment, camera))))
     return RenderFrame(
         images=tuple(images),
         cameras=recording.cameras,

@@ -146,9 +146,6 @@ def _log_cameras(rr: ModuleType, stream: "rerun.RecordingStream", frame: RenderF
 
 def _log_view(rr: ModuleType, stream: "rerun.RecordingStream", view: SceneView) -> None:
     objects = view.objects
-    wrong = np.zeros(objects.count, np.bool_)
-    if view.verdict is not None:
-        wrong = view.verdict.partner < 0
     labels = [f"{name} {label}".strip() for name, label in zip(objects.identities, objects.classes)]
     stream.log(f"{VEHICLE}/tracks", _boxes(rr, objects, view.colours, labels))
     trails = [
@@ -174,7 +171,7 @@ def _log_view(rr: ModuleType, stream: "rerun.RecordingStream", view: SceneView) 
         ),
     )
     if view.verdict is not None:
-        false = objects.select(wrong)
+        false = objects.select(view.verdict.partner < 0)
         stream.log(f"{VEHICLE}/false_positives", _boxes(rr, false, [ERROR] * false.count, None))
     if view.truth is not None:
         missed = np.zeros(view.truth.count, np.bool_) if view.verdict is None else view.verdict.missed

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from syncl.rendering.cameras import draw_camera_name, fit_image, scale_projection
+from syncl.rendering.bev import GroundMap
+from syncl.rendering.cameras import draw_camera_name, fill_tile
 from syncl.rendering.frame import Floats, Image, RenderFrame
 from syncl.rendering.layout import Area, Layout, arrange_rows
 from syncl.rendering.palette import BACKGROUND, FAINT, GRID, IDENTITY_COLOURS, INK, PANEL, TEXT, Colour, mix
@@ -103,7 +104,12 @@ def draw_rig(frame: RenderFrame, facts: tuple[str, ...], ground_z_m: float, styl
     draw_text(title, words, 12 * scale, title.shape[0] / 2, 14 * scale, TEXT, bold=True)
     lines = rig_lines(ground_z_m)
     for row, name in enumerate(frame.cameras):
-        _draw_tile(canvas, layout.cameras[name], frame, row, lines, scale)
+        tile = canvas[layout.cameras[name].slices]
+        projection = fill_tile(tile, frame.images[row], frame.image_from_vehicle[row])
+        if projection is not None:
+            draw_lines(tile, projection, lines, scale)
+        draw_camera_name(tile, name, scale)
+        tile[: max(2, round(3 * scale))] = _colour(row)
     _draw_top_view(canvas[layout.bev.slices], frame, scale)
     _draw_facts(canvas[layout.tracks.slices], frame, facts, scale)
     _draw_legend(canvas[layout.legend.slices], ground_z_m, scale)
@@ -135,20 +141,6 @@ def _lay_out(frame: RenderFrame, style: RenderStyle) -> Layout:
 
 def _colour(row: int) -> Colour:
     return IDENTITY_COLOURS[row % len(IDENTITY_COLOURS)]
-
-
-def _draw_tile(
-    canvas: Image, area: Area, frame: RenderFrame, row: int, lines: RigLines, scale: float
-) -> None:
-    image, tile = frame.images[row], canvas[area.slices]
-    tile[:] = fit_image(image, area.width, area.height)
-    if image is not None:
-        projection = scale_projection(
-            frame.image_from_vehicle[row], area.width / image.shape[1], area.height / image.shape[0]
-        )
-        draw_lines(tile, projection, lines, scale)
-    draw_camera_name(tile, frame.cameras[row], scale)
-    tile[: max(2, round(3 * scale))] = _colour(row)
 
 
 def draw_lines(tile: Image, projection: Floats, lines: RigLines, scale: float) -> None:
@@ -185,14 +177,9 @@ def _label_axes(tile: Image, projection: Floats, ground_z_m: float, scale: float
 def _draw_top_view(panel: Image, frame: RenderFrame, scale: float) -> None:
     """Where the cameras sit and how far they look to the sides, forward up."""
     fill_area(panel, BACKGROUND)
-    centre = np.array([panel.shape[1] / 2, panel.shape[0] / 2])
     places = [_camera_rays(matrix, image) for matrix, image in zip(frame.image_from_vehicle, frame.images)]
-    reach = max(_TOP_VIEW_M, *(1.6 * float(np.abs(place[0][:2]).max()) + 1 for place in places))
-    pixels_a_metre = min(panel.shape[:2]) / 2 / reach
-
-    def place(points: Floats) -> Floats:
-        return np.asarray(centre - points[..., 1::-1] * pixels_a_metre)
-
+    reach = max(_TOP_VIEW_M, *(1.6 * float(np.abs(origin[:2]).max()) + 1 for origin, _, _ in places))
+    place = GroundMap(panel.shape[0], panel.shape[1], reach)
     for metre in range(-int(reach) - 1, int(reach) + 2):
         for ends in (((metre, -20), (metre, 20)), ((-20, metre), (20, metre))):
             draw_polyline(panel, place(np.array(ends, np.float64)), GRID)

@@ -1,13 +1,13 @@
 """One frame made ready for the panels: colours, trails and verdicts resolved once for all of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from syncl.data.frame_objects import FrameObjects
 from syncl.rendering.frame import Floats, RenderFrame
-from syncl.rendering.history import History, advance, remember_partners, trails_in_vehicle
+from syncl.rendering.history import History, advance, trails_in_vehicle
 from syncl.rendering.matching import Verdict, judge
 from syncl.rendering.palette import Colour, identity_colour
 from syncl.rendering.style import RenderStyle
@@ -53,17 +53,15 @@ def view_frame(frame: RenderFrame, history: History, style: RenderStyle) -> tupl
     verdict = None
     if style.mark_errors and truth is not None:
         verdict = judge(objects, truth, history.partners, style.match_distance_m)
-        history = remember_partners(history, objects, truth, verdict)
+        found = {truth.identities[own]: row for row, own in enumerate(verdict.partner) if own >= 0}
+        partners = {name: objects.identities[row] for name, row in found.items()}
+        history = replace(history, partners={**history.partners, **partners})
     trails = trails_in_vehicle(history, frame.global_from_vehicle)
-    colours = tuple(map(_colour, objects.identities, objects.classes))
+    colours = tuple(identity_colour(name or kind) for name, kind in zip(objects.identities, objects.classes))
     paths = tuple(_path(objects, row, style) for row in range(objects.count))
     with np.errstate(invalid="ignore"):
         arrows = np.hypot(objects.boxes[:, 7], objects.boxes[:, 8]) >= ARROW_FROM_MPS
     return SceneView(objects, colours, truth, verdict, trails, paths, arrows & style.velocities), history
-
-
-def _colour(identity: str, name: str) -> Colour:
-    return identity_colour(identity or name)
 
 
 def _path(objects: FrameObjects, row: int, style: RenderStyle) -> Floats:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncl.rendering.frame import Floats, Image
-from syncl.rendering.palette import Colour
+from syncl.rendering.palette import ERROR, INK, Colour
 
 _SHIFT = 4
 
@@ -45,6 +45,15 @@ def draw_broken_ring(
         along = 2 * np.pi * (arc + np.linspace(0, 0.62, 7)) / arcs
         points = centre + radius * np.stack([np.cos(along), np.sin(along)], axis=1)
         draw_polyline(canvas, points, colour, width)
+
+
+def draw_error_cross(canvas: Image, centre: Floats, arm: float, width: int) -> None:
+    """Draw the mark of a false positive: a rimmed cross that reaches `arm` pixels to each side."""
+    for direction in ((1, 1), (1, -1)):
+        reach = np.array(direction) * arm
+        stroke = np.stack([centre - reach, centre + reach])
+        draw_polyline(canvas, stroke, INK, width + 2)
+        draw_polyline(canvas, stroke, ERROR, width)
 
 
 def draw_arrow(canvas: Image, start: Floats, end: Floats, colour: Colour, width: int, head: float) -> None:

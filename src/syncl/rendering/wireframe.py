@@ -34,6 +34,13 @@ def corners_of(boxes: Floats) -> Floats:
     return np.stack([x, y, local[..., 2]], axis=-1) + boxes[:, None, :3]
 
 
+def projection_of(intrinsics: Floats, camera_from_vehicle: Floats) -> Floats:
+    """The projection [4, 4] (`RenderFrame.image_from_vehicle`) of intrinsics [3, 3] and extrinsics [4, 4]."""
+    image_from_camera = np.eye(4)
+    image_from_camera[:3, :3] = intrinsics
+    return image_from_camera @ camera_from_vehicle
+
+
 def to_homogeneous(image_from_vehicle: Floats, points: Floats) -> Floats:
     """Homogeneous image coordinates [..., 4] of vehicle-frame points [..., 3]."""
     return points @ image_from_vehicle[:, :3].T + image_from_vehicle[:, 3]

@@ -20,7 +20,7 @@ from syncl.rendering.matching import Verdict
 from syncl.rendering.palette import INK, TRUTH, identity_colour
 from syncl.rendering.scene_view import SceneView
 from syncl.rendering.strokes import draw_polyline
-from syncl.rendering.wireframe import EDGES, clip_segments, corners_of, to_homogeneous
+from syncl.rendering.wireframe import EDGES, clip_segments, corners_of, projection_of, to_homogeneous
 
 WIDTH, HEIGHT = 560, 350
 _SCALE = 1.35
@@ -87,9 +87,8 @@ class Photographer:
         centre = move_boxes(invert_pose(sample.global_from_vehicle), box)[0, :3]
         distance = np.linalg.norm(sample.annotations.boxes[:, :3] - centre, axis=1)
         nearest = int(distance.argmin()) if len(distance) else -1
-        return (
-            int(sample.annotations.visibility[nearest]) if nearest >= 0 and distance[nearest] < _SAME_M else 0
-        )
+        known = nearest >= 0 and distance[nearest] < _SAME_M
+        return int(sample.annotations.visibility[nearest]) if known else 0
 
     def take(self, boxes: EvaluationBoxes, row: int, sight: Sight) -> bytes:
         """A JPEG of the surroundings of a box.
@@ -101,11 +100,8 @@ class Photographer:
         left, top, wide = _frame(sight)
         picture = _cut(camera.path, camera, left, top, wide)
         zoom = WIDTH / wide
-        tile_from_image = np.diag([zoom, zoom, 1.0, 1.0])
-        tile_from_image[:2, 2] = -left * zoom, -top * zoom
-        image_from_camera = np.eye(4)
-        image_from_camera[:3, :3] = camera.intrinsics
-        projection = tile_from_image @ image_from_camera @ camera.camera_from_vehicle
+        tile_from_image = np.array([[zoom, 0, -left * zoom], [0, zoom, -top * zoom], [0, 0, 1]])
+        projection = projection_of(tile_from_image @ camera.intrinsics, camera.camera_from_vehicle)
         draw_camera(picture, projection, self._view(int(boxes.sample[row]), sample), _SCALE)
         _point_out(picture, (sight.low - [left, top]) * zoom, (sight.high - [left, top]) * zoom)
         draw_camera_name(picture, camera.channel, _SCALE)
@@ -124,16 +120,8 @@ class Photographer:
         truth = _objects(outcomes.objects, annotated, sample, np.ones(len(annotated)), ("",) * len(annotated))
         partner = np.where(outcomes.right[found], 0, -1)
         verdict = Verdict(partner, ~outcomes.tracked[annotated], (None,) * len(found))
-        none = np.zeros((0, 2))
-        return SceneView(
-            objects=objects,
-            colours=tuple(identity_colour(name) for name in names),
-            truth=truth,
-            verdict=verdict,
-            trails={},
-            paths=(none,) * len(found),
-            arrows=np.zeros(len(found), np.bool_),
-        )
+        colours, paths = tuple(map(identity_colour, names)), (np.zeros((0, 2)),) * len(found)
+        return SceneView(objects, colours, truth, verdict, {}, paths, np.zeros(len(found), np.bool_))
 
 
 def _point_out(picture: Image, low: Floats, high: Floats) -> None:
@@ -169,9 +157,8 @@ def _objects(
 
 
 def _sight(camera: CameraImage, box: Floats) -> Sight | None:
-    image_from_camera = np.eye(4)
-    image_from_camera[:3, :3] = camera.intrinsics
-    corners = to_homogeneous(image_from_camera @ camera.camera_from_vehicle, corners_of(box))
+    projection = projection_of(camera.intrinsics, camera.camera_from_vehicle)
+    corners = to_homogeneous(projection, corners_of(box))
     lines, visible = clip_segments(corners[:, EDGES], (camera.height, camera.width), margin=0.0)
     if not visible.any():
         return None

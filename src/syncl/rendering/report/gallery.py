@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -82,30 +83,17 @@ def make_gallery(
         SynclError: if an image file is missing or damaged.
     """
     outcomes = photographer.outcomes
-    switches, misses, false = (
-        identity_switches(outcomes),
-        longest_misses(outcomes),
-        false_tracks(outcomes),
-    )
-    shown = [len(kind[:most]) for kind in (switches, misses, false)]
-    made = list(
-        progress(
-            failure
-            for failures in (
-                (_switch(photographer, switch) for switch in switches[:most]),
-                (_miss(photographer, miss) for miss in misses[:most]),
-                (_false(photographer, track) for track in false[:most]),
-            )
-            for failure in failures
-        )
-    )
-    first, second = shown[0], shown[0] + shown[1]
-    return Gallery(
-        tuple(made[:first]),
-        tuple(made[first:second]),
-        tuple(made[second:]),
-        (len(switches), len(misses), len(false)),
-    )
+    switches, misses, false = identity_switches(outcomes), longest_misses(outcomes), false_tracks(outcomes)
+    stories = [
+        *(partial(_switch, photographer, switch) for switch in switches[:most]),
+        *(partial(_miss, photographer, miss) for miss in misses[:most]),
+        *(partial(_false, photographer, track) for track in false[:most]),
+    ]
+    made = tuple(progress(story() for story in stories))
+    first = len(switches[:most])
+    second = first + len(misses[:most])
+    counts = len(switches), len(misses), len(false)
+    return Gallery(made[:first], made[first:second], made[second:], counts)
 
 
 def _switch(photographer: Photographer, switch: IdentitySwitch) -> Failure:
@@ -114,10 +102,11 @@ def _switch(photographer: Photographer, switch: IdentitySwitch) -> Failure:
         short_identity(photographer.identities[outcomes.found.identity[row]])
         for row in (switch.former, switch.new)
     )
-    pictures = [
-        _picture(photographer, outcomes.objects, row, f"{when}: track {name}")
+    pictures = tuple(
+        Picture(photographer.take(outcomes.objects, row, sight), f"{when}: track {name}")
         for row, when, name in ((switch.before, "before", former), (switch.after, "after", new))
-    ]
+        if (sight := photographer.sight(outcomes.objects, row))
+    )
     frames = [_frame_number(outcomes, outcomes.objects, row) for row in (switch.before, switch.after)]
     silent = frames[1] - frames[0] - 1
     gap = f" after {_many(silent, 'frame')} without any track" if silent else ""
@@ -126,51 +115,32 @@ def _switch(photographer: Photographer, switch: IdentitySwitch) -> Failure:
         f"{_scene(photographer, outcomes.objects, switch.after)}, frame {frames[1]}: track {former} had it "
         f"for {_many(switch.frames_before, 'frame')}, track {new} has it for "
         f"{_many(switch.frames_after, 'frame')}{gap}.",
-        tuple(picture for picture in pictures if picture),
+        pictures,
     )
 
 
 def _miss(photographer: Photographer, miss: Miss) -> Failure:
     outcomes = photographer.outcomes
     first, last = (_frame_number(outcomes, outcomes.objects, row) for row in (miss.rows[0], miss.rows[-1]))
-    sights = {row: photographer.sight(outcomes.objects, row) for row in miss.rows}
-    worth = {
-        row: _clearness(sight) * (photographer.visibility(row) or 4) for row, sight in sights.items() if sight
-    }
-    best = max(worth, key=lambda row: worth[row], default=None)
+    pictures = _clearest(photographer, outcomes.objects, miss.rows, photographer.visibility)
     offset = outcomes.objects.centre[list(miss.rows), :2]
     offset = offset - outcomes.samples.ego_xy[outcomes.objects.sample[list(miss.rows)]]
     distance = np.hypot(*offset.T)
-    pictures: list[Picture] = []
-    if best is not None:
-        visible = _VISIBILITY.get(photographer.visibility(best))
-        words = f"frame {_frame_number(outcomes, outcomes.objects, best)}" + (
-            f", {visible}" if visible else ""
-        )
-        picture = _picture(photographer, outcomes.objects, best, words, sights[best])
-        pictures += [picture] if picture else []
     return Failure(
         f"{class_name(outcomes.objects.label[miss.rows[0]])}: missed for {_many(len(miss.rows), 'frame')}",
         f"{_scene(photographer, outcomes.objects, miss.rows[0])}, frames {first} to {last}, "
         f"{distance.min():.0f} to {distance.max():.0f} m away; "
         f"{'found in other frames' if miss.ever else 'never found'}."
         + ("" if pictures else " No camera sees it."),
-        tuple(pictures),
+        pictures,
     )
 
 
 def _false(photographer: Photographer, track: FalseTrack) -> Failure:
     outcomes = photographer.outcomes
     first, last = (_frame_number(outcomes, outcomes.found, row) for row in (track.rows[0], track.rows[-1]))
-    sights = {row: photographer.sight(outcomes.found, row) for row in track.rows}
-    worth = {row: _clearness(sight) for row, sight in sights.items() if sight}
-    best = max(worth, key=lambda row: worth[row], default=None)
+    pictures = _clearest(photographer, outcomes.found, track.rows)
     name = class_name(outcomes.found.label[track.rows[0]])
-    pictures: list[Picture] = []
-    if best is not None:
-        words = f"frame {_frame_number(outcomes, outcomes.found, best)}"
-        picture = _picture(photographer, outcomes.found, best, words, sights[best])
-        pictures += [picture] if picture else []
     if not np.isfinite(track.nearest_m):
         reason = f"there is no {name} in these frames"
     elif track.nearest_m < TRACK_DISTANCE_M:
@@ -182,21 +152,30 @@ def _false(photographer: Photographer, track: FalseTrack) -> Failure:
         f"{name} {identity}: false for {_many(len(track.rows), 'frame')}",
         f"{_scene(photographer, outcomes.found, track.rows[0])}, frames {first} to {last}, "
         f"mean score {track.score:.2f}; {reason}." + ("" if pictures else " No camera sees it."),
-        tuple(pictures),
+        pictures,
     )
+
+
+def _clearest(
+    photographer: Photographer,
+    boxes: EvaluationBoxes,
+    rows: Iterable[int],
+    visibility: Callable[[int], int] = lambda _: 0,
+) -> tuple[Picture, ...]:
+    """The row that can be made out best, as a picture; none where no camera sees any."""
+    sights = {row: sight for row in rows if (sight := photographer.sight(boxes, row))}
+    if not sights:
+        return ()
+    best = max(sights, key=lambda row: _clearness(sights[row]) * (visibility(row) or 4))
+    visible = _VISIBILITY.get(visibility(best))
+    words = f"frame {_frame_number(photographer.outcomes, boxes, best)}" + (f", {visible}" if visible else "")
+    return (Picture(photographer.take(boxes, best, sights[best]), words),)
 
 
 def _clearness(sight: Sight) -> float:
     """How well a place can be made out: the larger the better, until it fills the picture."""
     share = sight.area_share
     return share if share < CLEAREST_SHARE else CLEAREST_SHARE**2 / share
-
-
-def _picture(
-    photographer: Photographer, boxes: EvaluationBoxes, row: int, caption: str, sight: Sight | None = None
-) -> Picture | None:
-    sight = sight or photographer.sight(boxes, row)
-    return None if sight is None else Picture(photographer.take(boxes, row, sight), caption)
 
 
 def _scene(photographer: Photographer, boxes: EvaluationBoxes, row: int) -> str:

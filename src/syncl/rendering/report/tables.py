@@ -1,6 +1,6 @@
 """The figures of a report as HTML tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from syncl.evaluation.headings import HeadingErrors
@@ -48,8 +48,6 @@ def cell_text(metric: str, value: float) -> str:
 
 def comparison_table(runs: Mapping[str, Json]) -> str:
     """All runs side by side, a row a metric: the best of each bold, with differences to the first run."""
-    names = list(runs)
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     body = []
     for metric, title in OVERALL.items():
         values = [value_of(metrics, metric) for metrics in runs.values()]
@@ -61,14 +59,13 @@ def comparison_table(runs: Mapping[str, Json]) -> str:
             for number, value in enumerate(values)
         ]
         body.append(f'<tr><th scope="row">{title}</th>{"".join(cells)}</tr>')
-    return _table("metrics", f"<th></th>{head}", body)
+    return _table("metrics", runs, body)
 
 
 def class_table(metrics: Json) -> str:
     """Every class of one run, a row a class."""
     labels: Mapping[str, Mapping[str, float | None]] = metrics["label_metrics"]
     shown = [metric for metric in PER_CLASS if metric in labels]
-    head = "".join(f'<th scope="col">{metric.upper()}</th>' for metric in shown)
     body = []
     for name in labels["amota"]:
         values = {metric: labels[metric].get(name) for metric in shown}
@@ -83,7 +80,7 @@ def class_table(metrics: Json) -> str:
     overall["gt"] = float(sum(objects))
     means = "".join(f"<td>{cell_text(metric, overall[metric])}</td>" for metric in shown)
     body.append(f'<tr class="all"><th scope="row">all</th>{means}</tr>')
-    return _table("classes", f"<th></th>{head}", body)
+    return _table("classes", map(str.upper, shown), body)
 
 
 def headings_table(runs: Mapping[str, HeadingErrors]) -> str:
@@ -103,7 +100,6 @@ def headings_table(runs: Mapping[str, HeadingErrors]) -> str:
 
 def settings_table(rows: Mapping[str, Mapping[str, str]]) -> str:
     """Settings of all runs side by side: run -> label -> text. Rows in which runs differ are marked."""
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in rows)
     labels = list(dict.fromkeys(label for of_run in rows.values() for label in of_run))
     body = []
     for label in labels:
@@ -111,7 +107,7 @@ def settings_table(rows: Mapping[str, Mapping[str, str]]) -> str:
         differs = ' class="differs"' if len(set(values)) > 1 else ""
         cells = "".join(f"<td>{escape(value)}</td>" for value in values)
         body.append(f'<tr{differs}><th scope="row">{escape(label)}</th>{cells}</tr>')
-    return _table("settings", f"<th></th>{head}", body)
+    return _table("settings", rows, body)
 
 
 def _comparison_cell(metric: str, value: float, first: float | None, best: bool) -> str:
@@ -135,9 +131,10 @@ def _best(metric: str, values: Sequence[float]) -> float | None:
     return min(known) if metric in _LESS_IS_BETTER else max(known)
 
 
-def _table(kind: str, head: str, body: Sequence[str]) -> str:
+def _table(kind: str, columns: Iterable[str], body: Sequence[str]) -> str:
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
     rows = "\n".join(body)
     return (
         f'<div class="scroll" tabindex="0"><table class="{kind}">'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>"
+        f"<thead><tr><th></th>{head}</tr></thead>\n<tbody>{rows}</tbody></table></div>"
     )
