@@ -176,6 +176,7 @@ def test_the_page_says_what_the_metrics_say(planted, page):
 def test_headings_are_shown_by_how_vehicles_stand(page):
     reader = Reader(page.read_text())
     rows = {row[0]: row[1:] for row in reader.tables["headings"]}
+    assert rows[""] == ["found", "median error (\u00b0)", "within 10\u00b0", "half turns"]
     found = 0
     for kind in ("aligned", "turned"):
         count, *errors = rows[f"good, {kind}"]

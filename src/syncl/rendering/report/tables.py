@@ -86,7 +86,6 @@ def class_table(metrics: Json) -> str:
 def headings_table(runs: Mapping[str, HeadingErrors]) -> str:
     """Heading errors of vehicles along the ego vehicle's axis and of turned ones, two rows a run."""
     heads = ("found", "median error (\u00b0)", "within 10\u00b0", "half turns")
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     body = []
     for run, errors in runs.items():
         for words, group in (("aligned", errors.aligned), ("turned", errors.turned)):
@@ -95,7 +94,7 @@ def headings_table(runs: Mapping[str, HeadingErrors]) -> str:
                 figures = (f"{group.median_deg:.1f}", f"{group.near_share:.0%}", str(group.half_turns))
                 cells = "".join(f"<td>{figure}</td>" for figure in figures)
             body.append(f'<tr><th scope="row">{escape(run)}, {words}</th><td>{group.count}</td>{cells}</tr>')
-    return _table("headings", f"<th></th>{head}", body)
+    return _table("headings", heads, body)
 
 
 def settings_table(rows: Mapping[str, Mapping[str, str]]) -> str:
