@@ -60,9 +60,9 @@ def arguments(folder: Path) -> dict[str, object]:
     return {"data": folder / "world", "scene": val, "frames": 3}
 
 
-def test_every_picture_and_its_numbers(folder):
+def test_every_picture_and_its_numbers(folder, capsys):
     output = folder / "out"
-    diagnose(
+    found = diagnose(
         folder / "run" / "model.safetensors",
         **arguments(folder),
         output=output,
@@ -79,6 +79,16 @@ def test_every_picture_and_its_numbers(folder):
     assert list(figures["matching"]) == ["step 1", "step 2"]
     for item in figures["matching"].values():
         assert 0 < item["kept"] < item["pairs"] and item["threshold"] == pytest.approx(min(item["means"]))
+    assert list(figures["box_code"]) == ["step 1", "step 2"]
+    told = figures["box_code"]["step 2"]
+    lines = capsys.readouterr().out.splitlines()
+    assert list(told) == ["x", "y", "z", "log l", "log w", "log h", "sin", "cos", "vx", "vy"]
+    for number, (name, values) in zip(found.numbers, told.items(), strict=True):
+        assert number.figures == values and values["error"] > 0
+        (line,) = (line for line in lines if line.startswith(f"{name} "))
+        assert f" {values['ratio']:.2f}" in line and line.endswith("drowned") == values["drowned"]
+    # Two steps teach no heading.
+    assert told["sin"]["drowned"]
     counts = figures["queries_an_object"]
     assert all(0 < after < before <= 5 for before, after in zip(counts["before"], counts["after"]))
     cost = figures["training_cost"]
@@ -92,7 +102,7 @@ def test_what_training_does_to_tracks_plays_no_part_in_the_matching(folder):
     looked = Diagnosis.of_model(folder / "run" / "model.safetensors", index, given["scene"], 3, "cpu")
     looked.subject.tracker.noise = ClipNoise(drop_probability=1.0)
     # Were every track forgotten, no object would be persistent in any frame.
-    assert matching_pass(looked.subject, looked.frames, "all forgotten")
+    assert matching_pass(looked.subject, looked.frames, "all forgotten").pairs
     assert looked.subject.tracker.noise.drop_probability == 1.0
 
 

@@ -35,6 +35,9 @@ def diagnose(
     candidates.png: queries an object has before and after the filter.
     training_cost.png: time and memory of a training clip with and without SynCL.
 
+    Prints the error of each number of the box code (objects matched as in training) against that of its
+    class's median, and which have drowned: numbers that vary and are predicted hardly better than that.
+
     Args:
         model: model file of a tracker.
         data: folder of a nuScenes-format dataset.
@@ -58,6 +61,7 @@ def diagnose(
 
     import torch
 
+    from syncl.runs.diagnose.box_numbers import numbers_table
     from syncl.runs.diagnose.run import diagnose_model
 
     if threads is not None:
@@ -76,5 +80,6 @@ def diagnose(
         device=device,
         overwrite=overwrite,
     )
-    sys.stdout.write(f"{output}: {', '.join(path.name for path in found.files)}\n")
+    lines = [*numbers_table(found.numbers), f"{output}: {', '.join(path.name for path in found.files)}"]
+    sys.stdout.write("\n".join(lines) + "\n")
     return found

@@ -14,11 +14,13 @@ from torch import Tensor
 from syncl.checkpoints.model_file import load_model
 from syncl.detectors.attention_maps import attention_mass, recorded_self_attention
 from syncl.errors import SynclError
+from syncl.geometry.boxes import CODE_SIZE, encode_boxes
 from syncl.layers.decoder import PARALLEL
 from syncl.progress import progress_bar
 from syncl.recipes.recipe import Recipe, recipe_from_json
 from syncl.recipes.resolving import strategy_for
 from syncl.rendering.diagnosis_figures import MatchingCosts
+from syncl.runs.diagnose.box_numbers import BoxNumber, box_numbers
 from syncl.structures import Annotations, Frame, Outcome, Predictions
 from syncl.trackers import GreedyConfig, SingleFrameConfig, Tracker
 from syncl.training.assignment import held_objects
@@ -103,6 +105,19 @@ class Pairs:
     persistent: Tensor
 
 
+@dataclass(frozen=True)
+class Matched:
+    """What training's matching gives over the frames.
+
+    Attributes:
+        pairs: one-to-many pairs of every frame with persistent objects.
+        numbers: how well each number of the box code is regressed: standard decoder, last layer, one to one.
+    """
+
+    pairs: list[Pairs]
+    numbers: tuple[BoxNumber, ...]
+
+
 @torch.no_grad()
 def tracking_pass(subject: Subject, frames: Frames, name: str) -> Tracked:
     """Track the frames and look at self-attention and at both decoders.
@@ -143,8 +158,8 @@ def tracking_pass(subject: Subject, frames: Frames, name: str) -> Tracked:
 
 
 @torch.no_grad()
-def matching_pass(subject: Subject, frames: Frames, name: str) -> list[Pairs]:
-    """SynCL's one-to-many pairs of every frame with persistent objects, tracks held as in training."""
+def matching_pass(subject: Subject, frames: Frames, name: str) -> Matched:
+    """Match the frames as training does, tracks held as there but without its chance."""
     tracker = subject.tracker.undisturbed()
     matching = subject.matching
     dim = tracker.detector.dim
@@ -152,7 +167,8 @@ def matching_pass(subject: Subject, frames: Frames, name: str) -> list[Pairs]:
     filtering: SynCL = matching.build(dim).to(device)
     everything: SynCL = replace(matching, filter="none").build(dim).to(device)
     state = tracker.initial_state(1)
-    found = []
+    found: list[Pairs] = []
+    boxes: list[Tensor] = []
     for frame, annotations in progress_bar(frames, f"matching {name}"):
         decoded = tracker.look(frame, state, PARALLEL)
         assignment, ties = filtering.assign(decoded, annotations)
@@ -162,9 +178,19 @@ def matching_pass(subject: Subject, frames: Frames, name: str) -> list[Pairs]:
             before = everything.reliable_pairs(cross, annotations, persistent)
             after = filtering.reliable_pairs(cross, annotations, persistent)
             found.append(Pairs(before, after, persistent))
+        boxes.append(_matched_boxes(decoded.standard, assignment.targets[-1, 0], annotations))
         identities = filtering.identities(decoded, assignment, annotations)
         state = tracker.carry(decoded, Outcome({}, identities, assignment.targets[-1]))
-    return found
+    codes, truth, labels = torch.cat(boxes).double().cpu().split([CODE_SIZE, CODE_SIZE, 1], dim=1)
+    return Matched(found, box_numbers(codes.numpy(), truth.numpy(), labels[:, 0].long().numpy()))
+
+
+def _matched_boxes(predictions: Predictions, targets: Tensor, annotations: Annotations) -> Tensor:
+    """[N, 10 + 10 + 1] box codes of the last layer, of the objects they hold, and the objects' classes."""
+    rows = (targets >= 0).nonzero()[:, 0]
+    held = targets[rows]
+    truth = encode_boxes(annotations.boxes[0])[held]
+    return torch.cat([predictions.codes[-1, 0, rows], truth, annotations.labels[0][held, None]], dim=1)
 
 
 def matching_costs(name: str, frames: list[Pairs]) -> MatchingCosts:

@@ -29,6 +29,7 @@ from syncl.rendering.diagnosis_figures import (
     plot_decoders,
     plot_training_cost,
 )
+from syncl.runs.diagnose.box_numbers import BoxNumber
 from syncl.runs.diagnose.clip_cost import clip_cost
 from syncl.runs.diagnose.passes import (
     Frames,
@@ -56,10 +57,12 @@ class Diagnosed:
 
     Attributes:
         figures: the numbers, as in figures.json.
+        numbers: of the box code, of the model or the last checkpoint.
         files: all of the output folder.
     """
 
     figures: dict[str, object]
+    numbers: tuple[BoxNumber, ...]
     files: tuple[Path, ...]
 
 
@@ -95,8 +98,7 @@ def diagnose_model(
     index.check_images((scene,))
     others = find_checkpoints(checkpoints)
     diagnosis = Diagnosis.of_model(model, index, scene, frames, device)
-    figures = diagnosis.write(output, others, min_score=min_score, cost_steps=cost_steps, overwrite=overwrite)
-    return Diagnosed(figures, tuple(sorted(output.iterdir())))
+    return diagnosis.write(output, others, min_score=min_score, cost_steps=cost_steps, overwrite=overwrite)
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,8 @@ class Diagnosis:
         min_score: float,
         cost_steps: int,
         overwrite: bool,
-    ) -> dict[str, object]:
-        """Write all pictures and figures.json, and return its numbers; see `diagnose_model`.
+    ) -> Diagnosed:
+        """Write all pictures and figures.json, and return what is in them; see `diagnose_model`.
 
         Raises:
             SynclError: if a checkpoint cannot be used.
@@ -177,11 +179,15 @@ class Diagnosis:
             },
             "annotated": len(truth),
         }
-        pairs = {name: matching_pass(subject, self.frames, name) for name, subject in subjects.items()}
-        costs = [matching_costs(name, frames) for name, frames in pairs.items()]
+        matched = {name: matching_pass(subject, self.frames, name) for name, subject in subjects.items()}
+        costs = [matching_costs(name, found.pairs) for name, found in matched.items()]
         plot_costs(costs, paths["costs"], overwrite)
         figures["matching"] = {item.title: _summary(item) for item in costs}
-        before, after = candidate_counts(next(reversed(pairs.values())))
+        last_matched = next(reversed(matched.values()))
+        figures["box_code"] = {
+            name: {number.name: number.figures for number in found.numbers} for name, found in matched.items()
+        }
+        before, after = candidate_counts(last_matched.pairs)
         plot_candidates(before, after, paths["candidates"], overwrite)
         figures["queries_an_object"] = {
             "before": _rounded(before.mean(axis=1)) if before.size else [],
@@ -191,7 +197,7 @@ class Diagnosis:
             figures["training_cost"] = self._training_cost(paths["training_cost"], cost_steps, overwrite)
         text = orjson.dumps(figures, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
         atomic_write(output / "figures.json", text)
-        return figures
+        return Diagnosed(figures, last_matched.numbers, tuple(sorted(output.iterdir())))
 
     def _view(self, title: str, predictions: Predictions, min_score: float) -> DecoderView:
         """The last layer's boxes above a score, of object queries by the detection head if there are two."""
