@@ -35,7 +35,7 @@ from syncl.layers.decoder import (
     split_groups,
 )
 from syncl.layers.numerics import inverse_sigmoid, mlp, prior_bias
-from syncl.layers.sampling import sample_features
+from syncl.layers.sampling import tables_of, taps_of, weighted_samples
 from syncl.recipes import Recipe
 from syncl.recipes.synthetic import CLASSES, DIM, IMAGE_SIZE, image_encoder
 from syncl.runs.track.run import track_to_file
@@ -188,10 +188,14 @@ class GroundGrid(Detector):
 
     def _shown(self, points: Tensor, features: GridFeatures) -> Tensor:
         """[B, Q, D] mean of all features that show the points [B, Q, 3]."""
-        size = features.image_size
-        samples, inside = sample_features(features.levels, points, features.image_from_vehicle, size)
-        weight = (inside & features.camera_valid[..., None])[..., None].to(samples.dtype)
-        return (samples.mean(-2) * weight).sum(1) / weight.sum(1).clamp(min=1)
+        levels = features.levels
+        shapes = tuple((level.shape[-2], level.shape[-1]) for level in levels)
+        taps = taps_of(
+            points, features.image_from_vehicle, features.camera_valid, features.image_size, shapes
+        )
+        shown = taps.visible.transpose(1, 2)[..., None].to(points.dtype).expand(-1, -1, -1, len(levels))
+        shares = shown / shown.sum((2, 3), keepdim=True).clamp(min=1)
+        return weighted_samples(tables_of(levels, points.dtype), taps, shares)
 
 
 # --8<-- [end:detector]

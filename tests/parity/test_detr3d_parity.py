@@ -26,7 +26,7 @@ from syncl.detectors import Detr3dConfig
 from syncl.detectors.base import ReferenceRange
 from syncl.detectors.detr3d.detr3d import Detr3d, Detr3dCrossAttention, Sight
 from syncl.layers.numerics import inverse_sigmoid
-from syncl.layers.sampling import sample_features
+from syncl.layers.sampling import tables_of, taps_of, weighted_samples
 from syncl.structures import object_queries
 from syncl.trackers.single_frame import best_pairs
 
@@ -85,8 +85,8 @@ def test_detr3d_head(open_golden: OpenGolden) -> None:
     golden.check("all_cls_scores", predictions.logits)
     golden.check("all_bbox_preds", published_codes(predictions.codes))
     for layer, references in enumerate(predictions.references):
-        _, inside = sample_features(features.levels, references, projections, image_size)
-        golden.check(f"mask_layer{layer}", inside[0].transpose(0, 1))
+        taps = taps_of(references, projections, features.camera_valid, image_size, ())
+        golden.check(f"mask_layer{layer}", taps.visible[0].transpose(0, 1))
 
     truth = annotations_of([golden.input("gt_boxes")], [golden.input("gt_labels")], bottom_centre=True)
     _, losses = train_frame(predictions, truth)
@@ -125,13 +125,16 @@ def test_cross_attention(open_golden: OpenGolden) -> None:
     units = golden.input("reference_points")
     query, position = golden.input("query").transpose(0, 1), golden.input("query_pos").transpose(0, 1)
     (image_size, *_) = sizes_in(golden.notes)
-    samples, inside = sample_features(
-        _levels(golden, "ca_feat"), point_range.to_metres(units), golden.input("lidar2img"), image_size
-    )
-    golden.check("mask", inside.transpose(1, 2))
-    counted = samples * inside[..., None, None]
-    golden.check("sampled_level_sum", counted.sum((1, 3))[..., ::4])
-    update = attention(query, position, Sight(inverse_sigmoid(units), samples, inside))
+    pyramid = _levels(golden, "ca_feat")
+    projections = golden.input("lidar2img")
+    every_camera = torch.ones(projections.shape[:2], dtype=torch.bool)
+    shapes = tuple((level.shape[-2], level.shape[-1]) for level in pyramid)
+    taps = taps_of(point_range.to_metres(units), projections, every_camera, image_size, shapes)
+    golden.check("mask", taps.visible.transpose(1, 2))
+    tables = tables_of(pyramid, units.dtype)
+    alike = torch.ones(*units.shape[:2], cameras, levels)
+    golden.check("sampled_level_sum", weighted_samples(tables, taps, alike)[..., ::4])
+    update = attention(query, position, Sight(inverse_sigmoid(units), taps, tables))
     golden.check("output", (query + update).transpose(0, 1))
 
 

@@ -53,7 +53,7 @@ class FeatureStore:
             self._rows = {token: row for row, token in enumerate(head["samples"])}
             self._valid = [tuple(map(bool, valid)) for valid in head["camera_valid"]]
             self._dtype = _DTYPES[head["dtype"]]
-            shapes = [tuple(map(int, shape)) for shape in head["shapes"]]
+            shapes = [tuple(map(int, shape)) for shape in head["channels_last_shapes"]]
         except (OSError, orjson.JSONDecodeError, KeyError) as error:
             raise SynclError(
                 f"{path}: not a complete store of features ({error!r}); delete {folder}"
@@ -66,7 +66,7 @@ class FeatureStore:
             if not level.is_file() or level.stat().st_size != expected:
                 raise SynclError(f"{level}: must have {expected} bytes; delete {folder} and start again")
             unsigned = np.dtype(_UNSIGNED[self._dtype.itemsize])
-            self._levels.append(np.memmap(level, unsigned, "r", 0, (len(self._rows), *shape)))
+            self._levels.append(np.memmap(level, unsigned, "c", 0, (len(self._rows), *shape)))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -83,7 +83,10 @@ class FeatureStore:
         row = self._rows.get(sample)
         if row is None:
             raise SynclError(f"{self.folder}: holds no features of sample {sample}")
-        levels = tuple(torch.from_numpy(level[row].copy()).view(self._dtype)[None] for level in self._levels)
+        # Views of the files: what reads them copies them, once.
+        levels = tuple(
+            torch.from_numpy(level[row]).view(self._dtype)[None].movedim(-1, 2) for level in self._levels
+        )
         return StoredFeatures(levels, self._valid[row])
 
 
@@ -108,12 +111,12 @@ def write_features(
         for tokens, camera_valid, levels in batches:
             if not files:
                 files = [(folder / f"level{number}.bin").open("wb") for number in range(len(levels))]
-                shapes = [list(level.shape[1:]) for level in levels]
+                shapes = [list(level.movedim(2, -1).shape[1:]) for level in levels]
                 dtype = levels[0].dtype
             samples.extend(tokens)
             valid.extend(camera_valid.tolist())
             for file, level in zip(files, levels, strict=True):
-                flat = level.detach().cpu().contiguous()
+                flat = level.detach().cpu().movedim(2, -1).contiguous()
                 file.write(flat.view(torch.int32 if dtype.itemsize == 4 else torch.int16).numpy().tobytes())
     finally:
         for file in files:
@@ -122,7 +125,7 @@ def write_features(
         "samples": samples,
         "camera_valid": valid,
         "dtype": str(dtype).removeprefix("torch."),
-        "shapes": shapes,
+        "channels_last_shapes": shapes,
     }
     atomic_write(folder / "features.json", orjson.dumps(head))
     return FeatureStore(folder)

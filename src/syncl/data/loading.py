@@ -51,7 +51,7 @@ def collate_frames(frames: Sequence[Frame]) -> Frame:
         found = f"{sorted(rigs)}, {sorted(sizes)}"
         raise SynclError(f"frames with different cameras or image sizes cannot form a batch: {found}")
     return Frame(
-        images=torch.cat([frame.images for frame in frames]),
+        images=_collate_images(frames),
         rig=CameraRig(
             names=frames[0].rig.names,
             image_from_camera=torch.cat([frame.rig.image_from_camera for frame in frames]),
@@ -68,14 +68,22 @@ def collate_frames(frames: Sequence[Frame]) -> Frame:
     )
 
 
+def _collate_images(frames: Sequence[Frame]) -> Tensor:
+    """Images of all frames; those of frames with stored features are black and take no memory."""
+    if all(frame.levels is not None for frame in frames):
+        return frames[0].images.expand(len(frames), -1, -1, -1, -1)
+    return torch.cat([frame.images for frame in frames])
+
+
 def _collate_levels(items: list[tuple[Tensor, ...] | None]) -> tuple[Tensor, ...] | None:
-    """Feature levels of all frames, or of none."""
+    """Feature levels of all frames, or of none; channels stay next to each other in memory."""
     known = [item for item in items if item is not None]
     if len(known) != len(items):
         if known:
             raise SynclError("frames with and without stored features cannot form a batch")
         return None
-    return tuple(torch.cat(level) for level in zip(*known, strict=True))
+    levels = zip(*known, strict=True)
+    return tuple(torch.cat([part.movedim(2, -1) for part in level]).movedim(-1, 2) for level in levels)
 
 
 def collate_annotations(annotations: Sequence[Annotations]) -> Annotations:

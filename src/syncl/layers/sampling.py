@@ -1,4 +1,13 @@
-"""Sampling image features at projected 3D points (DETR3D, Wang et al. 2021, section 3.3)."""
+"""Sampling image features at projected 3D points (DETR3D, Wang et al. 2021, section 3.3).
+
+A point is seen by one or two cameras of a rig. So nothing is sampled for the others: what a point reads is a
+list of rows of the feature maps with their bilinear shares, and a weighted sum over cameras and levels is one
+look-up a level.
+
+Letters: B batch, C cameras, Q points, L levels, D channels, P pairs of a point and a camera.
+"""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -7,32 +16,106 @@ from torch.nn import functional
 from syncl.geometry.projection import MIN_DEPTH_M, project_points
 
 
-def sample_features(
-    levels: tuple[Tensor, ...], points: Tensor, image_from_vehicle: Tensor, image_size: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
-    """Bilinear samples of every camera and level at projected points.
+class Taps(NamedTuple):
+    """What points read of each level.
+
+    Attributes:
+        visible: [B, C, Q] points strictly inside the image and in front of the camera.
+        pairs: [P] the point and camera of each pair, as its place in [B, Q, C] laid out flat.
+        starts: [B Q] the first of each point's pairs.
+        rows: per level [P, 4] rows of its table (`tables_of`).
+        shares: per level [P, 4] how much each row counts; beyond the border nothing does.
+    """
+
+    visible: Tensor
+    pairs: Tensor
+    starts: Tensor
+    rows: tuple[Tensor, ...]
+    shares: tuple[Tensor, ...]
+
+
+def tables_of(levels: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """Feature levels [B, C, D, H_l, W_l] as tables [B C H_l W_l, D] to look rows up in.
 
     Args:
-        levels: per level [B, C, D, H_l, W_l]; sampled in the precision of `points`, since half precision
-            cannot tell neighbouring pixels apart.
-        points: [B, Q, 3] metres, vehicle frame.
-        image_from_vehicle: [B, C, 4, 4]; used in float32 as the original does.
-        image_size: (H, W) of the images the levels come from.
+        levels: one tensor a level.
+        dtype: that of the points, since sums of many samples want full precision.
+    """
+    return tuple(level.movedim(2, -1).flatten(0, -2).to(dtype) for level in levels)
 
-    Returns:
-        Samples [B, C, Q, L, D] and the mask [B, C, Q] of points strictly inside the image and in front of the
-        camera. Samples outside the mask are finite but not zero.
+
+def taps_of(
+    points: Tensor,
+    image_from_vehicle: Tensor,
+    camera_valid: Tensor,
+    image_size: tuple[int, int],
+    shapes: tuple[tuple[int, int], ...],
+) -> Taps:
+    """Where points lie in every camera and level.
+
+    Args:
+        points: [B, Q, 3] metres, vehicle frame. They get gradients from what is sampled.
+        image_from_vehicle: [B, C, 4, 4]; used in the points' precision as the original does.
+        camera_valid: [B, C] bool; the others see nothing.
+        image_size: (H, W) of the images the levels come from.
+        shapes: (H_l, W_l) of each level.
     """
     pixels, depth = project_points(image_from_vehicle.to(points.dtype), points)
     height, width = image_size
-    size = torch.tensor([width, height], dtype=pixels.dtype, device=pixels.device)
-    grid = pixels / size * 2 - 1
-    inside = (depth > MIN_DEPTH_M) & (grid > -1).all(-1) & (grid < 1).all(-1)
-    # Far-off coordinates overflow the sampler's integer arithmetic; anything beyond the border reads zero.
-    grid = torch.nan_to_num(grid, 0.0, 2.0, -2.0).clamp(-2, 2).flatten(0, 1).unsqueeze(2)
-    sampled = [
-        functional.grid_sample(level.flatten(0, 1).to(grid.dtype), grid, align_corners=False)[..., 0]
-        for level in levels
+    grid = pixels / torch.tensor([width, height], dtype=pixels.dtype, device=pixels.device) * 2 - 1
+    visible = (depth > MIN_DEPTH_M) & (grid > -1).all(-1) & (grid < 1).all(-1) & camera_valid[..., None]
+    cameras, count = visible.shape[1:]
+    seen = visible.transpose(1, 2).flatten()
+    if points.device.type == "cpu":
+        pairs = seen.nonzero()[:, 0]
+        counts = seen.view(-1, cameras).sum(1)
+        starts = counts.cumsum(0) - counts
+    else:
+        # Elsewhere to wait for the number of visible pairs costs more than to look all of them up.
+        pairs = torch.arange(len(seen), device=points.device)
+        starts = pairs[::cameras]
+    kept = seen[pairs]
+    places = grid.transpose(1, 2).flatten(0, 2)[pairs].masked_fill(~kept[:, None], 0.0)
+    image = pairs // (count * cameras) * cameras + pairs % cameras
+    found = [_bilinear(places, kept, image, shape) for shape in shapes]
+    return Taps(visible, pairs, starts, tuple(rows for rows, _ in found), tuple(share for _, share in found))
+
+
+def _bilinear(places: Tensor, kept: Tensor, image: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Rows and shares [P, 4] of one level for places [P, 2], from -1 to 1, in images [P] of the batch."""
+    height, width = shape
+    columns = ((places[:, 0] + 1) * width - 1) / 2
+    lines = ((places[:, 1] + 1) * height - 1) / 2
+    left, top = columns.detach().floor(), lines.detach().floor()
+    right_share, bottom_share = columns - left, lines - top
+    x = torch.stack([left, left + 1, left, left + 1], dim=-1)
+    y = torch.stack([top, top, top + 1, top + 1], dim=-1)
+    shares = torch.stack([1 - right_share, right_share], dim=-1).repeat(1, 2) * torch.stack(
+        [1 - bottom_share, bottom_share], dim=-1
+    ).repeat_interleave(2, dim=-1)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & kept[:, None]
+    x, y = x.clamp(0, width - 1).long(), y.clamp(0, height - 1).long()
+    return (image[:, None] * height + y) * width + x, shares * inside
+
+
+def weighted_samples(tables: tuple[Tensor, ...], taps: Taps, weights: Tensor) -> Tensor:
+    """Sums [B, Q, D] of each point's samples over cameras and levels.
+
+    Args:
+        tables: from `tables_of`.
+        taps: from `taps_of`.
+        weights: [B, Q, C, L] how much each sample counts.
+    """
+    chosen = weights.flatten(0, 2)[taps.pairs].to(tables[0].dtype)
+    sums = [
+        functional.embedding_bag(
+            rows.flatten(),
+            table,
+            taps.starts * rows.shape[1],
+            mode="sum",
+            per_sample_weights=(chosen[:, level, None] * shares).flatten(),
+        )
+        for level, (table, rows, shares) in enumerate(zip(tables, taps.rows, taps.shares))
     ]
-    stacked = torch.stack(sampled, dim=-1).unflatten(0, depth.shape[:2])
-    return stacked.permute(0, 1, 3, 4, 2), inside
+    total = torch.stack(sums).sum(0)
+    return total.view(*weights.shape[:2], -1)

@@ -45,7 +45,7 @@ from syncl.layers.decoder import (
     split_groups,
 )
 from syncl.layers.numerics import at_full_precision, inverse_sigmoid, mlp, prior_bias
-from syncl.layers.sampling import sample_features
+from syncl.layers.sampling import Taps, tables_of, taps_of, weighted_samples
 from syncl.structures import Frame, Predictions, Queries, object_queries
 
 
@@ -94,13 +94,13 @@ class Sight(NamedTuple):
 
     Attributes:
         reference_logits: [B, Q, 3] inverse sigmoid of the references in the unit cube.
-        samples: [B, C, Q, L, D] features at the projections.
-        visible: [B, C, Q] which projections count.
+        taps: which features lie at the projections.
+        tables: the features, one table a level.
     """
 
     reference_logits: Tensor
-    samples: Tensor
-    visible: Tensor
+    taps: Taps
+    tables: tuple[Tensor, ...]
 
 
 class Anchors(NamedTuple):
@@ -146,8 +146,7 @@ class Detr3dCrossAttention(nn.Module):
     def forward(self, x: Tensor, positions: Tensor, sight: Sight) -> Tensor:
         """The update [B, Q, D] to add to query states [B, Q, D] with these positional parts [B, Q, D]."""
         weights = self.attention_weights(x + positions).unflatten(-1, (self.cameras, self.levels)).sigmoid()
-        weights = weights * sight.visible.transpose(1, 2)[..., None]
-        attended = torch.einsum("bqcl,bcqld->bqd", weights, sight.samples)
+        attended = weighted_samples(sight.tables, sight.taps, weights)
         update = self.dropout(self.output_projection(attended))
         out: Tensor = update + self.position_encoder(sight.reference_logits)
         return out
@@ -256,12 +255,13 @@ class Detr3d(Detector):
         positions = repeat_groups(queries.positions, groups)
         start, unit, sizes = self.start(queries)
         anchors = [Anchors(start, inverse_sigmoid(unit), sizes) for _ in groups]
+        tables = tables_of(images.levels, start.dtype)
         outputs: list[list[tuple[Tensor, ...]]] = [[] for _ in groups]
         for number, layer in enumerate(self.layers):
             classify, regress = self.class_branches[number], self.box_branches[number]
             mask = None if interaction is None else interaction.mask(number)
             mask = queries.looked_at if mask is None else mask
-            x = layer(x, positions, mask, groups, self._look(anchors, images))
+            x = layer(x, positions, mask, groups, [self._look(group, images, tables) for group in anchors])
             refined: dict[int, Anchors] = {}
             if interaction is not None and "standard" in groups:
                 standard = groups.index("standard")
@@ -279,16 +279,13 @@ class Detr3d(Detector):
                 anchors[group] = refined.get(group, following)
         return tuple(_predictions(layers, queries) for layers in outputs)
 
-    def _look(self, anchors: list[Anchors], images: Detr3dFeatures) -> list[Sight]:
-        """What each group sees at its references, in one look-up."""
-        references = torch.cat([group.references for group in anchors], dim=1)
-        samples, inside = sample_features(
-            images.levels, references, images.image_from_vehicle, images.image_size
+    def _look(self, anchors: Anchors, images: Detr3dFeatures, tables: tuple[Tensor, ...]) -> Sight:
+        """What a group sees at its references."""
+        shapes = tuple((level.shape[-2], level.shape[-1]) for level in images.levels)
+        taps = taps_of(
+            anchors.references, images.image_from_vehicle, images.camera_valid, images.image_size, shapes
         )
-        visible = inside & images.camera_valid[..., None]
-        count = len(anchors)
-        parts = zip(anchors, samples.chunk(count, dim=2), visible.chunk(count, dim=2))
-        return [Sight(group.logits, seen, counts) for group, seen, counts in parts]
+        return Sight(anchors.logits, taps, tables)
 
     def _boxes(self, delta: Tensor, anchors: Anchors, layer: int) -> tuple[Tensor, Anchors]:
         """Box codes [B, Q, 10] of a box branch's output, and what the next layer predicts from."""

@@ -160,6 +160,7 @@ def _digest(recipe: Recipe, index: NuScenesIndex, encoder: ImageEncoder, acceler
         accelerator.mixed_precision,
         str(index.dataroot.resolve()),
         index.version,
+        "channels last",
     ]
     digest.update(orjson.dumps(settings))
     return digest.hexdigest()[:20]

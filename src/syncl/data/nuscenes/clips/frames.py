@@ -74,7 +74,8 @@ def build_frame(
     """
     world = world or WorldTransform()
     height, width = options.size
-    images = np.zeros((len(cameras), height, width, 3), np.uint8 if recolour is None else np.float32)
+    size = (len(cameras), height, width, 3)
+    images = np.zeros(size if stored is None else 1, np.uint8 if recolour is None else np.float32)
     valid = np.zeros(len(cameras), np.bool_)
     intrinsics = np.tile(np.eye(3), (len(cameras), 1, 1))
     extrinsics = np.tile(np.eye(4), (len(cameras), 1, 1))
@@ -97,10 +98,13 @@ def build_frame(
             images[number] = image if recolour is None else recolour(number, image)
             valid[number] = True
     intrinsics, extrinsics = world.move_rig(intrinsics, extrinsics)
-    # Copied into the network's layout at once: a strided tensor would cost every later operation.
-    planar = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    if stored is None:
+        # Copied into the network's layout at once: a strided tensor would cost every later operation.
+        pixels = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    else:
+        pixels = torch.from_numpy(images).expand(len(cameras), 3, height, width)
     return Frame(
-        images=torch.from_numpy(planar)[None],
+        images=pixels[None],
         rig=CameraRig(
             names=cameras,
             image_from_camera=torch.from_numpy(intrinsics)[None],
