@@ -39,6 +39,20 @@ def test_writes_the_official_keys_and_prints_tables(
         assert metrics["not_official"]["hota"] == 1
 
 
+def test_causes_are_printed_beside_detections(dataset: Any, capsys: pytest.CaptureFixture[str]):
+    content = dataset.good("tracking")
+    first = next(iter(content["results"]))
+    content["results"][first] = []
+    results = dataset.write(content)
+    detections = dataset.write(dataset.good("detection"), "detections.json")
+    evaluate(results, data=dataset.root, detections=detections)
+    printed = capsys.readouterr().out
+    (row,) = [line.split() for line in printed.splitlines() if line.strip().startswith("born late")][:1]
+    assert row[2] == "1"
+    with pytest.raises(SynclError, match="leave out --task detection"):
+        evaluate(detections, data=dataset.root, task="detection", detections=detections)
+
+
 def test_forecasts_of_tracks_are_read_over(dataset: Any):
     content = dataset.good("tracking")
     plain, foreseen = dataset.root / "plain.json", dataset.root / "foreseen.json"

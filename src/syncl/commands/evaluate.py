@@ -19,6 +19,7 @@ def evaluate(
     details: Path | None = None,
     plots: Path | None = None,
     scenes: tuple[str, ...] = (),
+    detections: Path | None = None,
     overwrite: bool = False,
 ) -> "TrackingMetrics | DetectionMetrics":
     """Score results with the official nuScenes metrics.
@@ -36,6 +37,8 @@ def evaluate(
         details: file for the curves behind the metrics, in the form of the official metrics_details.json.
         plots: folder for the official curves over recall, as PDF.
         scenes: names of the scenes to evaluate on, where results cover a part of the split only.
+        detections: what the same model detects in single frames (syncl track --task detection); the causes
+            of misses, false positives and identity switches are then printed as well.
         overwrite: replace existing files.
 
     Returns:
@@ -44,7 +47,7 @@ def evaluate(
     from rich.console import Console
 
     from syncl.evaluation.detection import DetectionMetrics
-    from syncl.evaluation.metric_tables import detection_tables, tracking_tables
+    from syncl.evaluation.metric_tables import cause_tables, detection_tables, tracking_tables
     from syncl.runs.evaluate import evaluate_results
 
     found = evaluate_results(
@@ -57,6 +60,7 @@ def evaluate(
         details=details,
         plots=plots,
         scenes=scenes,
+        detections=detections,
         overwrite=overwrite,
     )
     metrics = found.metrics
@@ -64,6 +68,9 @@ def evaluate(
     tables = detection_tables(metrics) if isinstance(metrics, DetectionMetrics) else tracking_tables(metrics)
     for table in tables:
         console.print(table)
+    if found.causes is not None:
+        for table in cause_tables(*found.causes):
+            console.print(table)
     for remark in metrics.remarks:
         console.print(f"note: {remark}", style="yellow")
     if found.plots:

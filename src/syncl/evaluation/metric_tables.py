@@ -5,12 +5,17 @@ from collections.abc import Mapping
 from rich import box
 from rich.table import Table
 
+from syncl.classes import DETECTION_CLASSES
+from syncl.evaluation.arrays import Bools, Ints
+from syncl.evaluation.causes import FALSE_CAUSES, MISS_CAUSES, SWITCH_CAUSES, Causes, shares
 from syncl.evaluation.constants import DETECTION_ORDER, ERROR_NAMES, TRACKING_ORDER
 from syncl.evaluation.detection import DetectionMetrics
+from syncl.evaluation.outcomes import Outcomes
 from syncl.evaluation.tracking import TrackingMetrics
 
 _RATES = ("amota", "amotp", "recall", "motar", "mota", "motp", "faf", "tid", "lgd")
 _EVENTS = ("gt", "tp", "fp", "fn", "ids", "frag", "mt", "ml")
+_AT_REST_MPS = 0.5
 _COUNTS = ("tp", "fp", "fn", "ids", "frag", "mt", "ml")
 
 
@@ -50,6 +55,40 @@ def tracking_tables(metrics: TrackingMetrics) -> list[Table]:
         tables.append(table)
     headline = _headline({"AMOTA": metrics.amota, "AMOTP": metrics.amotp})
     return [*tables, _hota_table(metrics), headline]
+
+
+def cause_tables(outcomes: Outcomes, causes: Causes) -> list[Table]:
+    """Causes of misses by class, distance and speed, of false tracks by class, and of switches by class."""
+    labels = outcomes.objects.label
+    names = [name for name in TRACKING_ORDER if (labels == DETECTION_CLASSES.index(name)).any()]
+    by_class = {name: labels == DETECTION_CLASSES.index(name) for name in names}
+    distance, speed = causes.distances_m, causes.speeds_mps
+    by_place = {
+        "0-15 m": distance < 15,
+        "15-30 m": (distance >= 15) & (distance < 30),
+        "30+ m": distance >= 30,
+        "at rest": speed < _AT_REST_MPS,
+        "moving": speed >= _AT_REST_MPS,
+    }
+    found = {name: outcomes.found.label == DETECTION_CLASSES.index(name) for name in names}
+    alone, tracked = causes.detected.mean(), outcomes.tracked.mean()
+    seen = f"tracks find {tracked:.3f} of {len(labels)} boxes, single frames {alone:.3f} at their best F1"
+    return [
+        _causes(f"misses at the score of best MOTA; {seen}", causes.missed, MISS_CAUSES, by_place),
+        _causes("misses by class", causes.missed, MISS_CAUSES, by_class),
+        _causes("false positives", causes.false, FALSE_CAUSES, found),
+        _causes("identity switches", causes.switched, SWITCH_CAUSES, by_class),
+    ]
+
+
+def _causes(title: str, cause: Ints, names: tuple[str, ...], groups: Mapping[str, Bools]) -> Table:
+    table = _table(title, "all", "%", *(name[:7] for name in groups))
+    table.columns[0].header = "cause"
+    total = max(int((cause >= 0).sum()), 1)
+    parts = [shares(cause, names, rows) for rows in groups.values()]
+    for name, count in shares(cause, names).items():
+        table.add_row(name, str(count), f"{100 * count / total:.0f}", *(str(part[name]) for part in parts))
+    return table
 
 
 def _table(title: str, *headings: str) -> Table:
