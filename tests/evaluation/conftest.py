@@ -42,7 +42,8 @@ class Toy:
 
     def ground_truth(self) -> GroundTruth:
         racks = Racks(np.zeros(0, np.int64), np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 4)))
-        return GroundTruth(self.samples(), _boxes(self.truth), racks)
+        visibility = np.array([row.get("visibility", 0) for row in self.truth], np.int64)
+        return GroundTruth(self.samples(), _boxes(self.truth), racks, visibility)
 
     def results(self) -> EvaluationBoxes:
         return _boxes(self.found)

@@ -1,109 +1,339 @@
-"""Causes of loss, in scenes small enough to be told by hand."""
+"""Why boxes are missed, false and switched: a scene a cause, worked out by hand, and sums that must agree."""
 
-from collections.abc import Callable
+import dataclasses
+import json
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from syncl.evaluation.causes import FALSE_CAUSES, MISS_CAUSES, SWITCH_CAUSES, Causes, causes_of_loss, shares
-from syncl.evaluation.outcomes import track_outcomes
+import numpy as np
+import pytest
+
+from syncl.evaluation import CauseTable, find_causes, tracking_metrics
+from syncl.evaluation.arrays import EvaluationBoxes, GroundTruth
+from syncl.evaluation.cause_table import CauseCounts
+from syncl.evaluation.clear_matching import match_tracks
+from syncl.evaluation.clear_metrics import clear_metrics
+from syncl.evaluation.constants import TRACKING_ORDER
+from syncl.evaluation.track_building import build_tracks, order_frames
+from syncl.evaluation.track_pairs import close_pairs
+from syncl.evaluation.tracking import evaluated_tracks
 
 ToyMaker = Callable[..., Any]
 
 
-def causes_of(scene: Any, detector: Any, **thresholds: float) -> Causes:
-    truth = scene.ground_truth()
-    outcomes = track_outcomes(scene.results(), truth, thresholds or {"car": 0.5, "bus": 0.5})
-    return causes_of_loss(outcomes, detector.results(), truth)
+def causes_of(scene: Any, detections: Any = None, **thresholds: float) -> CauseTable:
+    least = thresholds or dict.fromkeys(TRACKING_ORDER, 0.0)
+    return find_causes(
+        scene.results(), scene.ground_truth(), least, None if detections is None else detections.results()
+    )
 
 
-def misses(causes: Causes) -> list[str]:
-    return [MISS_CAUSES[number] if number >= 0 else "" for number in causes.missed.tolist()]
+def happened(counts: CauseCounts) -> dict[str, int]:
+    return {cause: count for cause, count in counts.by_cause.items() if count}
 
 
-def test_objects_that_no_track_has_had_are_undetected_or_unborn(toy: ToyMaker):
-    scene, detector = toy(frames=4), toy(frames=4)
-    for frame in range(4):
-        scene.annotate("car", frame, 0, 20, id="seen by nobody")
-    for frame in range(4):
-        scene.annotate("car", frame, 10, 0, id="born in the third frame")
-        if frame >= 1:
-            detector.find("car", frame, 10.5, 0)
-        if frame >= 2:
-            scene.find("car", frame, 10, 0, id="a")
-    for frame in range(4):
-        scene.annotate("car", frame, -10, 0, id="detected only")
-        detector.find("car", frame, -10, 0)
-    causes = causes_of(scene, detector)
-    assert misses(causes) == [
-        *["never detected"] * 4,
-        *["not detected", "born late", "", ""],
-        *["never born"] * 4,
-    ]
-    assert causes.detected.tolist() == [False] * 5 + [True] * 7
-    assert causes.least_scores["car"] == 0.9
+def course(scene: Any, frames: Iterable[int], x: float = 10.0, y: float = 0.0, **more: Any) -> None:
+    for frame in frames:
+        scene.annotate("car", frame, x, y, **more)
 
 
-def test_tracks_drift_off_swap_pause_and_die(toy: ToyMaker):
-    scene = toy(frames=4)
-    for name, y in (("drifts", 0), ("swaps", 10), ("pauses", 20), ("dies", 30)):
-        for frame in range(4):
-            scene.annotate("car", frame, 0, y, id=name)
-    scene.annotate("car", 1, 0, -10, id="takes the track")
-    for frame in range(4):
-        scene.find("car", frame, 0 if frame != 1 else 5, 0, id="a")
-        scene.find("car", frame, 0, 10 if frame != 1 else -10, id="b")
-        # So far off that the official filling of holes does not find the object.
-        if frame in (0, 3):
-            scene.find("car", frame, 0, 20 if frame == 0 else 40, id="c")
-    scene.find("car", 0, 0, 30, id="d")
-    found = misses(causes_of(scene, toy(frames=4)))
-    assert found[:4] == ["", "drifted off", "", ""]
-    assert found[4:8] == ["", "swapped", "", ""]
-    assert found[8:12] == ["", "interrupted", "interrupted", "drifted off"]
-    assert found[12:16] == ["", *["died early"] * 3]
+def follow(scene: Any, frames: Iterable[int], x: float = 10.0, y: float = 0.0, **more: Any) -> None:
+    for frame in frames:
+        scene.find(more.get("name", "car"), frame, x, y, **{k: v for k, v in more.items() if k != "name"})
 
 
-def test_a_track_whose_score_does_not_count_is_said_to_be_there(toy: ToyMaker):
-    scene = toy(frames=2)
-    for frame in range(2):
-        scene.annotate("car", frame, 10)
-        scene.find("car", frame, 10, id="a", score=0.2)
-    assert misses(causes_of(scene, toy(frames=2))) == ["score too low"] * 2
+def test_an_object_that_the_detector_never_finds_is_never_detected(toy: ToyMaker):
+    scene, detector = toy(frames=3), toy(frames=3)
+    course(scene, range(3))
+    follow(detector, range(3), x=30)
+    table = causes_of(scene, detector)
+    assert happened(table.misses) == {"never_detected": 3}
+    assert np.isnan(table.detection_thresholds["car"])  # type: ignore[index]
 
 
-def test_false_tracks_are_told_apart(toy: ToyMaker):
-    scene = toy(frames=2)
-    for frame in range(2):
-        scene.annotate("car", frame, 10, 0, id="o")
-        scene.find("car", frame, 10, 0, id="a")
-    scene.annotate("car", 0, 10, 20, id="leaves")
-    scene.find("car", 0, 10, 20, id="outlives")
-    scene.find("car", 1, 10, 20, id="outlives")
-    scene.find("car", 1, 11.5, 0, id="duplicate")
-    scene.find("bus", 1, 10, 0.5, id="of another class")
-    scene.find("car", 1, 13, 0, id="beside")
-    scene.find("car", 1, -20, 0, id="nothing")
-    counts = shares(causes_of(scene, toy(frames=2)).false, FALSE_CAUSES)
-    assert counts == {
-        "duplicate": 1,
-        "wrong class": 1,
-        "drifted off": 0,
-        "outlived": 1,
-        "beside an object": 1,
-        "nothing there": 1,
-    }
+def test_a_detection_without_a_track_is_not_born_and_before_it_detected_late(toy: ToyMaker):
+    scene, detector = toy(frames=5), toy(frames=5)
+    course(scene, range(5))
+    follow(detector, (2, 4))
+    misses = causes_of(scene, detector).misses
+    assert happened(misses) == {"detected_late": 2, "not_born": 3}
+    # In frame 3 the detector does not find it.
+    assert dict(zip(misses.causes, misses.detected.tolist(), strict=True))["not_born"] == 2  # type: ignore[union-attr]
 
 
-def test_switches_are_swaps_duplicates_or_second_births(toy: ToyMaker):
+def test_a_track_that_begins_after_the_detector_found_the_object_is_born_late(toy: ToyMaker):
+    scene, detector = toy(frames=5), toy(frames=5)
+    course(scene, range(5))
+    follow(detector, range(1, 5))
+    follow(scene, (3, 4), id="a")
+    assert happened(causes_of(scene, detector).misses) == {"detected_late": 1, "born_late": 2}
+
+
+def test_without_detections_births_have_two_causes_and_it_is_said(toy: ToyMaker):
     scene = toy(frames=3)
-    for name, y in (("swaps", 0), ("its neighbour", 10), ("duplicated", 20), ("born again", 30)):
-        for frame in range(3):
-            scene.annotate("car", frame, 0, y, id=name)
+    course(scene, range(3), id="late")
+    course(scene, range(3), x=30, id="never")
+    follow(scene, (2,), id="a")
+    table = causes_of(scene)
+    assert happened(table.misses) == {"never_held": 3, "not_held_yet": 2}
+    assert table.misses.detected is None and table.detection_thresholds is None
+    assert "--detections" in table.remarks[0]
+    assert causes_of(scene, toy(frames=3)).remarks == ()
+
+
+def test_a_track_that_leaves_its_object_has_drifted(toy: ToyMaker):
+    scene = toy(frames=4)
+    course(scene, range(4))
+    follow(scene, (0, 1), id="a")
+    follow(scene, (2, 3), x=13, id="a")
+    table = causes_of(scene)
+    assert happened(table.misses) == {"drifted": 2}
+    assert happened(table.false_boxes) == {"drifted": 2}
+    assert not happened(table.switches)
+
+
+def test_a_track_that_ends_before_its_object_died_early(toy: ToyMaker):
+    scene = toy(frames=4)
+    course(scene, range(4))
+    follow(scene, range(2), id="a")
+    table = causes_of(scene)
+    assert happened(table.misses) == {"died_early": 2} and not happened(table.false_boxes)
+
+
+def test_a_hole_of_a_track_that_is_filled_too_far_away_interrupts_it(toy: ToyMaker):
+    scene = toy(frames=3)
+    for frame, x in enumerate((10.0, 19.0, 14.0)):
+        scene.annotate("car", frame, x)
+    follow(scene, (0,), x=10, id="a")
+    follow(scene, (2,), x=14, id="a")
+    table = causes_of(scene)
+    assert happened(table.misses) == {"interrupted": 1} and happened(table.false_boxes) == {"filled": 1}
+
+
+def test_a_track_that_goes_over_to_another_object_is_swapped(toy: ToyMaker):
+    scene = toy(frames=4)
+    course(scene, range(4), id="left")
+    course(scene, range(2, 4), x=14, id="new")
+    follow(scene, (0, 1), id="a")
+    follow(scene, (2, 3), x=14, id="a")
+    table = causes_of(scene)
+    assert happened(table.misses) == {"swapped": 2} and not happened(table.switches)
+
+
+def test_a_track_that_goes_on_as_another_class_is_reclassified(toy: ToyMaker):
+    scene = toy(frames=4)
+    course(scene, range(4))
+    follow(scene, (0, 1), id="a")
+    follow(scene, (2, 3), name="truck", id="a")
+    table = causes_of(scene)
+    assert happened(table.misses) == {"reclassified": 2}
+    assert happened(table.false_boxes) == {"wrong_class": 2}
+    # Where no truck counts, the track has gone on as one nevertheless.
+    assert happened(causes_of(scene, car=0.0).misses) == {"reclassified": 2}
+
+
+def test_an_object_whose_track_scores_below_the_threshold_is_low_score(toy: ToyMaker):
+    scene = toy(frames=3)
+    course(scene, range(3))
+    follow(scene, (1, 2), id="a", score=0.3)
+    table = causes_of(scene, car=0.4)
+    assert happened(table.misses) == {"low_score": 2, "never_held": 1}
+    assert not happened(table.false_boxes) and table.thresholds["car"] == 0.4
+    assert happened(causes_of(scene, car=0.3).misses) == {"not_held_yet": 1}
+    assert happened(causes_of(scene, bus=0.1).misses) == {"low_score": 2, "never_held": 1}
+
+
+def test_a_second_box_at_a_held_object_is_a_duplicate(toy: ToyMaker):
+    scene = toy(frames=2)
+    course(scene, range(2))
+    follow(scene, range(2), id="a")
+    follow(scene, range(2), x=11, id="b")
+    assert happened(causes_of(scene).false_boxes) == {"duplicated": 2}
+
+
+def test_a_track_that_goes_on_after_its_object_outlives_it(toy: ToyMaker):
+    scene = toy(frames=4)
+    course(scene, range(2))
+    follow(scene, range(4), id="a")
+    assert happened(causes_of(scene).false_boxes) == {"outlived": 2}
+
+
+def test_a_box_that_never_held_anything_is_beside_an_object_or_nowhere(toy: ToyMaker):
+    scene = toy(frames=2)
+    course(scene, range(2))
+    follow(scene, range(2), x=13.9, id="beside")
+    follow(scene, range(2), x=14, id="nowhere")
+    assert happened(causes_of(scene).false_boxes) == {"beside": 2, "nothing_there": 2}
+
+
+@pytest.mark.parametrize(
+    ("former", "new", "cause"),
+    [
+        ([(0, 10), (1, 10)], [(2, 10), (3, 10)], "died_early"),
+        ([(0, 10), (1, 10), (2, 14), (3, 14)], [(2, 10), (3, 10)], "drifted"),
+        ([(0, 10), (1, 11)], [(1, 11.5), (2, 10), (3, 10)], "duplicated"),
+        # The hole in frame 2 is filled at 15.
+        ([(0, 10), (1, 10), (3, 20)], [(2, 10), (3, 10)], "interrupted"),
+    ],
+)
+def test_a_switch_is_named_by_what_became_of_the_former_track(
+    toy: ToyMaker, former: list[tuple[int, float]], new: list[tuple[int, float]], cause: str
+):
+    scene = toy(frames=4)
+    course(scene, range(4))
+    for identity, places in (("former", former), ("new", new)):
+        for frame, x in places:
+            scene.find("car", frame, x, id=identity)
+    table = causes_of(scene)
+    assert happened(table.switches) == {cause: 1} and table.misses.total == 0
+
+
+def test_objects_that_exchange_their_tracks_are_swapped(toy: ToyMaker):
+    scene = toy(frames=4)
+    for frame in range(4):
+        scene.annotate("car", frame, 10, 0, id="one")
+        scene.annotate("car", frame, 10, 5, id="other")
+        scene.find("car", frame, 10, 0 if frame < 2 else 5, id="a")
+        scene.find("car", frame, 10, 5 if frame < 2 else 0, id="b")
+    assert happened(causes_of(scene).switches) == {"swapped": 2}
+
+
+def test_a_former_track_of_another_class_is_reclassified_at_the_switch(toy: ToyMaker):
+    scene = toy(frames=3)
+    course(scene, range(3))
+    follow(scene, (0, 1), id="a")
+    follow(scene, (2,), name="truck", id="a")
+    follow(scene, (2,), id="b")
+    assert happened(causes_of(scene).switches) == {"reclassified": 1}
+
+
+def test_tracks_of_equal_names_in_two_scenes_know_nothing_of_each_other(toy: ToyMaker):
+    scene = toy(frames=3, scenes=2)
+    course(scene, range(3), id="o")
+    course(scene, range(3, 6), id="p")
+    follow(scene, (0, 3, 4, 5), id="a")
+    table = causes_of(scene)
+    assert happened(table.misses) == {"died_early": 2}, "not interrupted: it goes on in another scene"
+
+
+def test_detections_count_from_the_score_of_best_f1(toy: ToyMaker):
+    scene, detector = toy(frames=4), toy(frames=4)
+    course(scene, range(4))
+    follow(detector, (0, 1, 2), score=0.8)
+    for place in range(6):
+        follow(detector, (3,), x=-10 - 3 * place, score=0.5)
+    follow(detector, (3,), score=0.4)
+    table = causes_of(scene, detector)
+    assert table.detection_thresholds == {
+        name: pytest.approx(0.8, nan_ok=True) if name == "car" else pytest.approx(np.nan, nan_ok=True)
+        for name in TRACKING_ORDER
+    }
+    assert table.misses.detected is not None and table.misses.detected.sum() == 3
+
+
+def test_failures_are_told_apart_by_what_the_objects_are_like(toy: ToyMaker):
+    scene = toy(frames=3)
     for frame in range(3):
-        scene.find("car", frame, 0, 0 if frame < 2 else 10, id="a")
-        scene.find("car", frame, 0, 10 if frame < 2 else 0, id="b")
-        scene.find("car", frame, 0, 20 if frame < 2 else 23, id="c")
-    scene.find("car", 2, 0, 20, id="d")
-    scene.find("car", 0, 0, 30, id="e")
-    scene.find("car", 2, 0, 30, id="f")
-    counts = shares(causes_of(scene, toy(frames=3)).switched, SWITCH_CAUSES)
-    assert counts == {"swapped": 2, "duplicated": 1, "born again": 1}
+        scene.annotate("car", frame, 12 + 4 * frame, id="fast", visibility=1)  # 8 m/s, at 12, 16 and 20 m
+        scene.annotate("pedestrian", frame, 5, id="stands", visibility=4)
+        scene.find("bus", frame, 35, 0, id="ghost", velocity=(3.0, 4.0))
+    table = causes_of(scene)
+    row = list(table.misses.causes).index("never_held")
+    assert table.misses.counts["distance"][row].tolist() == [3, 2, 1, 0]
+    assert table.misses.counts["speed"][row].tolist() == [3, 0, 0, 3, 0]
+    assert table.misses.counts["visibility"][row].tolist() == [0, 3, 0, 0, 3]
+    classes = dict(zip(TRACKING_ORDER, table.misses.counts["class"][row].tolist(), strict=True))
+    assert {name for name, count in classes.items() if count} == {"car", "pedestrian"}
+    assert table.false_boxes.counts["speed"].sum(axis=0).tolist() == [0, 0, 3, 0, 0]
+    assert table.false_boxes.counts["distance"].sum(axis=0).tolist() == [0, 0, 0, 3]
+    written = json.loads(json.dumps(table.to_json(), allow_nan=False))
+    assert written["misses"]["causes"]["never_held"]["distance"] == {"0-10 m": 3, "10-20 m": 2, "20-30 m": 1}
+
+
+def test_an_unknown_visibility_and_a_single_frame_s_speed_are_said_to_be_unknown(toy: ToyMaker):
+    scene = toy(frames=1)
+    course(scene, range(1), visibility=3)
+    truth = dataclasses.replace(scene.ground_truth(), visibility=None)
+    misses = find_causes(scene.results(), truth, {}).misses
+    assert misses.counts["visibility"].sum(axis=0).tolist() == [1, 0, 0, 0, 0]
+    assert misses.counts["speed"].sum(axis=0).tolist() == [0, 0, 0, 0, 1]
+
+
+def test_nothing_at_all(toy: ToyMaker):
+    table = causes_of(toy(frames=2), toy(frames=2))
+    assert (table.misses.total, table.false_boxes.total, table.switches.total) == (0, 0, 0)
+
+
+def _busy(toy: ToyMaker, seed: int) -> tuple[Any, Any]:
+    """Objects and tracks that come, go, pause, drift, double and change class; and a detector's boxes."""
+    rng = np.random.default_rng(seed)
+    scene, detector = toy(frames=14, scenes=2), toy(frames=14, scenes=2)
+    names = ("car", "pedestrian", "truck")
+    for number in range(12):
+        name, x, y = names[number % 3], rng.uniform(-12, 12), rng.uniform(-12, 12)
+        step = rng.normal(scale=0.5, size=2)
+        for sample in range(28):
+            frame = sample % 14
+            where = np.array([x, y]) + frame * step
+            if rng.random() < 0.85:
+                scene.annotate(name, sample, *where, id=number, visibility=int(rng.integers(5)))
+            for copy in range(2):
+                if rng.random() < 0.6:
+                    seen = name if rng.random() < 0.9 else names[rng.integers(3)]
+                    spot = where + rng.normal(scale=1.0, size=2)
+                    identity = (number + (frame > 8) * (number % 2), copy)
+                    scene.find(seen, sample, *spot, id=identity, score=rng.random(), velocity=(1.0, 0.0))
+            if rng.random() < 0.7:
+                detector.find(name, sample, *(where + rng.normal(scale=0.8, size=2)), score=rng.random())
+    # A track has one box a frame.
+    unique = {(row["sample"], row["id"]): row for row in scene.found}
+    scene.found = list(unique.values())
+    return scene, detector
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("with_detections", [False, True])
+def test_totals_are_the_official_counts(toy: ToyMaker, seed: int, with_detections: bool):
+    scene, detector = _busy(toy, seed)
+    metrics = tracking_metrics(scene.results(), scene.ground_truth())
+    thresholds = {name: curve.operating_threshold for name, curve in metrics.curves.items()}
+    table = causes_of(scene, detector if with_detections else None, **thresholds)
+    _agree(table, {name: metrics.overall(name) for name in ("fn", "fp", "ids")})
+    assert table.misses.total > 20 and table.false_boxes.total > 20 and table.switches.total > 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("least", [-np.inf, 0.3, 0.5])
+def test_totals_are_the_official_counts_at_any_threshold(toy: ToyMaker, seed: int, least: float):
+    scene, detector = _busy(toy, seed)
+    table = causes_of(scene, detector, **dict.fromkeys(TRACKING_ORDER, least))
+    _agree(table, _counts_at(scene.results(), scene.ground_truth(), least))
+    if least == -np.inf:
+        assert table.misses.by_cause["low_score"] == 0
+
+
+def _counts_at(tracks: EvaluationBoxes, truth: GroundTruth, least: float) -> dict[str, float]:
+    """FN, FP and IDS of the metrics' own code at one threshold."""
+    frames = order_frames(truth.samples)
+    objects, found = evaluated_tracks(tracks, truth)
+    true_tracks = build_tracks(objects, frames, average_scores=False)
+    guessed_tracks = build_tracks(found, frames, average_scores=True)
+    sums = {"fn": 0.0, "fp": 0.0, "ids": 0.0}
+    for name in ("car", "pedestrian", "truck"):
+        own, guesses = true_tracks.of_class(name), guessed_tracks.of_class(name)
+        pairs = close_pairs(own, guesses, frames)
+        matches = match_tracks(pairs, own, guesses, np.array([least]))
+        values = clear_metrics(pairs, matches, own, guesses, np.array([least]))
+        for metric in sums:
+            sums[metric] += float(values[metric][0])
+    return sums
+
+
+def _agree(table: CauseTable, official: dict[str, float]) -> None:
+    for metric, counts in (("fn", table.misses), ("fp", table.false_boxes), ("ids", table.switches)):
+        assert counts.total == official[metric], metric
+        for name, column in counts.counts.items():
+            assert column.sum() == counts.total, (metric, name)
+            assert (column.sum(axis=0) <= counts.boxes[name]).all(), (metric, name)
+        if counts.detected is not None:
+            assert (counts.detected <= counts.counts["class"].sum(axis=1)).all()

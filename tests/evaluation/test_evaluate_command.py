@@ -8,6 +8,7 @@ import pytest
 
 from syncl.commands.evaluate import evaluate
 from syncl.errors import SynclError
+from syncl.evaluation import TrackingMetrics
 
 
 @pytest.mark.parametrize("task", ["tracking", "detection"])
@@ -39,18 +40,48 @@ def test_writes_the_official_keys_and_prints_tables(
         assert metrics["not_official"]["hota"] == 1
 
 
-def test_causes_are_printed_beside_detections(dataset: Any, capsys: pytest.CaptureFixture[str]):
+def test_causes_are_printed_and_written(dataset: Any, capsys: pytest.CaptureFixture[str]):
     content = dataset.good("tracking")
-    first = next(iter(content["results"]))
-    content["results"][first] = []
-    results = dataset.write(content)
+    content["results"]["s0"] = []
+    tracks = dataset.write(content)
     detections = dataset.write(dataset.good("detection"), "detections.json")
-    evaluate(results, data=dataset.root, detections=detections)
+    output = dataset.root / "metrics.json"
+    metrics = evaluate(tracks, data=dataset.root, detections=detections, output=output)
+    assert isinstance(metrics, TrackingMetrics) and metrics.causes is not None
+    assert metrics.causes.misses.total == metrics.causes.misses.by_cause["born_late"] == 1
     printed = capsys.readouterr().out
-    (row,) = [line.split() for line in printed.splitlines() if line.strip().startswith("born late")][:1]
-    assert row[2] == "1"
-    with pytest.raises(SynclError, match="leave out --task detection"):
-        evaluate(detections, data=dataset.root, task="detection", detections=detections)
+    assert "misses: 1 of 3 objects, by cause" in printed and "born late" in printed
+    assert "false boxes: 0 of 2 boxes" in printed and "misses by distance and speed" in printed
+    written = json.loads(output.read_text())["not_official"]["causes"]
+    assert written["misses"]["causes"]["born_late"]["detected"] == 1
+    evaluate(tracks, data=dataset.root, causes=True, min_score=0.95)
+    printed = capsys.readouterr().out
+    assert "misses: 3 of 3 objects" in printed and "low score" in printed
+    assert "causes without detections" in printed
+
+
+def test_causes_say_what_they_cannot_use(dataset: Any):
+    tracks, root = dataset.write(dataset.good("tracking")), dataset.root
+    detections = dataset.write(dataset.good("detection"), "detections.json")
+    with pytest.raises(SynclError, match="--causes, --detections: sort the failures of tracks"):
+        evaluate(detections, data=root, task="detection", detections=detections)
+    with pytest.raises(SynclError, match=r"--min-score.*add --causes"):
+        evaluate(tracks, data=root, min_score=0.1)
+    with pytest.raises(SynclError, match="--min-score: nan"):
+        evaluate(tracks, data=root, causes=True, min_score=float("nan"))
+    with pytest.raises(SynclError, match="--causes, --detections: sort the failures of tracks"):
+        evaluate(detections, data=root, task="detection", causes=True)
+    with pytest.raises(SynclError, match=r"nowhere.json: there is no such file.*--task detection"):
+        evaluate(tracks, data=root, causes=True, detections=root / "nowhere.json")
+    with pytest.raises(SynclError, match=r"detections.*detection_name.*the detector's own boxes"):
+        evaluate(tracks, data=root, causes=True, detections=tracks)
+    other = dataset.good("detection")
+    other["results"] = {"elsewhere": []}
+    output = root / "metrics.json"
+    with pytest.raises(SynclError, match=r"'elsewhere'.*of the same samples"):
+        wrong = dataset.write(other, "other.json")
+        evaluate(tracks, data=root, causes=True, detections=wrong, output=output)
+    assert not output.exists()
 
 
 def test_forecasts_of_tracks_are_read_over(dataset: Any):

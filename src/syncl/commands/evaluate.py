@@ -19,7 +19,9 @@ def evaluate(
     details: Path | None = None,
     plots: Path | None = None,
     scenes: tuple[str, ...] = (),
+    causes: bool = False,
     detections: Path | None = None,
+    min_score: float | None = None,
     overwrite: bool = False,
 ) -> "TrackingMetrics | DetectionMetrics":
     """Score results with the official nuScenes metrics.
@@ -37,8 +39,13 @@ def evaluate(
         details: file for the curves behind the metrics, in the form of the official metrics_details.json.
         plots: folder for the official curves over recall, as PDF.
         scenes: names of the scenes to evaluate on, where results cover a part of the split only.
-        detections: what the same model detects in single frames (syncl track --task detection); the causes
-            of misses, false positives and identity switches are then printed as well.
+        causes: also sort every miss, false box and identity switch by cause: never detected, not born, born
+            late, drifted off, died early, duplicated, ... by class, distance, speed and visibility
+            (docs/evaluation.md). They go into output too, under not_official.
+        detections: results file of the detector's own boxes (syncl track --task detection), by which
+            causes (which it implies) tell what the detector did not find from what no track was born for.
+        min_score: for causes, least mean score of the tracks that count; 0 takes all. Without it, each
+            class is taken at its score of best MOTA, as in the official counts.
         overwrite: replace existing files.
 
     Returns:
@@ -48,6 +55,7 @@ def evaluate(
 
     from syncl.evaluation.detection import DetectionMetrics
     from syncl.evaluation.metric_tables import cause_tables, detection_tables, tracking_tables
+    from syncl.evaluation.tracking import TrackingMetrics
     from syncl.runs.evaluate import evaluate_results
 
     found = evaluate_results(
@@ -60,7 +68,9 @@ def evaluate(
         details=details,
         plots=plots,
         scenes=scenes,
+        causes=causes,
         detections=detections,
+        min_score=min_score,
         overwrite=overwrite,
     )
     metrics = found.metrics
@@ -68,10 +78,12 @@ def evaluate(
     tables = detection_tables(metrics) if isinstance(metrics, DetectionMetrics) else tracking_tables(metrics)
     for table in tables:
         console.print(table)
-    if found.causes is not None:
-        for table in cause_tables(*found.causes):
+    remarks = metrics.remarks
+    if isinstance(metrics, TrackingMetrics) and metrics.causes is not None:
+        for table in cause_tables(metrics.causes):
             console.print(table)
-    for remark in metrics.remarks:
+        remarks += metrics.causes.remarks
+    for remark in remarks:
         console.print(f"note: {remark}", style="yellow")
     if found.plots:
         console.print(f"wrote {len(found.plots)} plots to {plots}")

@@ -91,8 +91,17 @@ class EvaluationBoxes:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """What results are compared with: the samples, their annotations (table order) and bicycle racks."""
+    """What results are compared with: the samples, their annotations (table order) and bicycle racks.
+
+    Attributes:
+        samples: the samples.
+        boxes: N annotations.
+        racks: bicycle racks.
+        visibility: [N] how much of an annotated object the cameras see, 1 (less than 40 %) to 4 (more than
+            80 %), 0 unknown; None if it is known of none.
+    """
 
     samples: Samples
     boxes: EvaluationBoxes
     racks: Racks
+    visibility: Ints | None = None

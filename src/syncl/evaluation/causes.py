@@ -1,265 +1,407 @@
-"""Why objects were missed, tracks false and identities switched, told by what the detector alone sees.
+"""Why objects are missed, boxes false and identities switched.
 
-An end-to-end tracker loses an object in many ways, and each asks for something else: a better detector,
-easier births, tracks that hold on. The outcome of every box is the official one (`outcomes`); the cause is
-read off the course of its object and its track, and off the detections of the same model in single frames.
+Everything is judged as the official tracking metrics judge it: class by class, centres less than 2 m apart,
+holes of tracks filled, boxes that count being those whose track's mean score reaches the class's threshold.
+So each failure of the official counts gets one cause: the first in the order below that holds. An object is
+held in the frames in which it is matched; its former track is the one that held it last.
 
-Letters: N annotated boxes, M tracked boxes, D detections.
+Misses (`MISS_CAUSES`)
+
+    low_score       the object would be matched in this frame if every reported box counted
+    no track has held the object before this frame:
+      never_detected  the detector finds the object in no frame of the scene
+      detected_late   the detector finds it first in a later frame
+      not_born        the detector finds it in this frame or an earlier one; no track holds it in any frame
+      born_late       the same; a track holds it first in a later frame
+      (without detections: never_held, if no track holds it in any frame, else not_held_yet)
+    a track has held it before:
+      swapped         the former track's box in this frame is matched to another object
+      drifted         the former track reports a box of the class here, which is not matched
+      reclassified    it reports a box of another class here
+      interrupted     it reports no box here and has one in a later frame
+      died_early      it has no box here nor later
+
+False boxes (`FALSE_BOX_CAUSES`)
+
+    filled          the tracker did not report it: it fills a hole of its track
+    duplicated      an object of the class is within 2 m (and matched to another box, or it would be a match)
+    wrong_class     an object of another tracking class is within 2 m
+    drifted         the object that its track held last is annotated in this frame
+    outlived        its track held an object, which is not annotated (or not evaluated) in this frame
+    beside          an object of the class is within 4 m
+    nothing_there   none of these
+
+Identity switches (`SWITCH_CAUSES`)
+
+    swapped         the new track held another object last, or the former one is matched to another object now
+    duplicated      in an earlier frame the new track was within 2 m of the object without being its match
+    drifted, reclassified, interrupted, died_early      what the former track does in this frame, as above
+
+The detector finds an object in a frame if one of its boxes is matched to it: greedily by falling score, as
+the detection metrics match, within 2 m, at the score of the class's best F1.
 """
 
-from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
 from syncl.classes import DETECTION_CLASSES
-from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
 from syncl.evaluation.arrays import Bools, EvaluationBoxes, Floats, GroundTruth, Ints
+from syncl.evaluation.cause_table import (
+    FALSE_BOX_CAUSES,
+    MISS_CAUSES,
+    SWITCH_CAUSES,
+    CauseCounts,
+    CauseTable,
+    Traits,
+)
+from syncl.evaluation.clear_matching import match_tracks
 from syncl.evaluation.constants import TRACK_DISTANCE_M, TRACKING_ORDER
 from syncl.evaluation.detection_matching import match_greedily, nearby_pairs, ranks_by_score
-from syncl.evaluation.failures import courses
 from syncl.evaluation.filtering import evaluated_boxes
-from syncl.evaluation.ground_truth import read_ground_truth
-from syncl.evaluation.outcomes import Outcomes, track_outcomes
-from syncl.evaluation.result_arrays import read_results
-from syncl.evaluation.tracking import tracking_metrics
+from syncl.evaluation.track_building import Frames, TrackBoxes, build_tracks, order_frames
+from syncl.evaluation.track_pairs import TrackPairs, close_pairs
+from syncl.evaluation.tracking import evaluated_tracks
 
-MISS_CAUSES = (
-    "score too low",  # a track is there, its score does not count
-    "never detected",  # by no detection in any frame, and by no track
-    "not detected",  # not by now, while no track has had it
-    "born late",  # detected, but a track takes it only later
-    "never born",  # detected, but no track ever takes it
-    "drifted off",  # its track is elsewhere, on no object
-    "swapped",  # its track follows another object
-    "interrupted",  # its track pauses
-    "died early",  # its track has ended
-)
-FALSE_CAUSES = (
-    "duplicate",  # on an object that another track has
-    "wrong class",  # on an object of another class
-    "drifted off",  # its object is elsewhere
-    "outlived",  # its object is gone
-    "beside an object",  # of its class, up to twice the distance that would count
-    "nothing there",
-)
-SWITCH_CAUSES = (
-    "swapped",  # to a track that had another object
-    "duplicated",  # to a new track beside the former one, which goes on
-    "born again",  # to a new track, the former one being silent or gone
-)
-_NONE = -1
+_BESIDE_M = 2 * TRACK_DISTANCE_M
+
+
+def find_causes(
+    tracks: EvaluationBoxes,
+    truth: GroundTruth,
+    thresholds: Mapping[str, float],
+    detections: EvaluationBoxes | None = None,
+) -> CauseTable:
+    """Sorts every miss, false box and identity switch by cause; the module says what each means.
+
+    Distances and visibilities are those of the annotated box, or of the false box, in that frame. The speed
+    of an annotated box is that of its centre over the frames beside it; of a false box, the reported one.
+
+    Args:
+        tracks: unfiltered boxes of the tracking classes.
+        truth: the samples to evaluate on and their unfiltered annotations.
+        thresholds: class -> least mean score of the tracks that count; nan counts none, -inf all. The
+            official one is `TrackingCurve.operating_threshold`.
+        detections: unfiltered boxes of the detector in single frames.
+    """
+    frames = order_frames(truth.samples)
+    objects, found = evaluated_tracks(tracks, truth)
+    scene = _Scene(
+        truth,
+        frames,
+        objects,
+        found,
+        build_tracks(objects, frames, average_scores=False),
+        build_tracks(found, frames, average_scores=True),
+    )
+    if detections is not None:
+        with np.errstate(invalid="ignore"):
+            detections = evaluated_boxes(detections, truth.samples, truth.racks)
+    known = detections is not None
+    misses = CauseCounts.empty(MISS_CAUSES, known)
+    false_boxes = CauseCounts.empty(FALSE_BOX_CAUSES, False)
+    switches = CauseCounts.empty(SWITCH_CAUSES, known)
+    least = {name: float(thresholds.get(name, np.nan)) for name in TRACKING_ORDER}
+    least_detection: dict[str, float] = {}
+    for name in TRACKING_ORDER:
+        matched = _match_class(scene, name, least[name])
+        detected = None
+        if detections is not None:
+            detected, least_detection[name] = _detected(detections, matched.own, frames, name)
+        traits = scene.object_traits(matched.own, name)
+        every = np.ones(len(matched.own), bool)
+        former = _former_tracks(matched, scene.guesses)
+        misses.add(_causes_of_misses(matched, former, detected), traits, every, detected)
+        switches.add(_causes_of_switches(matched, former), traits, every, detected)
+        false = _causes_of_false_boxes(matched, scene.own)
+        false_boxes.add(false, scene.box_traits(matched.guesses, name), matched.counted)
+    return CauseTable(misses, false_boxes, switches, least, least_detection if known else None)
 
 
 @dataclass(frozen=True)
-class Causes:
-    """The cause of everything that went wrong.
+class _Scene:
+    """All that is evaluated, as boxes and as tracks."""
+
+    truth: GroundTruth
+    frames: Frames
+    objects: EvaluationBoxes
+    found: EvaluationBoxes
+    own: TrackBoxes
+    guesses: TrackBoxes
+
+    def object_traits(self, boxes: TrackBoxes, name: str) -> Traits:
+        """Groups of annotated boxes."""
+        visibility = np.zeros(len(boxes), np.int64)
+        real = boxes.source >= 0
+        if self.truth.visibility is not None:
+            every = self.truth.boxes
+            key, span = every.identity, len(self.truth.samples)
+            order = np.argsort(key * span + every.sample)
+            sorted_key = (key * span + every.sample)[order]
+            rows = boxes.source[real]
+            wanted = self.objects.identity[rows] * span + self.objects.sample[rows]
+            visibility[real] = self.truth.visibility[order[np.searchsorted(sorted_key, wanted)]]
+        return Traits.of(
+            TRACKING_ORDER.index(name),
+            self._distance_m(boxes),
+            _course_speed(boxes, self.frames),
+            visibility,
+        )
+
+    def box_traits(self, boxes: TrackBoxes, name: str) -> Traits:
+        """Groups of tracked boxes."""
+        speed = np.full(len(boxes), np.nan)
+        real = boxes.source >= 0
+        speed[real] = np.hypot(*self.found.velocity[boxes.source[real]].T)
+        nowhere = np.zeros(len(boxes), np.int64)
+        return Traits.of(TRACKING_ORDER.index(name), self._distance_m(boxes), speed, nowhere)
+
+    def _distance_m(self, boxes: TrackBoxes) -> Floats:
+        ego_xy = np.empty_like(self.truth.samples.ego_xy)
+        ego_xy[self.frames.of_sample] = self.truth.samples.ego_xy
+        distance: Floats = np.hypot(*(boxes.xy - ego_xy[boxes.frame]).T)
+        return distance
+
+
+@dataclass(frozen=True)
+class _Matched:
+    """One class after matching: G annotated boxes, D tracked ones.
 
     Attributes:
-        detected: [N] whether the detector alone sees an annotated box.
-        missed: [N] index into `MISS_CAUSES` of each miss, -1 for boxes that are tracked.
-        false: [M] index into `FALSE_CAUSES` of each false positive, -1 for all others.
-        switched: [N] index into `SWITCH_CAUSES` where a switch ends, -1 elsewhere.
-        least_scores: class -> the score from which on detections count: that of the best F1.
-        distances_m: [N] from the vehicle.
-        speeds_mps: [N] 0 where unknown.
+        own: the annotated boxes. guesses: the tracked ones.
+        pairs: those of them that are close.
+        counted: [D] whether a box's track reaches the threshold.
+        partner: [G] row of `guesses`, -1 for none.
+        owner: [D] row of `own`, -1 for none.
+        switched: [G] whether the partner is of another track than the object's last one.
+        found_if_all: [G] whether it is matched if every box counts.
     """
 
-    detected: Bools
-    missed: Ints
-    false: Ints
-    switched: Ints
-    least_scores: dict[str, float]
-    distances_m: Floats
-    speeds_mps: Floats
+    own: TrackBoxes
+    guesses: TrackBoxes
+    pairs: TrackPairs
+    counted: Bools
+    partner: Ints
+    owner: Ints
+    switched: Bools
+    found_if_all: Bools
 
 
-def causes_of_files(
-    tracks: Path, detections: Path, dataroot: Path, version: str, split: str, scenes: Collection[str] | None
-) -> tuple[Outcomes, Causes]:
-    """The outcomes of a results file at its operating thresholds, and their causes.
+def _match_class(scene: _Scene, name: str, threshold: float) -> _Matched:
+    own, guesses = scene.own.of_class(name), scene.guesses.of_class(name)
+    least = np.inf if np.isnan(threshold) else threshold
+    pairs = close_pairs(own, guesses, scene.frames)
+    partner, owner = np.full(len(own), -1), np.full(len(guesses), -1)
+    switched, found_if_all = np.zeros(len(own), bool), np.zeros(len(own), bool)
+    if len(pairs):
+        matches = match_tracks(pairs, own, guesses, np.array([-np.inf, least]))
+        found_if_all[pairs.truth[matches.matched[:, 0]]] = True
+        rows = np.flatnonzero(matches.matched[:, 1])
+        partner[pairs.truth[rows]] = pairs.guess[rows]
+        owner[pairs.guess[rows]] = pairs.truth[rows]
+        switched[pairs.truth[matches.switched[:, 1]]] = True
+    counted = guesses.score >= least
+    return _Matched(own, guesses, pairs, counted, partner, owner, switched, found_if_all)
 
-    Args:
-        tracks: JSON in the nuScenes tracking submission format.
-        detections: the same model's in the detection format, of the same samples.
-        dataroot: nuScenes root, holding the folder `version`.
-        version: such as "v1.0-trainval".
-        split: an official split or one of the version's `splits.json`.
-        scenes: names of the scenes, for a part of the split.
 
-    Raises:
-        SynclError: if tables or results cannot be used; it names file, sample and field.
+@dataclass(frozen=True)
+class _FormerTracks:
+    """What the track that held an object last does in this frame, for each of G annotated boxes.
+
+    Attributes:
+        known: [G] whether there is one.
+        swapped, drifted, reclassified, interrupted: [G] which of these it is; died early if none.
     """
-    truth = read_ground_truth(dataroot, version, split, scenes)
-    custom = split not in OFFICIAL_SPLITS
-    found = read_results(tracks, truth.samples, "tracking", allow_other_samples=custom).boxes
-    seen = read_results(detections, truth.samples, "detection", allow_other_samples=custom).boxes
-    curves = tracking_metrics(found, truth).curves
-    outcomes = track_outcomes(found, truth, {name: c.operating_threshold for name, c in curves.items()})
-    return outcomes, causes_of_loss(outcomes, seen, truth)
+
+    known: Bools
+    swapped: Bools
+    drifted: Bools
+    reclassified: Bools
+    interrupted: Bools
 
 
-def causes_of_loss(outcomes: Outcomes, detections: EvaluationBoxes, truth: GroundTruth) -> Causes:
-    """The cause of every miss, false positive and switch.
+def _former_tracks(matched: _Matched, every: TrackBoxes) -> _FormerTracks:
+    own, guesses = matched.own, matched.guesses
+    last = _latest_before(own, matched.partner >= 0)
+    known = last >= 0
+    track = np.full(len(own), -1)
+    track[known] = guesses.track[matched.partner[last[known]]]
+    real = guesses.source >= 0
+    reported = every.source >= 0
+    other = reported & (every.label != guesses.label[0]) if len(guesses) else np.zeros(len(every), bool)
+    final_frame = np.full(every.track.max(initial=-1) + 1, -1)
+    np.maximum.at(final_frame, every.track[reported], every.frame[reported])
+    goes_on = np.zeros(len(own), bool)
+    goes_on[known] = final_frame[track[known]] > own.frame[known]
 
-    Args:
-        outcomes: of the tracks, from `track_outcomes`.
-        detections: unfiltered boxes of the same model's detector in single frames.
-        truth: the same that the outcomes are of.
-    """
-    with np.errstate(invalid="ignore"):
-        seen = evaluated_boxes(detections, truth.samples, truth.racks)
-    detected, least = _detected(outcomes.objects, seen)
-    past = _Past(outcomes)
-    objects = outcomes.objects
-    return Causes(
-        detected=detected,
-        missed=_misses(outcomes, detected, past),
-        false=_false(outcomes, past),
-        switched=_switches(outcomes, past),
-        least_scores=least,
-        distances_m=np.hypot(*(objects.centre[:, :2] - truth.samples.ego_xy[objects.sample]).T),
-        speeds_mps=np.nan_to_num(np.hypot(*objects.velocity.T)),
+    def has_box(boxes: TrackBoxes, chosen: Bools) -> Bools:
+        return known & _contains(boxes.track[chosen], boxes.frame[chosen], track, own.frame)
+
+    return _FormerTracks(
+        known=known,
+        swapped=has_box(guesses, matched.owner >= 0),
+        drifted=has_box(guesses, matched.counted & real),
+        reclassified=has_box(every, other),
+        interrupted=goes_on,
     )
 
 
-def _detected(objects: EvaluationBoxes, detections: EvaluationBoxes) -> tuple[Bools, dict[str, float]]:
-    """Which annotated boxes detections find, and the score from which on they count, by class."""
-    detected, least = np.zeros(len(objects), bool), {}
-    for name in TRACKING_ORDER:
-        own = np.flatnonzero(objects.label == DETECTION_CLASSES.index(name))
-        found = detections.select(detections.label == DETECTION_CLASSES.index(name))
-        least[name] = np.inf
-        if not len(own) or not len(found):
-            continue
-        pairs = nearby_pairs(
-            found.sample, found.centre[:, :2], objects.sample[own], objects.centre[own, :2], TRACK_DISTANCE_M
-        )
-        rank = ranks_by_score(found.score)
-        matched, _ = match_greedily(pairs, rank, len(own), TRACK_DISTANCE_M)
-        right = np.cumsum((matched >= 0)[np.argsort(rank)])
-        f1 = 2 * right / (np.arange(1, len(found) + 1) + len(own))
-        best = int(f1.argmax())
-        least[name] = float(found.score[np.argsort(rank)[best]])
-        detected[own[matched[(rank <= best) & (matched >= 0)]]] = True
-    return detected, least
+def _causes_of_misses(matched: _Matched, former: _FormerTracks, detected: Bools | None) -> Ints:
+    """Row of `MISS_CAUSES` of each annotated box; -1 for those that are found."""
+    own = matched.own
+    found = matched.partner >= 0
+    unheld = ~former.known
+    ever_held = _any_of_track(own, found)
+    if detected is None:
+        births = {"never_held": unheld & ~ever_held, "not_held_yet": unheld}
+    else:
+        so_far = detected | (_latest_before(own, detected) >= 0)
+        births = {
+            "never_detected": unheld & ~_any_of_track(own, detected),
+            "detected_late": unheld & ~so_far,
+            "not_born": unheld & ~ever_held,
+            "born_late": unheld,
+        }
+    conditions = {"low_score": matched.found_if_all, **births, **_losses(former)}
+    return _first_that_holds(MISS_CAUSES, conditions, ~found)
 
 
-class _Past:
-    """Which track had which object when; frames are rows of `Outcomes.frames`."""
-
-    def __init__(self, outcomes: Outcomes) -> None:
-        objects, found = outcomes.objects, outcomes.found
-        self.object_frame: Ints = outcomes.frames.of_sample[objects.sample]
-        self.found_frame: Ints = outcomes.frames.of_sample[found.sample]
-        self.owner = np.full(len(found), _NONE)
-        held = np.flatnonzero(outcomes.partner >= 0)
-        self.owner[outcomes.partner[held]] = held
-        self.boxes: dict[tuple[int, int], dict[int, int]] = defaultdict(dict)
-        for row in np.flatnonzero(outcomes.counted).tolist():
-            self.boxes[self.track(found, row)][int(self.found_frame[row])] = row
-        self.annotated = set(zip(objects.identity.tolist(), self.object_frame.tolist(), strict=True))
-
-    @staticmethod
-    def track(boxes: EvaluationBoxes, row: int) -> tuple[int, int]:
-        """A track of one class: classes are judged apart."""
-        return int(boxes.identity[row]), int(boxes.label[row])
-
-    def owners_before(self, outcomes: Outcomes, track: tuple[int, int], frame: int) -> list[int]:
-        """Identities of the objects that a track had before a frame, in time order."""
-        rows = [row for when, row in sorted(self.boxes[track].items()) if when < frame]
-        return [int(outcomes.objects.identity[self.owner[row]]) for row in rows if self.owner[row] >= 0]
-
-
-def _misses(outcomes: Outcomes, detected: Bools, past: _Past) -> Ints:
-    objects, found = outcomes.objects, outcomes.found
-    cause = np.full(len(objects), _NONE)
-    below = np.zeros(len(objects), bool)
-    pairs = nearby_pairs(
-        found.sample, found.centre[:, :2], objects.sample, objects.centre[:, :2], TRACK_DISTANCE_M
+def _causes_of_switches(matched: _Matched, former: _FormerTracks) -> Ints:
+    """Row of `SWITCH_CAUSES` of each annotated box; -1 for those without a switch."""
+    own, guesses, pairs = matched.own, matched.guesses, matched.pairs
+    switched = np.flatnonzero(matched.switched)
+    new = matched.partner[switched]
+    last = _latest_before(guesses, matched.owner >= 0)[new]
+    came_from = np.full(len(switched), -1)
+    came_from[last >= 0] = own.track[matched.owner[last[last >= 0]]]
+    swapped, duplicated = former.swapped.copy(), np.zeros(len(own), bool)
+    swapped[switched] |= (came_from >= 0) & (came_from != own.track[switched])
+    idle = (matched.partner[pairs.truth] != pairs.guess) & matched.counted[pairs.guess]
+    idle &= pairs.distance_m < TRACK_DISTANCE_M
+    span = guesses.track.max(initial=-1) + 1
+    beside, first = np.unique(
+        own.track[pairs.truth[idle]] * span + guesses.track[pairs.guess[idle]], return_index=True
     )
-    alike = found.label[pairs.detection] == objects.label[pairs.truth]
-    below[pairs.truth[alike & ~outcomes.counted[pairs.detection]]] = True
-    for rows in courses(outcomes, objects.identity, objects.sample):
-        tracked = outcomes.tracked[rows]
-        last: tuple[int, int] | None = None
-        for place, row in enumerate(rows.tolist()):
-            if tracked[place]:
-                if outcomes.partner[row] >= 0:
-                    last = past.track(found, int(outcomes.partner[row]))
-            elif below[row]:
-                cause[row] = MISS_CAUSES.index("score too low")
-            elif last is None:
-                name = "born late" if tracked.any() else "never born"
-                if not detected[row]:
-                    known = tracked.any() or detected[rows].any()
-                    name = "not detected" if known else "never detected"
-                cause[row] = MISS_CAUSES.index(name)
-            else:
-                cause[row] = MISS_CAUSES.index(_lost(past, last, int(past.object_frame[row])))
-    return cause
+    # Pairs are in time order, so the first of two tracks is the earliest.
+    since = dict(zip(beside.tolist(), pairs.frame[idle][first].tolist(), strict=True))
+    met = (own.track[switched] * span + guesses.track[new]).tolist()
+    begun = np.array([since.get(key, np.iinfo(np.int64).max) for key in met], np.int64)
+    duplicated[switched] = begun < own.frame[switched]
+    conditions = {**_losses(former), "swapped": swapped, "duplicated": duplicated}
+    return _first_that_holds(SWITCH_CAUSES, conditions, matched.switched)
 
 
-def _lost(past: _Past, track: tuple[int, int], frame: int) -> str:
-    """What became of the track that last had an object which is missed in a frame."""
-    boxes = past.boxes[track]
-    if frame in boxes:
-        return "swapped" if past.owner[boxes[frame]] >= 0 else "drifted off"
-    return "interrupted" if max(boxes) > frame else "died early"
+def _losses(former: _FormerTracks) -> dict[str, Bools]:
+    return {
+        "swapped": former.swapped,
+        "drifted": former.drifted,
+        "reclassified": former.reclassified,
+        "interrupted": former.interrupted,
+        "died_early": former.known,
+    }
 
 
-def _false(outcomes: Outcomes, past: _Past) -> Ints:
-    objects, found = outcomes.objects, outcomes.found
-    cause = np.full(len(found), _NONE)
-    pairs = nearby_pairs(
-        found.sample, found.centre[:, :2], objects.sample, objects.centre[:, :2], 2 * TRACK_DISTANCE_M
+def _causes_of_false_boxes(matched: _Matched, every: TrackBoxes) -> Ints:
+    """Row of `FALSE_BOX_CAUSES` of each tracked box; -1 for those that are right or do not count."""
+    own, guesses, pairs = matched.own, matched.guesses, matched.pairs
+    duplicated = np.zeros(len(guesses), bool)
+    duplicated[pairs.guess[pairs.distance_m < TRACK_DISTANCE_M]] = True
+    last = _latest_before(guesses, matched.owner >= 0)
+    held = last >= 0
+    lost = np.full(len(guesses), -1)
+    lost[held] = own.track[matched.owner[last[held]]]
+    others = every.label != guesses.label[0] if len(guesses) else np.zeros(len(every), bool)
+    conditions = {
+        "filled": guesses.source < 0,
+        "duplicated": duplicated,
+        "wrong_class": _near_any(guesses, every.frame[others], every.xy[others], TRACK_DISTANCE_M),
+        "drifted": held & _contains(own.track, own.frame, lost, guesses.frame),
+        "outlived": held,
+        "beside": _near_any(guesses, own.frame, own.xy, _BESIDE_M),
+        "nothing_there": np.ones(len(guesses), bool),
+    }
+    return _first_that_holds(FALSE_BOX_CAUSES, conditions, matched.counted & (matched.owner < 0))
+
+
+def _detected(detections: EvaluationBoxes, own: TrackBoxes, frames: Frames, name: str) -> tuple[Bools, float]:
+    """Which annotated boxes [G] the detector finds at the score of its best F1, and that score."""
+    boxes = detections.select(detections.label == DETECTION_CLASSES.index(name))
+    detected = np.zeros(len(own), bool)
+    if not len(boxes) or not len(own):
+        return detected, float("nan")
+    candidates = nearby_pairs(
+        frames.of_sample[boxes.sample], boxes.centre[:, :2], own.frame, own.xy, TRACK_DISTANCE_M
     )
-    alike = found.label[pairs.detection] == objects.label[pairs.truth]
-    near = pairs.distance_m < TRACK_DISTANCE_M
+    # Greedy matching by falling score: a threshold takes away the end of it and changes nothing before.
+    truth, _ = match_greedily(candidates, ranks_by_score(boxes.score), len(own), TRACK_DISTANCE_M)
+    order = np.argsort(-boxes.score, kind="stable")
+    score = boxes.score[order]
+    hits = np.cumsum(truth[order] >= 0)
+    if not hits[-1]:
+        return detected, float("nan")
+    f1 = 2 * hits / (np.arange(1, len(order) + 1) + len(own))
+    # Boxes of equal scores count together.
+    f1[np.append(score[1:] == score[:-1], False)] = -1.0
+    threshold = float(score[int(f1.argmax())])
+    detected[truth[(truth >= 0) & (boxes.score >= threshold)]] = True
+    return detected, threshold
 
-    def any_of(chosen: Bools) -> Bools:
-        flags = np.zeros(len(found), bool)
-        flags[pairs.detection[chosen]] = True
-        return flags
 
-    taken = any_of(alike & near & outcomes.tracked[pairs.truth])
-    other, beside = any_of(~alike & near), any_of(alike)
-    for row in np.flatnonzero(outcomes.wrong).tolist():
-        frame = int(past.found_frame[row])
-        before = past.owners_before(outcomes, past.track(found, row), frame)
-        if taken[row]:
-            name = "duplicate"
-        elif other[row]:
-            name = "wrong class"
-        elif before:
-            name = "drifted off" if (before[-1], frame) in past.annotated else "outlived"
-        else:
-            name = "beside an object" if beside[row] else "nothing there"
-        cause[row] = FALSE_CAUSES.index(name)
+def _first_that_holds(causes: Mapping[str, str], conditions: Mapping[str, Bools], failed: Bools) -> Ints:
+    """Row of the first cause whose condition holds, for each failure; -1 for the rest."""
+    cause = np.full(len(failed), -1)
+    for row, name in reversed(list(enumerate(causes))):
+        if name in conditions:
+            cause[failed & conditions[name]] = row
     return cause
 
 
-def _switches(outcomes: Outcomes, past: _Past) -> Ints:
-    objects, found = outcomes.objects, outcomes.found
-    cause = np.full(len(objects), _NONE)
-    for rows in courses(outcomes, objects.identity, objects.sample):
-        held = [row for row in rows.tolist() if outcomes.partner[row] >= 0]
-        for before, row in pairwise(held):
-            if not outcomes.switched[row]:
-                continue
-            frame = int(past.object_frame[row])
-            former = past.track(found, int(outcomes.partner[before]))
-            new = past.track(found, int(outcomes.partner[row]))
-            others = set(past.owners_before(outcomes, new, frame)) - {int(objects.identity[row])}
-            name = "duplicated" if frame in past.boxes[former] else "born again"
-            cause[row] = SWITCH_CAUSES.index("swapped" if others else name)
-    return cause
+def _by_track(boxes: TrackBoxes) -> tuple[Ints, Ints]:
+    """Rows by track, then time, and where in that order each one's track begins."""
+    order = np.lexsort((boxes.frame, boxes.track))
+    track = boxes.track[order]
+    return order, np.searchsorted(track, track)
 
 
-def shares(cause: Ints, names: tuple[str, ...], rows: Bools | None = None) -> dict[str, int]:
-    """How often each cause occurs, among all boxes or those of a mask."""
-    counted = cause if rows is None else cause[rows]
-    return {name: int((counted == number).sum()) for number, name in enumerate(names)}
+def _latest_before(boxes: TrackBoxes, flags: Bools) -> Ints:
+    """Row of the latest earlier box [N] of the same track whose flag is set; -1 for none."""
+    order, begin = _by_track(boxes)
+    place = np.where(flags[order], np.arange(len(order)), -1)
+    latest = np.append(-1, np.maximum.accumulate(place)[:-1]) if len(order) else place
+    earlier = np.full(len(order), -1)
+    inside = latest >= begin
+    earlier[order[inside]] = order[latest[inside]]
+    return earlier
+
+
+def _any_of_track(boxes: TrackBoxes, flags: Bools) -> Bools:
+    """Whether the flag of any box of a box's track is set [N]."""
+    return np.isin(boxes.track, boxes.track[flags])
+
+
+def _contains(tracks: Ints, frames: Ints, track: Ints, frame: Ints) -> Bools:
+    """Which of the pairs (track, frame) [N] are among (tracks, frames)."""
+    span = max(frames.max(initial=-1), frame.max(initial=-1)) + 1
+    return np.isin(track * span + frame, tracks * span + frames)
+
+
+def _near_any(boxes: TrackBoxes, frame: Ints, xy: Floats, reach_m: float) -> Bools:
+    """Which boxes [N] have one of the given points of their frame nearer than `reach_m`."""
+    near = np.zeros(len(boxes), bool)
+    near[nearby_pairs(boxes.frame, boxes.xy, frame, xy, reach_m).detection] = True
+    return near
+
+
+def _course_speed(boxes: TrackBoxes, frames: Frames) -> Floats:
+    """Speed [N], m/s, between the boxes of the track before and after each box; nan for a single one."""
+    order, begin = _by_track(boxes)
+    track = boxes.track[order]
+    place = np.arange(len(order))
+    before = order[np.maximum(place - 1, begin)]
+    after = order[np.minimum(place + 1, np.searchsorted(track, track, side="right") - 1)]
+    seconds = (frames.timestamp_us[boxes.frame[after]] - frames.timestamp_us[boxes.frame[before]]) / 1e6
+    moved = np.hypot(*(boxes.xy[after] - boxes.xy[before]).T)
+    speed = np.full(len(order), np.nan)
+    speed[order] = np.divide(moved, seconds, out=np.full(len(order), np.nan), where=seconds > 0)
+    return speed

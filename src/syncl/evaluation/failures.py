@@ -65,7 +65,7 @@ def identity_switches(outcomes: Outcomes) -> list[IdentitySwitch]:
     Switches from or to a box that fills a hole of a track are left out: there is nothing to be seen of them.
     """
     switches = []
-    for rows in courses(outcomes, outcomes.objects.identity, outcomes.objects.sample):
+    for rows in _courses(outcomes, outcomes.objects.identity, outcomes.objects.sample):
         held = rows[outcomes.tracked[rows]]
         places = np.flatnonzero(outcomes.switched[held])
         for place in places.tolist():
@@ -84,7 +84,7 @@ def identity_switches(outcomes: Outcomes) -> list[IdentitySwitch]:
 def longest_misses(outcomes: Outcomes) -> list[Miss]:
     """Every run of frames in which an object stays unfound, the longest first; of equal ones, the nearest."""
     misses = []
-    for rows in courses(outcomes, outcomes.objects.identity, outcomes.objects.sample):
+    for rows in _courses(outcomes, outcomes.objects.identity, outcomes.objects.sample):
         found = outcomes.tracked[rows]
         misses += [Miss(tuple(run.tolist()), bool(found.any())) for run in _runs(rows, ~found)]
     offset = outcomes.objects.centre[:, :2] - outcomes.samples.ego_xy[outcomes.objects.sample]
@@ -98,7 +98,7 @@ def false_tracks(outcomes: Outcomes) -> list[FalseTrack]:
     wrong = outcomes.wrong
     found = outcomes.found
     tracks = []
-    for rows in courses(outcomes, found.identity, found.sample):
+    for rows in _courses(outcomes, found.identity, found.sample):
         # A track may change its class, and the classes are judged apart.
         for label in np.unique(found.label[rows]).tolist():
             false = rows[wrong[rows] & (found.label[rows] == label)]
@@ -114,7 +114,7 @@ def class_name(label: int) -> str:
     return DETECTION_CLASSES[label].replace("_", " ")
 
 
-def courses(outcomes: Outcomes, identity: Ints, sample: Ints) -> list[Ints]:
+def _courses(outcomes: Outcomes, identity: Ints, sample: Ints) -> list[Ints]:
     """The rows of each object or track of a scene, in time order."""
     if not len(identity):
         return []

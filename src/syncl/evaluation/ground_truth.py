@@ -84,7 +84,7 @@ def _samples(tables: Path, columns: SceneColumns, scene_names: set[str], split: 
 
 def _annotations(
     tables: Path, columns: SceneColumns, sample_rows: Ints, samples: Samples, velocities: bool
-) -> tuple[EvaluationBoxes, Racks]:
+) -> tuple[EvaluationBoxes, Racks, Ints]:
     path = tables / "sample_annotation.json"
     begin = columns.annotation_start[sample_rows]
     counts = columns.annotation_start[sample_rows + 1] - begin
@@ -135,7 +135,7 @@ def _annotations(
     racks = Racks(sample[~known], centre[~known], size[~known], rotation[~known])
     boxes = boxes.select(known)
     _refuse_doubles(path, boxes, samples)
-    return boxes, racks
+    return boxes, racks, columns.annotation_visibility[rows[known]].astype(np.int64)
 
 
 def _attribute_index(name: str) -> int:

@@ -2,20 +2,17 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 from rich import box
 from rich.table import Table
 
-from syncl.classes import DETECTION_CLASSES
-from syncl.evaluation.arrays import Bools, Ints
-from syncl.evaluation.causes import FALSE_CAUSES, MISS_CAUSES, SWITCH_CAUSES, Causes, shares
+from syncl.evaluation.cause_table import GROUPS, CauseCounts, CauseTable
 from syncl.evaluation.constants import DETECTION_ORDER, ERROR_NAMES, TRACKING_ORDER
 from syncl.evaluation.detection import DetectionMetrics
-from syncl.evaluation.outcomes import Outcomes
 from syncl.evaluation.tracking import TrackingMetrics
 
 _RATES = ("amota", "amotp", "recall", "motar", "mota", "motp", "faf", "tid", "lgd")
 _EVENTS = ("gt", "tp", "fp", "fn", "ids", "frag", "mt", "ml")
-_AT_REST_MPS = 0.5
 _COUNTS = ("tp", "fp", "fn", "ids", "frag", "mt", "ml")
 
 
@@ -57,45 +54,62 @@ def tracking_tables(metrics: TrackingMetrics) -> list[Table]:
     return [*tables, _hota_table(metrics), headline]
 
 
-def cause_tables(outcomes: Outcomes, causes: Causes) -> list[Table]:
-    """Causes of misses by class, distance and speed, of false tracks by class, and of switches by class."""
-    labels = outcomes.objects.label
-    names = [name for name in TRACKING_ORDER if (labels == DETECTION_CLASSES.index(name)).any()]
-    by_class = {name: labels == DETECTION_CLASSES.index(name) for name in names}
-    distance, speed = causes.distances_m, causes.speeds_mps
-    by_place = {
-        "0-15 m": distance < 15,
-        "15-30 m": (distance >= 15) & (distance < 30),
-        "30+ m": distance >= 30,
-        "at rest": speed < _AT_REST_MPS,
-        "moving": speed >= _AT_REST_MPS,
-    }
-    found = {name: outcomes.found.label == DETECTION_CLASSES.index(name) for name in names}
-    alone, tracked = causes.detected.mean(), outcomes.tracked.mean()
-    seen = f"tracks find {tracked:.3f} of {len(labels)} boxes, single frames {alone:.3f} at their best F1"
-    return [
-        _causes(f"misses at the score of best MOTA; {seen}", causes.missed, MISS_CAUSES, by_place),
-        _causes("misses by class", causes.missed, MISS_CAUSES, by_class),
-        _causes("false positives", causes.false, FALSE_CAUSES, found),
-        _causes("identity switches", causes.switched, SWITCH_CAUSES, by_class),
-    ]
+def cause_tables(table: CauseTable) -> list[Table]:
+    """Misses, false boxes and switches by cause: how many, by class, by distance and speed, by visibility.
+
+    Causes and groups without a failure are left out.
+    """
+    kinds = (
+        ("misses", table.misses, "objects"),
+        ("false boxes", table.false_boxes, "boxes"),
+        ("identity switches", table.switches, "objects"),
+    )
+    tables = []
+    for title, counts, of in kinds:
+        tables.append(_cause_summary(title, counts, of))
+        if counts.total:
+            parts = [("class",), ("distance", "speed"), ("visibility",)]
+            if counts is table.false_boxes:
+                parts.pop()
+            tables += [_cause_groups(title, counts, part, of) for part in parts]
+    return tables
 
 
-def _causes(title: str, cause: Ints, names: tuple[str, ...], groups: Mapping[str, Bools]) -> Table:
-    table = _table(title, "all", "%", *(name[:7] for name in groups))
-    table.columns[0].header = "cause"
-    total = max(int((cause >= 0).sum()), 1)
-    parts = [shares(cause, names, rows) for rows in groups.values()]
-    for name, count in shares(cause, names).items():
-        table.add_row(name, str(count), f"{100 * count / total:.0f}", *(str(part[name]) for part in parts))
+def _cause_summary(title: str, counts: CauseCounts, of: str) -> Table:
+    boxes = int(counts.boxes["class"].sum())
+    headings = ["count", "share %"] + ([] if counts.detected is None else ["detected"])
+    table = _table(f"{title}: {counts.total} of {boxes} {of}, by cause", *headings, first="cause")
+    table.add_column("", no_wrap=False)
+    for row, (cause, count) in enumerate(counts.by_cause.items()):
+        if count:
+            detected = [] if counts.detected is None else [str(counts.detected[row])]
+            share = f"{100 * count / counts.total:.0f}"
+            table.add_row(cause_name(cause), str(count), share, *detected, counts.causes[cause])
     return table
 
 
-def _table(title: str, *headings: str) -> Table:
+def _cause_groups(title: str, counts: CauseCounts, properties: tuple[str, ...], of: str) -> Table:
+    shown = [(name, group) for name in properties for group in np.flatnonzero(counts.boxes[name]).tolist()]
+    headings = (GROUPS[name][group].replace(" ", "\n") for name, group in shown)
+    table = _table(f"{title} by {' and '.join(properties)}", *headings, first="cause")
+    for row, (cause, count) in enumerate(counts.by_cause.items()):
+        if count:
+            table.add_row(cause_name(cause), *(str(counts.counts[name][row, group]) for name, group in shown))
+    table.add_section()
+    table.add_row(f"of {of}", *(str(counts.boxes[name][group]) for name, group in shown), style="bold")
+    return table
+
+
+def cause_name(cause: str) -> str:
+    """A cause as people read it."""
+    return cause.replace("_", " ")
+
+
+def _table(title: str, *headings: str, first: str = "class") -> Table:
     table = Table(
         title=title, title_justify="left", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False
     )
-    table.add_column("class", no_wrap=True)
+    table.add_column(first, no_wrap=True)
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     return table

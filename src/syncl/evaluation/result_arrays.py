@@ -108,6 +108,21 @@ def read_results(path: Path, samples: Samples, task: Task, allow_other_samples: 
     return Results(boxes, meta, _remarks(boxes, samples, task), identities)
 
 
+def read_detections(path: Path, samples: Samples, allow_other_samples: bool = False) -> EvaluationBoxes:
+    """The boxes of a detector beside the tracks made of them, from a results file of detections.
+
+    Raises:
+        SynclError: as `read_results`, with what such a file is.
+    """
+    try:
+        return read_results(path, samples, "detection", allow_other_samples).boxes
+    except SynclError as error:
+        raise SynclError(
+            f"detections: {error}; they must be the detector's own boxes of the same samples, as syncl track "
+            "--task detection writes them"
+        ) from error
+
+
 class _Reader:
     """Turns runs of samples into columns; remembers the numbers it gave to tracking ids."""
 

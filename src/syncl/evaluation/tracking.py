@@ -13,6 +13,7 @@ from syncl.data.json_stream import paused_garbage_collection
 from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
 from syncl.errors import SynclError
 from syncl.evaluation.arrays import EvaluationBoxes, Floats, GroundTruth
+from syncl.evaluation.cause_table import CauseTable
 from syncl.evaluation.clear_matching import TrackMatches, frames_with_duplicates, match_tracks
 from syncl.evaluation.clear_metrics import clear_metrics
 from syncl.evaluation.constants import (
@@ -71,6 +72,7 @@ class TrackingMetrics:
         label_metrics: metric (of `TRACKING_METRICS`) -> class -> value; nan for classes without ground truth.
         curves: class -> what they were computed from.
         hota: class -> HOTA at the class's operating threshold. Not part of the official set.
+        causes: why boxes were missed, false and switched, where that was asked for. Not official either.
         meta: the results file's `meta`.
         remarks: oddities in the results that were accepted.
         seconds: wall time.
@@ -79,6 +81,7 @@ class TrackingMetrics:
     label_metrics: dict[str, dict[str, float]]
     curves: dict[str, TrackingCurve] = field(repr=False)
     hota: dict[str, HotaScores]
+    causes: CauseTable | None = None
     meta: dict[str, object] = field(default_factory=dict, repr=False)
     remarks: tuple[str, ...] = ()
     seconds: float = 0.0
@@ -103,8 +106,9 @@ class TrackingMetrics:
     def summary(self) -> dict[str, object]:
         """The official `metrics_summary.json`: same keys, same nesting, nan where it has nan.
 
-        The additional key `not_official` holds HOTA, as means and per class.
+        The additional key `not_official` holds HOTA, as means and per class, and the causes of failures.
         """
+        causes = {} if self.causes is None else {"causes": self.causes.to_json()}
         per_class = {name: asdict(scores) for name, scores in self.hota.items()}
         return {
             "label_metrics": self.label_metrics,
@@ -112,7 +116,7 @@ class TrackingMetrics:
             "cfg": TRACKING_CONFIG,
             **{metric: self.overall(metric) for metric in TRACKING_METRICS},
             "meta": self.meta,
-            "not_official": {**self.hota_means(), "label_metrics": per_class},
+            "not_official": {**self.hota_means(), "label_metrics": per_class, **causes},
         }
 
     def hota_means(self) -> dict[str, float]:
