@@ -187,6 +187,36 @@ def test_headings_are_shown_by_how_vehicles_stand(page):
     assert "Headings of vehicles" in reader.headings
 
 
+def test_causes_stand_side_by_side(planted, page, tmp_path):
+    reader = Reader(page.read_text())
+    assert "good, bad: without detections.json" in " ".join(reader.words)
+    assert reader.tables["causes misses"] == [
+        ["", "good", "bad"],
+        ["never held", "0 0 %", f"{FRAMES} 100 %"],
+        ["all", "0", f"{FRAMES}"],
+    ]
+    # What the tracks show, as detections: the detector did not find what they miss.
+    content = json.loads((planted.bad / "results.json").read_text())
+    for boxes in content["results"].values():
+        for box in boxes:
+            box["detection_name"] = box.pop("tracking_name")
+            box["detection_score"] = box.pop("tracking_score")
+            box["attribute_name"] = ""
+            del box["tracking_id"]
+    detections = tmp_path / "seen.json"
+    detections.write_text(json.dumps(content))
+    path = tmp_path / "page.html"
+    run = f"bad={planted.bad / 'results.json'},{detections}"
+    report((run,), output=path, data=planted.world, failures=0)
+    tables = Reader(path.read_text()).tables
+    causes = {kind: table[1:-1] for kind, table in tables.items() if kind.startswith("causes")}
+    assert causes["causes misses"] == [["never detected", f"{FRAMES} 100 %"]]
+    assert causes["causes switches"] == [["died early", "1 100 %"]]
+    # The planted pedestrian rides with the vehicle, past objects of other classes.
+    assert {cause for cause, _ in causes["causes false_boxes"]} <= {"wrong class", "beside", "nothing there"}
+    assert sum(int(cell.split()[0]) for _, cell in causes["causes false_boxes"]) == FRAMES
+
+
 def test_the_gallery_shows_the_planted_failures(planted, page):
     text = " ".join(" ".join(Reader(page.read_text()).words).split())
     switched, missed = planted.switched.replace("_", " "), planted.missed.replace("_", " ")

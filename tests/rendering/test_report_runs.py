@@ -103,6 +103,9 @@ def test_files_are_known_by_what_they_hold(folder: Path, tmp_path: Path):
     (run,) = read_runs([f"mine={files}"])
     assert run.name == "mine" and run.metrics and run.details and run.recipe["name"] == "petr_small"
     assert run.files["results"] == tmp_path / "r.json"
+    boxes = {"meta": {}, "results": {"s": [{"sample_token": "s", "detection_name": "car"}]}}
+    (run,) = read_runs([f"{tmp_path / 'r.json'},{write(tmp_path / 'b.json', boxes)}"])
+    assert run.files["detections"] == tmp_path / "b.json" and run.files["results"] == tmp_path / "r.json"
     (run,) = read_runs([f"{tmp_path / 'm.json'}"])
     assert run.name == "m" and run.details is None and settings_of(run)["seed"] == UNKNOWN
 

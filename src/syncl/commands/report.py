@@ -28,7 +28,8 @@ def report(
     Args:
         runs: [NAME=]PATH[,PATH...]: a run folder (results.json, metrics.json, details.json, recipe.json,
             log.jsonl, model.safetensors, notes.json, a video: whatever is there), or such files by
-            themselves, for example results.json,metrics.json (docs/reports.md).
+            themselves, for example results.json,metrics.json (docs/reports.md). With detections.json
+            (syncl track --task detection), causes of failures tell detector and tracker apart.
         output: page (.html) to write.
         data: folder of the nuScenes-format dataset. With it, results are scored anew and the worst failures
             are shown with pictures; without it, metrics are those on file.

@@ -12,6 +12,7 @@ from syncl.rendering.report.gallery import Gallery
 from syncl.rendering.report.scoring import ScoredRun
 from syncl.rendering.report.sections import (
     cards,
+    causes_section,
     classes_section,
     curves_section,
     failures_section,
@@ -73,6 +74,7 @@ def write_report(
     parts.append(("classes", "Classes", classes_section(runs)))
     if headings:
         parts.append(("headings", "Headings of vehicles", headings_section(runs, headings)))
+    parts.append(("causes", "Causes", causes_section(runs)))
     parts.append(("failures", "Failures", _failures(runs, galleries)))
     filmed = [scored for scored in runs if "video" in scored.run.files]
     if filmed:

@@ -1,6 +1,7 @@
 """What is known of a run: a folder, some files, or both, that belong to one tracker's results.
 
     results.json       tracks in the nuScenes submission format          syncl track --output
+    detections.json    the boxes of the detector behind them             syncl track --task detection
     metrics.json       official metrics of them                          syncl evaluate --output
     details.json       the curves behind the metrics                     syncl evaluate --details
     recipe.json        the resolved recipe                               syncl train
@@ -26,6 +27,7 @@ Json = Mapping[str, Any]
 
 _NAMES = {
     "results.json": "results",
+    "detections.json": "detections",
     "metrics.json": "metrics",
     "metrics_summary.json": "metrics",
     "details.json": "details",
@@ -144,7 +146,7 @@ def _kind(path: Path) -> str:
         head = file.read(_HEAD_BYTES)
     start = b"".join(head.split())
     if start.startswith((b'{"meta":', b'{"results":')) and b'"results":' in start:
-        return "results"
+        return "detections" if b'"detection_name":' in start or path.name == "detections.json" else "results"
     content = _object(path)
     if "label_metrics" in content or "label_aps" in content:
         return "metrics"

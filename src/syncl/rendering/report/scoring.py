@@ -7,8 +7,16 @@ from pathlib import Path
 
 from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
 from syncl.errors import SynclError
-from syncl.evaluation import GroundTruth, read_ground_truth, read_results, tracking_metrics
+from syncl.evaluation import (
+    CauseTable,
+    GroundTruth,
+    find_causes,
+    read_ground_truth,
+    read_results,
+    tracking_metrics,
+)
 from syncl.evaluation.outcomes import Outcomes, track_outcomes
+from syncl.evaluation.result_arrays import read_detections
 from syncl.rendering.report.runs import Json, Run
 
 _AGREE = 1e-6
@@ -23,6 +31,7 @@ class ScoredRun:
         outcomes: what became of every box; None without the data set or without results.
         identities: the tracking ids that `outcomes.found.identity` numbers.
         thresholds: class -> score threshold at which failures are looked at.
+        causes: why boxes were missed, false and switched; None where outcomes are.
         remarks: what a reader has to know.
     """
 
@@ -30,6 +39,7 @@ class ScoredRun:
     outcomes: Outcomes | None = None
     identities: tuple[str, ...] = ()
     thresholds: dict[str, float] = dataclasses.field(default_factory=dict)
+    causes: CauseTable | None = None
     remarks: tuple[str, ...] = ()
 
     @property
@@ -96,10 +106,14 @@ def _score(run: Run, results: Path, truth: GroundTruth, custom: bool) -> ScoredR
             f"evaluate {results} again"
         )
     thresholds = {name: curve.operating_threshold for name, curve in metrics.curves.items()}
+    detections = None
+    if "detections" in run.files:
+        detections = read_detections(run.files["detections"], truth.samples, allow_other_samples=custom)
     return ScoredRun(
         run=dataclasses.replace(run, metrics=metrics.summary(), details=metrics.details()),
         outcomes=track_outcomes(read.boxes, truth, thresholds),
         identities=read.identities,
         thresholds=thresholds,
+        causes=find_causes(read.boxes, truth, thresholds, detections),
         remarks=read.remarks,
     )

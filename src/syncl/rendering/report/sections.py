@@ -17,6 +17,7 @@ from syncl.rendering.report.run_settings import settings_of
 from syncl.rendering.report.runs import Json
 from syncl.rendering.report.scoring import ScoredRun
 from syncl.rendering.report.tables import (
+    causes_table,
     cell_text,
     class_table,
     comparison_table,
@@ -137,6 +138,33 @@ def headings_section(runs: Sequence[ScoredRun], headings: Mapping[str, HeadingEr
         "learned. Half turns are errors above 90\u00b0; they count in the medians.</p>"
         f'{legend(list(numbers))}<div class="panels">{chart}</div>{headings_table(headings)}'
     )
+
+
+def causes_section(runs: Sequence[ScoredRun]) -> str:
+    """Why objects were missed, boxes false and identities switched, all runs side by side."""
+    tables = {scored.run.name: scored.causes for scored in runs if scored.causes is not None}
+    if not tables:
+        return (
+            "<p>Causes are found by comparing results.json with the data set, which this report was made "
+            "without (syncl report --data).</p>"
+        )
+    text = (
+        '<p class="soft">Every failure of the official counts at the score of best MOTA has one cause; '
+        "syncl evaluate --causes says what each means, and sorts them by class, distance, speed and "
+        "visibility.</p>"
+    )
+    without = [name for name, table in tables.items() if table.detection_thresholds is None]
+    if without:
+        text += (
+            f"<p>{escape(', '.join(without))}: without detections.json (syncl track --task detection), so "
+            "objects that the detector did not find and objects that no track was born for are counted "
+            "together: never held, not held yet.</p>"
+        )
+    kinds = (("Missed", "misses"), ("False boxes", "false_boxes"), ("Identity switches", "switches"))
+    for title, kind in kinds:
+        counts = {name: getattr(table, kind) for name, table in tables.items()}
+        text += f"<h4>{title}</h4>{causes_table(kind, counts)}"
+    return text
 
 
 def failures_section(name: str, gallery: Gallery) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
+from syncl.evaluation.cause_table import CauseCounts
 from syncl.evaluation.headings import HeadingErrors
 from syncl.rendering.report.runs import Json
 
@@ -95,6 +96,22 @@ def headings_table(runs: Mapping[str, HeadingErrors]) -> str:
                 cells = "".join(f"<td>{figure}</td>" for figure in figures)
             body.append(f'<tr><th scope="row">{escape(run)}, {words}</th><td>{group.count}</td>{cells}</tr>')
     return _table("headings", heads, body)
+
+
+def causes_table(kind: str, runs: Mapping[str, CauseCounts]) -> str:
+    """Failures of one kind by cause, all runs side by side: counts and shares of the run's own."""
+    body = []
+    for cause in next(iter(runs.values())).causes:
+        found = [counts.by_cause[cause] for counts in runs.values()]
+        if any(found):
+            cells = "".join(
+                f'<td>{count} <span class="soft">{100 * count / max(1, counts.total):.0f} %</span></td>'
+                for count, counts in zip(found, runs.values(), strict=True)
+            )
+            body.append(f'<tr><th scope="row">{escape(cause.replace("_", " "))}</th>{cells}</tr>')
+    totals = "".join(f"<td>{counts.total}</td>" for counts in runs.values())
+    body.append(f'<tr class="all"><th scope="row">all</th>{totals}</tr>')
+    return _table(f"causes {kind}", runs, body)
 
 
 def settings_table(rows: Mapping[str, Mapping[str, str]]) -> str:
