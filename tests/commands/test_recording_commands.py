@@ -18,7 +18,7 @@ from syncl.checkpoints.model_file import load_model, save_model
 from syncl.commands.check_rig import check_rig
 from syncl.commands.main import main
 from syncl.commands.track import track
-from syncl.data.recording import read_recording
+from syncl.data.recording import open_recording
 from syncl.errors import SynclError
 from syncl.geometry.poses import quaternion_from_yaw
 from syncl.runs.check_rig import check_recording
@@ -249,4 +249,4 @@ def test_check_rig_doubts_inverted_poses(drive: Path, tmp_path: Path) -> None:
     front, rear = check_recording(drive, tmp_path / "wrong.png", width=640).doubts
     assert "cameras.front.vehicle_from_camera" in front and "the inverse?" in front
     assert "cameras.rear.vehicle_from_camera" in rear and "sky" in rear
-    assert read_recording(drive).cameras == ("front", "left", "rear")
+    assert open_recording(drive, quiet=True).cameras == ("front", "left", "rear")

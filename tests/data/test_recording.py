@@ -1,5 +1,6 @@
 """Recordings of other rigs: reading, distortion, missing frames and poses, and the way back."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import syncl
 from syncl.data.nuscenes.clips.dataset import SceneStream
 from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import open_nuscenes
-from syncl.data.recording import Recording, read_recording, write_recording
+from syncl.data.recording import Recording, open_recording, write_recording
 from syncl.errors import SynclError
 from syncl.geometry.poses import quaternion_from_yaw
 from syncl.structures import Frame
+
+read_recording = partial(open_recording, quiet=True)
 
 # Camera axes (x right, y down, z forward) in a vehicle (x forward, y left, z up).
 FORWARD = [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]

@@ -1,6 +1,7 @@
 """Rig files and folders that are wrong: the message names file, field, value and what to do."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 import yaml
 
-from syncl.data.recording import read_recording
+from syncl.data.recording import open_recording
 from syncl.errors import SynclError
+
+read_recording = partial(open_recording, quiet=True)
 
 Rig = dict[str, Any]
 FORWARD = [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]

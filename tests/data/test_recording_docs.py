@@ -1,12 +1,15 @@
 """The rig file shown in docs/recordings.md can be used as it stands."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from syncl.data.recording import read_recording
+from syncl.data.recording import open_recording
+
+read_recording = partial(open_recording, quiet=True)
 
 PAGE = Path(__file__).parents[2] / "docs" / "recordings.md"
 

@@ -222,7 +222,7 @@ def test_bad_results_are_named(dataset, tmp_path):
     target.write_bytes(orjson.dumps(good))
     with pytest.raises(SynclError, match=rf"bad\.json: no results for sample '{token}' of scene-0103"):
         render(target, data=root, output=tmp_path / "tracks.mp4")
-    with pytest.raises(SynclError, match=r"missing\.json: no such result file"):
+    with pytest.raises(SynclError, match=r"missing\.json: cannot be read \(No such file"):
         render(tmp_path / "missing.json", data=root, output=tmp_path / "tracks.mp4")
     assert not (tmp_path / "tracks.mp4").exists()
 

@@ -67,7 +67,15 @@ def convert_records(path: Path, convert: Callable[[list[Record]], T]) -> list[T]
             convert(_checked_records(_parse(b"[" + piece + b"]"), path)) for piece in _record_pieces(path)
         ]
     except _GuessError:
-        return [convert(_whole_table(path))]
+        content = _read(path)
+    if not content.lstrip().startswith(b"["):
+        raise SynclError(f"{path}: {_NO_TABLE}")
+    try:
+        return [convert(_checked_records(_parse(content), path))]
+    except _GuessError:
+        raise SynclError(
+            f"{path}: damaged or cut off: {_damage(content)}; copy or unpack this file again"
+        ) from None
 
 
 def find_records(path: Path, field: str, wanted: Collection[str]) -> list[Record]:
@@ -134,7 +142,11 @@ def convert_results(
             return header, [convert(members) for members in _member_pieces(path, header)]
         except _GuessError:
             pass
-    content = _whole(path)
+    text = _read(path)
+    try:
+        content = _parse(text)
+    except _GuessError:
+        raise SynclError(f"{path}: {_damage(text)}; write or download the file again") from None
     if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
         raise SynclError(f"{path}: field 'results' must be an object from sample token to a list of boxes")
     results = content.pop("results")
@@ -160,26 +172,9 @@ def _parse(text: bytes) -> Any:
         raise _GuessError from None
 
 
-def _whole(path: Path) -> Any:
+def _read(path: Path) -> bytes:
     with _open(path) as file:
-        content = file.read()
-    try:
-        return _parse(content)
-    except _GuessError:
-        raise SynclError(f"{path}: {_damage(content)}; write or download the file again") from None
-
-
-def _whole_table(path: Path) -> list[Record]:
-    with _open(path) as file:
-        content = file.read()
-    if not content.lstrip().startswith(b"["):
-        raise SynclError(f"{path}: {_NO_TABLE}")
-    try:
-        return _checked_records(_parse(content), path)
-    except _GuessError:
-        raise SynclError(
-            f"{path}: damaged or cut off: {_damage(content)}; copy or unpack this file again"
-        ) from None
+        return file.read()
 
 
 def _damage(content: bytes) -> str:

@@ -7,7 +7,8 @@ with batches of N * b. Keys carry their epoch, so augmentation depends neither o
 training resumes at any step by starting the sampler at `step * N * b`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from torch.utils.data import DataLoader, Sampler
 from syncl.data.stream_clips import ClipSource, StreamSampler
 from syncl.errors import SynclError
 from syncl.structures import Annotations, CameraRig, Clip, Frame, Trajectories
+
+Item = TypeVar("Item")
 
 
 def collate_clips(clips: Sequence[Clip]) -> Clip:
@@ -42,9 +45,8 @@ def collate_frames(frames: Sequence[Frame]) -> Frame:
     Raises:
         SynclError: they differ in cameras or image size, or not all have past images.
     """
-    pasts = [frame.past for frame in frames if frame.past is not None]
-    if pasts and len(pasts) != len(frames):
-        raise SynclError("frames with and without past images cannot form a batch")
+    pasts = _all_or_none([frame.past for frame in frames], "frames with and without past images")
+    levels = _all_or_none([frame.levels for frame in frames], "frames with and without stored features")
     rigs = {frame.rig.names for frame in frames}
     sizes = {frame.image_size for frame in frames}
     if len(rigs) != 1 or len(sizes) != 1:
@@ -63,7 +65,12 @@ def collate_frames(frames: Sequence[Frame]) -> Frame:
         timestamp_s=torch.cat([frame.timestamp_s for frame in frames]),
         scenes=tuple(scene for frame in frames for scene in frame.scenes),
         samples=tuple(sample for frame in frames for sample in frame.samples),
-        levels=_collate_levels([frame.levels for frame in frames]),
+        # Channels stay next to each other in memory.
+        levels=tuple(
+            torch.cat([part.movedim(2, -1) for part in level]).movedim(-1, 2)
+            for level in zip(*levels, strict=True)
+        )
+        or None,
         past=collate_frames(pasts) if pasts else None,
     )
 
@@ -75,15 +82,11 @@ def _collate_images(frames: Sequence[Frame]) -> Tensor:
     return torch.cat([frame.images for frame in frames])
 
 
-def _collate_levels(items: list[tuple[Tensor, ...] | None]) -> tuple[Tensor, ...] | None:
-    """Feature levels of all frames, or of none; channels stay next to each other in memory."""
+def _all_or_none(items: Sequence[Item | None], what: str) -> list[Item]:
     known = [item for item in items if item is not None]
-    if len(known) != len(items):
-        if known:
-            raise SynclError("frames with and without stored features cannot form a batch")
-        return None
-    levels = zip(*known, strict=True)
-    return tuple(torch.cat([part.movedim(2, -1) for part in level]).movedim(-1, 2) for level in levels)
+    if known and len(known) < len(items):
+        raise SynclError(f"{what} cannot form a batch")
+    return known
 
 
 def collate_annotations(annotations: Sequence[Annotations]) -> Annotations:
@@ -101,26 +104,19 @@ def collate_annotations(annotations: Sequence[Annotations]) -> Annotations:
         for item in annotations
         for row in range(item.boxes.shape[0])
     ]
+    courses = _all_or_none(
+        [item.trajectories for item in single], "annotations with and without trajectories"
+    )
     return Annotations(
         boxes=stack([item.boxes for item in single], 0),
         labels=stack([item.labels for item in single], 0),
         identities=stack([item.identities for item in single], -1),
         valid=stack([item.valid for item in single], False),
-        trajectories=_collate_trajectories([item.trajectories for item in single], stack),
-    )
-
-
-def _collate_trajectories(
-    items: list[Trajectories | None], stack: Callable[[list[Tensor], float], Tensor]
-) -> Trajectories | None:
-    """Trajectories of all, or of none."""
-    known = [item for item in items if item is not None]
-    if len(known) != len(items):
-        if known:
-            raise SynclError("annotations with and without trajectories cannot form a batch")
-        return None
-    return Trajectories(
-        stack([item.centres for item in known], 0), stack([item.valid for item in known], False)
+        trajectories=Trajectories(
+            stack([item.centres for item in courses], 0), stack([item.valid for item in courses], False)
+        )
+        if courses
+        else None,
     )
 
 
@@ -198,7 +194,11 @@ def clip_loader(
             f"{len(dataset)} clips do not fill a batch of {batch_size}; use more scenes or a smaller batch"
         )
     if workers:
-        _stop_opencv_threads()
+        # A worker forked from a process in which OpenCV has started threads of its own waits for ever for
+        # threads that do not exist in it. Workers inherit the setting; they themselves are the parallelism.
+        import cv2
+
+        cv2.setNumThreads(1)
     # A generator of its own: the loader would otherwise advance torch's global one at every start.
     generator = torch.Generator()
     generator.manual_seed(seed)
@@ -226,14 +226,3 @@ def readable_errors(batches: Iterable[Clip]) -> Iterator[Clip]:
         if marker not in text:
             raise
         raise SynclError(text.rpartition(marker)[2].strip()) from None
-
-
-def _stop_opencv_threads() -> None:
-    """Let OpenCV work in the calling thread only, from now on.
-
-    A worker forked from a process in which OpenCV has started threads of its own waits for ever for threads
-    that do not exist in it. Workers inherit the setting; they themselves are the parallelism.
-    """
-    import cv2
-
-    cv2.setNumThreads(1)

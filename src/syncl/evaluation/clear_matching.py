@@ -71,8 +71,10 @@ class _Matcher:
         only_partner &= np.bincount(pairs.guess)[pairs.guess] == 1
         self.easy = only_partner & ~self.ambiguous
         self.noisy = np.flatnonzero(pairs.noisy)
-        self.alone = np.array([self._active_guesses(pair) == 1 for pair in self.noisy.tolist()], bool)
-        self.alone = self.alone.reshape(len(self.noisy), len(thresholds))
+        self.alone = np.zeros((len(self.noisy), len(thresholds)), bool)
+        for row, pair in enumerate(self.noisy.tolist()):
+            scores = guesses.score[self.first_guess[pair] : self.last_guess[pair], None]
+            self.alone[row] = (scores >= thresholds).sum(axis=0) == 1
 
     def run(self) -> TrackMatches:
         shape = (len(self.pairs), len(self.thresholds))
@@ -82,12 +84,6 @@ class _Matcher:
             if begin < end:
                 matched[begin:end], switched[begin:end] = self._step(begin, end)
         return TrackMatches(matched, switched, self.alone)
-
-    def _active_guesses(self, pair: int) -> Ints:
-        """Number of guesses [K] in the frame of a pair that reach each threshold."""
-        scores = self.guesses.score[self.first_guess[pair] : self.last_guess[pair]]
-        count: Ints = (scores[:, None] >= self.thresholds).sum(axis=0)
-        return count
 
     def _step(self, begin: int, end: int) -> tuple[Bools, Bools]:
         """Matches the frames of one step, whose pairs are begin..end; remembers the partners."""

@@ -29,7 +29,7 @@ def clear_metrics(
     ids = matches.switched.sum(axis=0).astype(np.float64)
     tp = hits - ids
     fn = objects - hits
-    fp = _active_count(guesses, thresholds) - hits
+    fp = len(guesses) - np.searchsorted(np.sort(guesses.score), thresholds, side="left") - hits
     recall = tp / objects
     with np.errstate(invalid="ignore", divide="ignore"):
         surplus = (fn + ids + fp) - (1 - recall) * objects
@@ -49,11 +49,6 @@ def clear_metrics(
         **_track_metrics(truth, _tracked(pairs, matches.matched, len(truth))),
     }
     return {name: values[name] for name in CURVE_METRICS}
-
-
-def _active_count(guesses: TrackBoxes, thresholds: Floats) -> Ints:
-    """Number of guesses that reach each threshold [K]."""
-    return len(guesses) - np.searchsorted(np.sort(guesses.score), thresholds, side="left")
 
 
 def _distance_sum(pairs: TrackPairs, matches: TrackMatches) -> Floats:

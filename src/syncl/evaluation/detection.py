@@ -197,16 +197,10 @@ def detection_metrics(
         label = DETECTION_CLASSES.index(name)
         progress(name)
         of_class = found.select(found.label == label)
-        curves.update(
-            {
-                (name, distance): curve
-                for distance, curve in _class_curves(
-                    of_class, objects.select(objects.label == label), name
-                ).items()
-            }
-        )
-        for distance in MATCH_DISTANCES_M:
-            _check_confidence(curves[name, distance], of_class, truth, name)
+        objects_of_class = objects.select(objects.label == label)
+        for distance, curve in _class_curves(of_class, objects_of_class, name).items():
+            _check_confidence(curve, of_class, truth, name)
+            curves[name, distance] = curve
     label_aps = {
         name: {distance: curves[name, distance].average_precision() for distance in MATCH_DISTANCES_M}
         for name in DETECTION_ORDER

@@ -27,10 +27,7 @@ def _parked(boxes: EvaluationBoxes, racks: Racks) -> Bools:
     cycles = np.flatnonzero(np.isin(boxes.label, _CYCLES))
     cycles = cycles[np.argsort(boxes.sample[cycles], kind="stable")]
     samples = boxes.sample[cycles]
-    begins, ends = (
-        np.searchsorted(samples, racks.sample),
-        np.searchsorted(samples, racks.sample, side="right"),
-    )
+    begins, ends = (np.searchsorted(samples, racks.sample, side) for side in ("left", "right"))
     axes = rotation_from_quaternion(racks.rotation)
     for number in np.flatnonzero(ends > begins):
         rows = cycles[begins[number] : ends[number]]

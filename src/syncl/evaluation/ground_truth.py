@@ -113,7 +113,8 @@ def _annotations(
     if velocities:
         attribute = columns.annotation_attributes[rows].astype(np.int64)
         refuse(known & (attribute == SEVERAL_ATTRIBUTES), "has more than one attribute")
-        official = [_attribute_index(name.decode()) for name in columns.attribute_names.tolist()]
+        known_names = {name.encode(): index for index, name in enumerate(ATTRIBUTE_NAMES)}
+        official = [known_names.get(name, -2) for name in columns.attribute_names.tolist()]
         # The last two entries are what -2 (unknown) and -1 (none) refer to.
         attribute = np.array([*official, -2, -1])[np.maximum(attribute, -2)]
         refuse(known & (attribute == -2), "has an unknown attribute")
@@ -136,10 +137,6 @@ def _annotations(
     boxes = boxes.select(known)
     _refuse_doubles(path, boxes, samples)
     return boxes, racks, columns.annotation_visibility[rows[known]].astype(np.int64)
-
-
-def _attribute_index(name: str) -> int:
-    return ATTRIBUTE_NAMES.index(name) if name in ATTRIBUTE_NAMES else -2
 
 
 def _refuse_doubles(path: Path, boxes: EvaluationBoxes, samples: Samples) -> None:

@@ -12,12 +12,8 @@ import numpy as np
 from syncl.classes import DETECTION_CLASSES, MAX_BOXES_PER_SAMPLE
 from syncl.data.json_stream import convert_results
 from syncl.errors import SynclError
-from syncl.evaluation.arrays import EvaluationBoxes, Floats, Ints, Samples
-from syncl.evaluation.constants import (
-    ATTRIBUTE_NAMES,
-    TRACKING_ORDER,
-    Task,
-)
+from syncl.evaluation.arrays import EvaluationBoxes, Ints, Samples
+from syncl.evaluation.constants import ATTRIBUTE_NAMES, TRACKING_ORDER, Task
 from syncl.evaluation.strict_columns import ColumnError, strict_scalars, strict_vectors
 
 _LABEL_OF_NAME = {
@@ -53,16 +49,7 @@ class _Piece:
 
     tokens: list[str]
     counts: Ints
-    centre: Floats
-    size: Floats
-    rotation: Floats
-    velocity: Floats
-    score: Floats
-    label: Ints
-    points: Ints
-    attribute: Ints
-    identity: Ints
-    matched_sample: Ints
+    boxes: EvaluationBoxes
 
 
 def read_results(path: Path, samples: Samples, task: Task, allow_other_samples: bool = False) -> Results:
@@ -96,14 +83,12 @@ def read_results(path: Path, samples: Samples, task: Task, allow_other_samples: 
             f"{path}: field 'results' misses sample {first} and {len(missing) - 1} others of {len(samples)}; "
             "write an empty list for samples without boxes"
         )
-    columns = {
-        field.name: np.concatenate([getattr(piece, field.name) for piece in pieces])
-        for field in fields(_Piece)
-        if field.name not in ("tokens", "counts")
-    }
-    counts = np.concatenate([piece.counts for piece in pieces])
-    sample = np.repeat([reader.index_of_sample[token] for token in tokens], counts)
-    boxes = EvaluationBoxes(sample=sample.astype(np.int64), **columns)
+    boxes = EvaluationBoxes(
+        **{
+            field.name: np.concatenate([getattr(piece.boxes, field.name) for piece in pieces])
+            for field in fields(EvaluationBoxes)
+        }
+    )
     identities = tuple(str(identity) for identity in reader.number_of_id)
     return Results(boxes, meta, _remarks(boxes, samples, task), identities)
 
@@ -168,8 +153,7 @@ class _Reader:
         return members
 
     def _columns(self, members: dict[str, list[Any]], boxes: list[dict[str, Any]]) -> _Piece:
-        counts = list(map(len, members.values()))
-        count = len(boxes)
+        counts, count = _integers(map(len, members.values()), len(members)), len(boxes)
         none = np.full(count, -1, np.int64)
 
         def column(name: str) -> list[Any]:
@@ -184,9 +168,9 @@ class _Reader:
         if set(map(type, own_tokens)) - {str}:
             raise ColumnError("sample_token")
         centre, size, rotation, velocity = strict_vectors(boxes, _VECTORS, nullable="velocity")
-        return _Piece(
-            tokens=list(members),
-            counts=np.array(counts, np.int64),
+        numbers = _integers(map(self.index_of_sample.__getitem__, members), len(members))
+        boxes_of_piece = EvaluationBoxes(
+            sample=np.repeat(numbers, counts),
             centre=centre,
             size=size,
             rotation=rotation,
@@ -198,6 +182,7 @@ class _Reader:
             identity=identity,
             matched_sample=_integers(map(self.index_of_sample.get, own_tokens, repeat(-1)), count),
         )
+        return _Piece(list(members), counts, boxes_of_piece)
 
     def _identities(self, ids: list[Any]) -> Ints:
         if set(map(type, ids)) - {str, int}:
@@ -210,14 +195,15 @@ class _Reader:
 
     def _check_values(self, piece: _Piece) -> None:
         """Raises for values of the right form that cannot be scored."""
-        zero = ~piece.rotation.any(axis=1)
+        boxes = piece.boxes
+        zero = ~boxes.rotation.any(axis=1)
         rules: tuple[tuple[str, Any, str], ...] = (
-            ("translation", np.isnan(piece.centre), "is nan"),
-            ("size", np.isnan(piece.size), "is nan"),
-            ("size", piece.size <= 0, "must be positive (width, length, height in metres)"),
-            ("rotation", np.isnan(piece.rotation), "is nan"),
+            ("translation", np.isnan(boxes.centre), "is nan"),
+            ("size", np.isnan(boxes.size), "is nan"),
+            ("size", boxes.size <= 0, "must be positive (width, length, height in metres)"),
+            ("rotation", np.isnan(boxes.rotation), "is nan"),
             ("rotation", zero, "is the zero quaternion; write (w, x, y, z)"),
-            (f"{self.task}_score", ~np.isfinite(piece.score), "must be a finite number"),
+            (f"{self.task}_score", ~np.isfinite(boxes.score), "must be a finite number"),
         )
         for field, bad, what in rules:
             if bad.any():

@@ -39,9 +39,9 @@ def strict_vectors(
         raise ColumnError from None
     total = sum(widths.values())
     try:
-        table = _array(flat)
+        table = strict_scalars(flat)
     except ColumnError:
-        table = _array(_without_nulls(flat, total, widths.get(nullable, 0)))
+        table = strict_scalars(_without_nulls(flat, total, widths.get(nullable, 0)))
     return np.split(table.reshape(len(records), total), np.cumsum(list(widths.values()))[:-1], axis=1)
 
 
@@ -51,7 +51,12 @@ def strict_scalars(values: list[Any]) -> Floats:
     Raises:
         ColumnError: if a value is not a number.
     """
-    return _array(values)
+    # Unlike numpy's, arrays of the standard library take numbers only: no null, no numerals in strings.
+    try:
+        numbers = array("d", values)
+    except (TypeError, OverflowError):
+        raise ColumnError from None
+    return np.frombuffer(numbers, np.float64) if values else np.zeros(0)
 
 
 def _without_nulls(values: list[Any], total: int, nullable: int) -> list[Any]:
@@ -61,12 +66,3 @@ def _without_nulls(values: list[Any], total: int, nullable: int) -> list[Any]:
         float("nan") if value is None and number % total >= first else value
         for number, value in enumerate(values)
     ]
-
-
-def _array(values: list[Any]) -> Floats:
-    # Unlike numpy's, arrays of the standard library take numbers only: no null, no numerals in strings.
-    try:
-        numbers = array("d", values)
-    except (TypeError, OverflowError):
-        raise ColumnError from None
-    return np.frombuffer(numbers, np.float64) if values else np.zeros(0)

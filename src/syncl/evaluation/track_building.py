@@ -4,7 +4,7 @@ All of it is official behaviour, down to the rounding: thresholds often equal a 
 is off by one unit in the last place changes which boxes are counted.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -58,14 +58,7 @@ class TrackBoxes:
     def of_class(self, name: str) -> "TrackBoxes":
         """The boxes of one class."""
         rows = np.flatnonzero(self.label == DETECTION_CLASSES.index(name))
-        return TrackBoxes(
-            self.frame[rows],
-            self.track[rows],
-            self.label[rows],
-            self.xy[rows],
-            self.score[rows],
-            self.source[rows],
-        )
+        return TrackBoxes(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 
 def order_frames(samples: Samples) -> Frames:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from syncl.data.recording.recording import Recording, read_recording
+from syncl.data.recording.recording import Recording, open_recording
 from syncl.data.recording.rig import Array
 from syncl.errors import SynclError
 from syncl.files import refuse_to_overwrite
@@ -51,7 +51,7 @@ def check_recording(
     """
     refuse_to_overwrite(output, overwrite)
     style = RenderStyle(width=width)
-    recording = read_recording(folder, resize="fast")
+    recording = open_recording(folder, resize="fast", quiet=True)
     if not 1 <= frame <= len(recording):
         raise SynclError(f"frame: {frame}; {recording.rig.path} has frames 1 to {len(recording)}")
     facts = {name: _describe(recording, frame - 1, name) for name in recording.cameras}

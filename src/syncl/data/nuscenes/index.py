@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,7 @@ from syncl.data.listing import FolderListing
 from syncl.data.nuscenes.samples import CameraImage, FutureCentres, Sample, SampleAnnotations
 from syncl.data.nuscenes.splits import split_scenes
 from syncl.data.nuscenes.tables.build import build_camera_columns, build_scene_columns
-from syncl.data.nuscenes.tables.cache import cache_path, fingerprint, load_columns, save_columns
+from syncl.data.nuscenes.tables.cache import cache_path, cached_columns, fingerprint
 from syncl.data.nuscenes.tables.categories import LIDAR_CHANNEL
 from syncl.data.nuscenes.tables.index_columns import (
     CameraColumns,
@@ -137,13 +138,16 @@ class NuScenesIndex:
         columns = self.columns
         scene = int(np.searchsorted(columns.scene_start, row, side="right")) - 1
         global_from_vehicle = self._global_from_vehicle(row)
+        images = np.arange(columns.image_start[row], columns.image_start[row + 1])
         return Sample(
             token=self.sample_token(row),
             scene_name=columns.scene_names[scene].decode(),
             timestamp_us=int(columns.sample_timestamps_us[row]),
             global_from_vehicle=global_from_vehicle,
             global_from_ego=self._global_from_ego(row),
-            cameras=self._cameras(row, global_from_vehicle),
+            cameras=self.camera_images(
+                columns.images, columns.image_channels[images], images, global_from_vehicle
+            ),
             annotations=self._annotations(row, invert_pose(global_from_vehicle)),
         )
 
@@ -156,11 +160,6 @@ class NuScenesIndex:
             return self._global_from_ego(row)
         lidar = self.columns.calibration_poses[self.columns.sample_lidars[row]]
         return self._global_from_ego(row) @ rigid_from_pose(lidar[:3], lidar[3:])
-
-    def _cameras(self, row: int, global_from_vehicle: Array) -> tuple[CameraImage, ...]:
-        columns = self.columns
-        rows = np.arange(columns.image_start[row], columns.image_start[row + 1])
-        return self.camera_images(columns.images, columns.image_channels[rows], rows, global_from_vehicle)
 
     def camera_images(
         self, images: ImageColumns, channels: SmallIntegers, rows: Integers, global_from_vehicle: Array
@@ -280,11 +279,8 @@ def open_nuscenes(
     dataroot = Path(dataroot)
     scenes, current = _open_scenes(dataroot, version, cache)
     folder, path = dataroot / version, cache_path(dataroot, version, CAMERAS)
-    cameras = load_columns(path, current, CameraColumns) if cache else None
-    if cameras is None:
-        cameras = build_camera_columns(folder, scenes)
-        if cache:
-            save_columns(path, cameras, current)
+    build = partial(build_camera_columns, folder, scenes)
+    cameras = cached_columns(path, current, CameraColumns, build, cache)
     columns = NuScenesColumns.of(scenes, cameras)
     return NuScenesIndex(dataroot, version, columns, cache=cache).with_vehicle_frame(vehicle_frame)
 
@@ -312,10 +308,5 @@ def _open_scenes(dataroot: Path, version: str, cache: bool) -> tuple[SceneColumn
         problem = f"no version '{version}'; {found}" if dataroot.is_dir() else "no such folder"
         raise SynclError(f"{dataroot}: {problem}")
     current = fingerprint(folder)
-    path = cache_path(dataroot, version)
-    scenes = load_columns(path, current, SceneColumns) if cache else None
-    if scenes is None:
-        scenes = build_scene_columns(folder)
-        if cache:
-            save_columns(path, scenes, current)
-    return scenes, current
+    build = partial(build_scene_columns, folder)
+    return cached_columns(cache_path(dataroot, version), current, SceneColumns, build, cache), current

@@ -1,6 +1,6 @@
 """Recordings of any rig: a folder with images for each camera and one `rig.yaml`; see docs/recordings.md."""
 
-from syncl.data.recording.recording import Recording, open_recording, read_recording
+from syncl.data.recording.recording import Recording, open_recording
 from syncl.data.recording.rig import Lens, Moment, Rig, RigCamera
 from syncl.data.recording.writing import write_recording
 
@@ -11,6 +11,5 @@ __all__ = [
     "Rig",
     "RigCamera",
     "open_recording",
-    "read_recording",
     "write_recording",
 ]

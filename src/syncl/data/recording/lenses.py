@@ -22,14 +22,9 @@ def undistortion_maps(camera: RigCamera) -> Maps:
     coefficients = np.array(camera.lens.coefficients)
     size = (camera.width, camera.height)
     target = camera.undistorted_intrinsics
-    if camera.lens.model == "fisheye":
-        first, second = cv2.fisheye.initUndistortRectifyMap(
-            camera.intrinsics, coefficients, np.eye(3), target, size, cv2.CV_16SC2
-        )
-    else:
-        first, second = cv2.initUndistortRectifyMap(
-            camera.intrinsics, coefficients, np.eye(3), target, size, cv2.CV_16SC2
-        )
+    fisheye = camera.lens.model == "fisheye"
+    make = cv2.fisheye.initUndistortRectifyMap if fisheye else cv2.initUndistortRectifyMap
+    first, second = make(camera.intrinsics, coefficients, np.eye(3), target, size, cv2.CV_16SC2)
     return np.asarray(first, np.int16), np.asarray(second, np.uint16)
 
 

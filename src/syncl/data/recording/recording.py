@@ -29,7 +29,7 @@ from syncl.data.images import (
     transform_image,
 )
 from syncl.data.recording.lenses import Maps, undistort, undistortion_maps
-from syncl.data.recording.rig import Array, Moment, Rig, RigCamera
+from syncl.data.recording.rig import Array, Rig, RigCamera
 from syncl.data.recording.rig_file import read_rig
 from syncl.errors import SynclError
 from syncl.geometry.poses import invert_pose
@@ -126,7 +126,8 @@ class Recording:
         """
         moment = self.rig.moments[number]
         cameras = [self.rig.camera(name) for name in self.cameras]
-        transforms = [self._transform(camera) for camera in cameras]
+        shapes = [(camera.height, camera.width) for camera in cameras]
+        transforms = [test_transform(shape, self.image_size or shape) for shape in shapes]
         height = max(transform.output_size[0] for transform in transforms)
         width = max(transform.output_size[1] for transform in transforms)
         images = np.zeros((len(cameras), height, width, 3), np.uint8)
@@ -191,30 +192,6 @@ class Recording:
             camera.name: undistortion_maps(camera) for camera in self.rig.cameras if camera.lens is not None
         }
 
-    def _transform(self, camera: RigCamera) -> ImageTransform:
-        source = (camera.height, camera.width)
-        return test_transform(source, self.image_size or source)
-
-
-def read_recording(
-    path: str | Path,
-    *,
-    image_size: tuple[int, int] | None = None,
-    cameras: Sequence[str] | None = None,
-    resize: ResizeMethod = "exact",
-    vehicle_frame: Literal["vehicle", "lidar"] = "vehicle",
-    damaged: Literal["fail", "skip"] = "fail",
-) -> Recording:
-    """`open_recording`, but quiet: what there is to say is in the recording's `remarks`."""
-    rig = read_rig(Path(path))
-    names = tuple(camera.name for camera in rig.cameras) if cameras is None else tuple(cameras)
-    recording = Recording(rig, names, image_size, resize, vehicle_frame, damaged)
-    for name in names:
-        first = _first_image(rig.moments, name)
-        if damaged == "fail" and first is not None:
-            recording._check_image(first, rig.camera(name))
-    return recording
-
 
 def open_recording(
     path: str | Path,
@@ -224,6 +201,7 @@ def open_recording(
     resize: ResizeMethod = "exact",
     vehicle_frame: Literal["vehicle", "lidar"] = "vehicle",
     damaged: Literal["fail", "skip"] = "fail",
+    quiet: bool = False,
 ) -> Recording:
     """Open a recording of any rig: a folder with images and a `rig.yaml` (docs/recordings.md).
 
@@ -237,22 +215,18 @@ def open_recording(
         resize: "exact" as the original implementations, "fast" several times as fast.
         vehicle_frame: what "vehicle" means: "lidar" for models whose weights say so.
         damaged: "skip" reports a damaged image and goes on as if the camera had delivered none.
+        quiet: leave what there is to warn of to the recording's `remarks`.
 
     Raises:
         SynclError: anything in the rig file or the folders is missing or wrong; names file, field, value.
     """
-    recording = read_recording(
-        path,
-        image_size=image_size,
-        cameras=cameras,
-        resize=resize,
-        vehicle_frame=vehicle_frame,
-        damaged=damaged,
-    )
-    for remark in recording.remarks:
-        warnings.warn(f"{recording.rig.path}: {remark}", stacklevel=2)
+    rig = read_rig(Path(path))
+    names = tuple(camera.name for camera in rig.cameras) if cameras is None else tuple(cameras)
+    recording = Recording(rig, names, image_size, resize, vehicle_frame, damaged)
+    for name in names:
+        first = next((moment.images[name] for moment in rig.moments if name in moment.images), None)
+        if damaged == "fail" and first is not None:
+            recording._check_image(first, rig.camera(name))
+    for remark in () if quiet else recording.remarks:
+        warnings.warn(f"{rig.path}: {remark}", stacklevel=2)
     return recording
-
-
-def _first_image(moments: Sequence[Moment], camera: str) -> Path | None:
-    return next((moment.images[camera] for moment in moments if camera in moment.images), None)

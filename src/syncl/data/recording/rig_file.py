@@ -1,6 +1,7 @@
 """Reading `rig.yaml`; docs/recordings.md describes it."""
 
 from pathlib import Path
+from typing import Literal
 
 from syncl.data.listing import FolderListing
 from syncl.data.recording.calibration import read_intrinsics, read_pose
@@ -10,7 +11,7 @@ from syncl.data.recording.yaml_node import Node, read_yaml
 
 RIG_FILE = "rig.yaml"
 FORMAT = "syncl-rig-1"
-_COEFFICIENTS = {"pinhole": (4, 5), "fisheye": (4,)}
+_COEFFICIENTS: dict[Literal["pinhole", "fisheye"], tuple[int, ...]] = {"pinhole": (4, 5), "fisheye": (4,)}
 
 
 def read_rig(folder: Path) -> Rig:
@@ -77,17 +78,15 @@ def _camera(node: Node, name: str, root: Path) -> RigCamera:
 
 def _lens(node: Node) -> Lens:
     fields = node.fields(("model", "coefficients"), ("focal_scale",))
-    model = fields["model"].text()
+    text = fields["model"].text()
+    model = next((model for model in _COEFFICIENTS if model == text), None)
     scale = fields["focal_scale"].number() if "focal_scale" in fields else 1.0
     if scale <= 0:
         fields["focal_scale"].expected("a positive number")
-    if model == "pinhole":
-        values = fields["coefficients"].numbers(*_COEFFICIENTS[model])
-        return Lens("pinhole", tuple(values.tolist()), scale)
-    if model == "fisheye":
-        values = fields["coefficients"].numbers(*_COEFFICIENTS[model])
-        return Lens("fisheye", tuple(values.tolist()), scale)
-    return fields["model"].expected("'pinhole' (k1 k2 p1 p2 k3) or 'fisheye' (k1 k2 k3 k4)")
+    if model is None:
+        fields["model"].expected("'pinhole' (k1 k2 p1 p2 k3) or 'fisheye' (k1 k2 k3 k4)")
+    values = fields["coefficients"].numbers(*_COEFFICIENTS[model])
+    return Lens(model, tuple(values.tolist()), scale)
 
 
 def _refuse_undescribed(

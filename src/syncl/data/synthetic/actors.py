@@ -123,19 +123,22 @@ class _Casting:
 
     def _drive_ego(self, route: Path) -> Motion:
         speed = self.rng.uniform(4.2, 6.0) * min(1.0, self.people.speed)
-        stops: tuple[tuple[float, float], ...] = ()
-        if self.rng.random() < 0.35:
-            stops = ((EGO_START_M + self.rng.uniform(15, 50), self.rng.uniform(2, 4)),)
+        stops = self._stops(0.35, EGO_START_M, (15, 50), (2, 4))
         along = advance(route, EGO_START_M, speed, self.times, stops)
         return follow_rear_axle(route, along, EGO_WHEELBASE_M)
+
+    def _stops(
+        self, share: float, start_m: float, ahead_m: tuple[float, float], wait_s: tuple[float, float]
+    ) -> tuple[tuple[float, float], ...]:
+        """A stop somewhere ahead, for a share of all that move."""
+        if self.rng.random() >= share:
+            return ()
+        return ((start_m + float(self.rng.uniform(*ahead_m)), float(self.rng.uniform(*wait_s))),)
 
     def _streets_passed(self) -> list[tuple[Node, Node]]:
         """Streets of the route that the ego vehicle drives, then the next and the side streets beside it."""
         route = self.streets.route
-        lengths = [
-            float(np.linalg.norm(self.streets.position(b) - self.streets.position(a)))
-            for a, b in pairwise(route)
-        ]
+        lengths = [self.streets.run(a, b)[2] for a, b in pairwise(route)]
         driven = int(np.searchsorted(np.cumsum(lengths), self.ego.travelled[-1] + 8.0)) + 1
         return list(pairwise(route[: driven + 1]))
 
@@ -183,19 +186,14 @@ class _Casting:
         place, heading = self._kerb_pose(street, along, PARKING_M)
         motion = stay(place, heading + flip, self.times)
         self._enter("construction_vehicle", "construction_vehicle", size, motion, "parked")
-        for offset in (-half + 0.4, half - 0.4):
-            place, heading = self._kerb_pose(street, along + offset, PARKING_M)
-            self._enter(
-                "barrier",
-                "barrier",
-                self._size("barrier", "barrier"),
-                stay(place, heading, self.times),
-                "fixed",
-            )
-        for offset in (-half + 1.2, half - 1.2):
-            place, heading = self._kerb_pose(street, along + offset, 3.72)
-            cone = self._size("traffic_cone", "traffic_cone")
-            self._enter("traffic_cone", "traffic_cone", cone, stay(place, heading, self.times), "fixed")
+        for name, offset, aside in (
+            ("barrier", -half + 0.4, PARKING_M),
+            ("barrier", half - 0.4, PARKING_M),
+            ("traffic_cone", -half + 1.2, 3.72),
+            ("traffic_cone", half - 1.2, 3.72),
+        ):
+            place, heading = self._kerb_pose(street, along + offset, aside)
+            self._enter(name, name, self._size(name, name), stay(place, heading, self.times), "fixed")
 
     def _find_kerb(
         self, passed: list[tuple[Node, Node]], room_m: float
@@ -204,7 +202,7 @@ class _Casting:
         for _ in range(60):
             a, b = passed[int(self.rng.integers(len(passed)))]
             street = (a, b) if self.rng.random() < 0.5 else (b, a)
-            length = float(np.linalg.norm(self.streets.position(b) - self.streets.position(a)))
+            length = self.streets.run(a, b)[2]
             low, high = KERB_CLEAR_M + room_m / 2, length - KERB_CLEAR_M - room_m / 2
             if low >= high:
                 continue
@@ -216,8 +214,7 @@ class _Casting:
         return None
 
     def _kerb_pose(self, street: tuple[Node, Node], along: float, offset: float) -> tuple[Array, float]:
-        start, end = (self.streets.position(node) for node in street)
-        direction = (end - start) / np.linalg.norm(end - start)
+        start, direction, _ = self.streets.run(*street)
         place = start + along * direction + offset * right_of(direction)
         return place, float(np.arctan2(direction[1], direction[0]))
 
@@ -242,9 +239,7 @@ class _Casting:
             room = size[0] / 2 + slack + load[0] * towing
             start = float(self.rng.uniform(room, max(room + 1, path.length - 20)))
             speed = float(self.rng.uniform(low, high)) * self.people.speed
-            stops: tuple[tuple[float, float], ...] = ()
-            if self.rng.random() < 0.2:
-                stops = ((start + float(self.rng.uniform(5, 40)), float(self.rng.uniform(2, 5))),)
+            stops = self._stops(0.2, start, (5, 40), (2, 5))
             along = advance(path, start, speed, self.times, stops)
             motion = follow(path, along, size[0])
             trailing = follow(path, along - slack, load[0])
@@ -281,9 +276,7 @@ class _Casting:
         for attempt in range(40):
             path = self._walk()
             speed = float(self.rng.uniform(0.8, 1.5)) * min(1.2, self.people.speed)
-            stops: tuple[tuple[float, float], ...] = ()
-            if self.rng.random() < 0.2:
-                stops = ((float(self.rng.uniform(2, 15)), float(self.rng.uniform(2, 6))),)
+            stops = self._stops(0.2, 0.0, (2, 15), (2, 6))
             along = advance(path, float(self.rng.uniform(0, 20)), speed, self.times, stops)
             motion = follow(path, along, 1.0)
             if self._is_near(motion, attempt) and self.ground.is_free(motion, size, 0.15):
@@ -321,7 +314,7 @@ class _Casting:
         for _ in range(40):
             a, b = passed[int(self.rng.integers(len(passed)))]
             street = (a, b) if self.rng.random() < 0.5 else (b, a)
-            length = float(np.linalg.norm(self.streets.position(b) - self.streets.position(a)))
+            length = self.streets.run(a, b)[2]
             along = float(self.rng.uniform(7.0, length - 7.0))
             place, heading = self._kerb_pose(
                 street, along, 8.7 if sitting else float(self.rng.uniform(6.8, 8.6))

@@ -8,6 +8,7 @@ identities can never disagree.
 from dataclasses import dataclass
 from itertools import pairwise
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -86,8 +87,6 @@ def see(stage: Stage, ground: Ground, lens: Lens, time_s: float, noise: Image) -
         time_s: when, after the first keyframe.
         noise: [H, W, 3] sensor noise around 128.
     """
-    import cv2
-
     polygons, items = stage.at(time_s)
     canvas = _background(ground, stage.light, lens)
     order = _painting_order(items, lens)
@@ -110,14 +109,14 @@ def see(stage: Stage, ground: Ground, lens: Lens, time_s: float, noise: Image) -
     owner_of = np.concatenate([[-1], owners[painted]]).astype(np.int64)
     kept = np.flatnonzero(alone[1:] > 0) + 1
     kept = kept[np.argsort(owner_of[kept])]
-    image = _develop(np.asarray(cv2.cvtColor(canvas, cv2.COLOR_BGRA2BGR), np.uint8), noise)
+    # Edges as soft as a lens leaves them, and the sensor's noise.
+    soft = cv2.GaussianBlur(cv2.cvtColor(canvas, cv2.COLOR_BGRA2BGR), (3, 3), 0.55)
+    image = np.asarray(cv2.addWeighted(soft, 1.0, noise, 1.0, -128.0), np.uint8)
     return View(image, owner_of[seen], owner_of[kept], visible[kept], alone[kept])
 
 
 def _background(ground: Ground, light: Light, lens: Lens) -> Image:
     """Sky and ground."""
-    import cv2
-
     horizon = lens.matrix[1, 2]
     first = max(0, int(np.ceil(horizon - 0.5)))
     canvas = np.zeros((lens.height, lens.width, 4), np.uint8)
@@ -260,8 +259,6 @@ def _haze(colours: Array, corners: Array, light: Light, lens: Lens) -> Array:
 
 def _drop_shadows(canvas: Image, stage: Stage, items: Items, order: Ints, lens: Lens) -> None:
     """Darken the ground under what moves; shadows of everything else are part of the ground."""
-    import cv2
-
     moving = [int(k) for k in order if k >= len(items.owners) - stage.mover_count]
     if not moving:
         return
@@ -285,8 +282,6 @@ def _drop_shadows(canvas: Image, stage: Stage, items: Items, order: Ints, lens: 
 
 def _alone(fixed: NDArray[np.int32], counts: Ints, of: Ints, ids: Ints, lens: Lens) -> Ints:
     """Pixels each identity would cover if nothing hid it, by drawing it alone."""
-    import cv2
-
     pixels = np.zeros(int(ids.max(initial=0)) + 1, np.int64)
     edges = [0, *(np.flatnonzero(np.diff(of)) + 1).tolist(), len(of)]
     one = 1 << _SHIFT
@@ -305,11 +300,3 @@ def _alone(fixed: NDArray[np.int32], counts: Ints, of: Ints, ids: Ints, lens: Le
             cv2.fillConvexPoly(mask, points[:count], 1.0, cv2.LINE_8, _SHIFT)
         pixels[identity] = cv2.countNonZero(mask)
     return pixels
-
-
-def _develop(image: Image, noise: Image) -> Image:
-    """Soften edges as a lens does and add sensor noise."""
-    import cv2
-
-    soft = cv2.GaussianBlur(image, (3, 3), 0.55)
-    return np.asarray(cv2.addWeighted(soft, 1.0, noise, 1.0, -128.0), np.uint8)

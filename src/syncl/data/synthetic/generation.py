@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+import cv2
 import numpy as np
+import orjson
 
 from syncl.data.nuscenes.splits import official_scenes
 from syncl.data.synthetic.config import WorldConfig
@@ -113,9 +115,6 @@ def _made(jobs: list[SceneJob], workers: int) -> Iterator[SceneRecords]:
 
 
 def _write_tables(root: Path, config: WorldConfig, scenes: list[SceneRecords]) -> None:
-    import cv2
-    import orjson
-
     tables: dict[str, Table] = {name: [] for name in SCENE_TABLES}
     for scene in scenes:
         for name, records in scene.tables.items():

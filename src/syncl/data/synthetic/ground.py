@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,8 +41,6 @@ def paint_ground(
     rng: np.random.Generator, streets: StreetMap, scenery: Scenery, light: Light, centre_line: Array
 ) -> Ground:
     """Paint the ground within 75 m of the ego vehicle's places `centre_line` [N, 2]."""
-    import cv2
-
     corner = np.floor(centre_line.min(0) - 75.0)
     extent = np.ceil(centre_line.max(0) + 75.0) - corner
     cells = np.ceil(extent / FINE_M / COARSE).astype(int) * COARSE
@@ -86,8 +85,6 @@ class _Painter:
         self.image, self.corner = image, corner
 
     def polygon(self, points: Array, colour: Array | float) -> None:
-        import cv2
-
         pixels = np.round(((points - self.corner) / FINE_M - 0.5) * 16).astype(np.int32)
         values = [float(v) for v in np.atleast_1d(np.clip(colour, 0, 255))]
         cv2.fillConvexPoly(self.image, pixels, values, lineType=cv2.LINE_AA, shift=4)
@@ -116,21 +113,13 @@ def _mark(rng: np.random.Generator, painter: _Painter, streets: StreetMap) -> No
     white = np.array([205, 210, 212.0])
     centre = white if rng.random() < 0.6 else np.array([70, 185, 215.0])
     for a, b in sorted(streets.streets):
-        start, end = streets.position(a), streets.position(b)
-        length = float(np.linalg.norm(end - start))
-        direction = (end - start) / length
-        side = right_of(direction)
+        start, direction, length = streets.run(a, b)
         for along in np.arange(11.0, length - 12.0, 5.0):
             painter.strip(start + direction * along, start + direction * (along + 2.5), 0.08, 0.0, centre)
         for offset in (-3.5, 3.5):
-            shift = side * offset
-            painter.strip(
-                start + direction * 10.0 + shift,
-                start + direction * (length - 10.0) + shift,
-                0.06,
-                0.0,
-                white,
-            )
+            shift = right_of(direction) * offset
+            begin, end = start + direction * 10.0 + shift, start + direction * (length - 10.0) + shift
+            painter.strip(begin, end, 0.06, 0.0, white)
     for node in streets.crossings():
         for step_by in DIRECTIONS:
             if streets.joined(node, step(node, step_by)) and len(streets.neighbours(node)) > 1:
@@ -142,8 +131,6 @@ def _mark(rng: np.random.Generator, painter: _Painter, streets: StreetMap) -> No
 
 def _cast_shadows(painter: _Painter, scenery: Scenery, light: Light) -> None:
     """Shadows of props and crowns, white on black."""
-    import cv2
-
     for prop in scenery.props:
         footprint = footprint_of(prop.place, prop.heading, prop.size)
         fall = -light.sun[:2] / light.sun[2] * min(float(prop.size[2]), 7.0)

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from syncl.data.synthetic.actors import Cast, cast_scene
-from syncl.data.synthetic.camera import Lens, View, see
+from syncl.data.synthetic.camera import Lens, see
 from syncl.data.synthetic.config import KEYFRAME_PERIOD_S, POPULATIONS, WorldConfig
 from syncl.data.synthetic.ground import paint_ground
 from syncl.data.synthetic.motion import LEAD_S, STEP_S, Motion
@@ -44,8 +45,6 @@ class SceneJob:
 
 def make_scene(job: SceneJob) -> SceneRecords:
     """Write a scene's pictures and return its table records."""
-    import cv2
-
     cv2.setNumThreads(1)
     config = job.config
     rng = np.random.default_rng([config.seed, 0 if job.split == "train" else 1, job.number])
@@ -63,8 +62,7 @@ def make_scene(job: SceneJob) -> SceneRecords:
     present = _presence(cast, config)
     for frame in range(config.keyframes):
         time_s = frame * KEYFRAME_PERIOD_S
-        reach = POPULATIONS[config.difficulty].lidar_range_m
-        sight = Sight(len(cast.actors), config.width * config.height, reach)
+        sight = Sight(len(cast.actors), config.width * config.height, people.lidar_range_m)
         shots = []
         for channel, (mount, matrix) in lenses.items():
             moment = time_s + mount.delay_us * 1e-6
@@ -75,7 +73,10 @@ def make_scene(job: SceneJob) -> SceneRecords:
             sight.add(view)
             shot = Shot(channel, round(moment * 1e6), pose, matrix)
             file = job.root / records.filename(shot)
-            file.write_bytes(_encode(view, file))
+            done, data = cv2.imencode(".jpg", view.image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+            if not done:
+                raise OSError(f"{file}: could not be encoded")
+            file.write_bytes(data.tobytes())
             shots.append(shot)
         pose = pose_at(cast.ego, time_s)
         boxes = [_box(cast, int(k), time_s, pose, sight) for k in np.flatnonzero(present[:, frame])]
@@ -122,12 +123,3 @@ def _box(cast: Cast, index: int, time_s: float, ego: Array, sight: Sight) -> Box
     place, heading, speed = state_at(actor.motion, time_s)
     points = sight.lidar_points(index, place, heading, actor.size, ego)
     return Box(index, actor, place, heading, speed, sight.level(index), points)
-
-
-def _encode(view: View, file: Path) -> bytes:
-    import cv2
-
-    done, data = cv2.imencode(".jpg", view.image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    if not done:
-        raise OSError(f"{file}: could not be encoded")
-    return data.tobytes()

@@ -101,27 +101,26 @@ class Scenery:
 def choose_light(rng: np.random.Generator) -> Light:
     """Daylight of some kind: sunny, cloudy or late."""
     kind = rng.choice(3, p=[0.5, 0.35, 0.15])
-    azimuth, height = (
-        rng.uniform(-np.pi, np.pi),
-        np.radians(rng.uniform(30, 60) if kind < 2 else rng.uniform(15, 25)),
-    )
+    azimuth = rng.uniform(-np.pi, np.pi)
+    height = np.radians(rng.uniform(30, 60) if kind < 2 else rng.uniform(15, 25))
     sun = np.array([np.cos(azimuth) * np.cos(height), np.sin(azimuth) * np.cos(height), np.sin(height)])
     gain = rng.uniform(0.9, 1.1)
     if kind == 0:
-        top, low = np.array([205, 160, 110.0]), np.array([225, 215, 200.0])
-        return Light(
-            sun, 0.58 * gain, 0.62 * gain, np.array([0.95, 1, 1.03]), top, low, rng.uniform(180, 400), 0.58
-        )
-    if kind == 1:
+        top, low, tone = np.array([205, 160, 110.0]), np.array([225, 215, 200.0]), (0.95, 1.0, 1.03)
+        direct, ambient, haze_m, shadow = 0.58, 0.62, (180, 400), 0.58
+    elif kind == 1:
         grey = rng.uniform(170, 225)
-        top, low = np.array([1.02, 1, 0.97]) * grey, np.array([1.0, 1, 1]) * (grey + 15)
-        return Light(
-            sun, 0.14 * gain, 0.78 * gain, np.array([1.02, 1, 0.98]), top, low, rng.uniform(90, 200), 0.85
+        top, low, tone = (
+            np.array([1.02, 1, 0.97]) * grey,
+            np.array([1.0, 1, 1]) * (grey + 15),
+            (1.02, 1.0, 0.98),
         )
-    top, low = np.array([150, 110, 85.0]), np.array([130, 170, 220.0])
-    return Light(
-        sun, 0.55 * gain, 0.62 * gain, np.array([0.86, 0.96, 1.08]), top, low, rng.uniform(120, 250), 0.62
-    )
+        direct, ambient, haze_m, shadow = 0.14, 0.78, (90, 200), 0.85
+    else:
+        top, low, tone = np.array([150, 110, 85.0]), np.array([130, 170, 220.0]), (0.86, 0.96, 1.08)
+        direct, ambient, haze_m, shadow = 0.55, 0.62, (120, 250), 0.62
+    haze = rng.uniform(*haze_m)
+    return Light(sun, direct * gain, ambient * gain, np.array(tone), top, low, haze, shadow)
 
 
 def build_scenery(
@@ -162,9 +161,7 @@ class _Builder:
         return bool((np.square(self.driven - place).sum(-1) < self.within_m**2).any())
 
     def line_street(self, streets: StreetMap, a: Node, b: Node) -> None:
-        start, end = streets.position(a), streets.position(b)
-        direction = (end - start) / np.linalg.norm(end - start)
-        length = float(np.linalg.norm(end - start))
+        start, direction, length = streets.run(a, b)
         for side in (right_of(direction), -right_of(direction)):
             across = (int(side[0]), int(side[1]))
             # On streets along y, corner lots belong to the crossing street's row of houses.
@@ -184,11 +181,8 @@ class _Builder:
         storeys, wall, house = 2, self._wall(), 0
         for k in range(count):
             if house == 0:
-                storeys, wall, house = (
-                    int(self.rng.integers(2, 6)),
-                    self._wall(),
-                    int(self.rng.integers(1, 4)),
-                )
+                storeys, wall = int(self.rng.integers(2, 6)), self._wall()
+                house = int(self.rng.integers(1, 4))
             house -= 1
             garden = self.rng.random() < 0.12
             ends = np.array([edges[k], edges[k + 1]])
@@ -222,9 +216,7 @@ class _Builder:
 
     def furnish(self, streets: StreetMap, a: Node, b: Node, density: float) -> None:
         """Trees, lamps and hedges along the kerbs of a street."""
-        start, end = streets.position(a), streets.position(b)
-        direction = (end - start) / np.linalg.norm(end - start)
-        length = float(np.linalg.norm(end - start))
+        start, direction, length = streets.run(a, b)
         heading = float(np.arctan2(direction[1], direction[0]))
         for side in (right_of(direction), -right_of(direction)):
             for along in np.arange(12.0, length - 11.0, 8.5):
@@ -236,20 +228,12 @@ class _Builder:
                     self._pole(place)
                 elif draw < 0.6 * density:
                     behind = place + side * 2.35
-                    self._hedge(
-                        behind,
-                        heading,
-                        float(self.rng.uniform(1.5, 3.0)),
-                        0.6,
-                        float(self.rng.uniform(0.7, 1.2)),
-                    )
+                    length_m, height_m = float(self.rng.uniform(1.5, 3.0)), float(self.rng.uniform(0.7, 1.2))
+                    self._hedge(behind, heading, length_m, 0.6, height_m)
 
     def _tree(self, place: Array, height: float, radius: float) -> None:
-        shape = (
-            ShapeBuilder()
-            .box((-0.13, 0.13), (-0.13, 0.13), (0.0, height), Tint(0))
-            .build((0.26, 0.26, height))
-        )
+        stem = ShapeBuilder().box((-0.13, 0.13), (-0.13, 0.13), (0.0, height), Tint(0))
+        shape = stem.build((0.26, 0.26, height))
         bark = np.tile(np.array([50, 62, 78.0]) * self.rng.uniform(0.7, 1.2), (3, 1))
         self.props.append(Prop(shape, place, 0.0, shape.size, bark))
         self.crowns.append(self._crown(np.array([place[0], place[1], height]), radius))

@@ -1,6 +1,6 @@
 """A scene's polygons as arrays, ready to be seen by any camera at any time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from syncl.data.synthetic.actors import Actor
 from syncl.data.synthetic.looks import shape_of
 from syncl.data.synthetic.motion import LEAD_S, STEP_S
 from syncl.data.synthetic.scenery import Crown, Light, Prop, Scenery
-from syncl.data.synthetic.shapes import Array, Shape
+from syncl.data.synthetic.shapes import CORNERS, Array, Shape
 
 Ints = NDArray[np.int64]
 STRIDE_M = 1.4
@@ -73,7 +73,7 @@ class Stage:
         groups += [_pose_crown(crown, light) for crown in scenery.crowns]
         self._prepare_movers(actors)
         # What moves comes last and is overwritten for each picture.
-        self._polygons = _join([*groups, self._movers()])
+        self._polygons = _join([*groups, self._base])
         self._items = self._list_items(props, scenery.crowns, [len(group.counts) for group in groups])
 
     @property
@@ -98,19 +98,7 @@ class Stage:
             sizes=np.concatenate([sizes, 2 * reach, self._sizes]),
             low=np.concatenate([low, spots - reach, np.zeros((movers, 3))]),
             high=np.concatenate([high, spots + reach, np.zeros((movers, 3))]),
-            owners=np.concatenate([[p.owner for p in props], np.full(len(crowns), -1), self._owners]).astype(
-                int
-            ),
-        )
-
-    def _movers(self) -> Polygons:
-        count = len(self._polygon_item)
-        if count == 0:
-            return _join([])
-        normals = self._normals.copy()
-        blobs = np.zeros((count, 8, 2))
-        return Polygons(
-            self._corners.copy(), self._counts, normals, self._paint.copy(), blobs, np.ones(count, bool)
+            owners=np.array([*(p.owner for p in props), *[-1] * len(crowns), *self._owners], int),
         )
 
     def _prepare_movers(self, actors: tuple[Actor, ...]) -> None:
@@ -124,15 +112,13 @@ class Stage:
         self._travelled = np.array([a.motion.travelled for _, a in movers])
         counts = [len(s.counts) for s in self._shapes]
         self._polygon_item = np.repeat(np.arange(len(movers)), counts)
+        shaped = list(zip(self._shapes, movers, strict=True))
+        self._base = _join(
+            [_solid(s.corners / s.size, s.counts, s.normals, s.paint(a.palette)) for s, (_, a) in shaped]
+        )
         if movers:
-            self._corners = np.concatenate([s.corners / s.size for s in self._shapes])
-            self._counts = np.concatenate([s.counts for s in self._shapes])
-            self._normals = np.concatenate([s.normals for s in self._shapes])
             self._glowing = np.concatenate([s.glowing for s in self._shapes])
             self._swing = np.concatenate([s.swing for s in self._shapes])
-            self._paint = np.concatenate(
-                [s.paint(a.palette) for s, (_, a) in zip(self._shapes, movers, strict=True)]
-            )
 
     def at(self, time_s: float) -> tuple[Polygons, Items]:
         """Everything as it is at a time; the arrays are reused by the next call."""
@@ -141,7 +127,7 @@ class Stage:
         places, headings, travelled = self._poses(time_s)
         cos, sin = np.cos(headings), np.sin(headings)
         of = self._polygon_item
-        local = self._corners * self._sizes[of, None]
+        local = self._base.corners * self._sizes[of, None]
         stride = np.where(self._walks, np.sin(2 * np.pi * travelled / STRIDE_M), 0.0)
         local[..., 0] += self._swing * stride[of, None]
         c, s = cos[of, None], sin[of, None]
@@ -150,10 +136,10 @@ class Stage:
         corners[..., 0] = local[..., 0] * c - local[..., 1] * s + places[of, None, 0]
         corners[..., 1] = local[..., 0] * s + local[..., 1] * c + places[of, None, 1]
         corners[..., 2] = local[..., 2]
-        normals, n = self._polygons.normals[tail], self._normals
+        normals, n = self._polygons.normals[tail], self._base.normals
         normals[:, 0] = n[:, 0] * cos[of] - n[:, 1] * sin[of]
         normals[:, 1] = n[:, 0] * sin[of] + n[:, 1] * cos[of]
-        self._polygons.colours[tail] = self.light.shade(self._paint, normals, self._glowing)
+        self._polygons.colours[tail] = self.light.shade(self._base.colours, normals, self._glowing)
         low, high = _bounds(places, headings, self._sizes)
         tail = slice(len(self._items.owners) - len(places), None)
         self._items.places[tail], self._items.headings[tail] = places, headings
@@ -179,8 +165,13 @@ def _pose_prop(prop: Prop, light: Light) -> Polygons:
     corners = shape.corners * (prop.size / shape.size) @ turn.T + np.append(prop.place, 0.0)
     normals = shape.normals @ turn.T
     colours = light.shade(shape.paint(prop.palette), normals, shape.glowing)
-    count = len(shape.counts)
-    return Polygons(corners, shape.counts, normals, colours, np.zeros((count, 8, 2)), np.ones(count, bool))
+    return _solid(corners, shape.counts, normals, colours)
+
+
+def _solid(corners: Array, counts: Ints, normals: Array, colours: Array) -> Polygons:
+    """Polygons that are no blobs."""
+    blobs, flat = np.zeros((len(counts), CORNERS, 2)), np.ones(len(counts), bool)
+    return Polygons(corners, counts, normals, colours, blobs, flat)
 
 
 def _pose_crown(crown: Crown, light: Light) -> Polygons:
@@ -195,23 +186,10 @@ def _pose_crown(crown: Crown, light: Light) -> Polygons:
 
 
 def _join(groups: list[Polygons]) -> Polygons:
-    empty = Polygons(
-        np.zeros((0, 8, 3)),
-        np.zeros(0, int),
-        np.zeros((0, 3)),
-        np.zeros((0, 3)),
-        np.zeros((0, 8, 2)),
-        np.zeros(0, bool),
-    )
-    groups = [empty, *groups]
-    return Polygons(
-        np.concatenate([g.corners for g in groups]),
-        np.concatenate([g.counts for g in groups]),
-        np.concatenate([g.normals for g in groups]),
-        np.concatenate([g.colours for g in groups]),
-        np.concatenate([g.blobs for g in groups]),
-        np.concatenate([g.flat for g in groups]),
-    )
+    nothing = np.zeros((0, 3))
+    empty = _solid(np.zeros((0, CORNERS, 3)), np.zeros(0, int), nothing, nothing)
+    columns = [[getattr(group, field.name) for group in (empty, *groups)] for field in fields(Polygons)]
+    return Polygons(*(np.concatenate(column) for column in columns))
 
 
 def _bounds(places: Array, headings: Array, sizes: Array) -> tuple[Array, Array]:

@@ -88,6 +88,13 @@ class StreetMap:
         """Whether a street runs between two neighbouring nodes."""
         return (min(a, b), max(a, b)) in self.streets
 
+    def run(self, a: Node, b: Node) -> tuple[Array, Array, float]:
+        """Start [2], unit direction [2] and length (metres) of the way from one crossing to the next."""
+        start = self.position(a)
+        way = self.position(b) - start
+        length = float(np.linalg.norm(way))
+        return start, way / length, length
+
     def neighbours(self, node: Node) -> list[Node]:
         """Nodes reached by a street from `node`, in a fixed order."""
         around = [step(node, direction) for direction in DIRECTIONS]

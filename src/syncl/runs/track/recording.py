@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from syncl.checkpoints.model_file import LoadedModel, load_model
-from syncl.data.recording.recording import Recording, read_recording
+from syncl.data.recording.recording import Recording, open_recording
 from syncl.data.recording.track_files import write_csv, write_json
 from syncl.errors import SynclError
 from syncl.files import refuse_to_overwrite
@@ -101,8 +101,9 @@ def recording_for(config: InputConfig, folder: Path) -> Recording:
     A rig whose camera names are those of the model's data set is read in the model's order; the names of any
     other rig mean nothing to the model, which then gets all its cameras in the order of the rig file.
     """
-    recording = read_recording(
+    recording = open_recording(
         folder,
+        quiet=True,
         image_size=config.image_size,
         resize="exact" if config.exact_resize else "fast",
         vehicle_frame="lidar" if config.vehicle_frame == "lidar" else "vehicle",

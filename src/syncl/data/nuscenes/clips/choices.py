@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.errors import SynclError
 
-Rows = NDArray[np.int64]
-
 
 class ClipChoice(Protocol):
     """Numbered clips of sample rows.
@@ -94,7 +92,8 @@ class SlidingWindow:
     def __init__(self, index: NuScenesIndex, scenes: Sequence[str], length: int, spare: int = 1) -> None:
         if length < 1 or spare < 0:
             raise SynclError(f"window of {length} frames with {spare} left out: must be at least 1 and 0")
-        self._order = _all_rows(index, scenes)
+        rows = [np.arange(samples.start, samples.stop) for samples in map(index.scene_samples, scenes)]
+        self._order = np.concatenate(rows or [np.zeros(0, np.int64)])
         self._length, self._spare = length, spare
 
     def __len__(self) -> int:
@@ -106,9 +105,3 @@ class SlidingWindow:
         steps = rng.permutation(np.arange(1, before + self._spare + 1))[:before]
         places = np.maximum(np.append(number - np.sort(steps)[::-1], number), 0)
         return tuple(int(row) for row in self._order[places])
-
-
-def _all_rows(index: NuScenesIndex, scenes: Sequence[str]) -> Rows:
-    """Sample rows of all scenes, one scene behind the other."""
-    rows = [np.arange(samples.start, samples.stop) for samples in map(index.scene_samples, scenes)]
-    return np.concatenate(rows or [np.zeros(0, np.int64)])

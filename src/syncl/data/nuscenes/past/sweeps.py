@@ -13,8 +13,8 @@ from typing import cast
 import numpy as np
 
 from syncl.data.nuscenes.index import NuScenesIndex
-from syncl.data.nuscenes.tables.build import ego_poses, image_columns, offsets
-from syncl.data.nuscenes.tables.cache import cache_path, fingerprint, load_columns, save_columns
+from syncl.data.nuscenes.tables.build import ego_poses, image_columns
+from syncl.data.nuscenes.tables.cache import cache_path, cached_columns, fingerprint
 from syncl.data.nuscenes.tables.index_columns import (
     ImageColumns,
     Integers,
@@ -22,6 +22,7 @@ from syncl.data.nuscenes.tables.index_columns import (
     NuScenesColumns,
     SmallIntegers,
     Tokens,
+    offsets,
 )
 from syncl.data.nuscenes.tables.keys import Keys
 from syncl.data.nuscenes.tables.schema import SCHEMA, is_key_frame
@@ -68,12 +69,9 @@ def open_camera_sweeps(index: NuScenesIndex) -> CameraSweeps:
     if key not in _LAST_OPENED:
         _LAST_OPENED.clear()
         path = cache_path(index.dataroot, index.version, PART)
-        sweeps = load_columns(path, current, CameraSweeps) if index.cache else None
-        if sweeps is None:
-            sweeps = build_camera_sweeps(folder, index.columns)
-            if index.cache:
-                save_columns(path, sweeps, current)
-        _LAST_OPENED[key] = sweeps
+        _LAST_OPENED[key] = cached_columns(
+            path, current, CameraSweeps, lambda: build_camera_sweeps(folder, index.columns), index.cache
+        )
     return _LAST_OPENED[key]
 
 

@@ -1,14 +1,13 @@
 """Reading result files back, for drawing and inspection."""
 
-import json
 from pathlib import Path
 from typing import cast
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from syncl.data.frame_objects import FrameObjects
+from syncl.data.json_stream import convert_results
 from syncl.errors import SynclError
 from syncl.geometry.poses import yaw_from_quaternion
 
@@ -22,21 +21,9 @@ def read_frame_objects(path: Path) -> dict[str, FrameObjects]:
         SynclError: no such file, not JSON, no "results", or a box lacks a field or holds a wrong value; file,
             sample and field are named.
     """
-    try:
-        data = path.read_bytes()
-        content = orjson.loads(data)
-    except FileNotFoundError:
-        raise SynclError(f"{path}: no such result file") from None
-    except OSError as error:
-        raise SynclError(f"{path}: cannot be read ({error.strerror})") from error
-    except orjson.JSONDecodeError:
-        content = _parse_with_nan(path, data)
-    if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
-        raise SynclError(f"{path}: not a nuScenes result file: expected an object with 'meta' and 'results'")
-    forecasting = _has_forecasts(path, content.get("meta"))
-    return {
-        token: _sample(path, token, entries, forecasting) for token, entries in content["results"].items()
-    }
+    head, pieces = convert_results(path, dict, in_pieces=False)
+    forecasting = _has_forecasts(path, head.get("meta"))
+    return {token: _sample(path, token, entries, forecasting) for token, entries in pieces[0].items()}
 
 
 def _has_forecasts(path: Path, meta: object) -> bool:
@@ -46,15 +33,6 @@ def _has_forecasts(path: Path, meta: object) -> bool:
     if not isinstance(step_s, (int, float)) or not step_s > 0:
         raise SynclError(f"{path}: meta.forecast_step_s: {step_s!r}; must be a positive number of seconds")
     return True
-
-
-def _parse_with_nan(path: Path, data: bytes) -> object:
-    """Parse what is JSON but for NaN and Infinity, which other writers leave in velocities."""
-    try:
-        content: object = json.loads(data)
-    except ValueError as error:
-        raise SynclError(f"{path}: damaged or not a result file: not valid JSON ({error})") from error
-    return content
 
 
 def _sample(path: Path, token: str, entries: object, forecasting: bool) -> FrameObjects:

@@ -1,7 +1,6 @@
 """Annotations as columns, with velocities by the official finite differences."""
 
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -13,10 +12,12 @@ from syncl.data.nuscenes.tables.index_columns import (
     SEVERAL_ATTRIBUTES,
     UNKNOWN_ATTRIBUTE,
     UNKNOWN_POINTS,
+    AnnotationColumns,
     Integers,
     Numbers,
     SmallIntegers,
     Tokens,
+    offsets,
 )
 from syncl.data.nuscenes.tables.keys import Keys
 from syncl.data.nuscenes.tables.schema import SCHEMA, may_lack
@@ -26,28 +27,9 @@ from syncl.data.nuscenes.tables.table_files import Column, empty_column, read_ta
 _MAX_TIME_DIFFERENCE_S = 1.5
 
 
-@dataclass(frozen=True)
-class AnnotationTable:
-    """The annotation columns of `SceneColumns`, sorted by sample row."""
-
-    sample_rows: Integers
-    tokens: Tokens
-    boxes: Numbers
-    velocities: Numbers
-    lost: NDArray[np.bool_]
-    labels: SmallIntegers
-    categories: SmallIntegers
-    instances: SmallIntegers
-    attributes: SmallIntegers
-    points: SmallIntegers
-    visibility: SmallIntegers
-    category_names: Tokens
-    attribute_names: Tokens
-
-
 def read_annotations(
     folder: Path, sample_keys: Keys, sample_timestamps_us: Integers | Numbers
-) -> AnnotationTable:
+) -> AnnotationColumns:
     """Read the annotations of a version; the test version may lack the files or have them empty.
 
     Args:
@@ -83,18 +65,18 @@ def read_annotations(
     boxes = [cast(Numbers, table["translation"]), size_lwh, cast(Numbers, table["rotation"])]
     points = np.stack([table["num_lidar_pts"], table["num_radar_pts"]], axis=-1)
     order = np.argsort(sample_rows, kind="stable")
-    return AnnotationTable(
-        sample_rows=sample_rows[order],
-        tokens=cast(Tokens, tokens[order]),
-        boxes=np.concatenate(boxes, axis=1)[order],
-        velocities=velocities[order],
-        lost=lost[order],
-        labels=labels[order],
-        categories=category_rows[order].astype(np.int32),
-        instances=instance_rows[order].astype(np.int32),
-        attributes=_attributes(folder, table, attributes)[order],
-        points=np.clip(points[order], UNKNOWN_POINTS, 2**31 - 1).astype(np.int32),
-        visibility=_visibility(folder, table)[order],
+    return AnnotationColumns(
+        annotation_start=offsets(sample_rows[order], len(sample_timestamps_us)),
+        annotation_tokens=cast(Tokens, tokens[order]),
+        annotation_boxes=np.concatenate(boxes, axis=1)[order],
+        annotation_velocities=velocities[order],
+        annotation_lost=lost[order],
+        annotation_labels=labels[order],
+        annotation_categories=category_rows[order].astype(np.int32),
+        annotation_instances=instance_rows[order].astype(np.int32),
+        annotation_attributes=_attributes(folder, table, attributes)[order],
+        annotation_points=np.clip(points[order], UNKNOWN_POINTS, 2**31 - 1).astype(np.int32),
+        annotation_visibility=_visibility(folder, table)[order],
         category_names=cast(Tokens, categories["name"]),
         attribute_names=cast(Tokens, attributes["name"]),
     )

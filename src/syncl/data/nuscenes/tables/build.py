@@ -20,6 +20,7 @@ from syncl.data.nuscenes.tables.index_columns import (
     SceneColumns,
     SmallIntegers,
     Tokens,
+    offsets,
 )
 from syncl.data.nuscenes.tables.keys import Keys
 from syncl.data.nuscenes.tables.schema import (
@@ -77,19 +78,7 @@ def build_scene_columns(folder: Path) -> SceneColumns:
         sample_timestamps_us=timestamps_us,
         sample_table_rows=order,
         sample_ego_xy=ego_xy,
-        annotation_start=offsets(annotations.sample_rows, len(order)),
-        annotation_tokens=annotations.tokens,
-        annotation_boxes=annotations.boxes,
-        annotation_velocities=annotations.velocities,
-        annotation_lost=annotations.lost,
-        annotation_labels=annotations.labels,
-        annotation_categories=annotations.categories,
-        annotation_instances=annotations.instances,
-        annotation_attributes=annotations.attributes,
-        annotation_points=annotations.points,
-        annotation_visibility=annotations.visibility,
-        category_names=annotations.category_names,
-        attribute_names=annotations.attribute_names,
+        **vars(annotations),
     )
 
 
@@ -289,8 +278,3 @@ def ego_poses(folder: Path, references: Column, owners: Column, needed: Column) 
 def poses(table: dict[str, Column]) -> Numbers:
     """Columns `translation` and `rotation` of a table as poses [N, 7]."""
     return np.concatenate([cast(Numbers, table["translation"]), cast(Numbers, table["rotation"])], axis=1)
-
-
-def offsets(sorted_owners: Integers, count: int) -> Integers:
-    """Offsets [count + 1] of the rows of each owner in a column of ascending owner numbers."""
-    return np.searchsorted(sorted_owners, np.arange(count + 1)).astype(np.int64)

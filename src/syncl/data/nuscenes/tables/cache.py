@@ -14,6 +14,8 @@ from syncl.data.nuscenes.tables.schema import SCHEMA
 from syncl.files import atomic_path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from _typeshed import DataclassInstance
 
     Columns = TypeVar("Columns", bound=DataclassInstance)
@@ -71,3 +73,23 @@ def save_columns(path: Path, columns: "DataclassInstance", current_fingerprint: 
             "until this folder can be written",
             stacklevel=2,
         )
+
+
+def cached_columns(
+    path: Path, current: str, kind: "type[Columns]", build: "Callable[[], Columns]", cache: bool
+) -> "Columns":
+    """The columns cached for these tables, otherwise as they are built, and then cached.
+
+    Args:
+        path: the file.
+        current: fingerprint of the tables.
+        kind: dataclass of arrays.
+        build: makes them from the tables.
+        cache: False neither reads nor writes the file.
+    """
+    columns = load_columns(path, current, kind) if cache else None
+    if columns is None:
+        columns = build()
+        if cache:
+            save_columns(path, columns, current)
+    return columns

@@ -39,24 +39,13 @@ class ImageColumns:
 
 
 @dataclass(frozen=True)
-class SceneColumns:
-    """Scenes, samples and annotations of one version: what evaluation needs, and nothing of cameras.
-
-    Letters: S scenes, N samples, A annotations. Samples are sorted by scene (table order) and time,
-    annotations by sample and within a sample in table order. `*_start` are offsets: the rows of item i are
-    `start[i]:start[i + 1]`. Texts are UTF-8 bytes.
+class AnnotationColumns:
+    """The annotations of one version, sorted by sample and within a sample in table order.
 
     Values that the official evaluation reads of some annotations only are kept as they are, nan, -1 or
     `UNKNOWN_POINTS` where a record has none or nonsense. Labels tell which annotations are sound.
 
     Attributes:
-        scene_names: [S].
-        scene_start: [S + 1] sample rows of each scene.
-        sample_tokens: [N].
-        sample_timestamps_us: [N]; float64 where the tables have fractions.
-        sample_table_rows: [N] position in `sample.json`.
-        sample_ego_xy: [N, 2] position of the ego vehicle when LIDAR_TOP's key frame was taken, from which
-            class ranges are measured; nan where no such record leads to one.
         annotation_start: [N + 1] annotations of each sample.
         annotation_tokens: [A].
         annotation_boxes: [A, 10] (x, y, z, l, w, h, qw, qx, qy, qz) global frame, metres.
@@ -74,12 +63,6 @@ class SceneColumns:
         attribute_names: attribute table.
     """
 
-    scene_names: Tokens
-    scene_start: Integers
-    sample_tokens: Tokens
-    sample_timestamps_us: Integers | Numbers
-    sample_table_rows: Integers
-    sample_ego_xy: Numbers
     annotation_start: Integers
     annotation_tokens: Tokens
     annotation_boxes: Numbers
@@ -93,6 +76,31 @@ class SceneColumns:
     annotation_visibility: SmallIntegers
     category_names: Tokens
     attribute_names: Tokens
+
+
+@dataclass(frozen=True)
+class SceneColumns(AnnotationColumns):
+    """Scenes, samples and annotations of one version: what evaluation needs, and nothing of cameras.
+
+    Letters: S scenes, N samples, A annotations. Samples are sorted by scene (table order) and time.
+    `*_start` are offsets: the rows of item i are `start[i]:start[i + 1]`. Texts are UTF-8 bytes.
+
+    Attributes:
+        scene_names: [S].
+        scene_start: [S + 1] sample rows of each scene.
+        sample_tokens: [N].
+        sample_timestamps_us: [N]; float64 where the tables have fractions.
+        sample_table_rows: [N] position in `sample.json`.
+        sample_ego_xy: [N, 2] position of the ego vehicle when LIDAR_TOP's key frame was taken, from which
+            class ranges are measured; nan where no such record leads to one.
+    """
+
+    scene_names: Tokens
+    scene_start: Integers
+    sample_tokens: Tokens
+    sample_timestamps_us: Integers | Numbers
+    sample_table_rows: Integers
+    sample_ego_xy: Numbers
 
     @property
     def category_labels(self) -> Integers:
@@ -156,3 +164,8 @@ class NuScenesColumns(SceneColumns, CameraColumns):
     def of(scenes: SceneColumns, cameras: CameraColumns) -> "NuScenesColumns":
         """Both parts as one; arrays are shared."""
         return NuScenesColumns(**vars(scenes), **vars(cameras))
+
+
+def offsets(sorted_owners: Integers, count: int) -> Integers:
+    """Offsets [count + 1] of the rows of each owner in a column of ascending owner numbers."""
+    return np.searchsorted(sorted_owners, np.arange(count + 1)).astype(np.int64)

@@ -6,6 +6,7 @@ are then read once more, slowly and tolerantly: a bad record is counted and set 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -62,15 +63,8 @@ class Problem:
         return f"{self.place}: {self.what} ({self.count:,} in all); {self.remedy}"
 
 
-@dataclass
-class _Table:
-    """The usable key columns of a table."""
-
-    texts: dict[str, NDArray[np.bytes_]]
-
-    @property
-    def tokens(self) -> NDArray[np.bytes_]:
-        return self.texts["token"]
+_Table = dict[str, NDArray[np.bytes_]]
+"""The usable key columns of a table."""
 
 
 def survey_tables(folder: Path) -> list[Problem]:
@@ -88,12 +82,12 @@ def survey_tables(folder: Path) -> list[Problem]:
             problems.append(Problem(path, str(error).removeprefix(f"{path}: "), 1, MEND_TABLE))
     for name, table in tables.items():
         path = table_path(folder, name)
-        problems += _doubles(path, "token", table.tokens)
+        problems += _doubles(path, "token", table["token"])
         if name == "scene":
-            problems += _doubles(path, "name", table.texts["name"])
+            problems += _doubles(path, "name", table["name"])
         for reference in SCHEMA[name].references:
             if reference.target in tables:
-                problems += _broken(path, table, reference, tables[reference.target].tokens)
+                problems += _broken(path, table, reference, tables[reference.target]["token"])
     problems += _key_frames(folder, tables)
     return problems
 
@@ -104,15 +98,9 @@ def survey_sweeps(folder: Path) -> list[Problem]:
     others = calibrations_of_others(folder)
     name, schema = "sample_data", SCHEMA["sample_data"]
     path = table_path(folder, name)
-    table = _read(
-        folder,
-        name,
-        schema,
-        problems,
-        lambda record: is_camera_sweep(record, others),
-        lambda _: CAMERA_FIELDS,
-    )
-    problems += _doubles(path, "token", table.tokens)
+    keep = partial(is_camera_sweep, other_calibrations=others)
+    table = _read(folder, name, schema, problems, keep, lambda _: CAMERA_FIELDS)
+    problems += _doubles(path, "token", table["token"])
     for reference in schema.references:
         targets = read_table(folder, reference.target, [TOKEN])["token"]
         problems += _broken(path, table, reference, cast(NDArray[np.bytes_], targets))
@@ -168,14 +156,12 @@ def _read(
         every.merge(found)
     problems += every.problems(path)
     empty = np.zeros(0, "S1")
-    return _Table(
-        {
-            field.name: np.concatenate(
-                [empty, *(column for _, columns in pieces if (column := columns[place]) is not None)]
-            )
-            for place, field in enumerate(fields)
-        }
-    )
+    return {
+        field.name: np.concatenate(
+            [empty, *(column for _, columns in pieces if (column := columns[place]) is not None)]
+        )
+        for place, field in enumerate(fields)
+    }
 
 
 def _is_sound(record: Record, schema: TableSchema, strict: Strict | None, found: _Findings) -> bool:
@@ -228,12 +214,12 @@ def _doubles(path: Path, field: str, values: NDArray[np.bytes_]) -> list[Problem
 
 
 def _broken(path: Path, table: _Table, reference: Reference, targets: NDArray[np.bytes_]) -> list[Problem]:
-    values = table.texts[reference.field]
+    values = table[reference.field]
     lost = ~np.isin(values, targets)
     if not lost.any():
         return []
     row = int(np.argmax(lost))
-    owner, value = table.tokens[row].decode(), values[row].decode(errors="replace")
+    owner, value = table["token"][row].decode(), values[row].decode(errors="replace")
     what = f"record '{owner}': {reference.field} '{value}' is not in {reference.target}.json"
     return [Problem(path, what, int(lost.sum()), _MEND_REFERENCE)]
 
@@ -243,21 +229,21 @@ def _key_frames(folder: Path, tables: dict[str, _Table]) -> list[Problem]:
     if not {"sample", "sample_data"} <= tables.keys():
         return []
     path = table_path(folder, "sample_data")
-    data, samples = tables["sample_data"], tables["sample"].tokens
+    data, samples = tables["sample_data"], tables["sample"]["token"]
     problems = []
     if not len(samples):
         what = "no samples; this version of the data is empty"
         problems.append(Problem(table_path(folder, "sample"), what, 1, MEND_TABLE))
-    blind = ~np.isin(samples, data.texts["sample_token"])
+    blind = ~np.isin(samples, data["sample_token"])
     if blind.any():
         token = samples[int(np.argmax(blind))].decode()
         what = f"sample '{token}' has no key frame of any sensor"
         problems.append(Problem(path, what, int(blind.sum()), _MEND_REFERENCE))
-    pairs = np.stack([data.texts["sample_token"], data.texts["calibrated_sensor_token"]], axis=-1)
+    pairs = np.stack([data["sample_token"], data["calibrated_sensor_token"]], axis=-1)
     order = np.lexsort((pairs[:, 1], pairs[:, 0]))
     same = (pairs[order][1:] == pairs[order][:-1]).all(axis=-1)
     if same.any():
-        token = data.tokens[order][1:][same][0].decode()
+        token = data["token"][order][1:][same][0].decode()
         what = f"record '{token}': its sample already has a key frame of this sensor"
         problems.append(Problem(path, what, int(same.sum()), _MEND_DOUBLE))
     return problems

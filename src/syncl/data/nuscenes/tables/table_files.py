@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,43 +124,29 @@ def _name(record: Record) -> str:
     return repr(record.get("token", "without a token"))
 
 
-_EMPTY: dict[Kind, Column] = {
-    "text": np.zeros(0, "S1"),
-    "texts": np.zeros(0, "S1"),
-    "flag": np.zeros(0, np.bool_),
-    "integer": np.zeros(0, np.int64),
-    "time": np.zeros(0, np.int64),
-    "vector3": np.zeros((0, 3), np.float64),
-    "vector4": np.zeros((0, 4), np.float64),
-    "intrinsics": np.zeros((0, 3, 3), np.float64),
-}
+class _Values(NamedTuple):
+    """Of a kind: the column of no values, what stands for a missing one, and what they are in words."""
 
-_UNKNOWN: dict[Kind, object] = {
-    "text": "",
-    "texts": [],
-    "flag": False,
-    "integer": UNKNOWN_INTEGER,
-    "time": UNKNOWN_INTEGER,
-    "vector3": [np.nan] * 3,
-    "vector4": [np.nan] * 4,
-    "intrinsics": [],
-}
+    empty: Column
+    unknown: object
+    words: str
 
-_DESCRIPTION: dict[Kind, str] = {
-    "text": "a text",
-    "texts": "a list of texts",
-    "flag": "true or false",
-    "integer": "a whole number",
-    "time": "a finite number of microseconds",
-    "vector3": "a list of 3 numbers",
-    "vector4": "a list of 4 numbers",
-    "intrinsics": "a 3x3 list of finite numbers or an empty list",
+
+_VALUES: dict[Kind, _Values] = {
+    "text": _Values(np.zeros(0, "S1"), "", "a text"),
+    "texts": _Values(np.zeros(0, "S1"), [], "a list of texts"),
+    "flag": _Values(np.zeros(0, np.bool_), False, "true or false"),
+    "integer": _Values(np.zeros(0, np.int64), UNKNOWN_INTEGER, "a whole number"),
+    "time": _Values(np.zeros(0, np.int64), UNKNOWN_INTEGER, "a finite number of microseconds"),
+    "vector3": _Values(np.zeros((0, 3)), [np.nan] * 3, "a list of 3 numbers"),
+    "vector4": _Values(np.zeros((0, 4)), [np.nan] * 4, "a list of 4 numbers"),
+    "intrinsics": _Values(np.zeros((0, 3, 3)), [], "a 3x3 list of finite numbers or an empty list"),
 }
 
 
 def empty_column(field: Field) -> Column:
     """The column of a table without records."""
-    return _EMPTY[field.kind]
+    return _VALUES[field.kind].empty
 
 
 MEND_TABLE = "copy or unpack the tables again"
@@ -199,7 +185,9 @@ def check_field(record: Record, field: Field) -> FieldError | None:
     except _WRONG_VALUE:
         shown = repr(value)
         shown = shown if len(shown) < 80 else f"{shown[:77]}..."
-        text = f"record {_name(record)}: field '{field.name}' is {shown}, expected {_DESCRIPTION[field.kind]}"
+        text = (
+            f"record {_name(record)}: field '{field.name}' is {shown}, expected {_VALUES[field.kind].words}"
+        )
         return FieldError(field.name, "value", text)
     return None
 
@@ -221,7 +209,7 @@ def _value_or_unknown(record: Record, field: Field) -> object:
     try:
         _convert([value], field.kind)
     except _WRONG_VALUE:
-        return _UNKNOWN[field.kind]
+        return _VALUES[field.kind].unknown
     return value
 
 
