@@ -230,7 +230,6 @@ def _check_confidence(
 
 
 def _class_curves(found: EvaluationBoxes, objects: EvaluationBoxes, name: str) -> dict[float, DetectionCurve]:
-    """Match distance -> curve of one class."""
     rank = ranks_by_score(found.score)
     candidates = nearby_pairs(
         found.matched_sample,

@@ -81,20 +81,14 @@ def match_greedily(
         The matched object of each detection [D], -1 for none, and their distance [D], nan for none.
     """
     near = candidates.distance_m < threshold_m
-    detection, truth, distance = (
-        candidates.detection[near],
-        candidates.truth[near],
-        candidates.distance_m[near],
-    )
+    detection, truth = candidates.detection[near], candidates.truth[near]
+    distance = candidates.distance_m[near]
     # Pair by pair: where each detection's list goes on, -1 at its end.
     following = np.arange(1, len(detection) + 1)
-    if len(detection):
-        following[np.append(detection[1:] != detection[:-1], True)] = -1
+    following[np.diff(detection, append=-1) != 0] = -1
     holder_rank = np.full(truths, len(rank), np.int64)
     holder_pair = np.full(truths, -1, np.int64)
-    proposing = (
-        np.flatnonzero(np.append(True, detection[1:] != detection[:-1])) if len(detection) else following
-    )
+    proposing = np.flatnonzero(np.diff(detection, prepend=-1))
     while len(proposing):
         wanted = truth[proposing]
         ranks = rank[detection[proposing]]

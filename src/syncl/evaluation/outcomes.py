@@ -86,7 +86,6 @@ def track_outcomes(tracks: EvaluationBoxes, truth: GroundTruth, thresholds: Mapp
 
 
 def _mark_class(outcomes: Outcomes, own: TrackBoxes, guesses: TrackBoxes, threshold: float) -> None:
-    """Enters what became of the boxes of one class."""
     real = guesses.source >= 0
     outcomes.score[guesses.source[real]] = guesses.score[real]
     outcomes.counted[guesses.source[real]] = guesses.score[real] >= threshold

@@ -119,7 +119,6 @@ class ResultsSource:
             )
 
     def _track_scores(self, scene: str) -> dict[str, float]:
-        """Mean score of every identity over a scene."""
         scores: defaultdict[str, list[float]] = defaultdict(list)
         for row in self.index.scene_samples(scene):
             sample = self.results[self.index.sample_token(row)]

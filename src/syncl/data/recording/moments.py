@@ -86,7 +86,6 @@ def _moment(
 
 
 def _known(node: Node, cameras: tuple[RigCamera, ...]) -> list[tuple[RigCamera, Node]]:
-    """Entries by camera."""
     known = {camera.name: camera for camera in cameras}
     found = []
     for name, entry in node.entries().items():

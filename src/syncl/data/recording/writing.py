@@ -72,7 +72,6 @@ class _Writer:
         self.moments: list[Entry] = []
 
     def add(self, frame: Frame) -> None:
-        """Write one frame's images and remember its numbers."""
         host = frame.to("cpu")
         name = host.samples[0]
         self._check(host, name)
@@ -147,7 +146,6 @@ class _Writer:
         path.write_bytes(encoded.tobytes())
 
     def finish(self, vehicle_from_lidar: np.ndarray | None) -> None:
-        """Write the rig file."""
         if not self.moments:
             raise SynclError("there is no frame to write")
         content: Entry = {"format": FORMAT, "name": self._scene or "recording", "cameras": self._cameras}

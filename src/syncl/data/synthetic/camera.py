@@ -116,7 +116,6 @@ def see(stage: Stage, ground: Ground, lens: Lens, time_s: float, noise: Image) -
 
 
 def _background(ground: Ground, light: Light, lens: Lens) -> Image:
-    """Sky and ground."""
     horizon = lens.matrix[1, 2]
     first = max(0, int(np.ceil(horizon - 0.5)))
     canvas = np.zeros((lens.height, lens.width, 4), np.uint8)

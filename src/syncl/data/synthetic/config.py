@@ -1,6 +1,6 @@
 """What a synthetic world is made of: its size, seed and difficulty, checked before any work starts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from syncl.errors import SynclError
@@ -67,17 +67,24 @@ class Population:
     than `lidar_range_m` get no lidar points and so are not ground truth to the official metrics.
     """
 
-    parked: dict[str, int]
-    moving: dict[str, int]
-    standing_pedestrians: int
-    walking_pedestrians: int
-    cones: int
-    barriers: int
-    speed: float
-    reach_m: float
-    occluders: float
-    through_streets: float
-    lidar_range_m: float
+    parked: dict[str, int] = field(
+        default_factory=lambda: {
+            "car": 5, "truck": 1, "bus": 1, "trailer": 1,
+            "construction_vehicle": 1, "motorcycle": 1, "bicycle": 1,
+        }
+    )  # fmt: skip
+    moving: dict[str, int] = field(
+        default_factory=lambda: {"car": 3, "truck": 1, "bus": 1, "trailer": 1, "motorcycle": 2, "bicycle": 2}
+    )
+    standing_pedestrians: int = 3
+    walking_pedestrians: int = 5
+    cones: int = 3
+    barriers: int = 2
+    speed: float = 1.0
+    reach_m: float = 24.0
+    occluders: float = 0.6
+    through_streets: float = 0.25
+    lidar_range_m: float = 30.0
 
 
 POPULATIONS: dict[Difficulty, Population] = {
@@ -100,25 +107,7 @@ POPULATIONS: dict[Difficulty, Population] = {
         through_streets=0.2,
         lidar_range_m=25.0,
     ),
-    "default": Population(
-        parked={
-            "car": 5, "truck": 1, "bus": 1, "trailer": 1,
-            "construction_vehicle": 1, "motorcycle": 1, "bicycle": 1,
-        },
-        moving={
-            "car": 3, "truck": 1,
-            "bus": 1, "trailer": 1, "motorcycle": 2, "bicycle": 2,
-        },
-        standing_pedestrians=3,
-        walking_pedestrians=5,
-        cones=3,
-        barriers=2,
-        speed=1.0,
-        reach_m=24.0,
-        occluders=0.6,
-        through_streets=0.25,
-        lidar_range_m=30.0,
-    ),
+    "default": Population(),
     "hard": Population(
         parked={
             "car": 18, "truck": 3, "bus": 2, "trailer": 3,

@@ -106,7 +106,6 @@ def _jobs(root: Path, config: WorldConfig) -> list[SceneJob]:
 
 
 def _made(jobs: list[SceneJob], workers: int) -> Iterator[SceneRecords]:
-    """Records of the scenes, in order."""
     if workers == 1 or len(jobs) == 1:
         yield from map(make_scene, jobs)
         return

@@ -80,9 +80,8 @@ def _car() -> Shape:
     b.box((-1.9, 1.0), (-0.88, 0.88), (0.92, 1.6), BODY, top_x=(-1.5, 0.25), top_y=(-0.7, 0.7))
     b.detail("front", (0.06, 0.94), (0.08, 0.88), GLASS)
     b.detail("back", (0.1, 0.9), (0.15, 0.85), GLASS)
-    for side in ("left", "right"):
-        b.detail(side, (0.08, 0.47), (0.12, 0.85), GLASS)
-        b.detail(side, (0.52, 0.92), (0.12, 0.85), GLASS)
+    b.detail("left right", (0.08, 0.47), (0.12, 0.85), GLASS)
+    b.detail("left right", (0.52, 0.92), (0.12, 0.85), GLASS)
     for x in (-1.42, 1.42):
         b.wheel(x, 0.33, (0.9, 0.95)).wheel(x, 0.33, (-0.95, -0.9))
     return b.build((4.6, 1.9, 1.6))
@@ -120,9 +119,8 @@ def _truck() -> Shape:
     b.box((-3.6, 1.75), (-1.25, 1.25), (0.9, 3.0), SECOND)
     b.detail("back", (0.485, 0.515), (0.03, 0.97), DARK)
     b.detail("back", (0.03, 0.97), (0.0, 0.07), RED_LIGHT)
-    for side in ("left", "right"):
-        b.detail(side, (0.0, 1.0), (0.0, 0.06), DARK)
-        b.detail(side, (0.25, 0.75), (0.45, 0.65), BODY)
+    b.detail("left right", (0.0, 1.0), (0.0, 0.06), DARK)
+    b.detail("left right", (0.25, 0.75), (0.45, 0.65), BODY)
     for x in (-2.3, 2.6):
         b.wheel(x, 0.46, (1.02, 1.24)).wheel(x, 0.46, (-1.24, -1.02))
     return b.build((7.2, 2.5, 3.0))
@@ -180,11 +178,9 @@ def _construction_vehicle() -> Shape:
     b.detail("back", (0.1, 0.9), (0.15, 0.7), DARK)
     b.detail("back", (0.02, 0.1), (0.3, 0.6), RED_LIGHT, True)
     b.detail("back", (0.9, 0.98), (0.3, 0.6), RED_LIGHT, True)
-    for side in ("left", "right"):
-        b.detail(side, (0.1, 0.5), (0.3, 0.6), SECOND)
+    b.detail("left right", (0.1, 0.5), (0.3, 0.6), SECOND)
     b.box((-0.5, 1.0), (0.2, 1.3), (1.75, 3.0), BODY)
-    for face in ("front", "back", "left", "right"):
-        b.detail(face, (0.1, 0.9), (0.15, 0.88), GLASS)
+    b.detail("front back left right", (0.1, 0.9), (0.15, 0.88), GLASS)
     b.box((1.0, 2.9), (-0.3, 0.15), (1.5, 2.1), BODY, top_x=(1.2, 2.9))
     b.box((2.6, 3.05), (-0.25, 0.1), (0.8, 3.0), BODY, top_x=(2.7, 2.95))
     b.box((2.4, 3.2), (-0.6, 0.45), (0.05, 0.8), SECOND)
@@ -235,8 +231,7 @@ def _pedestrian() -> Shape:
     b.box((-0.1, 0.12), (-0.1, 0.1), (1.47, 1.75), THIRD)
     b.detail("back", (0.0, 1.0), (0.2, 1.0), DARK)
     b.detail("top", (0.0, 1.0), (0.0, 1.0), DARK)
-    for side in ("left", "right"):
-        b.detail(side, (0.0, 1.0), (0.65, 1.0), DARK)
+    b.detail("left right", (0.0, 1.0), (0.65, 1.0), DARK)
     return b.build((0.7, 0.66, 1.75))
 
 

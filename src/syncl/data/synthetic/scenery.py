@@ -148,8 +148,6 @@ def build_scenery(
 
 
 class _Builder:
-    """Collects scenery."""
-
     def __init__(self, rng: np.random.Generator, driven: Array, within_m: float) -> None:
         self.rng = rng
         self.driven, self.within_m = driven, within_m

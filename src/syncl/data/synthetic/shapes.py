@@ -175,14 +175,15 @@ class ShapeBuilder:
         return self
 
     def detail(
-        self, face: str, u: tuple[float, float], v: tuple[float, float], paint: Paint, glow: bool = False
+        self, faces: str, u: tuple[float, float], v: tuple[float, float], paint: Paint, glow: bool = False
     ) -> "ShapeBuilder":
-        """Add a rectangle on a face of the last box, in fractions: u left to right, v bottom to top."""
-        quad, _ = self._faces[face]
+        """Add a rectangle on faces of the last box, in fractions: u left to right, v bottom to top."""
         across, up = np.array([u[0], u[1], u[1], u[0]])[:, None], np.array([v[0], v[0], v[1], v[1]])[:, None]
-        low = (1 - across) * quad[0] + across * quad[1]
-        high = (1 - across) * quad[3] + across * quad[2]
-        self._add((1 - up) * low + up * high, paint, glow, np.zeros(4))
+        for face in faces.split():
+            quad, _ = self._faces[face]
+            low = (1 - across) * quad[0] + across * quad[1]
+            high = (1 - across) * quad[3] + across * quad[2]
+            self._add((1 - up) * low + up * high, paint, glow, np.zeros(4))
         return self
 
     def wheel(

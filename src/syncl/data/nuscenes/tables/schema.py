@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from syncl.data.nuscenes.tables.table_files import Field
 
 TOKEN = Field("token", "text")
+_POSE = Field("translation", "vector3", needed=False), Field("rotation", "vector4", needed=False)
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,12 @@ SCHEMA: Mapping[str, TableSchema] = {
         (
             TOKEN,
             Field("sensor_token", "text"),
-            Field("translation", "vector3", needed=False),
-            Field("rotation", "vector4", needed=False),
+            *_POSE,
             Field("camera_intrinsic", "intrinsics", needed=False),
         ),
         (Reference("sensor_token", "sensor"),),
     ),
-    "ego_pose": TableSchema(
-        (TOKEN, Field("translation", "vector3", needed=False), Field("rotation", "vector4", needed=False))
-    ),
+    "ego_pose": TableSchema((TOKEN, *_POSE)),
     "sample_data": TableSchema(
         (
             TOKEN,
