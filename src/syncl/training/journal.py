@@ -13,11 +13,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+_STATUS = Path("/proc/self/status")
+_OWN = ("RssAnon:", "RssShmem:")
 
-def peak_memory_gb() -> float:
-    """Peak memory of this process: the device's where there is one, else resident memory."""
+
+def own_memory_gb() -> float:
+    """Memory of this process in GB.
+
+    The most so far of the device, where there is one. Else what is resident now, on Linux without the files
+    that it maps (stored features, libraries), which the system takes back when it needs the room; elsewhere
+    all that was resident at most.
+    """
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e9
+    if _STATUS.is_file():
+        lines = (line.split() for line in _STATUS.read_text().splitlines() if line.startswith(_OWN))
+        return sum(int(kilobytes) for _, kilobytes, _ in lines) * 1024 / 1e9
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e9 if sys.platform == "darwin" else peak / 1e6
 
@@ -31,6 +42,7 @@ class Journal:
         self._seconds = time.perf_counter()
         self._step = start
         self._data_seconds = 0.0
+        self._memory_gb = 0.0
         if not active:
             return
         self._console = Console(stderr=True)
@@ -67,15 +79,23 @@ class Journal:
         """Add to the time spent waiting for the loader."""
         self._data_seconds += seconds
 
+    def look_at_memory(self) -> None:
+        """Take the memory of this moment into the peak; best where a step needs the most."""
+        if self.active:
+            self._memory_gb = max(self._memory_gb, own_memory_gb())
+
     def advance(self, step: int) -> None:
         """Move the bar."""
         if self.active:
             self._progress.update(self._task, completed=step)
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
-        """Write one training entry: the values plus speed, share of time spent on data and memory."""
+        """Write one training entry: the values plus speed, share of time spent on data, and `memory_gb`, the
+        most that the process itself needed in any step of this run (`own_memory_gb`).
+        """
         if not self.active:
             return
+        self.look_at_memory()
         now = time.perf_counter()
         elapsed = max(now - self._seconds, 1e-9)
         done = max(step - self._step, 1)
@@ -83,7 +103,7 @@ class Journal:
             "samples_per_s": done * self.samples_per_step / elapsed,
             "s_per_step": elapsed / done,
             "data_share": self._data_seconds / elapsed,
-            "memory_gb": peak_memory_gb(),
+            "memory_gb": self._memory_gb,
         }
         self._seconds, self._step, self._data_seconds = now, step, 0.0
         self.write(step, "train", {**values, **speed})

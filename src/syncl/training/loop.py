@@ -136,6 +136,7 @@ def run_training(
                 values = wrapped(clip)
             else:
                 values, carried.state = wrapped(clip, carried.state)
+            journal.look_at_memory()  # all activations are there
             check_finite(values, clip, run, step)
             accelerator.backward(values["total"])
             norm = accelerator.clip_grad_norm_(wrapped.parameters(), config.optimiser.clip_norm)
