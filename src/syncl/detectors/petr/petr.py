@@ -8,6 +8,7 @@ Letters: B batch, C cameras, S tokens, Q queries, L decoder layers, D channels, 
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
@@ -83,8 +84,11 @@ class Petr(TokenDetector):
     ) -> tuple[Tensor, Tensor]:
         """Keys and values [B, S, D] of feature maps [B, C, D, H, W] and their valid cells [B, C, H, W]."""
         values = self.input_projection(features.permute(0, 1, 3, 4, 2))
+        # Most streams have the same rig and padding: wide networks look at each once.
+        rigs, rig_of = distinct_rows(projections)
+        grids, grid_of = distinct_rows(cell_valid)
         coordinates = frustum_coordinates(
-            projections,
+            rigs,
             image_size,
             (features.shape[-2], features.shape[-1]),
             depth_bins(
@@ -92,14 +96,14 @@ class Petr(TokenDetector):
             ),
             self.config.position_range,
         )
-        grid = encode_grid(cell_valid, self.dim // 2)
-        positions = self.ray_positions(coordinates, values) + self.grid_encoder(grid)
+        rays = self.position_encoder(coordinates)[rig_of]
+        cells = self.grid_encoder(encode_grid(grids, self.dim // 2))[grid_of]
+        positions = self.ray_positions(rays, values) + cells
         return (values + positions).flatten(1, 3), values.flatten(1, 3)
 
-    def ray_positions(self, coordinates: Tensor, values: Tensor) -> Tensor:  # noqa: ARG002
-        """Positional part [..., D] of ray coordinates [..., 3 Z] whose cells have the contents [..., D]."""
-        positions: Tensor = self.position_encoder(coordinates)
-        return positions
+    def ray_positions(self, rays: Tensor, values: Tensor) -> Tensor:  # noqa: ARG002
+        """Positional part [..., D] of encoded rays [..., D] whose cells have the contents [..., D]."""
+        return rays
 
     def _valid_cells(self, frame: Frame, grid_size: tuple[int, int]) -> Tensor:
         """[B, C, H, W] cells that are not padding: the pixel mask, resized to the nearest pixel."""
@@ -133,6 +137,18 @@ class Petr(TokenDetector):
     def _positions(self, unit_references: Tensor) -> Tensor:
         out: Tensor = self.query_position(encode_points(unit_references, self.dim // 2))
         return out
+
+
+def distinct_rows(tensor: Tensor) -> tuple[Tensor, Tensor | slice]:
+    """The different ones among the B rows of [B, ...] as they come, and what picks all B rows from them."""
+    count = tensor.shape[0]
+    if count == 1:
+        return tensor, slice(None)
+    rows, row_of = torch.unique(tensor, dim=0, return_inverse=True)
+    first = row_of.new_full((len(rows),), count)
+    first = first.scatter_reduce(0, row_of, torch.arange(count, device=tensor.device), "amin")
+    order = first.argsort()
+    return tensor[first[order]], order.argsort()[row_of]
 
 
 def attended_tokens(cell_valid: Tensor, camera_valid: Tensor) -> Tensor:

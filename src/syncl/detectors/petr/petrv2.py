@@ -156,8 +156,8 @@ class Petrv2(Petr):
         return own(PastFrames, memory, self)
 
     @override
-    def ray_positions(self, coordinates: Tensor, values: Tensor) -> Tensor:
-        gated: Tensor = self.feature_gate(self.position_encoder(coordinates), values)
+    def ray_positions(self, rays: Tensor, values: Tensor) -> Tensor:
+        gated: Tensor = self.feature_gate(rays, values)
         return gated
 
     @override
