@@ -9,6 +9,7 @@ Letters: B batch, C cameras, K classes, H W cells of the level, P proposals, D c
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -102,11 +103,9 @@ class ProposalHead(nn.Module):
         """
         streams, cameras = features.shape[:2]
         flat = features.flatten(0, 1)
-        tower = self.tower(flat)
-        heat = at_full_precision(self.heat, tower)
-        offsets = at_full_precision(self.offset, tower)
+        heat, offsets, log_depths = self._maps(self.tower(flat))
         focal = image_from_camera[..., 1, 1].to(offsets.dtype) / (image_height * _REFERENCE_FOCAL)
-        log_depths = at_full_precision(self.log_depth, tower)[:, 0] + focal.flatten().log()[:, None, None]
+        log_depths = log_depths[:, 0] + focal.flatten().log()[:, None, None]
 
         shape = (streams, cameras)
         heat, offsets, log_depths = (x.unflatten(0, shape) for x in (heat, offsets, log_depths))
@@ -117,6 +116,22 @@ class ProposalHead(nn.Module):
         tokens = features.permute(0, 1, 3, 4, 2).flatten(1, 3)
         chosen = tokens.gather(1, cells[..., None].expand(-1, -1, tokens.shape[-1]))
         return Proposals(heat, offsets, log_depths, self.stride, references, scores, self.content(chosen))
+
+    def _maps(self, tower: Tensor) -> tuple[Tensor, ...]:
+        """Heat, offsets and log depths of the tower's output.
+
+        In training one convolution serves all three, a third of the time with its backward pass. Its last
+        bits differ from those of three, by which trained models have been used.
+        """
+        heads = (self.heat, self.offset, self.log_depth)
+        if not torch.is_grad_enabled():
+            return tuple(at_full_precision(head, tower) for head in heads)
+        weight = torch.cat([head.weight for head in heads])
+        bias = torch.cat([cast(Tensor, head.bias) for head in heads])
+        with full_precision(tower):
+            maps = functional.conv2d(tower.to(weight.dtype), weight, bias)
+        parts: tuple[Tensor, ...] = maps.split([head.out_channels for head in heads], dim=1)
+        return parts
 
     def positions(self, unit_references: Tensor) -> Tensor:
         """Positional part [B, P, D] for proposals at unit coordinates [B, P, 3]."""

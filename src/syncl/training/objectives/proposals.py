@@ -97,16 +97,17 @@ def _heat_maps(
     height, width = shape[-2:]
     rows = torch.arange(height, device=cells.device)
     columns = torch.arange(width, device=cells.device)
-    centre_column, centre_row = cells[..., 0].floor(), cells[..., 1].floor()
-    across = (columns - centre_column[..., None]) ** 2
-    down = (rows - centre_row[..., None]) ** 2
-    spread = 2 * radii[..., None, None] ** 2
-    bump = torch.exp(-(down[..., :, None] + across[..., None, :]) / spread)
-    bump = torch.where(inside[..., None, None], bump, 0.0)
-    goal: Tensor = cells.new_zeros(shape)
-    labels = annotations.labels.clamp(min=0)[:, None, :, None, None].expand_as(bump)
-    reduced: Tensor = torch.scatter_reduce(goal, 2, labels, bump, "amax")
-    return reduced
+    # An object is in one camera or two, so most pairs need no bump.
+    stream, camera, object_ = inside.nonzero(as_tuple=True)
+    centres = cells[stream, camera, object_].floor()
+    across = (columns - centres[:, :1]) ** 2
+    down = (rows - centres[:, 1:]) ** 2
+    spread = 2 * radii[stream, camera, object_][:, None, None] ** 2
+    bumps = torch.exp(-(down[:, :, None] + across[:, None, :]) / spread)
+    goal = cells.new_zeros(shape).flatten(0, 2)
+    maps = (stream * shape[1] + camera) * shape[2] + annotations.labels.clamp(min=0)[stream, object_]
+    reduced: Tensor = goal.scatter_reduce(0, maps[:, None, None].expand_as(bumps), bumps, "amax")
+    return reduced.view(shape)
 
 
 def _heat_loss(logits: Tensor, goal: Tensor, count: Tensor) -> Tensor:
