@@ -123,6 +123,7 @@ class FutureReasoning(nn.Module):
 
     def __init__(self, dim: int, heads: int, hidden: int, layers: int, dropout: float) -> None:
         super().__init__()
+        self.dropout = dropout
         self.decoder = SequenceDecoder(dim, heads, hidden, layers, dropout)
         self.motion_branch = mlp(dim, dim, dim, 3, norm=True)
         _initialise(self.motion_branch)
@@ -141,7 +142,9 @@ class FutureReasoning(nn.Module):
         """
         slots = memory.shape[2]
         bank, bank_valid = memory.flatten(0, 1), memory_valid.flatten(0, 1)
-        start = bank.new_zeros(len(bank) if self.training else 1, len(times) - slots, bank.shape[-1])
+        # All rows start alike, but each drops out by itself.
+        rows = len(bank) if self.training and self.dropout > 0 else 1
+        start = bank.new_zeros(rows, len(times) - slots, bank.shape[-1])
         decoded = self.decoder(start, times[slots:], bank, times[:slots], bank_valid)
         steps = at_full_precision(self.motion_branch, decoded)
         return torch.unflatten(steps, 0, memory.shape[:2])
