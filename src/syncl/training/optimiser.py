@@ -28,7 +28,8 @@ def build_optimiser(module: nn.Module, config: OptimiserConfig) -> torch.optim.A
                 "weight_decay": config.weight_decay if decayed else 0.0,
             }
             for (in_backbone, decayed), parameters in groups.items()
-        ]
+        ],
+        fused=True,
     )
 
 
@@ -62,12 +63,12 @@ class WeightAverage:
         """Take the module's present state into the average."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for name, tensor in module.state_dict().items():
-            average = self.average[name]
-            if average.dtype.is_floating_point:
-                average.lerp_(tensor, 1 - decay)
-            else:
+        pairs = [(self.average[name], tensor) for name, tensor in module.state_dict().items()]
+        for average, tensor in pairs:
+            if not average.dtype.is_floating_point:
                 average.copy_(tensor)
+        averages, tensors = zip(*(pair for pair in pairs if pair[0].dtype.is_floating_point))
+        torch._foreach_lerp_(averages, tensors, 1 - decay)
 
     def state_dict(self) -> dict[str, Tensor | int]:
         """What has to be saved to go on later."""
