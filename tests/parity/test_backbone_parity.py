@@ -13,7 +13,7 @@ from torch import Tensor
 
 from syncl.backbones import Backbone, CpFpnConfig, FpnConfig, Neck, ResNetConfig, VoVNetConfig
 from syncl.backbones.vovnet import VoVNet
-from syncl.checkpoints.backbones import published_vovnet_names
+from syncl.checkpoints.backbones import published_vovnet_name
 
 SHIPPED = (
     "mutr3d/resnet101_dcn",
@@ -97,7 +97,7 @@ def _build(backbone: dict[str, Any], neck: dict[str, Any]) -> tuple[Backbone, Ne
 
 def _load(backbone: Backbone, weights: dict[str, Tensor]) -> None:
     if isinstance(backbone, VoVNet):
-        published = published_vovnet_names(backbone.state_dict())
+        published = {name: published_vovnet_name(name) for name in backbone.state_dict()}
         assert set(published.values()) == set(weights)
         weights = {name: weights[theirs] for name, theirs in published.items()}
     backbone.load_state_dict(weights, strict=True)

@@ -22,8 +22,8 @@ from heads import (
 from mmdet3d_boxes import boxes_to_mmdet3d_0
 from torch import Tensor, nn
 
-from syncl.checkpoints.mapping import Entry, read_entries, write_entries
-from syncl.checkpoints.mutr3d import Mutr3dAdapter, tracking_entries
+from syncl.checkpoints.mapping import read_entries, rule_entries, write_entries
+from syncl.checkpoints.mutr3d import TRACKING, Mutr3dAdapter
 from syncl.detectors import Mutr3dDetr3dConfig
 from syncl.geometry.mmdet3d import MMDET3D_0_CODE
 from syncl.layers.numerics import inverse_sigmoid
@@ -49,7 +49,7 @@ def no_gradients() -> Iterator[None]:
 def _load(module: nn.Module, ours: str, published: str, weights: dict[str, Tensor]) -> None:
     """Fill a module from a golden through the adapter, and make sure that the way back gives the same."""
     own = {ours + name: tensor for name, tensor in module.state_dict().items()}
-    entries: list[Entry] = tracking_entries(own)
+    entries = [entry for part in TRACKING for entry in rule_entries(own, *part)]
     shapes = {name: tensor.shape for name, tensor in own.items()}
     prefixed = {published + name: tensor for name, tensor in weights.items()}
     conversion = read_entries(prefixed, entries, shapes, (), "golden")

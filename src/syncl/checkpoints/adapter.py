@@ -1,13 +1,22 @@
 """What every adapter of a published checkpoint format has in common."""
 
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from syncl.checkpoints.mapping import Conversion, Entry, Ignored, read_entries, write_entries
+from syncl.checkpoints.mapping import (
+    Conversion,
+    Entry,
+    Ignored,
+    Rule,
+    read_entries,
+    rule_entries,
+    write_entries,
+)
+from syncl.checkpoints.names import TRAINING_CONSTANTS, image_encoder_entries
 from syncl.errors import SynclError
 from syncl.trackers.model import ModelConfig
 
@@ -17,22 +26,39 @@ _OLD_OFFSETS = re.compile(r"(layer\d+\.\d+\.conv2)_offset\.")
 _OURS_ALONE = re.compile(r"detector\.proposal_head\..*|(?!detector\.).*")
 
 
-class Adapter(ABC):
+class Part(NamedTuple):
+    """Rules of one module: the prefixes its names have here and in the published file."""
+
+    rules: tuple[Rule, ...]
+    ours: str = "detector."
+    published: str = "pts_bbox_head."
+
+
+class Adapter:
     """One published format: which parameter of ours is which of theirs.
 
     Attributes:
         name: as in `syncl convert --from NAME`.
         title: what such a file is, in words.
         recipe: the recipe a file of this format is for unless the user names another.
+        detector: class of the configuration that the model's detector must have, exactly.
         ignored: published names that stay unused.
+        code_weights: of the loss, which the originals store although they are no weights; may be empty.
+        code_weights_name: where they store them.
     """
 
     name: str
     title: str
     recipe: str
-    ignored: tuple[Ignored, ...] = ()
+    detector: type
+    ignored: tuple[Ignored, ...] = (TRAINING_CONSTANTS,)
+    code_weights: tuple[float, ...] = (1.0,) * 8 + (0.2,) * 2
+    code_weights_name = "pts_bbox_head.code_weights"
 
-    @abstractmethod
+    def parts(self, config: ModelConfig) -> tuple[Part, ...]:
+        """What the format holds besides backbone and neck, for the model of this configuration."""
+        raise NotImplementedError
+
     def entries(self, names: Iterable[str], config: ModelConfig) -> list[Entry]:
         """Entries of all parameters the format holds, for the model of this configuration.
 
@@ -43,10 +69,23 @@ class Adapter(ABC):
         Raises:
             SynclError: if the format is not for such a model.
         """
+        if type(config.detector) is not self.detector:
+            wanted, found = (
+                kind.__name__.removesuffix("Config") for kind in (self.detector, type(config.detector))
+            )
+            raise SynclError(
+                f"format {self.name} ({self.title}) is for a {wanted}, the recipe's detector is a {found}; "
+                "choose another --recipe"
+            )
+        names = tuple(names)
+        entries = image_encoder_entries(names, config.detector.image)
+        for part in self.parts(config):
+            entries += rule_entries(names, *part)
+        return entries
 
     def constants(self, _config: ModelConfig, /) -> dict[str, Tensor]:
         """Published entries that are not weights, with the values the originals' configurations give them."""
-        return {}
+        return {self.code_weights_name: torch.tensor(self.code_weights)} if self.code_weights else {}
 
     def converted(self, config: ModelConfig) -> ModelConfig:
         """The configuration of a model filled from this format: the recipe's, but for what belongs to the
@@ -100,18 +139,3 @@ class Adapter(ABC):
     def lacking(self, names: Iterable[str]) -> list[str]:
         """Which of our parameters without entry ought to have one."""
         return [name for name in names if not _OURS_ALONE.fullmatch(name)]
-
-
-def require_detector(adapter: Adapter, config: ModelConfig, *kinds: type) -> None:
-    """Make sure that the model's detector is of one of these configuration classes, exactly.
-
-    Raises:
-        SynclError: if it is another.
-    """
-    if type(config.detector) not in kinds:
-        wanted = " or ".join(kind.__name__.removesuffix("Config") for kind in kinds)
-        found = type(config.detector).__name__.removesuffix("Config")
-        raise SynclError(
-            f"format {adapter.name} ({adapter.title}) is for a {wanted}, the recipe's detector is a {found}; "
-            "choose another --recipe"
-        )

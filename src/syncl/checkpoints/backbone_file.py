@@ -26,6 +26,7 @@ class BackboneAdapter(Adapter):
     name = "backbone"
     title = "image backbone, alone or inside another network"
     recipe = "detr3d_r101_900x1600"
+    code_weights = ()
     ignored = (Ignored(rf"(?!{re.escape(_PUBLISHED)}).*", "not the image backbone"),)
 
     def entries(self, names: Iterable[str], config: ModelConfig) -> list[Entry]:

@@ -1,7 +1,6 @@
 """Names of VoVNet's parameters in published checkpoints; ResNet and pyramids keep theirs here."""
 
 import re
-from collections.abc import Iterable
 
 from syncl.errors import SynclError
 
@@ -11,18 +10,12 @@ _LAYER = re.compile(rf"stage(\d+)\.(\d+)\.(?:layers\.(\d+)|concat)\.(conv\.weigh
 _ATTENTION = re.compile(r"stage(\d+)\.(\d+)\.ese\.fc\.(weight|bias)")
 
 
-def published_vovnet_names(names: Iterable[str]) -> dict[str, str]:
-    """Map our VoVNet names (`stage3.1.layers.0.conv.weight`) to the published ones.
-
-    These are of the form `stage3.OSA3_2.layers.0.OSA3_2_0/conv.weight`.
+def published_vovnet_name(name: str) -> str:
+    """The published name, such as `stage3.OSA3_2.layers.0.OSA3_2_0/conv.weight`, of one of our VoVNet's.
 
     Raises:
         SynclError: at a name our VoVNet does not have.
     """
-    return {name: _published_name(name) for name in names}
-
-
-def _published_name(name: str) -> str:
     if found := _STEM.fullmatch(name):
         index, leaf = found.groups()
         return f"stem.stem_{int(index) + 1}/{leaf}"

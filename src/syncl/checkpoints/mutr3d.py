@@ -5,22 +5,11 @@ cos y') and velocity come from branches of their own, and object queries start f
 the last layers are converted, as for the other formats (`geometry.mmdet3d`).
 """
 
-from collections.abc import Iterable
 from dataclasses import replace
 
-import torch
-from torch import Tensor
-
-from syncl.checkpoints.adapter import Adapter, require_detector
-from syncl.checkpoints.mapping import Entry, Ignored, Rule, box_rows, rule_entries
-from syncl.checkpoints.names import (
-    AFFINE,
-    ATTENTION,
-    DECODER_LAYERS,
-    SAMPLING_ATTENTION,
-    TRAINING_CONSTANTS,
-    image_encoder_entries,
-)
+from syncl.checkpoints.adapter import Adapter, Part
+from syncl.checkpoints.mapping import Ignored, Rule, box_rows
+from syncl.checkpoints.names import AFFINE, ATTENTION, DECODER_LAYERS, SAMPLING_ATTENTION, TRAINING_CONSTANTS
 from syncl.detectors import Mutr3dDetr3dConfig
 from syncl.geometry.mmdet3d import CodeLayout
 from syncl.trackers.model import ModelConfig
@@ -79,13 +68,11 @@ MEMORY_BANK: tuple[Rule, ...] = (
 )
 
 
-def tracking_entries(names: Iterable[str]) -> list[Entry]:
-    """Entries of a `Mutr3d` tracker's own parameters (state dict names)."""
-    names = tuple(names)
-    return [
-        *rule_entries(names, QUERY_INTERACTION, "query_interaction.", "query_interact."),
-        *rule_entries(names, MEMORY_BANK, "memory_bank.", "memory_bank."),
-    ]
+# Of a `Mutr3d` tracker's own parameters.
+TRACKING = (
+    Part(QUERY_INTERACTION, "query_interaction.", "query_interact."),
+    Part(MEMORY_BANK, "memory_bank.", "memory_bank."),
+)
 
 
 class Mutr3dAdapter(Adapter):
@@ -94,6 +81,8 @@ class Mutr3dAdapter(Adapter):
     name = "mutr3d"
     title = "MUTR3D on DETR3D"
     recipe = "mutr3d_detr3d_r101_900x1600"
+    detector = Mutr3dDetr3dConfig
+    code_weights_name = "criterion.code_weights"
     ignored = (
         TRAINING_CONSTANTS,
         Ignored(
@@ -102,20 +91,9 @@ class Mutr3dAdapter(Adapter):
         Ignored(r"radar_encoder\..*", "the radar encoder, which the original does not use either"),
     )
 
-    def entries(self, names: Iterable[str], config: ModelConfig) -> list[Entry]:
-        """See `Adapter.entries`."""
-        require_detector(self, config, Mutr3dDetr3dConfig)
-        names = tuple(names)
-        return [
-            *image_encoder_entries(names, config.detector.image),
-            *rule_entries(names, HEAD, "detector.", "pts_bbox_head."),
-            *rule_entries(names, QUERIES, "detector.", ""),
-            *tracking_entries(names),
-        ]
-
-    def constants(self, _config: ModelConfig, /) -> dict[str, Tensor]:
-        """The loss' code weights."""
-        return {"criterion.code_weights": torch.tensor([1.0] * 8 + [0.2] * 2)}
+    def parts(self, _config: ModelConfig, /) -> tuple[Part, ...]:
+        """See `Adapter.parts`."""
+        return Part(HEAD), Part(QUERIES, published=""), *TRACKING
 
     def converted(self, config: ModelConfig) -> ModelConfig:
         """Published weights regress the centre of a box's bottom face; see `Adapter.converted`."""

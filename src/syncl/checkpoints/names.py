@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from syncl.backbones import VoVNetConfig
-from syncl.checkpoints.backbones import published_vovnet_names
-from syncl.checkpoints.mapping import POINTWISE, Entry, Ignored, Rule, box_rows
+from syncl.checkpoints.backbones import published_vovnet_name
+from syncl.checkpoints.mapping import KEEP, POINTWISE, Entry, Ignored, Rule, box_rows
 from syncl.detectors.image_encoder import ImageEncoderConfig
 from syncl.geometry.mmdet3d import CodeLayout
 
@@ -76,30 +76,19 @@ def branch_rules(layout: CodeLayout, shared: bool) -> tuple[Rule, ...]:
         layout: the foreign code.
         shared: whether one branch serves all layers; the originals then store it six times.
     """
-    if not shared:
-        return (
-            Rule(rf"class_branches\.(\d+)\.(\d)\.{AFFINE}", r"cls_branches.\1.\2.\3"),
-            Rule(rf"box_branches\.(\d+)\.4\.{AFFINE}", r"reg_branches.\1.4.\2", box_rows(layout)),
-            Rule(rf"box_branches\.(\d+)\.(\d)\.{AFFINE}", r"reg_branches.\1.\2.\3"),
+    layer, others = ("(0)", range(1, _PUBLISHED_BRANCHES)) if shared else (r"(\d+)", range(0))
+    return tuple(
+        Rule(
+            rf"{ours}\.{layer}\.{module}\.{AFFINE}",
+            rf"{published}.\1.\2.\3",
+            change,
+            tuple(rf"{published}.{other}.\2.\3" for other in others),
         )
-    others = range(1, _PUBLISHED_BRANCHES)
-    return (
-        Rule(
-            rf"class_branches\.0\.(\d)\.{AFFINE}",
-            r"cls_branches.0.\1.\2",
-            copies=tuple(rf"cls_branches.{index}.\1.\2" for index in others),
-        ),
-        Rule(
-            rf"box_branches\.0\.4\.{AFFINE}",
-            r"reg_branches.0.4.\1",
-            box_rows(layout),
-            tuple(rf"reg_branches.{index}.4.\1" for index in others),
-        ),
-        Rule(
-            rf"box_branches\.0\.(\d)\.{AFFINE}",
-            r"reg_branches.0.\1.\2",
-            copies=tuple(rf"reg_branches.{index}.\1.\2" for index in others),
-        ),
+        for ours, published, module, change in (
+            ("class_branches", "cls_branches", r"(\d)", KEEP),
+            ("box_branches", "reg_branches", "(4)", box_rows(layout)),
+            ("box_branches", "reg_branches", r"(\d)", KEEP),
+        )
     )
 
 
@@ -117,22 +106,18 @@ def image_encoder_entries(
         backbone: prefix of the published backbone's names.
         neck: prefix of the published neck's names.
     """
-    ours = [name.removeprefix(_ENCODER) for name in names if name.startswith(_ENCODER)]
-    inner = [name.removeprefix("backbone.") for name in ours if name.startswith("backbone.")]
-    published = {name: name for name in inner}
-    if isinstance(config.backbone, VoVNetConfig):
-        published = published_vovnet_names(inner)
-    entries = [
-        Entry(
-            f"{_ENCODER}backbone.{name}",
-            backbone + published[name],
-            # Counters are not used by weights with fixed statistics, and some published files drop them.
-            optional=name.endswith(_COUNTER),
-        )
-        for name in inner
-    ]
-    pyramid = [name.removeprefix("neck.") for name in ours if name.startswith("neck.")]
-    entries += [
-        Entry(f"{_ENCODER}neck.{name}", neck + name, optional=name.endswith(_COUNTER)) for name in pyramid
-    ]
+    entries = []
+    for name in names:
+        part, _, inner = name.removeprefix(_ENCODER).partition(".")
+        if not name.startswith(_ENCODER) or part not in ("backbone", "neck"):
+            continue
+        # Counters are not used by weights with fixed statistics, and some published files drop them.
+        optional = inner.endswith(_COUNTER)
+        if part == "neck":
+            inner = neck + inner
+        elif isinstance(config.backbone, VoVNetConfig):
+            inner = backbone + published_vovnet_name(inner)
+        else:
+            inner = backbone + inner
+        entries.append(Entry(name, inner, optional=optional))
     return entries

@@ -4,14 +4,12 @@ Their box code has mmdetection3d's old order and heading. Our module puts its ta
 order itself, so only the rows that regress the heading change.
 """
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
-from syncl.checkpoints.adapter import Adapter, require_detector
-from syncl.checkpoints.mapping import POINTWISE, Change, Entry, Rule, rule_entries
-from syncl.checkpoints.names import AFFINE, TRAINING_CONSTANTS, image_encoder_entries
+from syncl.checkpoints.adapter import Adapter, Part
+from syncl.checkpoints.mapping import POINTWISE, Change, Rule
+from syncl.checkpoints.names import AFFINE
 from syncl.checkpoints.petr import QUERIES, TRANSFORMER
 from syncl.detectors import Petrv2Config
 from syncl.trackers.model import ModelConfig
@@ -42,17 +40,9 @@ class Petrv2Adapter(Adapter):
     name = "petrv2"
     title = "PETRv2 detector"
     recipe = "petrv2_v99_320x800"
-    ignored = (TRAINING_CONSTANTS,)
+    detector = Petrv2Config
+    code_weights = (1.0,) * 10
 
-    def entries(self, names: Iterable[str], config: ModelConfig) -> list[Entry]:
-        """See `Adapter.entries`."""
-        require_detector(self, config, Petrv2Config)
-        names = tuple(names)
-        return [
-            *image_encoder_entries(names, config.detector.image),
-            *rule_entries(names, HEAD, "detector.", "pts_bbox_head."),
-        ]
-
-    def constants(self, _config: ModelConfig, /) -> dict[str, Tensor]:
-        """The loss' code weights."""
-        return {"pts_bbox_head.code_weights": torch.ones(10)}
+    def parts(self, _config: ModelConfig, /) -> tuple[Part, ...]:
+        """See `Adapter.parts`."""
+        return (Part(HEAD),)

@@ -10,19 +10,11 @@ queries of points as PETR does, unlike the DETR3D here; such a file, of somebody
 
 from collections.abc import Iterable, Mapping
 
-import torch
 from torch import Tensor
 
-from syncl.checkpoints.adapter import Adapter, require_detector
-from syncl.checkpoints.mapping import Conversion, Entry, Ignored, Rule, box_rows, rule_entries
-from syncl.checkpoints.names import (
-    AFFINE,
-    DECODER_LAYERS,
-    TOKEN_ATTENTION,
-    TRAINING_CONSTANTS,
-    branch_rules,
-    image_encoder_entries,
-)
+from syncl.checkpoints.adapter import Adapter, Part
+from syncl.checkpoints.mapping import Conversion, Ignored, Rule, box_rows
+from syncl.checkpoints.names import AFFINE, DECODER_LAYERS, TOKEN_ATTENTION, branch_rules
 from syncl.checkpoints.petr import QUERIES, TRANSFORMER, branches_shared
 from syncl.detectors import PetrConfig
 from syncl.errors import SynclError
@@ -36,12 +28,8 @@ TRACKER_QUERIES: tuple[Rule, ...] = (
     Rule(r"query_content\.weight", "query_feat_embedding.weight", optional=True),
 )
 
-# The reasoning's decoders, whose layers have the detector's names: ours, and the published prefix.
-_REASONING_DECODERS = {
-    "past.over_time.": "STReasoner.hist_temporal_",
-    "past.over_objects.": "STReasoner.spatial_",
-    "future.decoder.": "STReasoner.fut_temporal_",
-}
+# The layers of the reasoning's decoders have the detector's names.
+_DECODER: tuple[Rule, ...] = (*DECODER_LAYERS, *TOKEN_ATTENTION)
 _REASONING_HEADS: tuple[Rule, ...] = (
     Rule(rf"past\.class_branch\.(\d)\.{AFFINE}", r"track_cls.\1.\2"),
     Rule(rf"past\.box_branch\.6\.{AFFINE}", r"track_reg.6.\1", box_rows(MMDET3D_0_CODE)),
@@ -54,13 +42,13 @@ _REASONING_PARTS = ("past.", "future.", "time_encoder.")
 _DETR3D_MARK = "pts_bbox_head.transformer.decoder.layers.0.attentions.1.attention_weights.weight"
 
 
-def reasoning_entries(names: Iterable[str]) -> list[Entry]:
-    """Entries of past and future reasoning (state dict names of a `PfTrack`)."""
-    names = tuple(names)
-    entries = rule_entries(names, _REASONING_HEADS, "", "STReasoner.")
-    for ours, published in _REASONING_DECODERS.items():
-        entries += rule_entries(names, (*DECODER_LAYERS, *TOKEN_ATTENTION), ours, published)
-    return entries
+# Past and future reasoning.
+REASONING = (
+    Part(_REASONING_HEADS, "", "STReasoner."),
+    Part(_DECODER, "past.over_time.", "STReasoner.hist_temporal_"),
+    Part(_DECODER, "past.over_objects.", "STReasoner.spatial_"),
+    Part(_DECODER, "future.decoder.", "STReasoner.fut_temporal_"),
+)
 
 
 class PfTrackAdapter(Adapter):
@@ -69,7 +57,8 @@ class PfTrackAdapter(Adapter):
     name = "pf_track"
     title = "PF-Track on PETR"
     recipe = "pf-track_petr_v99_320x800"
-    ignored = (TRAINING_CONSTANTS,)
+    detector = PetrConfig
+    code_weights_name = "criterion.code_weights"
 
     def read(self, published: Mapping[str, Tensor], config: ModelConfig, source: str) -> Conversion:
         """See `Adapter.read`.
@@ -104,24 +93,13 @@ class PfTrackAdapter(Adapter):
             )
         return ignored
 
-    def entries(self, names: Iterable[str], config: ModelConfig) -> list[Entry]:
-        """See `Adapter.entries`."""
-        require_detector(self, config, PetrConfig)
-        names = tuple(names)
-        head = (*TRANSFORMER, *branch_rules(MMDET3D_0_CODE, branches_shared(config)))
-        reasoning = reasoning_entries(names) if isinstance(config.tracker, PfTrackConfig) else []
-        return [
-            *image_encoder_entries(names, config.detector.image),
-            *rule_entries(names, head, "detector.", "pts_bbox_head."),
-            *rule_entries(names, TRACKER_QUERIES, "detector.", ""),
-            *reasoning,
-        ]
+    def parts(self, config: ModelConfig) -> tuple[Part, ...]:
+        """See `Adapter.parts`."""
+        head = Part((*TRANSFORMER, *branch_rules(MMDET3D_0_CODE, branches_shared(config))))
+        reasoning = REASONING if isinstance(config.tracker, PfTrackConfig) else ()
+        return head, Part(TRACKER_QUERIES, published=""), *reasoning
 
     def lacking(self, names: Iterable[str]) -> list[str]:
         """See `Adapter.lacking`: reasoning has its entries, too."""
         names = tuple(names)
         return super().lacking(names) + [name for name in names if name.startswith(_REASONING_PARTS)]
-
-    def constants(self, _config: ModelConfig, /) -> dict[str, Tensor]:
-        """The loss' code weights."""
-        return {"criterion.code_weights": torch.tensor([1.0] * 8 + [0.2] * 2)}

@@ -3,13 +3,11 @@
 Their box code is ours, in the LIDAR_TOP frame; no value changes.
 """
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
-from syncl.checkpoints.adapter import Adapter, require_detector
-from syncl.checkpoints.mapping import Entry, Ignored, Rule, rule_entries
+from syncl.checkpoints.adapter import Adapter, Part
+from syncl.checkpoints.mapping import Ignored, Rule
 from syncl.checkpoints.names import (
     AFFINE,
     DECODER_LAYERS,
@@ -17,7 +15,6 @@ from syncl.checkpoints.names import (
     TOKEN_ATTENTION,
     TRAINING_CONSTANTS,
     branch_rules,
-    image_encoder_entries,
 )
 from syncl.detectors import StreamPetrConfig
 from syncl.geometry.mmdet3d import MMDET3D_1_CODE
@@ -70,24 +67,18 @@ class StreamPetrAdapter(Adapter):
     name = "streampetr"
     title = "StreamPETR detector"
     recipe = "streampetr_r50_256x704"
+    detector = StreamPetrConfig
     ignored = (
         TRAINING_CONSTANTS,
         RANGE_CONSTANTS,
         Ignored(r"img_roi_head\..*", "the auxiliary 2D head, which only training uses"),
     )
 
-    def entries(self, names: Iterable[str], config: ModelConfig) -> list[Entry]:
-        """See `Adapter.entries`."""
-        require_detector(self, config, StreamPetrConfig)
-        names = tuple(names)
-        detector = config.detector
-        shared = not isinstance(detector, StreamPetrConfig) or detector.shared_branches
-        rules = (*HEAD, *branch_rules(MMDET3D_1_CODE, shared))
-        return [
-            *image_encoder_entries(names, config.detector.image),
-            *rule_entries(names, FOCAL_HEAD, "detector.focal_head.", "img_roi_head."),
-            *rule_entries(names, rules, "detector.", "pts_bbox_head."),
-        ]
+    def parts(self, config: ModelConfig) -> tuple[Part, ...]:
+        """See `Adapter.parts`."""
+        shared = not isinstance(config.detector, StreamPetrConfig) or config.detector.shared_branches
+        head = Part((*HEAD, *branch_rules(MMDET3D_1_CODE, shared)))
+        return Part(FOCAL_HEAD, "detector.focal_head.", "img_roi_head."), head
 
     def constants(self, config: ModelConfig, /) -> dict[str, Tensor]:
         """Weights of loss and cost, ranges and depths."""

@@ -6,32 +6,12 @@ otherwise, so a new field whose default means what was done before needs none.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from syncl.errors import SynclError
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 Fields: TypeAlias = dict[str, Json]
-
-
-class Upgrade(Protocol):
-    """One change of a class's fields."""
-
-    def apply(self, fields: Fields, where: str, /) -> Fields:
-        """The fields as the class has them now; those of a file that has them already stay as they are.
-
-        Args:
-            fields: JSON values by name.
-            where: file and class, for messages.
-
-        Raises:
-            SynclError: if a value has no meaning any more, naming the field.
-        """
-        ...
-
-    def replacement(self, field: str, /) -> str | None:
-        """How a field of older versions is written now, in words; None = this is not about that field."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -41,16 +21,24 @@ class Renamed:
     old: str
     new: str
 
-    def apply(self, fields: Fields, where: str, /) -> Fields:
-        """See `Upgrade.apply`."""
+    def apply(self, fields: Fields, where: str) -> Fields:
+        """The fields as the class has them now; those of a file that has them already stay as they are.
+
+        Args:
+            fields: JSON values by name.
+            where: file and class, for messages.
+
+        Raises:
+            SynclError: if a value has no meaning any more, naming the field.
+        """
         if self.old not in fields:
             return fields
         if self.new in fields:
             raise SynclError(f"{where}: field {self.old} is called {self.new} now, and both are there")
         return {self.new if name == self.old else name: value for name, value in fields.items()}
 
-    def replacement(self, field: str, /) -> str | None:
-        """See `Upgrade.replacement`."""
+    def replacement(self, field: str) -> str | None:
+        """How a field of older versions is written now, in words; None = this is not about that field."""
         return f"it is called {self.new} now" if field == self.old else None
 
 
@@ -65,8 +53,8 @@ class Nested:
     into: str
     type_name: str
 
-    def apply(self, fields: Fields, where: str, /) -> Fields:
-        """See `Upgrade.apply`."""
+    def apply(self, fields: Fields, where: str) -> Fields:
+        """See `Renamed.apply`."""
         inner = {name: fields[name] for name in self.fields if name in fields}
         if not inner:
             return fields
@@ -77,8 +65,8 @@ class Nested:
         outer = {name: value for name, value in fields.items() if name not in inner}
         return {**outer, self.into: {"type": self.type_name, **inner}}
 
-    def replacement(self, field: str, /) -> str | None:
-        """See `Upgrade.replacement`."""
+    def replacement(self, field: str) -> str | None:
+        """See `Renamed.replacement`."""
         return f"it is called {self.into}.{field} now" if field in self.fields else None
 
 
@@ -90,8 +78,8 @@ class Dropped:
     meant: Json
     why: str
 
-    def apply(self, fields: Fields, where: str, /) -> Fields:
-        """See `Upgrade.apply`."""
+    def apply(self, fields: Fields, where: str) -> Fields:
+        """See `Renamed.apply`."""
         if self.field not in fields:
             return fields
         if fields[self.field] != self.meant:
@@ -101,43 +89,12 @@ class Dropped:
             )
         return {name: value for name, value in fields.items() if name != self.field}
 
-    def replacement(self, field: str, /) -> str | None:
-        """See `Upgrade.replacement`."""
+    def replacement(self, field: str) -> str | None:
+        """See `Renamed.replacement`."""
         return f"it is gone: {self.why}" if field == self.field else None
 
 
-@dataclass(frozen=True)
-class Ignored:
-    """`field` is no more, and never changed what a model computes. `why` says so in words."""
-
-    field: str
-    why: str
-
-    def apply(self, fields: Fields, _where: str, /) -> Fields:
-        """See `Upgrade.apply`."""
-        return {name: value for name, value in fields.items() if name != self.field}
-
-    def replacement(self, field: str, /) -> str | None:
-        """See `Upgrade.replacement`."""
-        return f"it is gone: {self.why}" if field == self.field else None
-
-
-@dataclass(frozen=True)
-class Added:
-    """Files without `field` meant `value`, which is not the class's default."""
-
-    field: str
-    value: Json
-
-    def apply(self, fields: Fields, _where: str, /) -> Fields:
-        """See `Upgrade.apply`."""
-        return fields if self.field in fields else {**fields, self.field: self.value}
-
-    def replacement(self, _field: str, /) -> str | None:
-        """None: the field is there."""
-        return None
-
-
+Upgrade: TypeAlias = Renamed | Nested | Dropped
 _NOISE = Nested(("drop_probability", "carry_score", "false_positive_ratio"), "noise", "ClipNoise")
 
 UPGRADES: Mapping[str, tuple[Upgrade, ...]] = {
