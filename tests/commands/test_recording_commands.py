@@ -21,7 +21,6 @@ from syncl.commands.track import track
 from syncl.data.recording import open_recording
 from syncl.errors import SynclError
 from syncl.geometry.poses import quaternion_from_yaw
-from syncl.runs.check_rig import check_recording
 from syncl.runs.track.recording import recording_for, track_recording
 from syncl.trackers import PfTrackConfig
 from syncl.trackers.model import InputConfig, ModelConfig
@@ -239,14 +238,14 @@ def test_check_rig_draws_and_describes(
 
 
 def test_check_rig_doubts_inverted_poses(drive: Path, tmp_path: Path) -> None:
-    assert check_recording(drive, tmp_path / "right.png", width=640).doubts == ()
+    assert check_rig(drive, output=tmp_path / "right.png", width=640).doubts == ()
     content = rig()
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = turned(0.0), [1, 0, 1.6]
     content["cameras"]["front"]["vehicle_from_camera"] = np.linalg.inv(pose).tolist()
     content["cameras"]["rear"]["vehicle_from_camera"]["rotation"] = np.eye(3).tolist()
     (drive / "rig.yaml").write_text(yaml.safe_dump(content))
-    front, rear = check_recording(drive, tmp_path / "wrong.png", width=640).doubts
+    front, rear = check_rig(drive, output=tmp_path / "wrong.png", width=640).doubts
     assert "cameras.front.vehicle_from_camera" in front and "the inverse?" in front
     assert "cameras.rear.vehicle_from_camera" in rear and "sky" in rear
     assert open_recording(drive, quiet=True).cameras == ("front", "left", "rear")

@@ -1,10 +1,24 @@
 """`syncl check-rig`."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from syncl.runs.check_rig import RigCheck
+
+@dataclass(frozen=True)
+class RigCheck:
+    """What came of checking a rig.
+
+    Attributes:
+        picture: the file that was drawn.
+        cameras: where each camera is and looks, in words, by its name.
+        remarks: what had to be assumed in reading the recording.
+        doubts: what looks wrong in the rig's numbers; nothing if all seems well.
+    """
+
+    picture: Path
+    cameras: dict[str, str]
+    remarks: tuple[str, ...]
+    doubts: tuple[str, ...]
 
 
 def check_rig(
@@ -16,7 +30,7 @@ def check_rig(
     ground_z: float = 0.0,
     width: int = 1920,
     overwrite: bool = False,
-) -> "RigCheck":
+) -> RigCheck:
     """Draw ground grid, vehicle axes and horizon into every camera of a recording.
 
     A wrong calibration is seen at a glance: the grid must lie on the road, the horizon where level ground
@@ -35,12 +49,25 @@ def check_rig(
     """
     from rich.console import Console
 
-    from syncl.runs.check_rig import check_recording
+    from syncl.data.recording.recording import open_recording
+    from syncl.errors import SynclError
+    from syncl.files import refuse_to_overwrite
+    from syncl.rendering import RenderStyle
+    from syncl.rendering.output import write_png
+    from syncl.rendering.recordings import draw_ready
+    from syncl.rendering.rig_picture import draw_rig
+    from syncl.runs.check_rig import describe_camera, find_doubts
 
     target = output or Path(f"{recording.resolve().name}_rig.png")
-    check = check_recording(
-        recording, target, frame=frame, ground_z_m=ground_z, width=width, overwrite=overwrite
-    )
+    refuse_to_overwrite(target, overwrite)
+    style = RenderStyle(width=width)
+    read = open_recording(recording, resize="fast", quiet=True)
+    if not 1 <= frame <= len(read):
+        raise SynclError(f"frame: {frame}; {read.rig.path} has frames 1 to {len(read)}")
+    facts = {name: describe_camera(read, frame - 1, name) for name in read.cameras}
+    drawn = draw_ready(read, frame - 1, style)
+    write_png(draw_rig(drawn, tuple(facts.values()), ground_z, style), target, overwrite)
+    check = RigCheck(target, facts, read.remarks, find_doubts(read, frame - 1, ground_z))
     console = Console(highlight=False, soft_wrap=True)
     for name, fact in check.cameras.items():
         console.print(f"{name}: {fact}")

@@ -1,16 +1,31 @@
 """`syncl convert`."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from syncl.runs.convert import ConvertedFile
+    from syncl.checkpoints.mapping import Conversion
 
 Format = Literal["petr", "petrv2", "streampetr", "detr3d", "mutr3d", "pf_track", "backbone"]
+
+
+@dataclass(frozen=True)
+class ConvertedFile:
+    """A file that was converted.
+
+    Attributes:
+        path: of the new file.
+        kind: the recipe whose model was filled, or the format that was written.
+        conversion: what came of it, entry by entry.
+    """
+
+    path: Path
+    kind: str
+    conversion: "Conversion"
 
 
 def convert(
@@ -23,7 +38,7 @@ def convert(
     recipe: str | None = None,
     set: tuple[str, ...] = (),
     overwrite: bool = False,
-) -> "ConvertedFile":
+) -> ConvertedFile:
     """Convert a published checkpoint to a model file, or a model file back to the original's names.
 
     Every parameter must fit: whatever is missing, unknown or of another shape is an error that names it. What
@@ -42,32 +57,51 @@ def convert(
         The new file's path, and what came of the conversion entry by entry.
     """
     from collections import Counter
+    from dataclasses import replace
 
+    import torch
+
+    from syncl.checkpoints.formats import find_format
+    from syncl.checkpoints.model_file import load_model, save_model
+    from syncl.checkpoints.published import read_published, write_published
     from syncl.errors import SynclError
     from syncl.files import refuse_to_overwrite
-    from syncl.runs.convert import export_checkpoint, import_checkpoint
+    from syncl.recipes import find_recipe
+    from syncl.recipes.changes import apply_changes
+    from syncl.recipes.recipe import recipe_to_json
 
-    either = "pass either --from FORMAT (to read a published checkpoint) or --to FORMAT (to write one)"
-    if (from_ is None) == (to is None):
-        raise SynclError(either)
-    refuse_to_overwrite(output, overwrite)
-    if from_ is not None:
-        converted = import_checkpoint(source, output, from_, recipe, set)
-        found = converted.conversion
-        _say(f"wrote {output}: {converted.kind}, {len(found.weights)} entries from {source.name}")
-        _say_names("new", found.new)
-        for reason, count in Counter(found.ignored.values()).items():
-            first = next(name for name, why in found.ignored.items() if why == reason)
+    if from_ is not None and to is None:
+        refuse_to_overwrite(output, overwrite)
+        adapter = find_format(from_)
+        filled = apply_changes(find_recipe(recipe or adapter.recipe), set)
+        filled = replace(filled, model=adapter.converted(filled.model))
+        conversion = adapter.read(read_published(source), filled.model, str(source))
+        # What is new gets its initial values, the same at every call; the note `new` names it, so that
+        # training started from the file draws its own.
+        torch.manual_seed(0)
+        weights = filled.model.build().state_dict() | conversion.weights
+        notes = {"converted_from": f"{source.name} ({adapter.title})", "new": "\n".join(conversion.new)}
+        save_model(output, weights, filled.model, recipe_to_json(filled), notes)
+        _say(f"wrote {output}: {filled.name}, {len(conversion.weights)} entries from {source.name}")
+        _say_names("new", conversion.new)
+        for reason, count in Counter(conversion.ignored.values()).items():
+            first = next(name for name, why in conversion.ignored.items() if why == reason)
             _say(f"  not used: {count} entries such as {first} ({reason})")
-        return converted
+        return ConvertedFile(output, filled.name, conversion)
+    if from_ is not None or to is None:
+        raise SynclError(
+            "pass either --from FORMAT (to read a published checkpoint) or --to FORMAT (to write one)"
+        )
+    refuse_to_overwrite(output, overwrite)
     if recipe is not None or set:
         raise SynclError("--recipe and --set go with --from; a model file knows its own configuration")
-    if to is None:
-        raise SynclError(either)
-    converted = export_checkpoint(source, output, to)
-    _say(f"wrote {output}: {len(converted.conversion.weights)} entries for {converted.kind}")
-    _say_names("left out, the format has no place for them", converted.conversion.new)
-    return converted
+    adapter, model = find_format(to), load_model(source)
+    conversion = adapter.write(model.tracker.state_dict(), model.config)
+    classes = ", ".join(model.config.detector.classes)
+    write_published(output, conversion.weights, {"classes": classes, "written_by": "syncl convert"})
+    _say(f"wrote {output}: {len(conversion.weights)} entries for {adapter.title}")
+    _say_names("left out, the format has no place for them", conversion.new)
+    return ConvertedFile(output, adapter.title, conversion)
 
 
 def _say(line: str) -> None:
@@ -76,7 +110,7 @@ def _say(line: str) -> None:
     Console().print(line, highlight=False)
 
 
-def _say_names(title: str, names: "Iterable[str]") -> None:
+def _say_names(title: str, names: Iterable[str]) -> None:
     """Names grouped by the module they are in."""
     from collections import Counter
 

@@ -61,25 +61,27 @@ def diagnose(
 
     import torch
 
+    from syncl.data.nuscenes.index import open_nuscenes
+    from syncl.errors import SynclError
+    from syncl.files import refuse_to_overwrite
     from syncl.runs.diagnose.box_numbers import numbers_table
-    from syncl.runs.diagnose.run import diagnose_model
+    from syncl.runs.diagnose.run import Diagnosis, find_checkpoints
 
     if threads is not None:
         torch.set_num_threads(threads)
-    found = diagnose_model(
-        model,
-        data,
-        scene,
-        output,
-        version=version,
-        split=split,
-        checkpoints=checkpoints,
-        frames=frames,
-        min_score=min_score,
-        cost_steps=cost_steps,
-        device=device,
-        overwrite=overwrite,
-    )
+    if frames < 2:
+        raise SynclError(f"--frames {frames}: at least 2, since a scene's first frame has no tracks")
+    if cost_steps < 0:
+        raise SynclError(f"--cost-steps {cost_steps}: cannot be negative; 0 leaves the timing out")
+    refuse_to_overwrite(output, overwrite)
+    index = open_nuscenes(data, version)
+    scenes = index.split_scenes(split)
+    if scene not in scenes:
+        raise SynclError(f"--scene {scene}: is not in split {split!r}, which has {', '.join(scenes)}")
+    index.check_images((scene,))
+    others = find_checkpoints(checkpoints)
+    diagnosis = Diagnosis.of_model(model, index, scene, frames, device)
+    found = diagnosis.write(output, others, min_score, cost_steps, overwrite)
     lines = [*numbers_table(found.numbers), f"{output}: {', '.join(path.name for path in found.files)}"]
     sys.stdout.write("\n".join(lines) + "\n")
     return found

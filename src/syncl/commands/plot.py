@@ -31,8 +31,31 @@ def plot(
     """
     import sys
 
-    from syncl.runs.plot import plot_runs
+    from syncl.errors import SynclError
+    from syncl.files import refuse_to_overwrite
+    from syncl.rendering.metric_figures import plot_class_bars, plot_recall_curves
+    from syncl.rendering.report.runs import read_runs
 
-    written = plot_runs(runs, output, curves=curves, bars=bars, format=format, overwrite=overwrite)
+    found = read_runs(runs)
+    details = {run.name: run.details for run in found if run.details is not None}
+    labels = {run.name: run.metrics["label_metrics"] for run in found if run.metrics is not None}
+    if curves and len(details) < len(found):
+        lacking = next(run.name for run in found if run.details is None)
+        raise SynclError(
+            f"{lacking}: no details.json, which the curves over recall are drawn from; write it with syncl "
+            "evaluate --details, or pass --curves without a metric for bars alone"
+        )
+    if bars and len(labels) < len(found):
+        lacking = next(run.name for run in found if run.metrics is None)
+        raise SynclError(f"{lacking}: no metrics.json; write it with syncl evaluate --output")
+    files = {metric: output / f"{metric}.{format}" for metric in curves}
+    classes = output / f"classes.{format}"
+    written = (*files.values(), *((classes,) if bars else ()))
+    for file in written:
+        refuse_to_overwrite(file, overwrite)
+    for metric, file in files.items():
+        plot_recall_curves(details, file, metric, overwrite)
+    if bars:
+        plot_class_bars(labels, classes, bars, overwrite)
     sys.stdout.write(f"wrote {', '.join(map(str, written))}\n")
     return written

@@ -39,12 +39,5 @@ def prepare(
 
     from syncl.runs.prepare import prepare_dataset
 
-    return prepare_dataset(
-        data,
-        version,
-        sweeps=sweeps,
-        files=files or images,
-        decode=images,
-        workers=workers,
-        say=Console(soft_wrap=True, highlight=False).print,
-    )
+    say = Console(soft_wrap=True, highlight=False).print
+    return prepare_dataset(data, version, sweeps, files or images, images, workers, say)

@@ -1,10 +1,16 @@
 """`syncl render`."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from syncl.runs.render import Rendered
+
+@dataclass(frozen=True)
+class Rendered:
+    """A file that was drawn: how many frames it shows, and which in words."""
+
+    path: Path
+    frames: int
+    content: str
 
 
 def render(
@@ -29,7 +35,7 @@ def render(
     width: int = 1280,
     range_m: float = 52.0,
     overwrite: bool = False,
-) -> "tuple[Rendered, ...]":
+) -> tuple[Rendered, ...]:
     """Draw results as a video, one frame as a picture, several as a sheet, or log them for the rerun viewer.
 
     All cameras with a bird's-eye view: boxes coloured by identity with trails, classes, velocities and
@@ -64,9 +70,42 @@ def render(
     """
     import sys
 
-    from syncl.rendering import RenderStyle
-    from syncl.runs.render import render_results
+    from syncl.data.nuscenes.index import open_nuscenes
+    from syncl.errors import SynclError
+    from syncl.files import refuse_to_overwrite
+    from syncl.progress import progress_bar
+    from syncl.rendering import RenderStyle, render_image, render_sheet, render_video
+    from syncl.rendering.nuscenes_scenes import open_results
+    from syncl.rendering.rerun_log import check_rerun, write_rerun
+    from syncl.rendering.sheet import sheet_places
 
+    if frame is not None and sheet is not None:
+        raise SynclError("--frame and --sheet: a single frame or a sheet of several; leave one out")
+    kind = "video" if frame is None and sheet is None else "picture (--frame, --sheet)"
+    wanted = ".mp4" if kind == "video" else ".png"
+    if output is None and (rerun is None or kind != "video"):
+        raise SynclError(f"--output: name the {kind} to write{' (or --rerun)' if kind == 'video' else ''}")
+    if rerun is not None and kind != "video":
+        raise SynclError("--rerun: a recording is of whole scenes; leave out --frame and --sheet")
+    if output is not None and output.suffix.lower() != wanted:
+        raise SynclError(f"output: {output}; a {kind} is written as {wanted[1:].upper()}, name it so")
+    for target in (output, rerun):
+        if target is not None:
+            refuse_to_overwrite(target, overwrite)
+    if rerun is not None:
+        check_rerun(rerun)
+    index = open_nuscenes(data, version)
+    scenes = index.split_scenes(split)
+    if scene is not None and scene not in scenes:
+        raise SynclError(
+            f"scene: {scene} is not in split '{split}' of {data / version}: {', '.join(scenes[:8])}"
+        )
+    if scene is not None:
+        scenes = (scene,)
+    if kind != "video":
+        scenes = scenes[:1]
+    if sheet is not None:
+        chosen = sheet_places(len(index.scene_samples(scenes[0])), sheet)
     style = RenderStyle(
         width=width,
         range_m=range_m,
@@ -76,21 +115,26 @@ def render(
         ground_truth=ground_truth,
         mark_errors=mark_errors,
     )
-    written = render_results(
-        results,
-        data,
-        version,
-        split,
-        style,
-        output=output,
-        rerun=rerun,
-        scene=scene,
-        frame=frame,
-        sheet=sheet,
-        min_score=min_score,
-        fps=fps,
-        overwrite=overwrite,
-    )
+    written: list[Rendered] = []
+    source = open_results(index, results, scenes, min_score)
+    if rerun is not None:
+        frames = progress_bar(source.frames(style), "logging", total=source.frame_count)
+        count = write_rerun(frames, rerun, style, overwrite)
+        content = f"{count} frames of {len(scenes)} scenes; open it with: rerun {rerun}"
+        written.append(Rendered(rerun, count, content))
+    if output is not None and frame is not None:
+        drawn, history = source.frame(scenes[0], frame, style)
+        render_image(drawn, output, style, history, overwrite)
+        written.append(Rendered(output, 1, f"frame {frame} of {scenes[0]}"))
+    elif output is not None and sheet is not None:
+        pictures = progress_bar(source.sheet(scenes[0], sheet, style), "drawing", total=len(chosen))
+        render_sheet(pictures, output, style, overwrite)
+        content = f"frames {', '.join(str(n + 1) for n in chosen)} of {scenes[0]}"
+        written.append(Rendered(output, len(chosen), content))
+    elif output is not None:
+        frames = progress_bar(source.frames(style), "drawing", total=source.frame_count)
+        count = render_video(frames, output, style, fps, overwrite)
+        written.append(Rendered(output, count, f"{count} frames of {len(scenes)} scenes"))
     for file in written:
         sys.stdout.write(f"{file.path}: {file.content}\n")
-    return written
+    return tuple(written)

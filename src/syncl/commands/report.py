@@ -1,10 +1,18 @@
 """`syncl report`."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from syncl.runs.report import ReportPage
+_MOST_FAILURES = 50
+
+
+@dataclass(frozen=True)
+class ReportPage:
+    """A page that was written: the file, the names of the runs on it, and the file's size."""
+
+    path: Path
+    runs: tuple[str, ...]
+    size_bytes: int
 
 
 def report(
@@ -20,7 +28,7 @@ def report(
     failures: int = 6,
     embed_mb: float = 24.0,
     overwrite: bool = False,
-) -> "ReportPage":
+) -> ReportPage:
     """Make one self-contained page of runs: metrics, curves, failures with pictures, video, settings.
 
     The page loads nothing from anywhere and reads well in light and dark, on paper and on a phone.
@@ -45,21 +53,55 @@ def report(
         Path and size of the page, and the names of its runs.
     """
     import sys
+    import time
 
-    from syncl.runs.report import make_report
+    from syncl import __version__
+    from syncl.data.nuscenes.index import open_nuscenes
+    from syncl.errors import SynclError
+    from syncl.evaluation.headings import HeadingErrors
+    from syncl.files import refuse_to_overwrite
+    from syncl.progress import progress_bar
+    from syncl.rendering.report.gallery import Gallery
+    from syncl.rendering.report.page import PageNotes, write_report
+    from syncl.rendering.report.runs import read_runs
+    from syncl.rendering.report.scoring import score_runs, without_data
+    from syncl.runs.report import run_galleries, run_headings
 
-    page = make_report(
-        runs,
-        output,
-        data=data,
-        version=version,
-        split=split,
-        scenes=scenes,
-        title=title,
-        failures=failures,
-        embed_mb=embed_mb,
-        overwrite=overwrite,
-    )
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise SynclError(f"output: {output}; a report is written as HTML, name it so")
+    if not 0 <= failures <= _MOST_FAILURES:
+        raise SynclError(f"failures: {failures}; choose between 0 and {_MOST_FAILURES} of each kind")
+    if not embed_mb >= 0:
+        raise SynclError(f"embed_mb: {embed_mb}; must not be negative")
+    if scenes and data is None:
+        raise SynclError("--scenes: needs --data, the data set they are scenes of")
+    refuse_to_overwrite(output, overwrite)
+    found = read_runs(runs)
+    galleries: dict[str, Gallery] = {}
+    headings: dict[str, HeadingErrors] = {}
+    if data is None:
+        scored = [without_data(run) for run in found]
+        lead = "Metrics as they were on file; the data set was not at hand."
+    else:
+        index = open_nuscenes(data, version)
+        shown = scenes or index.split_scenes(split)
+        bar = progress_bar([run.name for run in found], "evaluating")
+        scored = score_runs(found, data, version, split, scenes, lambda _: next(bar, None))
+        next(bar, None)
+        headings = run_headings(scored, index)
+        if failures:
+            galleries = run_galleries(scored, index, failures)
+        many = f"{len(shown)} scene{'' if len(shown) == 1 else 's'}"
+        lead = f"{many} of split {split} of {version} in {data.resolve().name}."
+    remarks: tuple[str, ...] = ()
+    if (data is not None and (data / "world.json").is_file()) or any(
+        run.record.get("synthetic") for run in found
+    ):
+        remarks = ("The data is a synthetic world: these figures say nothing about nuScenes.",)
+    made_by = f"syncl {__version__} report, {time.strftime('%Y-%m-%d %H:%M')}"
+    notes = PageNotes(title, lead, remarks, made_by)
+    write_report(scored, output, notes, galleries, headings, embed_mb)
+    page = ReportPage(output, tuple(run.name for run in found), output.stat().st_size)
     count = len(page.runs)
     sys.stdout.write(f"{output}: {count} run{'' if count == 1 else 's'}, {page.size_bytes / 1e6:.1f} MB\n")
     return page

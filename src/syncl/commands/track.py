@@ -59,44 +59,57 @@ def track(
     import torch
     from rich.console import Console
 
+    from syncl.checkpoints.model_file import load_model
+    from syncl.data.nuscenes.index import open_nuscenes
     from syncl.errors import SynclError
+    from syncl.files import refuse_to_overwrite
     from syncl.runs.processes import Processes
-    from syncl.runs.track.recording import track_recording_file
-    from syncl.runs.track.run import track_dataset
+    from syncl.runs.track.recording import track_recording
+    from syncl.runs.track.run import check_past_images, track_to_file, without_past_images
 
     if threads is not None:
         torch.set_num_threads(threads)
+    console = Console(highlight=False, soft_wrap=True)
     if recording is not None:
         if data is not None or task == "detection":
             raise SynclError("--recording: goes without --data, and with --task tracking only")
-        done = track_recording_file(model, recording, output, device=device, overwrite=overwrite)
-        Console(highlight=False, soft_wrap=True).print(
-            f"wrote {', '.join(map(str, done.files))}: {done.frames} frames, "
-            f"{done.seconds_per_frame:.3f} s a frame"
+        target = output or Path(f"{recording.resolve().name}_tracks")
+        done = track_recording(
+            load_model(model), recording, target, name=model.stem, device=device, overwrite=overwrite
         )
+        files = ", ".join(map(str, done.files))
+        console.print(f"wrote {files}: {done.frames} frames, {done.seconds_per_frame:.3f} s a frame")
         return done
     if data is None or output is None:
         raise SynclError("pass --data and --output for a nuScenes-format dataset, or --recording")
     processes = Processes.current()
-    done = track_dataset(
-        model,
-        data,
+    refuse_to_overwrite(output, overwrite)
+    index = open_nuscenes(data, version)
+    known = index.split_scenes(split)
+    unknown = [name for name in scenes if name not in known]
+    if unknown:
+        raise SynclError(f"--scenes: {unknown[0]!r} is no scene of {split}, which has {', '.join(known)}")
+    chosen = scenes or known
+    index.check_images(chosen)
+    loaded = load_model(model)
+    if past == "key-frames":
+        loaded = without_past_images(loaded)
+    check_past_images(loaded, index, chosen)
+    done = track_to_file(
+        loaded,
+        index,
+        chosen,
         output,
-        version=version,
-        split=split,
-        scenes=scenes,
         task=task,
         tracker=tracker,
         forecasts=forecasts,
-        past=past,
         device=device,
         overwrite=overwrite,
         processes=processes,
     )
     if processes.is_main:
+        scene_count = f"{done.frames} frames of {len(done.scenes)} scenes"
         Console().print(
-            f"wrote {output}: {done.frames} frames of {len(done.scenes)} scenes, "
-            f"{done.seconds_per_frame:.3f} s a frame",
-            highlight=False,
+            f"wrote {output}: {scene_count}, {done.seconds_per_frame:.3f} s a frame", highlight=False
         )
     return done

@@ -1,4 +1,4 @@
-"""What the commands do, as typed functions without any argument parsing: a module or a folder a command.
+"""What larger commands are made of, as typed functions without any argument parsing.
 
-In a folder, `run.py` is the command and the other modules are its parts.
+A module or a folder a command; in a folder, `run.py` comes first and the other modules are its parts.
 """

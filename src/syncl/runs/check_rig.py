@@ -1,63 +1,12 @@
-"""What `syncl check-rig` does: the picture, and each camera's place and direction in words."""
-
-from dataclasses import dataclass
-from pathlib import Path
+"""What `syncl check-rig` says: each camera's place and direction in words, and what looks wrong."""
 
 import numpy as np
 
-from syncl.data.recording.recording import Recording, open_recording
+from syncl.data.recording.recording import Recording
 from syncl.data.recording.rig import Array
-from syncl.errors import SynclError
-from syncl.files import refuse_to_overwrite
-from syncl.rendering import RenderStyle
-from syncl.rendering.output import write_png
-from syncl.rendering.recordings import draw_ready
-from syncl.rendering.rig_picture import draw_rig
 
 # No car carries its cameras farther out than this.
 _FARTHEST_M = 15.0
-
-
-@dataclass(frozen=True)
-class RigCheck:
-    """What came of checking a rig.
-
-    Attributes:
-        picture: the file that was drawn.
-        cameras: where each camera is and looks, in words, by its name.
-        remarks: what had to be assumed in reading the recording.
-        doubts: what looks wrong in the rig's numbers; nothing if all seems well.
-    """
-
-    picture: Path
-    cameras: dict[str, str]
-    remarks: tuple[str, ...]
-    doubts: tuple[str, ...]
-
-
-def check_recording(
-    folder: Path,
-    output: Path,
-    *,
-    frame: int = 1,
-    ground_z_m: float = 0.0,
-    width: int = 1920,
-    overwrite: bool = False,
-) -> RigCheck:
-    """Draw a recording's rig and look at its numbers.
-
-    Raises:
-        SynclError: on an unusable rig file, a frame that does not exist or an existing picture.
-    """
-    refuse_to_overwrite(output, overwrite)
-    style = RenderStyle(width=width)
-    recording = open_recording(folder, resize="fast", quiet=True)
-    if not 1 <= frame <= len(recording):
-        raise SynclError(f"frame: {frame}; {recording.rig.path} has frames 1 to {len(recording)}")
-    facts = {name: _describe(recording, frame - 1, name) for name in recording.cameras}
-    drawn = draw_ready(recording, frame - 1, style)
-    write_png(draw_rig(drawn, tuple(facts.values()), ground_z_m, style), output, overwrite)
-    return RigCheck(output, facts, recording.remarks, _doubts(recording, frame - 1, ground_z_m))
 
 
 def _pose(recording: Recording, number: int, name: str) -> Array:
@@ -65,7 +14,8 @@ def _pose(recording: Recording, number: int, name: str) -> Array:
     return rig.vehicle_from_camera(rig.moments[number], rig.camera(name))
 
 
-def _describe(recording: Recording, number: int, name: str) -> str:
+def describe_camera(recording: Recording, number: int, name: str) -> str:
+    """Where a camera is at a frame (from 0) and where it looks, in words."""
     camera = recording.rig.camera(name)
     pose = _pose(recording, number, name)
     x, y, z = pose[:3, 3]
@@ -89,7 +39,8 @@ def _side(yaw_deg: float) -> str:
     return f"{abs(yaw_deg):.0f} deg {'left' if yaw_deg > 0 else 'right'}"
 
 
-def _doubts(recording: Recording, number: int, ground_z_m: float) -> tuple[str, ...]:
+def find_doubts(recording: Recording, number: int, ground_z_m: float) -> tuple[str, ...]:
+    """What looks wrong in the rig's numbers at a frame (from 0); nothing if all seems well."""
     found = []
     for name in recording.cameras:
         pose = _pose(recording, number, name)

@@ -18,12 +18,11 @@ from syncl.errors import SynclError
 def prepare_dataset(
     data: Path,
     version: str,
-    *,
-    sweeps: bool = False,
-    files: bool = True,
-    decode: bool = False,
-    workers: int = 0,
-    say: Callable[[str], None] = lambda _: None,
+    sweeps: bool,
+    files: bool,
+    decode: bool,
+    workers: int,
+    say: Callable[[str], None],
 ) -> NuScenesIndex:
     """Index a version and check it; see `syncl.commands.prepare.prepare` for the arguments.
 

@@ -8,8 +8,6 @@ from syncl.recipes import RECIPES, Recipe, find_recipe
 from syncl.recipes.cost import Cost, recipe_cost
 from syncl.recipes.recipe import PaperResult
 
-# Terminals at least this wide, and pipes, get everything about a recipe on its one line.
-_WIDE = 200
 # Columns that names may have in narrower ones.
 _NAME = 36
 _COLUMNS = ("name", "input", "param", "GFLOPs", "AMOTA", "NDS", "mAP")

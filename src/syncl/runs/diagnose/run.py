@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from syncl.data.nuscenes.clips.dataset import SceneStream
-from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
+from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.detectors.attention_maps import TARGETS
 from syncl.errors import SynclError
-from syncl.files import atomic_write, refuse_to_overwrite
+from syncl.files import atomic_write
 from syncl.progress import progress_bar
 from syncl.rendering.diagnosis_figures import (
     DecoderView,
@@ -66,41 +66,6 @@ class Diagnosed:
     files: tuple[Path, ...]
 
 
-def diagnose_model(
-    model: Path,
-    data: Path,
-    scene: str,
-    output: Path,
-    *,
-    version: str,
-    split: str,
-    checkpoints: tuple[Path, ...] = (),
-    frames: int = 12,
-    min_score: float = 0.2,
-    cost_steps: int = 2,
-    device: str = "auto",
-    overwrite: bool = False,
-) -> Diagnosed:
-    """Look into a model file on a scene; see `syncl.commands.diagnose.diagnose` for the arguments.
-
-    Raises:
-        SynclError: before any work on unusable input, or if there is nothing to look at.
-    """
-    if frames < 2:
-        raise SynclError(f"--frames {frames}: at least 2, since a scene's first frame has no tracks")
-    if cost_steps < 0:
-        raise SynclError(f"--cost-steps {cost_steps}: cannot be negative; 0 leaves the timing out")
-    refuse_to_overwrite(output, overwrite)
-    index = open_nuscenes(data, version)
-    scenes = index.split_scenes(split)
-    if scene not in scenes:
-        raise SynclError(f"--scene {scene}: is not in split {split!r}, which has {', '.join(scenes)}")
-    index.check_images((scene,))
-    others = find_checkpoints(checkpoints)
-    diagnosis = Diagnosis.of_model(model, index, scene, frames, device)
-    return diagnosis.write(output, others, min_score=min_score, cost_steps=cost_steps, overwrite=overwrite)
-
-
 @dataclass(frozen=True)
 class Diagnosis:
     """A model over the first frames of a scene.
@@ -126,12 +91,8 @@ class Diagnosis:
         subject = Subject.of_file(model, chosen)
         seen = subject.recipe.model.input
         index = index.with_vehicle_frame(seen.vehicle_frame)
-        stream = SceneStream(
-            index,
-            scene,
-            image_options(seen),
-            annotation_options(subject.recipe, subject.tracker.future_frames),
-        )
+        learned = annotation_options(subject.recipe, subject.tracker.future_frames)
+        stream = SceneStream(index, scene, image_options(seen), learned)
         if len(stream) < count:
             raise SynclError(f"--frames {count}: scene {scene} has only {len(stream)}")
         read = progress_bar(islice(stream.with_annotations(), count), "reading", total=count)
@@ -142,12 +103,11 @@ class Diagnosis:
         self,
         output: Path,
         checkpoints: tuple[tuple[str, Path], ...],
-        *,
         min_score: float,
         cost_steps: int,
         overwrite: bool,
     ) -> Diagnosed:
-        """Write all pictures and figures.json, and return what is in them; see `diagnose_model`.
+        """Write all pictures and figures.json, and return what is in them; see `syncl.commands.diagnose`.
 
         Raises:
             SynclError: if a checkpoint cannot be used.

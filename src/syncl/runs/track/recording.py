@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from syncl.checkpoints.model_file import LoadedModel, load_model
+from syncl.checkpoints.model_file import LoadedModel
 from syncl.data.recording.recording import Recording, open_recording
 from syncl.data.recording.track_files import write_csv, write_json
 from syncl.errors import SynclError
@@ -20,21 +20,6 @@ from syncl.trackers import SingleFrame
 from syncl.trackers.model import InputConfig
 
 FILES = ("tracks.json", "tracks.csv", "tracks.mp4")
-
-
-def track_recording_file(
-    model: Path, folder: Path, output: Path | None, *, device: str, overwrite: bool
-) -> TrackingSummary:
-    """Track a recording with a model file; see `syncl.commands.track.track` for the arguments.
-
-    Raises:
-        SynclError: as `track_recording`.
-    """
-    if output is None:
-        output = Path(f"{folder.resolve().name}_tracks")
-    return track_recording(
-        load_model(model), folder, output, name=model.stem, device=device, overwrite=overwrite
-    )
 
 
 def track_recording(

@@ -8,13 +8,12 @@ from typing import Literal
 
 import torch
 
-from syncl.checkpoints.model_file import LoadedModel, load_model
+from syncl.checkpoints.model_file import LoadedModel
 from syncl.data.frame_objects import Array, FrameObjects
-from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
+from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
 from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission
 from syncl.errors import SynclError
-from syncl.files import refuse_to_overwrite
 from syncl.progress import progress_bar
 from syncl.runs.processes import Processes
 from syncl.runs.track.scenes import track_scene
@@ -63,53 +62,6 @@ def choose_device(name: str, processes: Processes = ALONE) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise SynclError(f"--device {name}: cannot be used here ({error})") from error
     return device
-
-
-def track_dataset(
-    model: Path,
-    data: Path,
-    output: Path,
-    *,
-    version: str,
-    split: str,
-    scenes: tuple[str, ...] = (),
-    task: Task = "tracking",
-    tracker: TrackerChoice = "model",
-    forecasts: bool = False,
-    past: Literal["model", "key-frames"] = "model",
-    device: str = "auto",
-    overwrite: bool = False,
-    processes: Processes = ALONE,
-) -> TrackingSummary:
-    """Track scenes of a split with a model file; see `syncl.commands.track.track` for the arguments.
-
-    Raises:
-        SynclError: before any work on unusable input, or as `track_to_file`.
-    """
-    refuse_to_overwrite(output, overwrite)
-    index = open_nuscenes(data, version)
-    chosen = index.split_scenes(split)
-    unknown = [name for name in scenes if name not in chosen]
-    if unknown:
-        raise SynclError(f"--scenes: {unknown[0]!r} is no scene of {split}, which has {', '.join(chosen)}")
-    chosen = scenes or chosen
-    index.check_images(chosen)
-    loaded = load_model(model)
-    if past == "key-frames":
-        loaded = without_past_images(loaded)
-    check_past_images(loaded, index, chosen)
-    return track_to_file(
-        loaded,
-        index,
-        chosen,
-        output,
-        task=task,
-        tracker=tracker,
-        forecasts=forecasts,
-        device=device,
-        overwrite=overwrite,
-        processes=processes,
-    )
 
 
 def track_to_file(
