@@ -7,10 +7,8 @@ from syncl.classes import DETECTION_CLASSES, TRACKING_CLASSES
 from syncl.data.augmentation import Augmentation
 from syncl.detectors import Detr3dConfig, ImageEncoderConfig, Mutr3dDetr3dConfig
 from syncl.recipes.recipe import PaperResult, Recipe, with_syncl
-from syncl.recipes.settings import published_input, published_optimiser, r101_dcn, steps
-from syncl.trackers import Mutr3dConfig, SingleFrameConfig
-from syncl.trackers.model import ModelConfig
-from syncl.training.config import DataConfig, TrainingConfig
+from syncl.recipes.settings import published_detector, published_training, r101_dcn
+from syncl.trackers import Mutr3dConfig
 from syncl.training.losses import LossConfig
 from syncl.training.strategies import BaselineConfig
 from syncl.training.strategies.syncl.strategy import SynclConfig
@@ -29,27 +27,13 @@ def _mutr3d_encoder() -> ImageEncoderConfig:
     return replace(r101_dcn(), neck=neck)
 
 
-def _model(detector: Detr3dConfig) -> ModelConfig:
-    return ModelConfig(published_input(900, 1600), detector, SingleFrameConfig())
-
-
-def _training(clip_length: int, augmentation: Augmentation = _UNCHANGED) -> TrainingConfig:
-    return TrainingConfig(
-        steps=steps(24),
-        data=DataConfig(clip_length=clip_length, batch_size=1, workers=4, augmentation=augmentation),
-        optimiser=published_optimiser(),
-        checkpoint_every=2000,
-        log_every=50,
-    )
-
-
 def detr3d_r101_900x1600() -> Recipe:
     """DETR3D as published; takes published weights as they are."""
     return Recipe(
         "detr3d_r101_900x1600",
         "DETR3D, ResNet-101 with deformable convolution, single frames",
-        _model(Detr3dConfig(r101_dcn(), DETECTION_CLASSES)),
-        _training(1, _COLOURS),
+        published_detector(900, 1600, Detr3dConfig(r101_dcn(), DETECTION_CLASSES)),
+        published_training(24, 1, _COLOURS),
         starts_from=_BACKBONE,
         paper=PaperResult("DETR3D", nds=42.2, map=34.7),
     )
@@ -62,8 +46,8 @@ def detr3d_r101_900x1600_q300() -> Recipe:
         base,
         name="detr3d_r101_900x1600_q300",
         summary="the detector of MUTR3D, ResNet-101, 300 queries, seven classes, single frames",
-        model=_model(Mutr3dDetr3dConfig(_mutr3d_encoder(), TRACKING_CLASSES)),
-        training=_training(clip_length=1),
+        model=published_detector(900, 1600, Mutr3dDetr3dConfig(_mutr3d_encoder(), TRACKING_CLASSES)),
+        training=published_training(24, 1, _UNCHANGED),
         paper=None,
     )
 
@@ -75,7 +59,7 @@ def mutr3d_detr3d_r101_900x1600() -> Recipe:
         "mutr3d_detr3d_r101_900x1600",
         "MUTR3D on DETR3D, ResNet-101, clips of three frames",
         replace(detector.model, tracker=Mutr3dConfig(longest_gap_s=10.0)),
-        replace(_training(clip_length=3), strategy=BaselineConfig(loss=_LOSS)),
+        published_training(24, 3, _UNCHANGED, BaselineConfig(loss=_LOSS)),
         starts_from=detector.name,
         paper=PaperResult("SynCL, MUTR3D's row", 32.1, 1.448, 45.2, 28.3, 474, 15269, 43828),
     )

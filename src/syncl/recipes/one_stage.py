@@ -11,13 +11,12 @@ from typing import cast
 from syncl.detectors import FocalHeadConfig, StreamPetrConfig
 from syncl.recipes.pf_track import pf_track_petr_v99_320x800
 from syncl.recipes.recipe import PaperResult, Recipe, with_syncl
+from syncl.recipes.settings import VOVNET_FILE
 from syncl.recipes.streampetr import mutr3d_streampetr_v99_320x800
 from syncl.recipes.synthetic_trackers import pf_track_petr_synthetic
 from syncl.trackers import Mutr3dConfig, PfTrackConfig
 from syncl.training.objectives.denoising import DenoisingConfig
 from syncl.training.strategies.syncl.strategy import SynclConfig
-
-_VOVNET = "FCOS3D's VoVNet-99 (convert --from backbone)"
 
 
 def _one_stage(recipe: Recipe, starts_from: str, paper: PaperResult | None) -> Recipe:
@@ -55,24 +54,24 @@ def _two_heads(
 
 def pf_track_petr_v99_320x800_one_stage() -> Recipe:
     """PF-Track on PETR in one stage."""
-    return _one_stage(pf_track_petr_v99_320x800(), _VOVNET, PaperResult("SynCL, table 8", 36.5))
+    return _one_stage(pf_track_petr_v99_320x800(), VOVNET_FILE, PaperResult("SynCL, table 8", 36.5))
 
 
 def pf_track_petr_v99_320x800_one_stage_two_heads() -> Recipe:
     """The same with two class heads."""
     plain, syncl = PaperResult("SynCL, table 8", 37.8), PaperResult("SynCL, table 8", 42.4)
-    return _two_heads(pf_track_petr_v99_320x800(), _VOVNET, plain, syncl)
+    return _two_heads(pf_track_petr_v99_320x800(), VOVNET_FILE, plain, syncl)
 
 
 def mutr3d_streampetr_v99_320x800_one_stage() -> Recipe:
     """MUTR3D on StreamPETR in one stage."""
-    return _one_stage(mutr3d_streampetr_v99_320x800(), _VOVNET, PaperResult("SynCL, table 8", 43.8))
+    return _one_stage(mutr3d_streampetr_v99_320x800(), VOVNET_FILE, PaperResult("SynCL, table 8", 43.8))
 
 
 def mutr3d_streampetr_v99_320x800_one_stage_two_heads() -> Recipe:
     """The same with two class heads."""
     plain, syncl = PaperResult("SynCL, table 8", 45.3), PaperResult("SynCL, table 8", 48.1)
-    return _two_heads(mutr3d_streampetr_v99_320x800(), _VOVNET, plain, syncl)
+    return _two_heads(mutr3d_streampetr_v99_320x800(), VOVNET_FILE, plain, syncl)
 
 
 def pf_track_petr_synthetic_one_stage() -> Recipe:

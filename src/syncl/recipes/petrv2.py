@@ -3,14 +3,18 @@
 from dataclasses import replace
 
 from syncl.classes import DETECTION_CLASSES
-from syncl.data.augmentation import Augmentation
 from syncl.data.past_images import PastImages
 from syncl.detectors import Petrv2Config
 from syncl.recipes.recipe import PaperResult, Recipe
-from syncl.recipes.settings import TRACKED_FIRST, published_input, published_optimiser, steps, v2_99
-from syncl.trackers import SingleFrameConfig
-from syncl.trackers.model import ModelConfig
-from syncl.training.config import DataConfig, TrainingConfig
+from syncl.recipes.settings import (
+    MIRRORED,
+    TRACKED_FIRST,
+    TURNED,
+    VOVNET_FILE,
+    published_detector,
+    published_training,
+    v2_99,
+)
 from syncl.training.losses import LossConfig
 from syncl.training.strategies import BaselineConfig
 
@@ -22,31 +26,14 @@ _HISTORY = 3
 
 
 def _petrv2(height: int, width: int, paper: PaperResult | None = None) -> Recipe:
+    model = published_detector(height, width, Petrv2Config(v2_99(), DETECTION_CLASSES, history=_HISTORY))
+    training = published_training(24, 1, TURNED, BaselineConfig(loss=_LOSS))
     return Recipe(
         f"petrv2_v99_{height}x{width}",
         "PETRv2, VoVNet-99, pairs of frames",
-        ModelConfig(
-            replace(published_input(height, width), past=PastImages()),
-            Petrv2Config(v2_99(), DETECTION_CLASSES, history=_HISTORY),
-            SingleFrameConfig(),
-        ),
-        TrainingConfig(
-            steps=steps(24),
-            data=DataConfig(
-                clip_length=1,
-                sampling="pairs",
-                batch_size=1,
-                workers=4,
-                augmentation=Augmentation(
-                    flip_probability=0.5, rotation_rad=0.3925, scale_range=(0.95, 1.05)
-                ),
-            ),
-            optimiser=published_optimiser(),
-            strategy=BaselineConfig(loss=_LOSS),
-            checkpoint_every=2000,
-            log_every=50,
-        ),
-        starts_from="FCOS3D's VoVNet-99 (convert --from backbone)",
+        replace(model, input=replace(model.input, past=PastImages())),
+        replace(training, data=replace(training.data, sampling="pairs")),
+        starts_from=VOVNET_FILE,
         paper=paper,
     )
 
@@ -54,7 +41,7 @@ def _petrv2(height: int, width: int, paper: PaperResult | None = None) -> Recipe
 def petrv2_v99_320x800_q500() -> Recipe:
     """PETRv2 with PF-Track's queries, classes and augmentation, which the paper's baseline 1 starts from."""
     base = _petrv2(320, 800)
-    data = replace(base.training.data, augmentation=Augmentation(flip_probability=0.5))
+    data = replace(base.training.data, augmentation=MIRRORED)
     return replace(
         base,
         name="petrv2_v99_320x800_q500",

@@ -12,15 +12,13 @@ from syncl.detectors import PetrConfig
 from syncl.recipes.petr import petr_v99_320x800_q500, petr_v99_640x1600_q500
 from syncl.recipes.petrv2 import petrv2_v99_320x800_q500
 from syncl.recipes.recipe import PaperResult, Recipe, with_syncl
-from syncl.recipes.settings import published_optimiser, steps
+from syncl.recipes.settings import EPOCHS, published_training
 from syncl.trackers import PfTrackConfig
-from syncl.training.config import DataConfig, TrainingConfig
 from syncl.training.strategies.syncl.strategy import SynclConfig
 from syncl.training.unroll import UnrollConfig
 
 # At full resolution tracks survive a miss less.
 _MISS_TOLERANCE = {320: 7, 640: 6}
-_EPOCHS = {320: 12, 640: 24}
 # The published full-resolution tracker keeps its detector's backbone and neck as they are.
 _FROZEN = {320: (), 640: ("detector.image_encoder",)}
 
@@ -36,13 +34,8 @@ def _pf_track(start: Recipe, title: str, paper: PaperResult) -> Recipe:
             detector=replace(detector, learned_contents=True),
             tracker=PfTrackConfig(miss_tolerance=_MISS_TOLERANCE[height], longest_gap_s=10.0),
         ),
-        TrainingConfig(
-            steps=steps(_EPOCHS[height]),
-            data=DataConfig(clip_length=3, batch_size=1, workers=4, augmentation=Augmentation()),
-            optimiser=published_optimiser(),
-            unroll=UnrollConfig(frozen=_FROZEN[height]),
-            checkpoint_every=2000,
-            log_every=50,
+        replace(
+            published_training(EPOCHS[height], 3, Augmentation()), unroll=UnrollConfig(frozen=_FROZEN[height])
         ),
         starts_from=f"{start.name} (query contents and reasoning are new)",
         paper=paper,

@@ -2,14 +2,25 @@
 
 from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig, VoVNetConfig
 from syncl.classes import TRACKING_CLASSES
+from syncl.data.augmentation import Augmentation
 from syncl.data.nuscenes.tables.categories import CAMERA_ORDER
-from syncl.detectors import ImageEncoderConfig
+from syncl.detectors import DetectorConfig, ImageEncoderConfig
 from syncl.layers.normaliser import NormaliserConfig
-from syncl.trackers.model import InputConfig
-from syncl.training.config import OptimiserConfig
+from syncl.trackers import SingleFrameConfig
+from syncl.trackers.model import InputConfig, ModelConfig
+from syncl.training.config import DataConfig, OptimiserConfig, TrainingConfig
+from syncl.training.strategies import BaselineConfig, StrategyConfig
 
 # PF-Track numbers the tracked classes first.
 TRACKED_FIRST = (*TRACKING_CLASSES, "construction_vehicle", "traffic_cone", "barrier")
+
+# PF-Track's schedules by height of the images: so many epochs for its detectors, as many for its trackers.
+EPOCHS = {320: 12, 640: 24}
+# PETR turns and scales the world; PF-Track's detectors only mirror images, its trackers not even that.
+TURNED = Augmentation(flip_probability=0.5, rotation_rad=0.3925, scale_range=(0.95, 1.05))
+MIRRORED = Augmentation(flip_probability=0.5)
+
+VOVNET_FILE = "FCOS3D's VoVNet-99 (convert --from backbone)"
 
 _BGR_MEAN = (103.53, 116.28, 123.675)
 _TRAIN_SAMPLES = 28130
@@ -26,6 +37,25 @@ def steps(epochs: int, batch_size: int = 1) -> int:
 def published_input(height: int, width: int) -> InputConfig:
     """What published weights see: boxes in LIDAR_TOP's frame, images resized as the originals do."""
     return InputConfig((height, width), CAMERA_ORDER, vehicle_frame="lidar", exact_resize=True)
+
+
+def published_detector(height: int, width: int, detector: DetectorConfig) -> ModelConfig:
+    """A detector alone, on what published weights see."""
+    return ModelConfig(published_input(height, width), detector, SingleFrameConfig())
+
+
+def published_training(
+    epochs: int, clip_length: int, augmentation: Augmentation, strategy: StrategyConfig | None = None
+) -> TrainingConfig:
+    """A clip a GPU, as the originals are trained; without a strategy, the baseline's own costs and losses."""
+    return TrainingConfig(
+        steps=steps(epochs),
+        data=DataConfig(clip_length=clip_length, batch_size=1, workers=4, augmentation=augmentation),
+        optimiser=published_optimiser(),
+        strategy=strategy or BaselineConfig(),
+        checkpoint_every=2000,
+        log_every=50,
+    )
 
 
 def published_optimiser() -> OptimiserConfig:

@@ -12,11 +12,19 @@ from syncl.classes import DETECTION_CLASSES
 from syncl.data.augmentation import Augmentation
 from syncl.detectors import FocalHeadConfig, ImageEncoderConfig, StreamPetrConfig
 from syncl.recipes.recipe import PaperResult, Recipe, with_syncl
-from syncl.recipes.settings import published_input, published_optimiser, steps, v2_99
-from syncl.trackers import Mutr3dConfig, SingleFrameConfig
-from syncl.trackers.model import InputConfig, ModelConfig
+from syncl.recipes.settings import (
+    EPOCHS,
+    TURNED,
+    VOVNET_FILE,
+    published_detector,
+    published_optimiser,
+    published_training,
+    steps,
+    v2_99,
+)
+from syncl.trackers import Mutr3dConfig
 from syncl.training.assignment import CostConfig
-from syncl.training.config import DataConfig, TrainingConfig
+from syncl.training.config import TrainingConfig
 from syncl.training.losses import LossConfig
 from syncl.training.objectives.denoising import DenoisingConfig
 from syncl.training.strategies import BaselineConfig
@@ -27,10 +35,9 @@ from syncl.training.unroll import UnrollConfig
 _LOSS = LossConfig(code_weights=(2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0), own_class_count=True)
 _COST = CostConfig(code_weights=_LOSS.code_weights[:8])
 # Every frame has its own draw, in streams as in windows.
-_V99 = Augmentation(flip_probability=0.5, rotation_rad=0.3925, scale_range=(0.95, 1.05), each_frame=True)
+_V99 = replace(TURNED, each_frame=True)
 _R50 = replace(_V99, resize_range=(0.864, 1.25))
-_VOVNET = "FCOS3D's VoVNet-99 (convert --from backbone)"
-_EPOCHS = {320: 12, 640: 24}
+_STRATEGY = BaselineConfig(_COST, _LOSS)
 
 
 def _r50() -> ImageEncoderConfig:
@@ -41,16 +48,13 @@ def _r50() -> ImageEncoderConfig:
 
 def _streaming(epochs: int, augmentation: Augmentation, backbone_scale: float = 0.1) -> TrainingConfig:
     """Two streams a GPU, sixteen in all, with twice the learning rate of eight."""
-    return TrainingConfig(
+    base = published_training(epochs, 1, augmentation, _STRATEGY)
+    return replace(
+        base,
         steps=steps(epochs, batch_size=2),
-        data=DataConfig(
-            clip_length=1, batch_size=2, workers=4, augmentation=augmentation, sampling="streams"
-        ),
-        optimiser=replace(published_optimiser(), learning_rate=4e-4, backbone_scale=backbone_scale),
-        strategy=BaselineConfig(_COST, _LOSS),
+        data=replace(base.data, batch_size=2, sampling="streams"),
+        optimiser=replace(base.optimiser, learning_rate=4e-4, backbone_scale=backbone_scale),
         unroll=UnrollConfig(denoising=DenoisingConfig()),
-        checkpoint_every=2000,
-        log_every=50,
     )
 
 
@@ -66,46 +70,32 @@ def _windows(epochs: int, augmentation: Augmentation) -> TrainingConfig:
     )
 
 
-def _clips(epochs: int, augmentation: Augmentation) -> TrainingConfig:
-    """Three frames in a row, for trackers."""
-    return TrainingConfig(
-        steps=steps(epochs),
-        data=DataConfig(clip_length=3, batch_size=1, workers=4, augmentation=augmentation),
-        optimiser=published_optimiser(),
-        strategy=BaselineConfig(_COST, _LOSS),
-        checkpoint_every=2000,
-        log_every=50,
-    )
+def _full(encoder: ImageEncoderConfig) -> StreamPetrConfig:
+    """With the auxiliary image head that its training has."""
+    return StreamPetrConfig(encoder, DETECTION_CLASSES, focal_head=FocalHeadConfig())
 
 
 def _v99(height: int, width: int, paper: PaperResult | None = None) -> Recipe:
     return Recipe(
         f"streampetr_v99_{height}x{width}",
         "StreamPETR, VoVNet-99, 900 queries, streaming",
-        _detector(
-            published_input(height, width),
-            StreamPetrConfig(v2_99(), DETECTION_CLASSES, focal_head=FocalHeadConfig()),
-        ),
+        published_detector(height, width, _full(v2_99())),
         _streaming(24, _V99),
-        starts_from=_VOVNET,
+        starts_from=VOVNET_FILE,
         paper=paper,
     )
 
 
-def _detector(images: InputConfig, detector: StreamPetrConfig) -> ModelConfig:
-    return ModelConfig(images, detector, SingleFrameConfig())
-
-
 def _mutr3d(height: int, width: int, paper: PaperResult | None) -> Recipe:
-    base = _v99(height, width)
+    start = _v99(height, width)
     # The auxiliary image head belongs to the detector's own training.
-    detector = replace(base, model=_detector(base.model.input, StreamPetrConfig(v2_99(), DETECTION_CLASSES)))
+    detector = StreamPetrConfig(v2_99(), DETECTION_CLASSES)
     return Recipe(
-        f"mutr3d_{detector.name}",
+        f"mutr3d_{start.name}",
         "MUTR3D on StreamPETR, VoVNet-99, clips of three frames",
-        replace(detector.model, tracker=Mutr3dConfig()),
-        _clips(_EPOCHS[height], Augmentation()),
-        starts_from=detector.name,
+        replace(start.model, detector=detector, tracker=Mutr3dConfig()),
+        published_training(EPOCHS[height], 3, Augmentation(), _STRATEGY),
+        starts_from=start.name,
         paper=paper,
     )
 
@@ -115,10 +105,7 @@ def streampetr_r50_256x704() -> Recipe:
     return Recipe(
         "streampetr_r50_256x704",
         "StreamPETR, ResNet-50, 900 queries, streaming",
-        _detector(
-            published_input(256, 704),
-            StreamPetrConfig(_r50(), DETECTION_CLASSES, focal_head=FocalHeadConfig()),
-        ),
+        published_detector(256, 704, _full(_r50())),
         # A backbone that never saw driving learns faster than one that did.
         _streaming(24, _R50, backbone_scale=0.25),
         starts_from="ImageNet's ResNet-50 (convert --from backbone)",
@@ -129,15 +116,7 @@ def streampetr_r50_256x704() -> Recipe:
 def streampetr_r50_256x704_q428() -> Recipe:
     """StreamPETR on ResNet-50 with 428 queries and half the memory."""
     base = streampetr_r50_256x704()
-    detector = StreamPetrConfig(
-        _r50(),
-        DETECTION_CLASSES,
-        queries=300,
-        propagated=128,
-        memory_slots=512,
-        objects_a_frame=128,
-        focal_head=FocalHeadConfig(),
-    )
+    detector = replace(_full(_r50()), queries=300, propagated=128, memory_slots=512, objects_a_frame=128)
     return replace(
         base,
         name="streampetr_r50_256x704_q428",
