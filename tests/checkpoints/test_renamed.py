@@ -4,15 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
-from safetensors.torch import save_file
 
 import syncl.models
 from syncl.checkpoints.model_file import initialise_from, load_model, read_model_file, save_model
 from syncl.checkpoints.renamed import current_names
-from syncl.errors import SynclError
 from syncl.recipes import find_recipe
-from syncl.training.resuming import resume_checkpoint
 
 # Names of all parameters outside image encoders, as version 0.1.0 wrote them.
 WRITTEN: dict[str, list[str]] = {}
@@ -63,15 +59,3 @@ def test_a_name_that_the_model_has_itself_stays() -> None:
     assert current_names({"cross_attentions.0.weight": 1}, {"cross_attentions.0.weight"}) == {
         "cross_attentions.0.weight": 1
     }
-
-
-def test_a_run_of_an_earlier_version_goes_on_from_its_weights_alone(tmp_path: Path) -> None:
-    folder = tmp_path / "checkpoints" / "step_00000003"
-    (folder / "state").mkdir(parents=True)
-    (folder / "progress.json").write_text('{"step": 3}')
-    layer = torch.nn.ModuleDict({"cross_attentions": torch.nn.ModuleList([torch.nn.Linear(2, 2)])})
-    save_file(layer.state_dict(), folder / "state" / "model.safetensors")
-    accelerator = Accelerator(cpu=True)
-    accelerator.prepare(torch.nn.ModuleDict({"layers": torch.nn.ModuleList([torch.nn.Linear(2, 2)])}))
-    with pytest.raises(SynclError, match=r"earlier version, .*--init .*step_00000003/model\.safetensors"):
-        resume_checkpoint(accelerator, tmp_path)

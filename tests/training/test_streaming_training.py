@@ -1,12 +1,18 @@
 """Streaming, windows and pairs: what is remembered from step to step, and going on to the last bit."""
 
 import dataclasses
+import random
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch.multiprocessing import start_processes
+from torch.optim.lr_scheduler import LambdaLR
 
 from syncl.data.loading import collate_clips
 from syncl.data.nuscenes.index import open_nuscenes
@@ -23,6 +29,7 @@ from syncl.training.assignment import Assignment
 from syncl.training.config import OptimiserConfig
 from syncl.training.losses import LossConfig, set_losses
 from syncl.training.optimiser import build_optimiser
+from syncl.training.resuming import RunState, resume_checkpoint, save_checkpoint
 from syncl.training.strategies import BaselineConfig
 from syncl.training.streaming import CarriedState, StreamTraining
 from syncl.training.unroll import ClipTraining, UnrollConfig
@@ -56,7 +63,7 @@ def test_resuming_equals_running_through_to_the_last_bit(small_world, tmp_path, 
 def test_a_run_that_forgot_its_streams_would_show(small_world, tmp_path, monkeypatch):
     run(small_world, tmp_path / "straight", "streampetr_synthetic", 2)
     stopped_half_way(small_world, tmp_path / "stopped", "streampetr_synthetic", 2)
-    monkeypatch.setattr(CarriedState, "load_state_dict", lambda self, saved: None)
+    monkeypatch.setattr(CarriedState, "put_together", lambda self, *saved: None)
     run(small_world, tmp_path / "stopped", "streampetr_synthetic", 2, resume=True)
     straight = load_file(tmp_path / "straight" / "model.safetensors")
     resumed = load_file(tmp_path / "stopped" / "model.safetensors")
@@ -138,45 +145,65 @@ def test_states_survive_a_checkpoint_file(small_world, tmp_path, detector):
     carried = CarriedState(module.clips.tracker, 2)
     with torch.no_grad():
         _, carried.state = module(stream_clips(small_world, [[0, 5]])[0], carried.state)
-    torch.save(carried.state_dict(), tmp_path / "state.pt")
+    one = run_state(module, carried)
+    save_checkpoint(process(), one, tmp_path, 3, 2, Path.touch)
     other = CarriedState(module.clips.tracker, 2)
-    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert resume_checkpoint(process(), run_state(module, other), tmp_path) == 3
     assert other.state.scenes == carried.state.scenes
     tensors, others = [], []
     carried.state.map(lambda tensor: tensors.append(tensor) or tensor)
     other.state.map(lambda tensor: others.append(tensor) or tensor)
     assert len(tensors) == len(others) > 14
     assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(tensors, others, strict=True))
-    with pytest.raises(ValueError, match="not of 3 streams"):
-        CarriedState(module.clips.tracker, 3).load_state_dict(carried.state_dict())
-    with pytest.raises(ValueError, match="another version of syncl"):
-        CarriedState(module.clips.tracker, 2).load_state_dict({"processes": [{"structure": "TrackState"}]})
-    with pytest.raises(ValueError, match="streams of 2 processes cannot go on in 1"):
-        other.load_state_dict({"processes": [None, None]})
+    three = run_state(module, CarriedState(module.clips.tracker, 3))
+    with pytest.raises(SynclError, match=r"step_00000003: does not fit .*not of 3 streams"):
+        resume_checkpoint(process(), three, tmp_path)
+    with pytest.raises(SynclError, match="a run of 1 processes cannot go on in 2"):
+        resume_checkpoint(process(count=2), one, tmp_path)
+
+
+def process(rank: int = 0, count: int = 1) -> Accelerator:
+    """What saving and resuming ask of an accelerator, in a process of a test."""
+    wait = torch.distributed.barrier if count > 1 else lambda: None
+    return cast(
+        Accelerator,
+        SimpleNamespace(
+            process_index=rank, num_processes=count, is_main_process=rank == 0, wait_for_everyone=wait,
+            scaler=None,
+        ),
+    )  # fmt: skip
+
+
+def run_state(module: torch.nn.Module, carried: CarriedState) -> RunState:
+    optimiser = build_optimiser(module, OptimiserConfig())
+    return RunState(module, optimiser, LambdaLR(optimiser, lambda step: 1.0), None, carried)
 
 
 def _save_and_load(rank: int, folder: Path) -> None:
-    """One of two processes: leaves what it gathered, and checks that it gets its own state back."""
+    """One of two processes: checks that it gets its own streams and random state back."""
     torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
+    torch.manual_seed(rank)
     carried = CarriedState(SingleFrameConfig().build(small_streampetr().build()), 1)
     own = dataclasses.replace(
         carried.state, timestamp_s=torch.tensor([10.0 + rank]), scenes=(f"part {rank}",)
     )
     carried.state = own
-    saved = carried.state_dict()
+    state = run_state(torch.nn.Linear(2, 2), carried)
+    save_checkpoint(process(rank, 2), state, folder, 1, 1, Path.touch)
+    drawn = torch.rand(3), random.random(), np.random.rand()  # noqa: NPY002
     carried.state = dataclasses.replace(own, timestamp_s=torch.zeros(1), scenes=("",))
-    carried.load_state_dict(saved)
+    resume_checkpoint(process(rank, 2), state, folder)
     assert carried.state.scenes == own.scenes and torch.equal(carried.state.timestamp_s, own.timestamp_s)
-    torch.save(saved, folder / f"saved_{rank}.pt")
+    again = torch.rand(3), random.random(), np.random.rand()  # noqa: NPY002
+    assert torch.equal(drawn[0], again[0]) and drawn[1:] == again[1:]
     torch.distributed.destroy_process_group()
 
 
-def test_a_checkpoint_holds_the_streams_of_all_processes(tmp_path):
+def test_every_process_has_its_own_streams_and_random_state_again(tmp_path):
     # Forked, since a new interpreter would not find this module by its name.
     start_processes(_save_and_load, (tmp_path,), nprocs=2, start_method="fork")
-    for rank in range(2):
-        states = torch.load(tmp_path / f"saved_{rank}.pt", weights_only=True)["processes"]
-        assert [state["content"]["scenes"] for state in states] == [["part 0"], ["part 1"]]
+    states = sorted(path.name for path in (tmp_path / "checkpoints/step_00000001/state").iterdir())
+    assert states == ["process_0.safetensors", "process_1.safetensors", "run.safetensors"]
 
 
 # Normalisation and decay, as published

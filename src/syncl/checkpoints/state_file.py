@@ -11,11 +11,10 @@ from pathlib import Path
 
 import orjson
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from syncl.errors import SynclError
-from syncl.files import atomic_path
+from syncl.files import atomic_path, parse_json, read_tensors
 from syncl.trackers.base import TrackState
 from syncl.trackers.serialisation import put_together, take_apart
 
@@ -39,14 +38,7 @@ def load_state(path: Path, device: torch.device | str = "cpu") -> TrackState:
         SynclError: if the file is missing, damaged, or no state that this version knows.
     """
     path = Path(path)
-    if not path.is_file():
-        raise SynclError(f"{path}: there is no such state file")
-    try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise SynclError(f"{path}: not a complete safetensors file ({error})") from error
+    tensors, metadata = read_tensors(path, "state file", device)
     if metadata.get("format") != _FORMAT:
         raise SynclError(f"{path}: a safetensors file, but not a tracker's state")
-    return put_together(orjson.loads(metadata["content"]), tensors, str(path))
+    return put_together(parse_json(metadata.get("content", ""), str(path)), tensors, str(path))

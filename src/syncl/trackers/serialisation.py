@@ -28,7 +28,7 @@ def take_apart(state: TrackState) -> tuple[Plain, dict[str, Tensor]]:
     return _flatten(state, "state", tensors), tensors
 
 
-def put_together(content: Plain, tensors: Mapping[str, Tensor], source: str) -> TrackState:
+def put_together(content: object, tensors: Mapping[str, Tensor], source: str) -> TrackState:
     """The state that `take_apart` took apart, equal to the last bit.
 
     Args:
@@ -63,14 +63,14 @@ def _flatten(value: object, name: str, tensors: dict[str, Tensor]) -> Plain:
     raise TypeError(f"a state cannot hold {type(value).__name__} ({name})")
 
 
-def _restore(value: Plain, tensors: Mapping[str, Tensor], known: Mapping[str, type], source: str) -> object:
+def _restore(value: object, tensors: Mapping[str, Tensor], known: Mapping[str, type], source: str) -> object:
     if isinstance(value, list):
         return tuple(_restore(item, tensors, known, source) for item in value)
     if not isinstance(value, dict):
         return value
     kind = value.get(_TYPE)
     if kind == _TENSOR:
-        name = str(value["name"])
+        name = str(value.get("name"))
         if name not in tensors:
             raise SynclError(f"{source}: the tensor {name} is missing; it is not complete")
         return tensors[name]

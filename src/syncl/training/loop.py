@@ -24,7 +24,7 @@ from syncl.training.config import TrainingConfig
 from syncl.training.journal import Journal
 from syncl.training.losses import mean_over_processes
 from syncl.training.optimiser import WeightAverage, build_optimiser, learning_rate_factor
-from syncl.training.resuming import resume_checkpoint, save_checkpoint
+from syncl.training.resuming import RunState, resume_checkpoint, save_checkpoint
 from syncl.training.streaming import CarriedState, StreamTraining
 from syncl.training.unroll import ClipTraining
 
@@ -111,13 +111,10 @@ def run_training(
     schedule = LambdaLR(optimiser, learning_rate_factor(config.optimiser, config.steps))
     wrapped, optimiser = accelerator.prepare(trained, optimiser)
     average = WeightAverage(tracker, config.ema) if config.ema > 0 else None
-    accelerator.register_for_checkpointing(schedule)
-    if average is not None:
-        accelerator.register_for_checkpointing(average)
     if carried is not None:
         carried.to(accelerator.device)
-        accelerator.register_for_checkpointing(carried)
-    step = resume_checkpoint(accelerator, run) if resume else 0
+    state = RunState(trained, optimiser, schedule, average, carried)
+    step = resume_checkpoint(accelerator, state, run) if resume else 0
 
     def result_weights() -> dict[str, Tensor]:
         return average.average if average is not None else tracker.state_dict()
@@ -157,6 +154,7 @@ def run_training(
             if step % config.checkpoint_every == 0 or step == config.steps:
                 save_checkpoint(
                     accelerator,
+                    state,
                     run,
                     step,
                     config.keep_checkpoints,

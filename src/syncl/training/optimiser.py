@@ -1,7 +1,7 @@
 """Parameter groups, schedule and weight averaging."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -70,14 +70,16 @@ class WeightAverage:
         averages, tensors = zip(*(pair for pair in pairs if pair[0].dtype.is_floating_point))
         torch._foreach_lerp_(averages, tensors, 1 - decay)
 
-    def state_dict(self) -> dict[str, Tensor | int]:
-        """What has to be saved to go on later."""
-        return {**self.average, "__updates__": self.updates}
+    def load_state_dict(self, average: Mapping[str, Tensor], updates: int) -> None:
+        """Go on from a saved average.
 
-    def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
-        """Go on from a saved average."""
-        for name, value in state.items():
-            if isinstance(value, Tensor):
-                self.average[name].copy_(value)
-            else:
-                self.updates = value
+        Raises:
+            ValueError: if it is of another module.
+        """
+        if {name: tensor.shape for name, tensor in average.items()} != {
+            name: tensor.shape for name, tensor in self.average.items()
+        }:
+            raise ValueError("the average is of other weights")
+        for name, tensor in average.items():
+            self.average[name].copy_(tensor)
+        self.updates = updates

@@ -4,12 +4,14 @@ No gradient crosses a step. The state is a value that the loop holds and checkpo
 whose scene (or part of a scene) changes, as it does in tracking.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from syncl.structures import Clip
 from syncl.trackers.base import Tracker, TrackState
-from syncl.trackers.serialisation import put_together, take_apart
+from syncl.trackers.serialisation import Plain, put_together, take_apart
 from syncl.training.unroll import ClipTraining
 
 
@@ -27,7 +29,7 @@ class StreamTraining(nn.Module):
 
 
 class CarriedState:
-    """The state of a run's streams between steps, with those of all processes in a checkpoint.
+    """The state of a run's streams between steps.
 
     Attributes:
         state: of this process' streams.
@@ -40,38 +42,18 @@ class CarriedState:
         """Move the state to a device."""
         self.state = self.state.to(device)
 
-    def state_dict(self) -> dict[str, object]:
-        """The states of all processes. Called by all of them at the same time."""
-        content, tensors = take_apart(self.state)
-        own = {"content": content, "tensors": tensors}
-        if not _distributed():
-            return {"processes": [own]}
-        states: list[object] = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(states, own)
-        return {"processes": states}
+    def take_apart(self) -> tuple[Plain, dict[str, Tensor]]:
+        """The state as JSON values and named tensors."""
+        return take_apart(self.state)
 
-    def load_state_dict(self, saved: dict[str, object]) -> None:
-        """Take over this process' state.
+    def put_together(self, content: object, tensors: Mapping[str, Tensor], source: str) -> None:
+        """Go on from what `take_apart` gave.
 
         Raises:
-            ValueError: if the checkpoint is of another number of processes or streams, or of another version.
-            SynclError: if its state is not one that this version knows.
+            ValueError: if it is of another number of streams.
+            SynclError: if it is not a state that this version knows.
         """
-        states = saved["processes"]
-        rank, count = 0, 1
-        if _distributed():
-            rank, count = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        if not isinstance(states, list) or len(states) != count:
-            found = len(states) if isinstance(states, list) else 0
-            raise ValueError(f"streams of {found} processes cannot go on in {count}")
-        own = states[rank]
-        if not isinstance(own, dict) or own.keys() != {"content", "tensors"}:
-            raise ValueError("its streams were saved by another version of syncl")
-        state = put_together(own["content"], own["tensors"], f"the state of process {rank}")
+        state = put_together(content, tensors, source)
         if len(state.scenes) != len(self.state.scenes):
             raise ValueError(f"the checkpoint is not of {len(self.state.scenes)} streams a process")
         self.state = state.to(self.state.timestamp_s.device)
-
-
-def _distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()

@@ -43,7 +43,7 @@ from syncl.runs.track.run import choose_device
 from syncl.runs.track.scenes import image_options
 from syncl.runs.train.clips import annotation_options
 from syncl.structures import Clip, Predictions
-from syncl.training.resuming import checkpoint_folders
+from syncl.training.resuming import checkpoint_folders, checkpoint_step
 from syncl.training.strategies import BaselineConfig, StrategyConfig
 from syncl.training.strategies.one_stage import as_detected
 from syncl.training.strategies.syncl.strategy import SynclConfig
@@ -229,7 +229,7 @@ def find_checkpoints(paths: tuple[Path, ...]) -> tuple[tuple[str, Path], ...]:
                 f"--checkpoints {path}: a folder without checkpoints/step_*; name a run's folder"
             )
         for folder in folders:
-            step = int(orjson.loads((folder / "progress.json").read_bytes())["step"])
+            step = checkpoint_step(folder)
             run = f"{path.name} " if sum(map(Path.is_dir, paths)) > 1 else ""
             found.append((f"{run}step {step}", folder / "model.safetensors"))
     names = [name for name, _ in found]
