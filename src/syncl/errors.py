@@ -7,3 +7,13 @@ class SynclError(Exception):
     The message says what is wrong, where (file, field, value) and what to do. The command line prints it
     without a traceback and exits with status 2.
     """
+
+
+def shown(value: object, length: int = 80) -> str:
+    """A value as messages show it: as Python writes it, cut short."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):
+        # Nested deeper than Python follows, or with more digits than it writes.
+        return f"too large to show ({type(value).__name__})"
+    return text if len(text) <= length else f"{text[: length - 3]}..."

@@ -1,5 +1,7 @@
 """Decoding, resizing and cropping."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -9,6 +11,7 @@ from PIL import Image
 
 from syncl.data import images
 from syncl.data.images import ImageTransform, draw_transform, image_size, load_image
+from syncl.data.nuscenes.clips.image_files import inspect_image
 from syncl.errors import SynclError
 
 FULL = (900, 1600)
@@ -161,3 +164,53 @@ def test_image_size_without_decoding(picture: Path, tmp_path: Path) -> None:
         image_size(tmp_path / "text.jpg")
     with pytest.raises(SynclError, match="missing"):
         image_size(tmp_path / "gone.jpg")
+
+
+def claiming(path: Path, width: int, height: int) -> Path:
+    """A small image file whose header claims another size."""
+    Image.new("RGB", (32, 16)).save(path)
+    data = bytearray(path.read_bytes())
+    if path.suffix == ".png":
+        data[16:24] = struct.pack(">II", width, height)
+        data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    else:
+        start = data.index(b"\xff\xc0")
+        data[start + 5 : start + 9] = struct.pack(">HH", height, width)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+@pytest.mark.parametrize("size", [(30_000, 30_000), (12_000, 6_000)])
+def test_a_claimed_size_costs_no_memory(
+    tmp_path: Path, name: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("was decoded")
+
+    monkeypatch.setattr(images.cv2, "imdecode", refuse)
+    path = claiming(tmp_path / name, *size)
+    transform = images.test_transform(size, (32, 48))
+    for read in (image_size, images.decode_image, lambda path: load_image(path, transform)):
+        with pytest.raises(SynclError, match=rf"{name}: .*(pixels|large)"):
+            read(path)
+    assert inspect_image(path, size) == "damaged"
+
+
+def test_header_and_picture_have_the_same_size_however_a_camera_was_held(tmp_path: Path) -> None:
+    path = tmp_path / "held.jpg"
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.new("RGB", (32, 16)).save(path, exif=exif)
+        size = image_size(path)
+        assert size == ((16, 32) if orientation < 5 else (32, 16))
+        assert images.decode_image(path, size).shape[:2] == size
+
+
+def test_header_and_picture_that_disagree_are_refused(
+    tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "_claimed_size", lambda path, source: (180, 319))
+    with pytest.raises(SynclError, match="the header says 319x180 pixels, the picture has 320x180"):
+        images.decode_image(picture)

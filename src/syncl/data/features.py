@@ -9,7 +9,7 @@ fills the folder, and names it after everything that its contents depend on.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import orjson
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from syncl.errors import SynclError
-from syncl.files import atomic_write
+from syncl.files import atomic_write, parse_json
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _UNSIGNED = {4: "uint32", 2: "uint16"}
@@ -49,12 +49,12 @@ class FeatureStore:
     def __init__(self, folder: Path) -> None:
         path = folder / "features.json"
         try:
-            head = orjson.loads(path.read_bytes())
+            head = cast(dict[str, Any], parse_json(path))
             self._rows = {token: row for row, token in enumerate(head["samples"])}
             self._valid = [tuple(map(bool, valid)) for valid in head["camera_valid"]]
             self._dtype = _DTYPES[head["dtype"]]
             shapes = [tuple(map(int, shape)) for shape in head["channels_last_shapes"]]
-        except (OSError, orjson.JSONDecodeError, KeyError) as error:
+        except (SynclError, KeyError, TypeError, ValueError) as error:
             raise SynclError(
                 f"{path}: not a complete store of features ({error!r}); delete {folder}"
             ) from error

@@ -8,7 +8,9 @@ source            resized by `scale`        cropped to the output (and mirrored)
                   +---------+
 """
 
+import stat
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +22,13 @@ from syncl.errors import SynclError
 
 RGBImage = NDArray[np.uint8]
 ResizeMethod = Literal["exact", "fast"]
+
+MOST_PIXELS = 1 << 26
+"""Of an image: more than any camera of a vehicle delivers, and 200 MB decoded."""
+
+_MOST_BYTES = 1 << 29
+_SIDEWAYS = range(5, 9)
+_ORIENTATION = 0x0112
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
@@ -123,12 +132,12 @@ def load_image(
         SynclError: the file is missing, cut off, not an image or of another size.
     """
     data = _read(path)
+    size = _claimed_size(path, BytesIO(data))
+    _check_size(path, size, source_size)
     factor, flags = 1, cv2.IMREAD_COLOR
     if method == "fast" and source_size is not None and data.startswith(_JPEG_START):
         factor, flags = _reduced_decoding(source_size, transform)
-    image = _decode(path, data, flags)
-    size = (image.shape[0] * factor, image.shape[1] * factor)
-    _check_size(path, size, source_size)
+    image = _decode(path, data, flags, (size[0] // factor, size[1] // factor))
     return _crop(_resize(image, transform.resized(size), method), transform)
 
 
@@ -138,9 +147,10 @@ def decode_image(path: Path, source_size: tuple[int, int] | None = None) -> RGBI
     Raises:
         SynclError: as `load_image`.
     """
-    image = _decode(path, _read(path), cv2.IMREAD_COLOR)
-    _check_size(path, (image.shape[0], image.shape[1]), source_size)
-    return image
+    data = _read(path)
+    size = _claimed_size(path, BytesIO(data))
+    _check_size(path, size, source_size)
+    return _decode(path, data, cv2.IMREAD_COLOR, size)
 
 
 def transform_image(image: RGBImage, transform: ImageTransform, method: ResizeMethod = "exact") -> RGBImage:
@@ -150,20 +160,46 @@ def transform_image(image: RGBImage, transform: ImageTransform, method: ResizeMe
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) of an image file without decoding it.
+    """(height, width) that an image file claims, as `decode_image` turns it, without decoding it.
 
     Raises:
-        SynclError: the file is missing or not an image.
+        SynclError: the file is missing, not an image, or claims more than `MOST_PIXELS`.
     """
+    _refuse_irregular(path)
+    return _claimed_size(path, path)
+
+
+def _claimed_size(path: Path, source: Path | BytesIO) -> tuple[int, int]:
+    """What the header says; OpenCV turns images by their EXIF orientation, and Pillow does not."""
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
-            return image.height, image.width
+        with Image.open(source) as image:
+            width, height = image.size
+            if image.info.get("exif") and image.getexif().get(_ORIENTATION) in _SIDEWAYS:
+                width, height = height, width
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise SynclError(f"{path}: not an image or damaged ({error}); copy it again") from error
+    except Image.DecompressionBombError as error:
+        raise SynclError(f"{path}: {error}; no camera's image is so large") from None
+    if width * height > MOST_PIXELS:
+        raise SynclError(
+            f"{path}: claims {width}x{height} pixels, more than {MOST_PIXELS:,}; scale it down, and its "
+            "calibration with it"
+        )
+    return height, width
+
+
+def _refuse_irregular(path: Path) -> None:
+    try:
+        status = path.stat()
     except FileNotFoundError:
         raise SynclError(f"{path}: this image is missing; copy or unpack it again") from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise SynclError(f"{path}: not an image or damaged ({error}); copy it again") from error
+    except OSError as error:
+        raise SynclError(f"{path}: this image cannot be read ({error.strerror})") from error
+    if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
+        kind = "more than 512 MiB" if stat.S_ISREG(status.st_mode) else "a folder, pipe or device"
+        raise SynclError(f"{path}: this is {kind}, not an image; remove it")
 
 
 def _check_size(path: Path, size: tuple[int, int], expected: tuple[int, int] | None) -> None:
@@ -175,10 +211,9 @@ def _check_size(path: Path, size: tuple[int, int], expected: tuple[int, int] | N
 
 
 def _read(path: Path) -> bytes:
+    _refuse_irregular(path)
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
-        raise SynclError(f"{path}: this image is missing; copy or unpack it again") from None
     except OSError as error:
         raise SynclError(f"{path}: this image cannot be read ({error.strerror})") from error
     # Decoders fill the missing part of a cut-off JPEG with grey and say nothing. An end marker before the
@@ -188,10 +223,15 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _decode(path: Path, data: bytes, flags: int) -> RGBImage:
+def _decode(path: Path, data: bytes, flags: int, size: tuple[int, int]) -> RGBImage:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     if image is None:
         raise SynclError(f"{path}: not an image or damaged ({len(data)} bytes); copy it again")
+    if image.shape[:2] != size:
+        raise SynclError(
+            f"{path}: the header says {size[1]}x{size[0]} pixels, the picture has {image.shape[1]}x"
+            f"{image.shape[0]}; write it again"
+        )
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 

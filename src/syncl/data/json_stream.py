@@ -168,7 +168,7 @@ def _parse(text: bytes) -> Any:
     try:
         # Result files may hold bare NaN, which only the standard library reads.
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _GuessError from None
 
 
@@ -192,6 +192,8 @@ def _damage(content: bytes) -> str:
             token = match.group(1).decode("utf-8", "replace")
         where = f" in sample {token!r}" if token else ""
         return f"{kind}{where} (line {error.lineno} column {error.colno}: {error.msg})"
+    except (ValueError, RecursionError) as error:
+        return f"a number has too many digits, or lists are nested too deep ({error})"
     return "not valid JSON"
 
 

@@ -5,10 +5,9 @@ import types
 import typing
 from typing import TypeVar
 
-import orjson
-
 from syncl.checkpoints.upgrades import replacement
 from syncl.errors import SynclError
+from syncl.files import parse_json
 
 Config = TypeVar("Config")
 
@@ -31,8 +30,8 @@ def apply_changes(config: Config, changes: tuple[str, ...]) -> Config:
 
 def _parse(text: str) -> object:
     try:
-        return _tuples(orjson.loads(text))
-    except orjson.JSONDecodeError:
+        return _tuples(parse_json(text))
+    except SynclError:
         return text
 
 

@@ -24,6 +24,7 @@ from syncl.data.nuscenes.tables.index_columns import (
     SmallIntegers,
 )
 from syncl.errors import SynclError
+from syncl.files import inside
 from syncl.geometry.poses import (
     invert_pose,
     move_boxes,
@@ -181,7 +182,7 @@ class NuScenesIndex:
         return tuple(
             CameraImage(
                 channel=self.columns.channels[channel].decode(),
-                path=self.dataroot / images.files[image].decode(),
+                path=inside(self.dataroot, images.files[image].decode()),
                 width=int(images.sizes[image, 0]),
                 height=int(images.sizes[image, 1]),
                 intrinsics=self.columns.intrinsics[calibrations[number]],
@@ -239,7 +240,8 @@ class NuScenesIndex:
         """Image files of a scene's key frames, whether they exist or not."""
         samples = self.scene_samples(name)
         images = slice(self.columns.image_start[samples.start], self.columns.image_start[samples.stop])
-        return [self.dataroot / file.decode() for file in self.columns.image_files[images].tolist()]
+        files = self.columns.image_files[images].tolist()
+        return [inside(self.dataroot, file.decode(), links=False) for file in files]
 
     def missing_images(self, scenes: Iterable[str] | None = None) -> list[Path]:
         """Image files of the given scenes (all by default) that do not exist."""

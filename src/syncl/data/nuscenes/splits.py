@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 
 from syncl.errors import SynclError
+from syncl.files import parse_json
 
 # Scene numbers as inclusive ranges.
 _RANGES = {
@@ -83,16 +84,11 @@ def split_scenes(split: str, version: str, dataroot: Path) -> tuple[str, ...]:
 
 
 def _custom_scenes(split: str, file: Path) -> tuple[str, ...]:
-    import orjson
-
     if not file.is_file():
         raise SynclError(
             f"split {split!r} is none of {', '.join(OFFICIAL_SPLITS)}, and there is no {file} to define it"
         )
-    try:
-        content = orjson.loads(file.read_bytes())
-    except orjson.JSONDecodeError as error:
-        raise SynclError(f"{file}: not valid JSON ({error}); mend or remove it") from error
+    content = parse_json(file)
     if not isinstance(content, dict):
         raise SynclError(f"{file}: must hold an object from split name to a list of scene names")
     if split not in content:

@@ -9,6 +9,7 @@ from syncl.data.listing import FolderListing
 from syncl.data.recording.calibration import read_intrinsics, read_pose
 from syncl.data.recording.rig import Array, Calibration, Moment, RigCamera, find_images
 from syncl.data.recording.yaml_node import Node
+from syncl.files import inside
 
 
 def read_moments(
@@ -67,7 +68,7 @@ def _moment(
     if "images" in fields:
         images = {}
         for camera, entry in _known(fields["images"], cameras):
-            path = node.path.parent / entry.text()
+            path = inside(node.path.parent, entry.text(), f"{entry.path}: {entry.place}")
             if not listing.has(path):
                 entry.fail(f"{path}: this image is missing; leave the camera out if it delivered nothing")
             images[camera.name] = path

@@ -29,9 +29,10 @@ from syncl.data.images import (
     transform_image,
 )
 from syncl.data.recording.lenses import Maps, undistort, undistortion_maps
-from syncl.data.recording.rig import Array, Rig, RigCamera
+from syncl.data.recording.rig import Array, Moment, Rig, RigCamera
 from syncl.data.recording.rig_file import read_rig
 from syncl.errors import SynclError
+from syncl.files import inside
 from syncl.geometry.poses import invert_pose
 from syncl.structures import CameraRig, Frame
 
@@ -107,7 +108,11 @@ class Recording:
         for moment in self.rig.moments:
             for name in self.cameras:
                 if name in moment.images:
-                    self._check_image(moment.images[name], self.rig.camera(name))
+                    self._check_image(self._path(moment, name), self.rig.camera(name))
+
+    def _path(self, moment: Moment, camera: str) -> Path:
+        root = self.rig.path.parent
+        return inside(root, moment.images[camera].relative_to(root).as_posix())
 
     def _check_image(self, path: Path, camera: RigCamera) -> None:
         height, width = image_size(path)
@@ -171,9 +176,9 @@ class Recording:
             SynclError: as `frame`.
         """
         moment, source = self.rig.moments[number], self.rig.camera(camera)
-        path = moment.images.get(camera)
-        if path is None:
+        if camera not in moment.images:
             return None
+        path = self._path(moment, camera)
         size = (source.height, source.width)
         try:
             if source.lens is None:
@@ -224,9 +229,9 @@ def open_recording(
     names = tuple(camera.name for camera in rig.cameras) if cameras is None else tuple(cameras)
     recording = Recording(rig, names, image_size, resize, vehicle_frame, damaged)
     for name in names:
-        first = next((moment.images[name] for moment in rig.moments if name in moment.images), None)
+        first = next((moment for moment in rig.moments if name in moment.images), None)
         if damaged == "fail" and first is not None:
-            recording._check_image(first, rig.camera(name))
+            recording._check_image(recording._path(first, name), rig.camera(name))
     for remark in () if quiet else recording.remarks:
         warnings.warn(f"{rig.path}: {remark}", stacklevel=2)
     return recording

@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Literal
 
+from syncl.data.images import MOST_PIXELS
 from syncl.data.listing import FolderListing
 from syncl.data.recording.calibration import read_intrinsics, read_pose
 from syncl.data.recording.moments import read_moments
 from syncl.data.recording.rig import Lens, Rig, RigCamera, find_images
 from syncl.data.recording.yaml_node import Node, read_yaml
+from syncl.files import inside
 
 RIG_FILE = "rig.yaml"
 FORMAT = "syncl-rig-1"
@@ -62,17 +64,21 @@ def _camera(node: Node, name: str, root: Path) -> RigCamera:
     size = list(fields["image_size"].items())
     if len(size) != 2:
         fields["image_size"].expected("[width, height] in pixels")
-    if not name.strip() or any(sign in name for sign in "/\\,"):
-        node.fail("a camera's name may not be empty or hold a slash or comma")
+    width, height = size[0].count(), size[1].count()
+    if width * height > MOST_PIXELS:
+        fields["image_size"].expected(f"at most {MOST_PIXELS:,} pixels")
+    if not name.strip() or name == ".." or any(sign in name for sign in "/\\,"):
+        node.fail("a camera's name may not be empty, '..' or hold a slash or comma")
+    images = fields["images"].text() if "images" in fields else f"images/{name}"
     lens = _lens(fields["distortion"]) if "distortion" in fields else None
     return RigCamera(
         name=name,
-        width=size[0].count(),
-        height=size[1].count(),
+        width=width,
+        height=height,
         intrinsics=read_intrinsics(fields["intrinsics"]),
         vehicle_from_camera=read_pose(fields["vehicle_from_camera"]),
         lens=lens,
-        folder=root / (fields["images"].text() if "images" in fields else f"images/{name}"),
+        folder=inside(root, images, f"{node.path}: {node.place}"),
     )
 
 

@@ -110,8 +110,9 @@ class _Writer:
     def _check(self, frame: Frame, name: str) -> None:
         if frame.batch_size != 1:
             raise SynclError(f"frame '{name}': {frame.batch_size} streams; a recording is one stream")
-        if any(sign in name for sign in "/\\") or not name:
-            raise SynclError(f"frame '{name}': the sample's name cannot be a file name")
+        for what, text in (("sample", name), *(("camera", camera) for camera in frame.rig.names)):
+            if any(sign in text for sign in "/\\\0") or text.strip(". ") == "":
+                raise SynclError(f"frame '{name}': the {what}'s name {text!r} cannot be a file name")
         if self.moments and frame.scenes[0] != self._scene:
             raise SynclError(
                 f"frame '{name}' is of scene {frame.scenes[0]}, the first of {self._scene}; write every "

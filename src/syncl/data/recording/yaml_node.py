@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import sys
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,7 +14,11 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from syncl.errors import SynclError
+from syncl.errors import SynclError, shown
+
+_LARGEST = sys.float_info.max
+_DEEPEST = 32
+_MOST_REPEATED = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,7 @@ class Node:
 
     def expected(self, what: str) -> NoReturn:
         """Raise a `SynclError` that shows the value and says what it should be."""
-        shown = repr(self.value)
-        self.fail(f"is {shown if len(shown) <= 80 else shown[:77] + '...'}, expected {what}")
+        self.fail(f"is {shown(self.value)}, expected {what}")
 
     def fields(self, required: Collection[str] = (), optional: Collection[str] = ()) -> dict[str, Node]:
         """The entries of a mapping with known names."""
@@ -82,7 +87,8 @@ class Node:
                 value = float(value)
             except ValueError:
                 self.expected("a number")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        # Whole numbers may be too large for any float, so comparing is all that may be done with them.
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
             self.expected("a finite number")
         return float(value)
 
@@ -112,12 +118,37 @@ class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
         """As YAML's own, but for repeated names."""
-        names = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise SynclError(f"line {node.start_mark.line + 1}: '{name}' occurs twice")
+        texts = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        name, count = max(texts.items(), key=lambda item: item[1], default=("", 0))
+        if count > 1:
+            raise SynclError(f"line {node.start_mark.line + 1}: '{name}' occurs twice")
         mapping: dict[object, object] = super().construct_mapping(node, deep)
         return mapping
+
+    def get_single_node(self) -> yaml.Node | None:
+        """As YAML's own, but for values that are nested or repeated (`*name`) without end."""
+        root: yaml.Node | None = super().get_single_node()
+        sizes: dict[int, int] = {}
+        repeated = [0]
+
+        def size(node: yaml.Node, depth: int) -> int:
+            if depth > _DEEPEST:
+                raise SynclError(f"line {node.start_mark.line + 1}: nested more than {_DEEPEST} deep")
+            if isinstance(node, yaml.ScalarNode):
+                return 1
+            if id(node) not in sizes:
+                pairs = isinstance(node, yaml.MappingNode)
+                children = chain.from_iterable(node.value) if pairs else node.value
+                sizes[id(node)] = 1 + sum(size(child, depth + 1) for child in children)
+            else:
+                repeated[0] += sizes[id(node)]
+            if repeated[0] > _MOST_REPEATED:
+                raise SynclError(f"line {node.start_mark.line + 1}: too much is repeated by *name")
+            return sizes[id(node)]
+
+        if root is not None:
+            size(root, 0)
+        return root
 
 
 def read_yaml(path: Path) -> Node:
@@ -140,3 +171,5 @@ def read_yaml(path: Path) -> Node:
         raise SynclError(f"{path}:{line} not valid YAML ({getattr(error, 'problem', error)})") from error
     except SynclError as error:
         raise SynclError(f"{path}: {error}") from None
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise SynclError(f"{path}: a value is no number or date, or nested too deep ({error})") from error

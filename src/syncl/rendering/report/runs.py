@@ -15,13 +15,13 @@ metrics_details.json are known too. Single files are recognised by what they hol
 so is the record that `syncl experiment` keeps of a run.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from syncl.errors import SynclError
+from syncl.files import parse_json
 
 Json = Mapping[str, Any]
 
@@ -165,13 +165,7 @@ def _kind(path: Path) -> str:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    try:
-        # Official metrics hold NaN, which is no JSON; Python's parser takes it.
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise SynclError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise SynclError(f"{path}: damaged: not valid JSON ({error}); write it again") from error
+    content = parse_json(path, nan=True)
     if not isinstance(content, dict):
         raise SynclError(f"{path}: holds a {type(content).__name__}, expected an object")
     return content
@@ -208,9 +202,9 @@ def _log(path: Path) -> tuple[Json, ...]:
         if not line.strip():
             continue
         try:
-            entry = json.loads(line)
+            entry = cast(Json, parse_json(line, "line", nan=True))
             entries.append({"step": int(entry["step"]), "group": str(entry["group"]), **entry})
-        except (ValueError, KeyError, TypeError) as error:
+        except (SynclError, ValueError, KeyError, TypeError) as error:
             if number == len(lines):
                 break  # a run that goes on writes its last line just now
             raise SynclError(f"{path}: line {number}: no entry of a training log ({error!r})") from error
@@ -223,8 +217,9 @@ def _model_notes(path: Path) -> dict[str, str]:
         size = int.from_bytes(file.read(8), "little")
         header = file.read(size) if size < _HEADER_LIMIT_BYTES else b""
     try:
-        notes = json.loads(json.loads(header).get("__metadata__", {}).get("notes", "{}"))
-    except ValueError as error:
+        metadata = cast(Json, parse_json(header, str(path)))["__metadata__"]
+        notes = cast(Json, parse_json(metadata.get("notes", "{}"), str(path)))
+    except (AttributeError, KeyError, TypeError) as error:
         raise SynclError(f"{path}: not a complete model file ({error})") from error
     return {key: _plain(value) for key, value in notes.items() if value}
 

@@ -28,9 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import orjson
-
 from syncl.errors import SynclError
+from syncl.files import parse_json
 from syncl.recipes import Recipe
 from syncl.recipes.resolving import StrategyName, resolve_recipe
 from syncl.runs.train.feature_cache import check_cacheable
@@ -108,12 +107,9 @@ def read_plan(path: Path, to_run: bool = True) -> Plan:
     Raises:
         SynclError: naming file, field and value.
     """
-    try:
-        value = orjson.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise SynclError(f"{path}: no such file") from None
-    except orjson.JSONDecodeError as error:
-        raise SynclError(f"{path}: not JSON: {error}") from error
+    if not path.exists():
+        raise SynclError(f"{path}: no such file")
+    value = parse_json(path)
     if not isinstance(value, dict):
         raise SynclError(f"{path}: a plan is a JSON object")
     _check_names(value, _FIELDS, {"name", "seeds", "arms"}, f"{path}")

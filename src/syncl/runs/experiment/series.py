@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from syncl.errors import SynclError
-from syncl.files import atomic_write
+from syncl.files import atomic_write, parse_json
 
 Record = Mapping[str, Any]
 Records = dict[tuple[str, int], Record]
@@ -104,10 +104,7 @@ def _joined(common: Record, rest: Record) -> dict[str, Any]:
 
 
 def _object(text: bytes, where: str) -> Record:
-    try:
-        content = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise SynclError(f"{where}: not JSON: {error}") from error
+    content = parse_json(text, where)
     if not isinstance(content, dict):
         raise SynclError(f"{where}: not a JSON object")
     return content

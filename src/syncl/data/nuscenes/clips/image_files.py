@@ -6,9 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
+from syncl.data.images import image_size
 from syncl.data.listing import FolderListing
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.tables.survey import Problem
+from syncl.errors import SynclError
+from syncl.files import inside
 from syncl.progress import progress_bar
 
 _AHEAD = 256
@@ -32,7 +35,7 @@ def survey_images(index: NuScenesIndex, decode: bool, workers: int = 0) -> list[
     columns = index.columns
     channels = columns.image_channels.tolist()
     checks: Iterable[str | None]
-    paths = (index.dataroot / file.decode() for file in columns.image_files.tolist())
+    paths = (inside(index.dataroot, file.decode(), links=decode) for file in columns.image_files.tolist())
     if decode:
         sizes = ((int(width), int(height)) for width, height in columns.image_sizes.tolist())
         with ThreadPoolExecutor(max_workers=workers or None) as pool:
@@ -77,16 +80,16 @@ def inspect_image(path: Path, size: tuple[int, int]) -> str | None:
         path: the file.
         size: (width, height) it must have.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
+        found = image_size(path)
         with Image.open(path) as image:
-            found = image.size
             # A thumbnail's end marker can hide a cut-off file; only decoding to the end finds it.
-            image.draft("RGB", (max(1, found[0] // 8), max(1, found[1] // 8)))
+            image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
             image.load()
-    except FileNotFoundError:
-        return "missing"
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+    except (SynclError, OSError, ValueError, SyntaxError):
+        if not path.exists():
+            return "missing"
         return "empty" if path.is_file() and path.stat().st_size == 0 else "damaged"
-    return None if found == size else "of another size"
+    return None if found == (size[1], size[0]) else "of another size"

@@ -20,6 +20,7 @@ from syncl.data.nuscenes.past.sweeps import CameraSweeps, open_camera_sweeps
 from syncl.data.nuscenes.samples import CameraImage, Sample
 from syncl.data.past_images import PastImages
 from syncl.errors import SynclError
+from syncl.files import inside
 
 _KEY_FRAMES = 5
 _STEPS_BETWEEN = 5
@@ -177,7 +178,7 @@ def missing_sweep_images(index: NuScenesIndex, scenes: Iterable[str] | None = No
     wanted = set(index.scene_names if scenes is None else scenes)
     listing = FolderListing()
     paths = (
-        index.dataroot / file.decode()
+        inside(index.dataroot, file.decode(), links=False)
         for scene, name in enumerate(index.scene_names)
         if name in wanted
         for file in sweeps.files[sweeps.start[scene * cameras] : sweeps.start[(scene + 1) * cameras]].tolist()

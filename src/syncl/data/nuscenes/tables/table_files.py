@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncl.data.json_stream import convert_records, find_records
-from syncl.errors import SynclError
+from syncl.errors import SynclError, shown
 
 Record = dict[str, object]
 Column = NDArray[np.generic]
@@ -121,7 +121,7 @@ def _filter(path: Path, records: list[Record], keep: Callable[[Record], bool]) -
 
 
 def _name(record: Record) -> str:
-    return repr(record.get("token", "without a token"))
+    return shown(record.get("token", "without a token"))
 
 
 class _Values(NamedTuple):
@@ -183,11 +183,8 @@ def check_field(record: Record, field: Field) -> FieldError | None:
     try:
         _convert([value], field.kind)
     except _WRONG_VALUE:
-        shown = repr(value)
-        shown = shown if len(shown) < 80 else f"{shown[:77]}..."
-        text = (
-            f"record {_name(record)}: field '{field.name}' is {shown}, expected {_VALUES[field.kind].words}"
-        )
+        expected = _VALUES[field.kind].words
+        text = f"record {_name(record)}: field '{field.name}' is {shown(value)}, expected {expected}"
         return FieldError(field.name, "value", text)
     return None
 
