@@ -67,7 +67,7 @@ def test_a_plan_that_is_missing_or_not_json(tmp_path):
     with pytest.raises(SynclError, match="no such file"):
         read_plan(tmp_path / "none.json")
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(SynclError, match="not JSON"):
+    with pytest.raises(SynclError, match="not valid JSON"):
         read_plan(tmp_path / "bad.json")
 
 

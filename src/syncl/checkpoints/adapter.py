@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
+from syncl.checkpoints.limits import check_finite, model_shapes
 from syncl.checkpoints.mapping import (
     Conversion,
     Entry,
@@ -108,11 +108,12 @@ class Adapter:
         Raises:
             SynclError: if the two do not fit, naming the first differences.
         """
-        with torch.device("meta"):
-            shapes = {name: tensor.shape for name, tensor in config.build().state_dict().items()}
+        shapes = model_shapes(config, source)
         renamed = {_OLD_OFFSETS.sub(r"\1.conv_offset.", name): tensor for name, tensor in published.items()}
         entries = self._complete_entries(shapes, config)
-        return read_entries(renamed, entries, shapes, self.ignored_for(config), source)
+        conversion = read_entries(renamed, entries, shapes, self.ignored_for(config), source)
+        check_finite(conversion.weights, source)
+        return conversion
 
     def write(self, weights: Mapping[str, Tensor], config: ModelConfig) -> Conversion:
         """A published checkpoint's parameters from ours.

@@ -1,11 +1,13 @@
 """Configurations to JSON and back, by the names of their dataclasses."""
 
 import dataclasses
+import typing
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+from syncl.checkpoints.limits import fitted
 from syncl.checkpoints.upgrades import Json, upgrade
-from syncl.errors import SynclError
+from syncl.errors import SynclError, shown
 
 Config = TypeVar("Config")
 _TYPE = "type"
@@ -55,7 +57,7 @@ def decode_config(value: Json, expected: type[Config], known: Iterable[type], so
 
 def _decode(value: Json, registry: Mapping[str, type], source: str) -> object:
     if isinstance(value, list):
-        return tuple(_decode(item, registry, source) for item in value)
+        return tuple(_decode(item, registry, f"{source}[{number}]") for number, item in enumerate(value))
     if not isinstance(value, dict):
         return value
     name = value.get(_TYPE)
@@ -73,8 +75,27 @@ def _decode(value: Json, registry: Mapping[str, type], source: str) -> object:
     missing = [field.name for field in declared if field.name not in current and _is_required(field)]
     if missing:
         raise SynclError(f"{source}: {name} lacks the field {', '.join(missing)}")
-    built: object = cls(**{key: _decode(item, registry, source) for key, item in current.items()})
+    hints = _hints(cls)
+    values = {}
+    for key, item in current.items():
+        decoded = _decode(item, registry, f"{source}.{key}")
+        fits, values[key] = fitted(decoded, hints.get(key, object))
+        if not fits:
+            expected = getattr(hints[key], "__name__", None) or str(hints[key])
+            raise SynclError(f"{source}.{key}: {shown(decoded)} is no value of {name}.{key} ({expected})")
+    try:
+        built: object = cls(**values)
+    except (TypeError, ValueError) as error:
+        raise SynclError(f"{source}: {name}: {error}") from error
     return built
+
+
+def _hints(cls: type) -> dict[str, object]:
+    """Types of a configuration's fields; a user's own may name types that exist for type checkers only."""
+    try:
+        return typing.get_type_hints(cls)
+    except NameError:
+        return {}
 
 
 def _is_required(field: "dataclasses.Field[object]") -> bool:

@@ -3,22 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import orjson
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from syncl import __version__
 from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig, VoVNetConfig
 from syncl.checkpoints.codec import decode_config, encode_config
+from syncl.checkpoints.limits import check_finite, model_shapes
 from syncl.checkpoints.renamed import current_names
 from syncl.checkpoints.upgrades import Json
 from syncl.data.past_images import PastImages
 from syncl.detectors import DETECTOR_TYPES
 from syncl.errors import SynclError
-from syncl.files import atomic_path
+from syncl.files import atomic_path, parse_json, read_tensors
 from syncl.layers.normaliser import NormaliserConfig
 from syncl.trackers import TRACKER_TYPES, Tracker
 from syncl.trackers.model import InputConfig, ModelConfig
@@ -88,16 +89,10 @@ def read_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         SynclError: if the file is missing, truncated or not a syncl model.
     """
-    if not path.is_file():
-        raise SynclError(f"{path}: there is no such model file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise SynclError(f"{path}: not a complete safetensors file ({error})") from error
+    weights, metadata = read_tensors(path, "model file")
     if metadata.get("format") != "syncl-model-1":
         raise SynclError(f"{path}: a safetensors file, but not a syncl model; see `syncl convert`")
+    check_finite(weights, str(path))
     return weights, metadata
 
 
@@ -115,17 +110,28 @@ def load_model(path: Path, device: torch.device | str = "cpu", types: tuple[type
     """
     weights, metadata = read_model_file(path)
     known = (*MODEL_TYPES, *types)
-    config = decode_config(orjson.loads(metadata["model"]), ModelConfig, known, str(path))
-    tracker = config.build()
-    expected = tracker.state_dict()
+    config = decode_config(_entry(path, metadata, "model"), ModelConfig, known, f"{path}: model")
+    # Classes of a user's own need not know of the device meta.
+    expected = model_shapes(config, str(path), "cpu" if types else "meta")
     weights = current_names(weights, expected)
     problems = differences(expected, weights)
     if problems:
         raise SynclError(f"{path}: the weights do not fit the configuration: {'; '.join(problems[:5])}")
+    tracker = config.build()
     tracker.load_state_dict(weights)
     tracker.eval().to(device)
-    recipe: Json = orjson.loads(metadata.get("recipe", "null"))
-    return LoadedModel(tracker, config, recipe, orjson.loads(metadata.get("notes", "{}")))
+    return LoadedModel(tracker, config, _entry(path, metadata, "recipe", "null"), _notes(path, metadata))
+
+
+def _entry(path: Path, metadata: Mapping[str, str], name: str, default: str = "") -> Json:
+    return cast(Json, parse_json(metadata.get(name, default), f"{path}: its entry {name!r}"))
+
+
+def _notes(path: Path, metadata: Mapping[str, str]) -> dict[str, str]:
+    notes = _entry(path, metadata, "notes", "{}")
+    if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
+        raise SynclError(f"{path}: its entry 'notes' is no object of texts; the file is damaged")
+    return cast(dict[str, str], notes)
 
 
 def load(path: str | Path, device: torch.device | str = "cpu", types: tuple[type, ...] = ()) -> Tracker:
@@ -133,14 +139,14 @@ def load(path: str | Path, device: torch.device | str = "cpu", types: tuple[type
     return load_model(Path(path), device, types).tracker
 
 
-def differences(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+def differences(expected: Mapping[str, torch.Size], found: Mapping[str, Tensor]) -> list[str]:
     """What is missing, unexpected or of another shape, one phrase each."""
     problems = [f"{name} is missing" for name in expected if name not in found]
     problems += [f"{name} is not expected" for name in found if name not in expected]
     problems += [
-        f"{name} has shape {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in found and found[name].shape != tensor.shape
+        f"{name} has shape {tuple(found[name].shape)} instead of {tuple(shape)}"
+        for name, shape in expected.items()
+        if name in found and found[name].shape != shape
     ]
     return problems
 
@@ -175,13 +181,13 @@ def initialise_from(tracker: Tracker, path: Path, parts: tuple[str, ...] = ()) -
         SynclError: if a parameter has another shape there, or nothing at all fits.
     """
     weights, metadata = read_model_file(path)
-    made_up = orjson.loads(metadata.get("notes", "{}")).get("new", "").split("\n")
+    made_up = _notes(path, metadata).get("new", "").split("\n")
     own = tracker.state_dict()
     given = {name: tensor for name, tensor in weights.items() if name not in made_up}
     weights = current_names(given, own)
     wanted = tuple(f"{part}." for part in parts) or ("",)
     shared = {name: t for name, t in weights.items() if name in own and name.startswith(wanted)}
-    problems = differences({name: own[name] for name in shared}, shared)
+    problems = differences({name: own[name].shape for name in shared}, shared)
     if problems or not shared:
         reason = (
             "; ".join(problems[:5])

@@ -1,6 +1,7 @@
 """Reading and writing checkpoint files of the original code bases (pickles made by `torch.save`)."""
 
 import pickle
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,12 @@ from syncl.files import atomic_path
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _MODULE = "module."
+# A pickle may hold itself.
+_MOST_WRAPPERS = 8
+_DAMAGE = (
+    RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError,
+    ArithmeticError, MemoryError, struct.error, zipfile.BadZipFile,
+)  # fmt: skip
 
 
 def read_published(path: Path) -> dict[str, Tensor]:
@@ -38,7 +45,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
                 f"could run code ({reason}); save its state_dict alone with torch.save and convert that"
             ) from error
         raise _incomplete(path, error) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise _incomplete(path, error) from error
     return parameters(content, str(path))
 
@@ -49,7 +56,9 @@ def parameters(content: object, source: str) -> dict[str, Tensor]:
     Raises:
         SynclError: if there are none.
     """
-    while isinstance(content, Mapping):
+    for _ in range(_MOST_WRAPPERS):
+        if not isinstance(content, Mapping):
+            break
         inner = next((content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)), None)
         if inner is None:
             break

@@ -1,12 +1,12 @@
 """Changing single settings of a recipe by their dotted names."""
 
 import dataclasses
-import types
 import typing
 from typing import TypeVar
 
+from syncl.checkpoints.limits import fitted
 from syncl.checkpoints.upgrades import replacement
-from syncl.errors import SynclError
+from syncl.errors import SynclError, shown
 from syncl.files import parse_json
 
 Config = TypeVar("Config")
@@ -50,38 +50,10 @@ def _replace(config: Config, path: list[str], value: object, change: str) -> Con
         inner = _replace(getattr(config, path[0]), path[1:], value, change)
         return dataclasses.replace(config, **{path[0]: inner})
     expected = typing.get_type_hints(type(config))[path[0]]
-    accepted, converted = _convert(value, expected)
+    accepted, converted = fitted(value, expected)
     if not accepted:
-        raise SynclError(f"--set {change!r}: {value!r} is not a {_name(expected)}")
+        raise SynclError(f"--set {change!r}: {shown(value)} is not a {_name(expected)}")
     return dataclasses.replace(config, **{path[0]: converted})
-
-
-def _convert(value: object, expected: object) -> tuple[bool, object]:
-    """Whether a value fits a type hint, and the value as that type (whole numbers become floats)."""
-    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
-    if origin is typing.Literal:
-        return value in arguments, value
-    if origin in (typing.Union, types.UnionType):
-        for option in arguments:
-            accepted, converted = _convert(value, option)
-            if accepted:
-                return True, converted
-        return False, value
-    if origin is tuple:
-        if not isinstance(value, tuple):
-            return False, value
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            arguments = (arguments[0],) * len(value)
-        results = [_convert(item, hint) for item, hint in zip(value, arguments)]
-        fits = len(value) == len(arguments) and all(accepted for accepted, _ in results)
-        return fits, tuple(item for _, item in results)
-    if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        return True, float(value)
-    if expected is int and isinstance(value, bool):
-        return False, value
-    if expected in (None, type(None)):
-        return value is None, value
-    return isinstance(expected, type) and isinstance(value, expected), value
 
 
 def _name(expected: object) -> str:

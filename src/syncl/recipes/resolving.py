@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Literal
 
+from syncl.checkpoints.limits import check_bounds
 from syncl.recipes.changes import apply_changes
 from syncl.recipes.recipe import BASELINE, Recipe
 from syncl.recipes.registry import RECIPES, find_recipe
@@ -44,6 +45,7 @@ def resolve_recipe(
     if freeze_encoder:
         known = frozen_encoder(known)
     known = apply_changes(known, changes)
+    check_bounds(known.model, f"{known.name}: model")
     if isinstance(known.training.strategy, SynclConfig):
         known.training.strategy.check()
     return known

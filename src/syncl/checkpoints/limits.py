@@ -1,0 +1,142 @@
+"""What configurations may hold: values of the fields' types, and no sizes that no machine holds."""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from syncl.errors import SynclError, shown
+from syncl.trackers.model import ModelConfig
+
+Bounds = tuple[float, float]
+
+# Whole numbers of which modules are made one by one; others only size tensors.
+_LOOPED: Bounds = (1, 64)
+_SIZE: Bounds = (1, 100_000)
+_COUNT: Bounds = (0, 100_000)
+_SHARE: Bounds = (0, 1)
+_BOUNDS: dict[str, Bounds] = {
+    "layers": _LOOPED,
+    "blocks": _LOOPED,
+    "num_outs": _LOOPED,
+    "history": (0, 64),
+    "future": (0, 64),
+    "image_size": (1, 8192),
+    "dim": _SIZE,
+    "heads": _SIZE,
+    "hidden": _SIZE,
+    "queries": _SIZE,
+    "cameras": _SIZE,
+    "depth_count": _SIZE,
+    "stem_width": _SIZE,
+    "widths": _SIZE,
+    "out_channels": _SIZE,
+    "std": (1e-6, 1e6),
+    "divisor": _SIZE,
+    "max_objects": _SIZE,
+    "max_tracks": _SIZE,
+    "memory_slots": _COUNT,
+    "propagated": _COUNT,
+    "objects_a_frame": _COUNT,
+    "count": _COUNT,
+    "max_detections": _COUNT,
+    "dropout": _SHARE,
+    "drop_probability": _SHARE,
+    "grid_mask": _SHARE,
+}
+_OTHERS: Bounds = (-1e9, 1e9)
+_UNBUILDABLE = (
+    TypeError, ValueError, RuntimeError, AssertionError, ArithmeticError, LookupError, AttributeError,
+)  # fmt: skip
+
+
+def model_shapes(config: ModelConfig, source: str, device: str = "meta") -> dict[str, torch.Size]:
+    """The shapes of a model's state dict, after a check that it can be built.
+
+    Args:
+        config: of the model.
+        source: where it comes from, for messages.
+        device: where to build it; `meta` takes no memory.
+
+    Raises:
+        SynclError: naming the field that is out of bounds, or why the model cannot be built.
+    """
+    check_bounds(config, f"{source}: model")
+    try:
+        with torch.device(device):
+            return {name: tensor.shape for name, tensor in config.build().state_dict().items()}
+    except (SynclError, *_UNBUILDABLE) as error:
+        raise SynclError(f"{source}: this configuration cannot be built: {error}") from error
+
+
+def check_bounds(value: object, place: str, name: str = "") -> None:
+    """Make sure that no number in a configuration is beyond what it can mean, or any machine holds.
+
+    Args:
+        value: a configuration, or a value of the field `name`.
+        place: of it, for messages.
+        name: of the field.
+
+    Raises:
+        SynclError: naming the field.
+    """
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            check_bounds(getattr(value, field.name), f"{place}.{field.name}", field.name)
+    elif isinstance(value, tuple):
+        for number, item in enumerate(value):
+            check_bounds(item, f"{place}[{number}]", name)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        low, high = _BOUNDS.get(name, _OTHERS)
+        if not low <= value <= high:
+            raise SynclError(f"{place}: is {shown(value)}, expected {low:,} to {high:,}")
+
+
+def fitted(value: object, expected: object) -> tuple[bool, object]:
+    """Whether a value fits a type hint, and the value as that type (whole numbers become floats)."""
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin is typing.Literal:
+        # True equals 1.
+        return any(value == item and type(value) is type(item) for item in arguments), value
+    if origin in (typing.Union, types.UnionType):
+        for option in arguments:
+            accepted, converted = fitted(value, option)
+            if accepted:
+                return True, converted
+        return False, value
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False, value
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            arguments = (arguments[0],) * len(value)
+        results = [fitted(item, hint) for item, hint in zip(value, arguments)]
+        fits = len(value) == len(arguments) and all(accepted for accepted, _ in results)
+        return fits, tuple(item for _, item in results)
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) < 1e300, float(value) if abs(value) < 1e300 else value
+    if expected is float:
+        return isinstance(value, float) and math.isfinite(value), value
+    if expected is int and isinstance(value, bool):
+        return False, value
+    if expected in (None, type(None)):
+        return value is None, value
+    if getattr(expected, "_is_protocol", False):
+        return dataclasses.is_dataclass(value) and hasattr(value, "build"), value
+    return not isinstance(expected, type) or isinstance(value, expected), value
+
+
+def check_finite(weights: Mapping[str, Tensor], source: str) -> None:
+    """Make sure that no weight is nan or infinite.
+
+    Raises:
+        SynclError: naming the first that is.
+    """
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and tensor.numel():
+            extremes = torch.stack(torch.aminmax(tensor if tensor.itemsize > 1 else tensor.float()))
+            if not bool(extremes.isfinite().all()):
+                raise SynclError(f"{source}: {name} has values that are not finite; it cannot be used")
