@@ -163,7 +163,7 @@ def test_the_table_keeps_types_and_entries_that_not_all_runs_have(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"), [("{", "line 2: not JSON"), ('{"arm": "a"}', "line 2: a run needs")]
+    ("line", "said"), [("{", "line 2: not valid JSON"), ('{"arm": "a"}', "line 2: a run needs")]
 )
 def test_a_broken_table_is_named(tmp_path, line, said):
     table_path(tmp_path).write_text("{}\n" + line)
