@@ -133,7 +133,7 @@ def test_a_record_of_an_experiment_knows_commit_and_hardware(folder: Path, tmp_p
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("metrics.json", "{", r"metrics\.json: damaged: not valid JSON"),
+        ("metrics.json", "{", r"metrics\.json: not valid JSON"),
         ("metrics.json", "[1]", r"metrics\.json: holds a list, expected an object"),
         ("metrics.json", {"label_aps": {}}, r"metrics\.json: detection metrics; a report is of tracking"),
         ("metrics.json", {"label_metrics": {}}, r"field 'label_metrics' has no 'amota' per class"),

@@ -219,7 +219,7 @@ def _model_notes(path: Path) -> dict[str, str]:
     try:
         metadata = cast(Json, parse_json(header, str(path)))["__metadata__"]
         notes = cast(Json, parse_json(metadata.get("notes", "{}"), str(path)))
-    except (AttributeError, KeyError, TypeError) as error:
+    except (SynclError, AttributeError, KeyError, TypeError) as error:
         raise SynclError(f"{path}: not a complete model file ({error})") from error
     return {key: _plain(value) for key, value in notes.items() if value}
 
