@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 
 from syncl.checkpoints.model_file import initialise_from, load_model, read_model_file, save_model
 from syncl.checkpoints.published import read_published
+from syncl.commands.convert import convert
 from syncl.errors import SynclError
 from syncl.recipes import find_recipe, resolve_recipe
-from syncl.runs.convert import export_checkpoint, import_checkpoint
 
 MODEL = find_recipe("petr_synthetic").model
 
@@ -113,14 +113,14 @@ def test_weights_that_are_not_finite_are_refused_by_name(path: Path, tmp_path: P
 
 def test_convert_refuses_weights_that_are_not_finite(path: Path, tmp_path: Path) -> None:
     original = tmp_path / "petr.pth"
-    export_checkpoint(path, original, "petr")
+    convert(path, original, to="petr")
     content = torch.load(original, weights_only=True)
     next(t for name, t in content["state_dict"].items() if "neck" in name)[0] = float("nan")
     torch.save(content, original)
     with pytest.raises(
         SynclError, match=r"petr\.pth: detector\.image_encoder\.neck\.\S+ has values .* not finite"
     ):
-        import_checkpoint(original, tmp_path / "out.safetensors", "petr", "petr_synthetic")
+        convert(original, tmp_path / "out.safetensors", from_="petr", recipe="petr_synthetic")
     assert not (tmp_path / "out.safetensors").exists()
 
 
