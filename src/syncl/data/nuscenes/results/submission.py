@@ -16,6 +16,7 @@ nearest first: metres, global frame, as many for every box. The present centre i
 foreseen.
 """
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -47,7 +48,7 @@ _STILL_ATTRIBUTE = {
 }
 
 
-class _Submission:
+class _Submission(ABC):
     """What both formats share. Each sample's boxes are serialised as they arrive, to keep memory low."""
 
     _classes: tuple[str, ...]
@@ -129,9 +130,9 @@ class _Submission:
         ]
         self._results[sample_token] = orjson.dumps(entries)
 
+    @abstractmethod
     def _extra(self, objects: FrameObjects) -> Sequence[str]:
         """What only this format says of each object."""
-        raise NotImplementedError
 
     def _check(self, sample_token: str, objects: FrameObjects) -> None:
         bad = np.flatnonzero(~(np.isfinite(objects.scores) & (objects.scores >= 0)))
