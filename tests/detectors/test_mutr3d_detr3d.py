@@ -9,7 +9,7 @@ import torch
 
 import rig
 from syncl.detectors import Mutr3dDetr3dConfig
-from syncl.detectors.detr3d.detr3d import accumulate_sizes
+from syncl.detectors.refining_detector import accumulate_sizes
 from syncl.layers.decoder import PARALLEL
 from syncl.layers.positional import encode_plane
 from syncl.recipes.synthetic import small_detr3d, small_mutr3d
