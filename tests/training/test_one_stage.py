@@ -196,8 +196,9 @@ def test_the_standard_decoder_is_the_same_to_the_last_bit_beside_the_other(detec
     features = tracker.detector.encode(make_frame(1.0))
     queries = tracker.detector.initial_queries(features)
     with torch.no_grad():
-        alone = tracker.classify(tracker.detector.decode(queries, features)[0])
-        beside = tracker.classify(tracker.detector.decode(queries, features, PARALLEL)[0])
+        state = tracker.initial_state(2)
+        alone = tracker.classify(tracker.detector.decode(queries, features)[0], state)
+        beside = tracker.classify(tracker.detector.decode(queries, features, PARALLEL)[0], state)
     assert torch.equal(alone.logits, beside.logits)
     assert torch.equal(alone.detection_logits, beside.detection_logits)
     assert not torch.equal(alone.logits, alone.detection_logits)
@@ -213,7 +214,7 @@ def test_without_the_head_nothing_is_new(tracker):
     assert extra and all(name.startswith("tracking_head.") for name in extra)
     features = off.detector.encode(make_frame(1.0))
     (predictions,) = off.detector.decode(off.detector.initial_queries(features), features)
-    assert off.classify(predictions) is predictions
+    assert off.classify(predictions, off.initial_state(2)) is predictions
     shared = {name: tensor for name, tensor in weights.items() if name not in extra}
     off.load_state_dict(shared)
     on.eval()

@@ -186,6 +186,19 @@ class Decoded(TensorStructure):
         return best.masked_fill(~self.queries.valid, 0)
 
 
+class Guide(Protocol):
+    """Supervision in the middle of a look: what training would make of one decoder layer's predictions."""
+
+    def polarity(self, predictions: Predictions, queries: Queries, /) -> tuple[Tensor, Tensor]:
+        """The queries that are positives of detecting and those that are positives of tracking, [B, Q] bool.
+
+        Args:
+            predictions: [1, B, Q, ...] of the frame's own queries, with the logits of both class heads.
+            queries: [B, Q, ...] the same.
+        """
+        ...
+
+
 class Tracker(nn.Module, ABC):
     """Base of all trackers.
 
@@ -245,7 +258,12 @@ class Tracker(nn.Module, ABC):
         return self.conclude(self.look(frame, state))
 
     def look(
-        self, frame: Frame, state: TrackState, groups: Groups = STANDARD, further: Queries | None = None
+        self,
+        frame: Frame,
+        state: TrackState,
+        groups: Groups = STANDARD,
+        further: Queries | None = None,
+        guide: "Guide | None" = None,
     ) -> Decoded:
         """Move the state to a frame and decode it: everything that happens before a tracker's own rules.
 
@@ -255,35 +273,43 @@ class Tracker(nn.Module, ABC):
             groups: decoders that run, the standard one first.
             further: queries of training [B, F, ...] that are decoded beside the others and seen by nobody
                 but themselves; they see all.
+            guide: supervision, for trackers whose decoding depends on it in training.
 
         Raises:
             SynclError: if a frame of the same scene is not later than the one before, naming both, its
                 calibration cannot be used, or the state is another tracker's.
         """
-        decoded, interaction = self._decode(frame, state, groups, further)
+        decoded, interaction = self._decode(frame, state, groups, further, guide)
         return replace(decoded, reasoned=self.reason(decoded, interaction))
 
     def watch(self, frame: Frame, state: TrackState) -> TrackState:
         """The state at a frame of which only the detector's memory takes notice: no track begins."""
-        return self._decode(frame, state, STANDARD, None)[0].state
+        return self._decode(frame, state, STANDARD, None, None)[0].state
 
     def _decode(
-        self, frame: Frame, state: TrackState, groups: Groups, further: Queries | None
+        self,
+        frame: Frame,
+        state: TrackState,
+        groups: Groups,
+        further: Queries | None,
+        guide: "Guide | None",
     ) -> tuple[Decoded, Interaction | None]:
         """A look without the tracker's own reasoning, and what ran between the decoder's layers."""
         self._check_own(state)
         state = self._enter(state, frame, self._move(state, frame))
         features = self.detector.encode(frame, state.detector_memory)
         queries = self.queries(state, features)
-        interaction = self.interaction(state, queries)
         asked = queries if further is None else queries.followed_by(further)
+        interaction = self.interaction(state, asked, guide)
         predictions = self.detector.decode(asked, features, groups, interaction)
         beside = None
         if further is not None:
             beside = predictions[0].rows(slice(queries.count, None))
             predictions = tuple(part.rows(slice(queries.count)) for part in predictions)
-        predictions = tuple(self.classify(part) for part in predictions)
-        memory = self.detector.remember(state.detector_memory, frame, features, predictions[0])
+        predictions = tuple(self.classify(part, state) for part in predictions)
+        memory = self.detector.remember(
+            state.detector_memory, frame, features, self.memorised(predictions[0])
+        )
         decoded = Decoded(
             replace(state, detector_memory=memory),
             frame,
@@ -385,15 +411,25 @@ class Tracker(nn.Module, ABC):
             Queries(tracks.embeddings, tracks.positions, tracks.codes, state.identities, state.alive, 0)
         )
 
-    def interaction(self, _state: TrackState, _queries: Queries, /) -> Interaction | None:
-        """What happens between the decoder's layers in a frame; None = nothing."""
+    def interaction(
+        self, _state: TrackState, _queries: Queries, _guide: "Guide | None", /
+    ) -> Interaction | None:
+        """What happens between the decoder's layers in a frame; None = nothing.
+
+        It is given the state at the frame, all that is decoded (object queries, the state's tracks, behind
+        them what training decodes beside) and, in training, what supervision would say.
+        """
         return None
 
-    def classify(self, predictions: Predictions) -> Predictions:
-        """Predictions with the class logits that tracking goes by.
+    def classify(self, predictions: Predictions, _state: TrackState, /) -> Predictions:
+        """Predictions with the class logits that tracking goes by, in the state at their frame.
 
         They are the detector's, unless a tracker has a class head of its own (`trackers.tracking_head`).
         """
+        return predictions
+
+    def memorised(self, predictions: Predictions) -> Predictions:
+        """The standard decoder's predictions as the detector's memory is to see them."""
         return predictions
 
     def reason(self, _decoded: Decoded, _interaction: Interaction | None, /) -> TensorStructure | None:

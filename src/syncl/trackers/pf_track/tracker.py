@@ -197,7 +197,7 @@ class PfTrack(Tracker):
         own = replace(own, forecasts=forecasts.seen_from(move.now_from_before))
         return moved_on(replace(state, own=own), step, move)
 
-    def classify(self, predictions: Predictions) -> Predictions:
+    def classify(self, predictions: Predictions, _state: TrackState, /) -> Predictions:
         """See `Tracker.classify`."""
         return predictions if self.tracking_head is None else self.tracking_head(predictions)
 
