@@ -70,7 +70,13 @@ class Interaction(ABC):
 
     It acts on the standard decoder alone. What it learns about the frame on its way it keeps for its tracker,
     whose `reason` reads it.
+
+    Attributes:
+        sees_as_heads: whether boxes are made for it as the heads make them, of `Detector.head_states`, or of
+            the layer's own states.
     """
+
+    sees_as_heads: bool = False
 
     def mask(self, layer: int) -> Tensor | None:  # noqa: ARG002
         """[B, Q, Q] bool, what a query may look at in this layer's self-attention; None = as queries say."""
@@ -165,6 +171,10 @@ class Detector(nn.Module, ABC):
         Raises:
             SynclError: if the calibration holds nan or cannot be inverted, naming the camera.
         """
+
+    def head_states(self, states: Tensor) -> Tensor:
+        """A layer's states [..., D] as its class and box heads see them."""
+        return states
 
     @abstractmethod
     def initial_queries(self, features: Features) -> Queries:

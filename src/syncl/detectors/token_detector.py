@@ -162,7 +162,8 @@ class TokenDetector(Detector):
             queries: all of a frame.
             tokens: the frame's.
             groups: which decoders run.
-            interaction: see `Detector.decode`; boxes are made for it of states without the output norm.
+            interaction: see `Detector.decode`; boxes are made for it of states without the output norm,
+                unless it wants them as heads do.
             memory: temporal keys and values [B, M, D] of self-attention, which every query may look at.
         """
         x = repeat_groups(queries.embeddings, groups)
@@ -176,18 +177,26 @@ class TokenDetector(Detector):
             x = layer(x, positions, mask, groups, tokens, memory)
             if interaction is not None and "standard" in groups:
                 standard = split_groups(x, groups)[groups.index("standard")]
+                if interaction.sees_as_heads:
+                    standard = self.head_states(standard)
                 delta = at_full_precision(self.box_branches[self._branch(number)], standard)
                 codes = self._codes(delta, reference_logits, tokens)
                 x = interact(interaction, number, x, codes, groups)
             states.append(x)
         return states
 
+    @override
+    def head_states(self, states: Tensor) -> Tensor:
+        """Behind the output norm."""
+        normed: Tensor = self.output_norm(states)
+        return normed
+
     def predictions(
         self, states: list[Tensor], queries: Queries, tokens: TokenFeatures, groups: Groups
     ) -> tuple[Predictions, ...]:
         """What the heads say of the states of every layer, behind the output norm; one a group."""
         reference_logits = self._reference_logits(queries)
-        states = [self.output_norm(state) for state in states]
+        states = [self.head_states(state) for state in states]
         outputs: list[list[tuple[Tensor, ...]]] = [[] for _ in groups]
         for number, state in enumerate(states):
             branch = self._branch(number)

@@ -1,6 +1,6 @@
 """The inputs and outputs of a query decoder."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -124,6 +124,13 @@ class Predictions(TensorStructure):
     valid: Tensor
     object_count: int
     detection_logits: Tensor | None = None
+
+    @property
+    def as_detected(self) -> "Predictions":
+        """These with the detection head's logits, which are the only ones where there is one head."""
+        if self.detection_logits is None:
+            return self
+        return replace(self, logits=self.detection_logits, detection_logits=None)
 
     def rows(self, which: slice) -> "Predictions":
         """Those of some queries; `object_count` stays."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from syncl.detectors.base import Detector
 from syncl.layers.numerics import at_full_precision, mlp, prior_bias
@@ -37,9 +37,19 @@ class TrackingHead(nn.Module):
 
     def forward(self, predictions: Predictions) -> Predictions:
         """The predictions with this head's `logits`, and the detector's as `detection_logits`."""
-        last = len(self.branches) - 1
-        logits = [
-            at_full_precision(self.branches[min(layer, last)], state)
-            for layer, state in enumerate(predictions.embeddings)
-        ]
-        return replace(predictions, logits=torch.stack(logits), detection_logits=predictions.logits)
+        logits = branch_logits(self.branches, predictions.embeddings)
+        return replace(predictions, logits=logits, detection_logits=predictions.logits)
+
+
+def branch_logits(branches: nn.ModuleList, embeddings: Tensor, first: int = 0) -> Tensor:
+    """Class logits [L, ..., K] of what heads see of L layers [L, ..., D].
+
+    Args:
+        branches: a branch a decoder layer, or one for all.
+        embeddings: of layers in a row.
+        first: number of the first of them.
+    """
+    last = len(branches) - 1
+    return torch.stack(
+        [at_full_precision(branches[min(first + n, last)], state) for n, state in enumerate(embeddings)]
+    )

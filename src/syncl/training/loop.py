@@ -128,6 +128,7 @@ def run_training(
             waiting = time.perf_counter()
             clip = next(batches)
             journal.waited_for_data(time.perf_counter() - waiting)
+            strategy.progress = step / config.steps
             values: dict[str, Tensor]
             if carried is None:
                 values = wrapped(clip)

@@ -104,7 +104,8 @@ class ClipTraining(nn.Module):
         pairs = list(zip(clip.frames, clip.annotations, strict=True))[context:]
         for index, (frame, annotations) in enumerate(pairs):
             further = self._further_queries(annotations)
-            decoded = self.tracker.look(frame, state, self.strategy.groups, further)
+            guide = self.strategy.guide(annotations)
+            decoded = self.tracker.look(frame, state, self.strategy.groups, further, guide)
             # Costs and losses are small differences of large numbers: full precision whatever the model has.
             with torch.autocast(frame.images.device.type, enabled=False):
                 outcome = self.strategy(decoded, annotations)

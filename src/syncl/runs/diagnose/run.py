@@ -45,7 +45,6 @@ from syncl.runs.train.clips import annotation_options
 from syncl.structures import Clip, Predictions
 from syncl.training.resuming import checkpoint_folders, checkpoint_step
 from syncl.training.strategies import BaselineConfig, StrategyConfig
-from syncl.training.strategies.one_stage import as_detected
 from syncl.training.strategies.syncl.strategy import SynclConfig
 
 _FILES = ("attention_mass", "attention_maps", "decoders", "costs", "candidates", "training_cost")
@@ -163,7 +162,7 @@ class Diagnosis:
         """The last layer's boxes above a score, of object queries by the detection head if there are two."""
         boxes = self.subject.tracker.detector.boxes(predictions.codes[-1, 0])
         count = predictions.object_count
-        detected = as_detected(predictions).logits[-1, 0, :count]
+        detected = predictions.as_detected.logits[-1, 0, :count]
         logits = torch.cat([detected, predictions.logits[-1, 0, count:]])
         seen = logits.sigmoid().amax(-1) >= min_score
         is_track = torch.arange(len(seen), device=seen.device) >= count

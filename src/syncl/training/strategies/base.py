@@ -7,7 +7,7 @@ from torch import nn
 
 from syncl.layers.decoder import STANDARD, Groups
 from syncl.structures import Annotations, Outcome
-from syncl.trackers.base import Decoded
+from syncl.trackers.base import Decoded, Guide
 
 
 class Strategy(nn.Module, ABC):
@@ -15,9 +15,15 @@ class Strategy(nn.Module, ABC):
 
     Attributes:
         groups: the decoders that have to run.
+        progress: how much of the training is done, in [0, 1); the loop says so before every step.
     """
 
     groups: Groups = STANDARD
+    progress: float = 0.0
+
+    def guide(self, annotations: Annotations) -> Guide | None:  # noqa: ARG002
+        """What a tracker is told in the middle of a look at an annotated frame; None = nothing."""
+        return None
 
     @abstractmethod
     def forward(self, decoded: Decoded, annotations: Annotations) -> Outcome:

@@ -15,20 +15,11 @@ Letters: L decoder layers, B streams, Q queries, O object queries (the first of 
 last), M objects.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
 from syncl.structures import Annotations, Predictions
 from syncl.training.assignment import Assignment, CostConfig, held_objects, hungarian, matching_cost
-
-
-def as_detected(predictions: Predictions) -> Predictions:
-    """The predictions with the detection head's logits, which are the only ones where there is one head."""
-    if predictions.detection_logits is None:
-        return predictions
-    return replace(predictions, logits=predictions.detection_logits, detection_logits=None)
 
 
 def one_stage_assignment(
@@ -49,7 +40,7 @@ def one_stage_assignment(
     """
     layers, count = predictions.logits.shape[0], predictions.object_count
     valid = predictions.valid
-    cost = matching_cost(as_detected(predictions), annotations, config)[:, :, :count]
+    cost = matching_cost(predictions.as_detected, annotations, config)[:, :, :count]
     detected = hungarian(cost, valid[:, :count], annotations.valid)
     born = detected
     if cost.shape[3]:

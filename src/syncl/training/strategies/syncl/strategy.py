@@ -16,7 +16,6 @@ from syncl.trackers.base import Decoded
 from syncl.training.assignment import Assignment, CostConfig, held_objects, matching_cost
 from syncl.training.losses import LossConfig, set_losses
 from syncl.training.strategies import Baseline, BaselineConfig
-from syncl.training.strategies.one_stage import as_detected
 from syncl.training.strategies.syncl.contrastive import ContrastiveConfig, InstanceContrast
 from syncl.training.strategies.syncl.hybrid_matching import Candidates, one_to_many, one_to_one
 from syncl.training.strategies.syncl.other_filters import atss, candidate_overlaps, fixed_cost, simota
@@ -169,7 +168,7 @@ class SynCL(Baseline):
         self, predictions: Predictions, annotations: Annotations, takes_part: Tensor
     ) -> Candidates:
         """Pairs of object queries and objects [B, M] that survive the filter."""
-        cost = matching_cost(as_detected(predictions), annotations, self.config.cost)
+        cost = matching_cost(predictions.as_detected, annotations, self.config.cost)
         cost = cost[:, :, : predictions.object_count]
         if not self.syncl.one_to_many:
             return one_to_one(cost, takes_part)
