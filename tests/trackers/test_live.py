@@ -1,7 +1,10 @@
 """Live tracking with a fake tracker whose steps the test lets through one by one."""
 
 import dataclasses
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -30,7 +33,7 @@ class SlowTracker:
     def __init__(self) -> None:
         self.begun = threading.Semaphore(0)
         self.go = threading.Semaphore(0)
-        self.fail_on = ""
+        self.fail_on = self.break_on = ""
 
     def initial_state(self, streams: int = 1) -> State:
         return State(torch.zeros(streams), ())
@@ -40,6 +43,8 @@ class SlowTracker:
         assert self.go.acquire(timeout=WAIT_S)
         if frame.samples[0] == self.fail_on:
             raise SynclError(f"cannot track {frame.samples[0]}")
+        if frame.samples[0] == self.break_on:
+            raise RuntimeError("out of memory")
         seen = (*state.seen, frame.samples[0])
         count = torch.full((1, 1), len(seen))
         objects = Objects(torch.zeros(1, 1, 9), count, torch.ones(1, 1), count, torch.ones(1, 1) > 0)
@@ -130,20 +135,54 @@ def test_warming_up_leaves_no_trace(slow: SlowTracker) -> None:
         assert live.state.seen == ("f0",)
 
 
-def test_an_error_of_the_tracker_reaches_the_caller(slow: SlowTracker) -> None:
+def test_a_frame_that_cannot_be_tracked_is_an_error_and_the_next_goes_on(
+    slow: SlowTracker,
+) -> None:
     slow.fail_on = "f1"
+    with LiveTracker(slow) as live:
+        slow.let(3)
+        for number in range(3):
+            live.push(frame(number))
+            live.drain()
+        assert live.poll().samples == ("f0",)
+        with pytest.raises(SynclError, match="cannot track f1"):
+            live.poll()
+        assert live.poll().samples == ("f2",) and live.poll() is None
+        assert live.state.seen == ("f0", "f2")
+        assert "2 of 3 frames tracked, 0 dropped, 1 refused" in str(live.statistics())
+
+
+def test_what_breaks_the_tracker_reaches_the_caller(slow: SlowTracker) -> None:
+    slow.break_on = "f1"
     with LiveTracker(slow) as live:
         slow.let(2)
         live.push(frame(0))
         live.drain()
         live.push(frame(1))
-        with pytest.raises(SynclError, match="cannot track f1"):
+        with pytest.raises(RuntimeError, match="out of memory"):
             live.drain()
         assert live.poll().samples == ("f0",), "results from before are not lost"
-        with pytest.raises(SynclError, match="cannot track f1"):
+        with pytest.raises(RuntimeError, match="out of memory"):
             live.poll(WAIT_S)
-        with pytest.raises(SynclError, match="cannot track f1"):
+        with pytest.raises(RuntimeError, match="out of memory"):
             live.push(frame(2))
+
+
+UNCLOSED = """
+import sys; sys.path.insert(0, {tests!r})
+import torch
+from rig import make_frame, make_tracker
+from syncl.trackers.live import LiveTracker
+live = LiveTracker(make_tracker().eval())
+for number in range(50):
+    live.push(make_frame(number / 10))
+"""
+
+
+def test_a_live_tracker_that_nobody_closes_ends_quietly() -> None:
+    script = UNCLOSED.format(tests=str(Path(__file__).parent.parent))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_closing_drops_what_waits(slow: SlowTracker) -> None:

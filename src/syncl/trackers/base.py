@@ -30,8 +30,12 @@ from syncl.geometry.boxes import CODE_SIZE
 from syncl.geometry.transforms import invert_similarity, transform_points
 from syncl.layers.decoder import STANDARD, Groups
 from syncl.structures import Frame, Objects, Outcome, Predictions, Queries
+from syncl.structures.soundness import check_frame
 from syncl.structures.tensors import TensorStructure
 from syncl.trackers.clip_noise import UNDISTURBED, ClipNoise
+
+# Between two frames of a scene: no camera is faster, no drive that long.
+_SHORTEST_S, _LONGEST_S = 1e-3, 1e5
 
 Own = TypeVar("Own", bound=TensorStructure)
 
@@ -276,8 +280,9 @@ class Tracker(nn.Module, ABC):
             guide: supervision, for trackers whose decoding depends on it in training.
 
         Raises:
-            SynclError: if a frame of the same scene is not later than the one before, naming both, its
-                calibration cannot be used, or the state is another tracker's.
+            SynclError: if a frame of the same scene is not later than the one before, or later by less than
+                a millisecond or more than a day, naming it; a value of it is nan, infinite or of another
+                type, naming the field (`structures.soundness`); or the state is another tracker's.
         """
         decoded, interaction = self._decode(frame, state, groups, further, guide)
         return replace(decoded, reasoned=self.reason(decoded, interaction))
@@ -296,6 +301,7 @@ class Tracker(nn.Module, ABC):
     ) -> tuple[Decoded, Interaction | None]:
         """A look without the tracker's own reasoning, and what ran between the decoder's layers."""
         self._check_own(state)
+        check_frame(frame)
         state = self._enter(state, frame, self._move(state, frame))
         features = self.detector.encode(frame, state.detector_memory)
         queries = self.queries(state, features)
@@ -348,13 +354,16 @@ class Tracker(nn.Module, ABC):
         # One of a step's host round trips; a device cannot raise.
         elapsed_s = (frame.timestamp_s - state.timestamp_s).tolist()
         for stream, (is_same, elapsed) in enumerate(zip(same, elapsed_s)):
-            if not math.isfinite(elapsed):
-                raise SynclError(f"sample {frame.samples[stream]}: its timestamp is not a finite number")
             if is_same and elapsed <= 0:
                 raise SynclError(
                     f"sample {frame.samples[stream]} of scene {frame.scenes[stream]} is not later than the "
                     f"frame before it ({elapsed:+.3f} s): frames must come in time order; start a new scene "
                     "otherwise"
+                )
+            if is_same and not _SHORTEST_S <= elapsed <= _LONGEST_S:
+                raise SynclError(
+                    f"sample {frame.samples[stream]} of scene {frame.scenes[stream]} is {elapsed:,.6g} s "
+                    "later than the frame before it; timestamp_s is in seconds, not in milli- or microseconds"
                 )
         going_on = [is_same and elapsed <= longest_s for is_same, elapsed in zip(same, elapsed_s)]
         device = frame.timestamp_s.device

@@ -10,9 +10,11 @@
 
 One thread of its own steps the tracker. Frames wait in a queue of bounded length; when it is full the oldest
 is dropped and counted, so what is tracked is never older than the queue is long. A tracker takes gaps as they
-are: its state carries times and poses.
+are: its state carries times and poses. A frame that cannot be tracked (a nan in its pose, say) is an error in
+place of its result; the state stays as it was, and the next frame goes on.
 """
 
+import atexit
 import threading
 import time
 from collections import deque
@@ -55,6 +57,7 @@ class LiveStatistics:
         pushed: frames pushed.
         tracked: frames stepped.
         dropped: frames that gave way to newer ones.
+        refused: frames that could not be tracked.
         p50_s: median latency from push to objects.
         p90_s: nine of ten frames were quicker.
         p99_s: 99 of 100 frames were quicker.
@@ -64,6 +67,7 @@ class LiveStatistics:
     pushed: int
     tracked: int
     dropped: int
+    refused: int
     p50_s: float
     p90_s: float
     p99_s: float
@@ -71,7 +75,8 @@ class LiveStatistics:
 
     def __str__(self) -> str:
         return (
-            f"{self.tracked} of {self.pushed} frames tracked, {self.dropped} dropped; latency "
+            f"{self.tracked} of {self.pushed} frames tracked, {self.dropped} dropped"
+            f"{f', {self.refused} refused' if self.refused else ''}; latency "
             f"p50 {self.p50_s * 1e3:.0f} ms, p90 {self.p90_s * 1e3:.0f} ms, p99 {self.p99_s * 1e3:.0f} ms "
             f"(step {self.step_s * 1e3:.0f} ms)"
         )
@@ -79,6 +84,8 @@ class LiveStatistics:
 
 class LiveTracker:
     """Steps a tracker in a thread of its own on frames pushed by a caller.
+
+    It is closed at the end of the program, where nobody does before.
 
     Args:
         tracker: in inference mode, on its device; nobody else may step it meanwhile.
@@ -108,15 +115,17 @@ class LiveTracker:
         self._clock = clock
         self._room = queue
         self._waiting: deque[tuple[Frame, float]] = deque()
-        self._results: deque[LiveResult] = deque(maxlen=results)
+        self._results: deque[LiveResult | SynclError] = deque(maxlen=results)
         self._latencies: deque[float] = deque(maxlen=_WINDOW)
         self._steps: deque[float] = deque(maxlen=_WINDOW)
-        self._pushed = self._tracked = self._dropped = 0
+        self._pushed = self._tracked = self._dropped = self._refused = 0
         self._busy = self._closed = False
         self._error: BaseException | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="syncl-live", daemon=True)
         self._thread.start()
+        # A thread that computes while the interpreter ends aborts it.
+        atexit.register(self.close)
 
     def __enter__(self) -> "LiveTracker":
         return self
@@ -166,7 +175,7 @@ class LiveTracker:
 
         Raises:
             SynclError: closed already.
-            Exception: whatever the tracker raised on an earlier frame.
+            Exception: whatever broke on an earlier frame; not that a frame could not be tracked.
         """
         with self._changed:
             self._raise_error()
@@ -186,20 +195,24 @@ class LiveTracker:
         """The oldest result not yet taken; None if there is none after waiting for `timeout_s`.
 
         Raises:
-            Exception: whatever the tracker raised.
+            SynclError: in place of the result of a frame that could not be tracked, once; others follow.
+            Exception: whatever else broke; nothing is tracked any more.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._results or self._error is not None, timeout_s)
-            if self._results:
-                return self._results.popleft()
-            self._raise_error()
-            return None
+            if not self._results:
+                self._raise_error()
+                return None
+            result = self._results.popleft()
+        if isinstance(result, SynclError):
+            raise result
+        return result
 
     def drain(self) -> None:
-        """Wait until every waiting frame is tracked.
+        """Wait until every waiting frame is tracked, or refused, which `poll` tells.
 
         Raises:
-            Exception: whatever the tracker raised.
+            Exception: whatever else broke.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._error is not None or not (self._waiting or self._busy))
@@ -213,6 +226,7 @@ class LiveTracker:
             self._waiting.clear()
             self._changed.notify_all()
         self._thread.join()
+        atexit.unregister(self.close)
 
     @property
     def state(self) -> TrackState:
@@ -224,7 +238,7 @@ class LiveTracker:
         """Counts and latencies so far."""
         with self._changed:
             latencies, steps = list(self._latencies), list(self._steps)
-            counts = self._pushed, self._tracked, self._dropped
+            counts = self._pushed, self._tracked, self._dropped, self._refused
         if not latencies:
             return LiveStatistics(*counts, *[float("nan")] * 4)
         p50, p90, p99 = (float(value) for value in np.percentile(latencies, (50, 90, 99)))
@@ -251,6 +265,13 @@ class LiveTracker:
                 started = self._clock()
                 objects, state = self._step(frame, state)
                 finished = self._clock()
+            except SynclError as error:
+                with self._changed:
+                    self._busy = False
+                    self._refused += 1
+                    self._results.append(error)
+                    self._changed.notify_all()
+                continue
             except BaseException as error:
                 with self._changed:
                     self._error, self._busy, self._closed = error, False, True
