@@ -20,6 +20,7 @@ from syncl.trackers import (
     Mutr3dConfig,
     PfTrackConfig,
     SingleFrameConfig,
+    StarTrackConfig,
     Tracker,
     TrackState,
 )
@@ -38,6 +39,7 @@ ALWAYS = {"birth_score": 0.0, "output_score": 0.0, "longest_gap_s": 10.0}
 TRACKERS = {
     "mutr3d": Mutr3dConfig(heads=4, hidden=32, keep_score=0.0, noise=ClipNoise(), **ALWAYS),
     "pf_track": PfTrackConfig(heads=4, hidden=32, layers=1, record_score=0.0, dropout=0.0, **ALWAYS),
+    "star_track": StarTrackConfig(keep_score=0.0, blocks=4, hidden=32, noise=ClipNoise(), **ALWAYS),
     "greedy": GreedyConfig(min_score=0.0, classes=CLASSES, longest_gap_s=10.0),
     "single_frame": SingleFrameConfig(),
 }
@@ -252,7 +254,7 @@ def held(decoded: Decoded, identities: list[int]) -> Outcome:
     return Outcome({}, rows, rows)
 
 
-@pytest.mark.parametrize("kind", ["mutr3d", "pf_track"])
+@pytest.mark.parametrize("kind", ["mutr3d", "pf_track", "star_track"])
 def test_an_undisturbed_tracker_carries_all_that_hold_an_object(kind: str) -> None:
     noise = ClipNoise(drop_probability=1.0, carry_score=0.9, false_positive_ratio=1.0)
     config = dataclasses.replace(TRACKERS[kind], noise=noise)

@@ -6,6 +6,7 @@ from syncl.trackers.greedy import GreedyConfig
 from syncl.trackers.mutr3d import Mutr3dConfig
 from syncl.trackers.pf_track import PfTrackConfig
 from syncl.trackers.single_frame import SingleFrame, SingleFrameConfig
+from syncl.trackers.star_track import StarTrackConfig
 
 # Every configuration of a tracker that a file may name: where a tracker of the library is registered.
 TRACKER_TYPES: tuple[type, ...] = (
@@ -14,6 +15,7 @@ TRACKER_TYPES: tuple[type, ...] = (
     Mutr3dConfig,
     PfTrackConfig,
     SingleFrameConfig,
+    StarTrackConfig,
 )
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "PfTrackConfig",
     "SingleFrame",
     "SingleFrameConfig",
+    "StarTrackConfig",
     "TrackQueries",
     "TrackState",
     "Tracker",
