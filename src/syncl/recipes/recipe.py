@@ -14,6 +14,7 @@ from syncl.training.config import DataConfig, OptimiserConfig, TrainingConfig
 from syncl.training.losses import LossConfig
 from syncl.training.objectives import OBJECTIVE_TYPES
 from syncl.training.strategies import BaselineConfig, StrategyConfig
+from syncl.training.strategies.one_track import TwoTasksConfig
 from syncl.training.strategies.syncl.contrastive import ContrastiveConfig
 from syncl.training.strategies.syncl.strategy import SynclConfig
 from syncl.training.unroll import UnrollConfig
@@ -124,6 +125,7 @@ RECIPE_TYPES: tuple[type, ...] = (
     Augmentation,
     OptimiserConfig,
     BaselineConfig,
+    TwoTasksConfig,
     SynclConfig,
     ContrastiveConfig,
     CostConfig,

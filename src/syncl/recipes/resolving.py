@@ -4,10 +4,12 @@ from dataclasses import replace
 from typing import Literal
 
 from syncl.checkpoints.limits import check_bounds
+from syncl.errors import SynclError
 from syncl.recipes.changes import apply_changes
 from syncl.recipes.recipe import BASELINE, Recipe
 from syncl.recipes.registry import RECIPES, find_recipe
 from syncl.recipes.synthetic import frozen_encoder
+from syncl.trackers.one_track import OneTrackConfig
 from syncl.training.strategies import BaselineConfig, StrategyConfig
 from syncl.training.strategies.syncl.strategy import SynclConfig
 
@@ -46,9 +48,29 @@ def resolve_recipe(
         known = frozen_encoder(known)
     known = apply_changes(known, changes)
     check_bounds(known.model, f"{known.name}: model")
-    if isinstance(known.training.strategy, SynclConfig):
-        known.training.strategy.check()
+    check_strategy(known)
     return known
+
+
+def check_strategy(recipe: Recipe) -> None:
+    """Refuse a strategy that contradicts itself or the model.
+
+    Raises:
+        SynclError: with the reason.
+    """
+    strategy, tracker = recipe.training.strategy, recipe.model.tracker
+    if not isinstance(strategy, BaselineConfig | SynclConfig):
+        return
+    strategy.check()
+    if strategy.two_tasks is None:
+        return
+    coordination = strategy.two_tasks.coordination
+    if coordination in ("none", "drop") or isinstance(tracker, OneTrackConfig):
+        return
+    raise SynclError(
+        f"strategy: two_tasks.coordination={coordination} needs OneTrack, and model.tracker is a "
+        f"{type(tracker).__name__}; choose a recipe of OneTrack, or coordination none or drop"
+    )
 
 
 def strategy_for(recipe: Recipe, name: StrategyName) -> StrategyConfig:
@@ -63,5 +85,5 @@ def strategy_for(recipe: Recipe, name: StrategyName) -> StrategyConfig:
     registered = RECIPES[recipe.name]().strategies if recipe.name in RECIPES else {}
     chosen: StrategyConfig = registered[name].config if name in registered else kind()
     if isinstance(own, BaselineConfig | SynclConfig) and isinstance(chosen, BaselineConfig | SynclConfig):
-        return replace(chosen, cost=own.cost, loss=own.loss, release_m=own.release_m)
+        return replace(chosen, cost=own.cost, loss=own.loss, release_m=own.release_m, two_tasks=own.two_tasks)
     return chosen

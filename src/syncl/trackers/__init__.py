@@ -4,6 +4,7 @@ from syncl.trackers.base import Decoded, Move, Tracker, TrackerConfig, TrackQuer
 from syncl.trackers.clip_noise import ClipNoise
 from syncl.trackers.greedy import GreedyConfig
 from syncl.trackers.mutr3d import Mutr3dConfig
+from syncl.trackers.one_track import OneTrackConfig
 from syncl.trackers.pf_track import PfTrackConfig
 from syncl.trackers.single_frame import SingleFrame, SingleFrameConfig
 from syncl.trackers.star_track import StarTrackConfig
@@ -13,6 +14,7 @@ TRACKER_TYPES: tuple[type, ...] = (
     ClipNoise,
     GreedyConfig,
     Mutr3dConfig,
+    OneTrackConfig,
     PfTrackConfig,
     SingleFrameConfig,
     StarTrackConfig,
@@ -25,6 +27,7 @@ __all__ = [
     "GreedyConfig",
     "Move",
     "Mutr3dConfig",
+    "OneTrackConfig",
     "PfTrackConfig",
     "SingleFrame",
     "SingleFrameConfig",

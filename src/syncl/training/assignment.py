@@ -112,14 +112,16 @@ class Assignment:
         targets: [L, B, Q] int64 index of the object, -1 = background.
         supervised: [L, B, Q] bool rows with a classification loss.
         vanished: [B, N] bool track queries that hold the identity of an object which is not in the frame.
-        detection: of the object queries alone [L, B, O], for the detection head where there are two class
-            heads; `targets` and `supervised` are then the tracking head's.
+        detection: for the detection head where there are two class heads, of all queries or of the object
+            queries alone [L, B, O]; `targets` and `supervised` are then the tracking head's.
+        boxes: [L, B, Q] int64 object that boxes are learned from, -1 = none; None = `targets`.
     """
 
     targets: Tensor
     supervised: Tensor
     vanished: Tensor | None = None
     detection: "Assignment | None" = None
+    boxes: Tensor | None = None
 
 
 def standard_assignment(
@@ -153,7 +155,7 @@ def standard_assignment(
 
 def identities_after(assignment: Assignment, track_identities: Tensor, annotations: Annotations) -> Tensor:
     """Identity [B, Q] every query is tied to after the frame, by the last layer; vanished tracks keep
-    theirs.
+    theirs, and tracks that are not matched to their object although it is there lose it.
     """
     target = assignment.targets[-1]
     object_queries = target.shape[1] - track_identities.shape[1]
@@ -163,5 +165,8 @@ def identities_after(assignment: Assignment, track_identities: Tensor, annotatio
     else:
         matched = torch.full_like(target, -1)
     tracks = matched[:, object_queries:]
-    tracks = torch.where(tracks >= 0, tracks, track_identities)
+    kept = track_identities
+    if assignment.vanished is not None:
+        kept = kept.masked_fill(~assignment.vanished, -1)
+    tracks = torch.where(tracks >= 0, tracks, kept)
     return torch.cat([matched[:, :object_queries], tracks], dim=1)

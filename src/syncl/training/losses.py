@@ -67,13 +67,12 @@ def set_losses(
     not finite have no box loss.
     """
     losses = {"class": class_loss(predictions.logits, assignment, annotations, config)}
-    targets, detection = assignment.targets, assignment.detection
+    detection = assignment.detection
     if detection is not None and predictions.detection_logits is not None:
-        count = predictions.object_count
-        logits = predictions.detection_logits[:, :, :count]
+        logits = predictions.detection_logits[:, :, : detection.targets.shape[2]]
         losses["detect_class"] = class_loss(logits, detection, annotations, config)
-        targets = torch.cat([detection.targets, targets[:, :, count:]], dim=2)
-    return losses | {"box": box_loss(predictions.codes, targets, annotations, config)}
+    boxes = assignment.targets if assignment.boxes is None else assignment.boxes
+    return losses | {"box": box_loss(predictions.codes, boxes, annotations, config)}
 
 
 def class_loss(

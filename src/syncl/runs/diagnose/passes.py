@@ -68,7 +68,7 @@ class Subject:
         trained = strategy_for(self.recipe, "syncl")
         if not isinstance(trained, SynclConfig):
             return SynclConfig()
-        own = SynclConfig(trained.cost, trained.loss)
+        own = SynclConfig(trained.cost, trained.loss, two_tasks=trained.two_tasks)
         if trained.one_to_many and trained.decoder == "cross_only":
             own = replace(own, queries_per_object=trained.queries_per_object, filter_cost=trained.filter_cost)
             own = replace(own, filter="mixture" if trained.filter == "none" else trained.filter)

@@ -193,7 +193,7 @@ class Diagnosis:
         own = training.strategy
         plain = BaselineConfig()
         if isinstance(own, BaselineConfig | SynclConfig):
-            plain = BaselineConfig(own.cost, own.loss, own.release_m)
+            plain = BaselineConfig(own.cost, own.loss, own.release_m, own.two_tasks)
         strategies: dict[str, StrategyConfig] = {
             "baseline": plain,
             "SynCL": own if isinstance(own, SynclConfig) else self.subject.matching,

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
-from syncl.structures import Annotations, Outcome
-from syncl.trackers.base import Decoded
+from syncl.errors import SynclError
+from syncl.structures import Annotations, Outcome, Predictions, Queries
+from syncl.trackers.base import Decoded, Guide
 from syncl.training.assignment import (
     Assignment,
     CostConfig,
@@ -17,6 +19,8 @@ from syncl.training.assignment import (
 from syncl.training.losses import LossConfig, set_losses
 from syncl.training.strategies.base import Strategy
 from syncl.training.strategies.one_stage import one_stage_assignment
+from syncl.training.strategies.one_track.coordination import Polarity, coordinated_losses
+from syncl.training.strategies.one_track.two_tasks import TwoTasksConfig, two_task_assignment
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,23 @@ class BaselineConfig:
         release_m: a query whose predicted centre ends a frame farther than this from its object lets go of
             it, so that the object is new-born in the next frame; 0 = never, as published. Small models,
             whose queries often end far off, learn from it that a track without its object has a low score.
+        two_tasks: OneTrack's supervision of two class heads; None = SynCL's reproduction of it (table 8)
+            where the tracker has two.
     """
 
     cost: CostConfig = field(default_factory=CostConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     release_m: float = 0.0
+    two_tasks: TwoTasksConfig | None = None
+
+    def check(self) -> None:
+        """Refuse settings that contradict one another.
+
+        Raises:
+            SynclError: with the reason.
+        """
+        if self.two_tasks is not None:
+            self.two_tasks.check()
 
     def build(self, _dim: int, /) -> "Baseline":
         """Build the strategy, which has no parameters and so needs no channels."""
@@ -47,11 +63,27 @@ class Baseline(Strategy):
         super().__init__()
         self.config = config
 
+    def guide(self, _annotations: Annotations) -> Guide | None:
+        """OneTrack's mask groups queries by their assignment, while its settings say so."""
+        tasks = self.config.two_tasks
+        if tasks is None or tasks.is_predicted(self.progress):
+            return None
+        return _AssignedPolarity(self, _annotations)
+
     def forward(self, decoded: Decoded, annotations: Annotations) -> Outcome:
         """See `Strategy.forward`."""
         assignment, _ = self.assign(decoded, annotations)
-        losses = set_losses(decoded.standard, assignment, annotations, self.config.loss)
+        losses = self.losses(decoded, assignment, annotations)
         return Outcome(losses, self.identities(decoded, assignment, annotations), assignment.targets[-1])
+
+    def losses(self, decoded: Decoded, assignment: Assignment, annotations: Annotations) -> dict[str, Tensor]:
+        """The standard decoder's losses."""
+        config, tasks = self.config.loss, self.config.two_tasks
+        if tasks is None:
+            return set_losses(decoded.standard, assignment, annotations, config)
+        return coordinated_losses(
+            decoded.standard, assignment, annotations, config, tasks.coordination, decoded.reasoned
+        )
 
     def identities(self, decoded: Decoded, assignment: Assignment, annotations: Annotations) -> Tensor:
         """Identity [B, Q] every query holds after the frame, -1 = none or released."""
@@ -66,12 +98,47 @@ class Baseline(Strategy):
 
     def assign(self, decoded: Decoded, annotations: Annotations) -> tuple[Assignment, Tensor]:
         """The standard decoder's assignment, and the object [B, N] each track query holds (-1 = none)."""
-        predictions, track_identities = decoded.standard, decoded.track_identities
+        return self.match(decoded.standard, decoded.track_identities, annotations)
+
+    def match(
+        self, predictions: Predictions, track_identities: Tensor, annotations: Annotations
+    ) -> tuple[Assignment, Tensor]:
+        """The same of predictions whose last N queries are tracks with these identities [B, N].
+
+        Raises:
+            SynclError: if OneTrack's supervision is asked for and the tracker has one class head.
+        """
+        config, tasks = self.config.cost, self.config.two_tasks
         track_valid = predictions.valid[:, predictions.object_count :]
         ties = tie_by_identity(track_identities, track_valid, annotations)
-        if predictions.detection_logits is not None:
-            config = self.config.cost
+        if predictions.detection_logits is None:
+            if tasks is not None:
+                raise SynclError(
+                    "strategy: two_tasks needs a tracker with two class heads; choose OneTrack or set "
+                    "model.tracker.tracking_head=true"
+                )
+            cost = matching_cost(predictions, annotations, config)
+            assignment = standard_assignment(cost, ties, track_identities, predictions.valid, annotations)
+            return assignment, ties
+        if tasks is None or tasks.detects == "object_queries":
             return one_stage_assignment(predictions, ties, track_identities, annotations, config), ties
-        cost = matching_cost(predictions, annotations, self.config.cost)
-        assignment = standard_assignment(cost, ties, track_identities, predictions.valid, annotations)
+        assignment = two_task_assignment(
+            predictions, ties, track_identities, annotations, config, tasks, self.progress
+        )
         return assignment, ties
+
+
+class _AssignedPolarity:
+    """What supervision makes of a decoder layer (`Guide`)."""
+
+    def __init__(self, strategy: Baseline, annotations: Annotations) -> None:
+        self._strategy = strategy
+        self._annotations = annotations
+
+    def polarity(self, predictions: Predictions, queries: Queries, /) -> tuple[Tensor, Tensor]:
+        """See `Guide.polarity`."""
+        tracks = queries.identities[:, queries.object_count :]
+        with torch.autocast(tracks.device.type, enabled=False):
+            assignment, _ = self._strategy.match(predictions, tracks, self._annotations)
+        groups = Polarity.of(assignment)
+        return (groups.both | groups.detected)[0], (groups.both | groups.tracked)[0]

@@ -11,6 +11,8 @@ match and supervise this way.
 A track query without identity (a false positive that MUTR3D carries on) is background: whatever it might
 take over would be missing among the detection head's objects.
 
+OneTrack's own way with two heads, where tracks detect as well, is `one_track`.
+
 Letters: L decoder layers, B streams, Q queries, O object queries (the first of Q), N track queries (the
 last), M objects.
 """
@@ -46,9 +48,11 @@ def one_stage_assignment(
     if cost.shape[3]:
         held = held_objects(ties, cost.shape[3]).expand(layers, -1, -1)
         born = detected.masked_fill(held.gather(2, detected.clamp(min=0)) & (detected >= 0), -1)
+    tied = ties.expand(layers, -1, -1)
     return Assignment(
-        torch.cat([born, ties.expand(layers, -1, -1)], dim=2),
+        torch.cat([born, tied], dim=2),
         valid.expand(layers, -1, -1),
         vanished=(track_identities >= 0) & (ties < 0) & valid[:, count:],
         detection=Assignment(detected, valid[:, :count].expand(layers, -1, -1)),
+        boxes=torch.cat([detected, tied], dim=2),
     )

@@ -16,6 +16,7 @@ from syncl.trackers.base import Decoded
 from syncl.training.assignment import Assignment, CostConfig, held_objects, matching_cost
 from syncl.training.losses import LossConfig, set_losses
 from syncl.training.strategies import Baseline, BaselineConfig
+from syncl.training.strategies.one_track import TwoTasksConfig
 from syncl.training.strategies.syncl.contrastive import ContrastiveConfig, InstanceContrast
 from syncl.training.strategies.syncl.hybrid_matching import Candidates, one_to_many, one_to_one
 from syncl.training.strategies.syncl.other_filters import atss, candidate_overlaps, fixed_cost, simota
@@ -51,6 +52,7 @@ class SynclConfig:
         cross_weight: weight of the cross-attention decoder's losses.
         contrastive: instance-aware contrastive learning; weight 0 leaves it out (table 4a).
         release_m: see `BaselineConfig`.
+        two_tasks: see `BaselineConfig`; it is about the standard decoder.
     """
 
     cost: CostConfig = field(default_factory=CostConfig)
@@ -67,6 +69,7 @@ class SynclConfig:
     cross_weight: float = 1.0
     contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
     release_m: float = 0.0
+    two_tasks: TwoTasksConfig | None = None
 
     def check(self) -> None:
         """Refuse combinations that make no sense.
@@ -74,6 +77,8 @@ class SynclConfig:
         Raises:
             SynclError: with the reason.
         """
+        if self.two_tasks is not None:
+            self.two_tasks.check()
         contrast = self.contrastive.weight > 0
         if self.queries_per_object < 1:
             raise SynclError(f"strategy: queries_per_object={self.queries_per_object} must be at least 1")
@@ -92,6 +97,11 @@ class SynclConfig:
                 raise SynclError(
                     "strategy: decoder=standard, objects=new_born, one_to_many=false is the baseline; "
                     "choose --strategy baseline"
+                )
+            if self.two_tasks is not None:
+                raise SynclError(
+                    "strategy: decoder=standard gives objects further queries in the decoder where two_tasks "
+                    "asks which query is an object for which task; leave one of them out"
                 )
             if "ignored" in (self.dropped, self.false_tracks):
                 raise SynclError(
@@ -131,7 +141,7 @@ class SynCL(Baseline):
     """
 
     def __init__(self, config: SynclConfig, dim: int) -> None:
-        super().__init__(BaselineConfig(config.cost, config.loss, config.release_m))
+        super().__init__(BaselineConfig(config.cost, config.loss, config.release_m, config.two_tasks))
         self.syncl = config
         self.groups = PARALLEL if config.decoder == "cross_only" else STANDARD
         self.contrast = InstanceContrast(dim, config.contrastive) if config.contrastive.weight > 0 else None
@@ -149,7 +159,7 @@ class SynCL(Baseline):
             losses = set_losses(standard, widened, annotations, self.config.loss)
             return Outcome(losses, identities, assignment.targets[-1])
 
-        losses = set_losses(standard, assignment, annotations, self.config.loss)
+        losses = self.losses(decoded, assignment, annotations)
         ignored = None
         if self.syncl.dropped == "ignored":
             ignored = candidates.dropped_queries(matched.object_count)
@@ -256,7 +266,7 @@ def hybrid_assignment(
     """
     layers, count = cross.logits.shape[0], cross.object_count
     found = candidates.targets(count)
-    told = standard.targets[:, :, :count] if standard.detection is None else standard.detection.targets
+    told = (standard.targets if standard.detection is None else standard.detection.targets)[:, :, :count]
     contradicted = (told >= 0) & (found < 0)
     searching = (cross.valid[:, :count] & wanted.any(1, keepdim=True)) & ~contradicted
     if ignored is not None:
@@ -271,6 +281,7 @@ def hybrid_assignment(
         torch.cat([nothing, held], dim=2),
         torch.cat([torch.zeros_like(searching), following], dim=2),
         detection=Assignment(found, searching),
+        boxes=torch.cat([found, held], dim=2),
     )
 
 
@@ -287,4 +298,7 @@ def widened_assignment(standard: Assignment, candidates: Candidates, object_coun
     targets = torch.cat([widened(targets[:, :, :object_count]), targets[:, :, object_count:]], dim=2)
     if detection is not None:
         detection = Assignment(widened(detection.targets), detection.supervised)
-    return Assignment(targets, standard.supervised, standard.vanished, detection)
+    boxes = standard.boxes
+    if boxes is not None:
+        boxes = torch.cat([widened(boxes[:, :, :object_count]), boxes[:, :, object_count:]], dim=2)
+    return Assignment(targets, standard.supervised, standard.vanished, detection, boxes)
