@@ -31,13 +31,16 @@ from syncl.recipes.synthetic import (
     IMAGE_SIZE,
     small_detr3d,
     small_mutr3d,
+    small_one_track,
     small_petr,
     small_petrv2,
     small_pf_track,
+    small_star_track,
     small_streampetr,
 )
 from syncl.structures import CameraRig, Frame, Queries
-from syncl.trackers import GreedyConfig, Mutr3dConfig, PfTrackConfig, Tracker, TrackerConfig, TrackState
+from syncl.trackers import GreedyConfig, PfTrackConfig, Tracker, TrackerConfig, TrackState
+from syncl.trackers.life_cycle import LifeCycleConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.trackers.pf_track import PfTrack
 
@@ -111,7 +114,7 @@ def build(config: ModelConfig, tracks: int, device: torch.device) -> Tracker:
     torch.manual_seed(0)
     life = config.tracker
     always: TrackerConfig
-    if isinstance(life, Mutr3dConfig):
+    if isinstance(life, LifeCycleConfig):
         always = dataclasses.replace(
             life, birth_score=0.0, keep_score=0.0, output_score=0.0, max_tracks=tracks
         )
@@ -250,6 +253,8 @@ DETECTORS = {
 TRACKERS: dict[str, Callable[[], TrackerConfig]] = {
     "mutr3d": small_mutr3d,
     "pf-track": small_pf_track,
+    "star-track": small_star_track,
+    "onetrack": small_one_track,
     "greedy": GreedyConfig,
 }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from typing import cast
 
 from syncl.checkpoints.codec import decode_config, encode_config
 from syncl.checkpoints.model_file import MODEL_TYPES
@@ -115,6 +116,14 @@ def with_syncl(recipe: Recipe, config: SynclConfig, paper: PaperResult | None = 
     """The recipe with a choice between its own strategy, called `baseline`, and SynCL."""
     own = RecipeStrategy(recipe.training.strategy, recipe.paper)
     return replace(recipe, strategies={BASELINE: own, "syncl": RecipeStrategy(config, paper)})
+
+
+def with_two_tasks(recipe: Recipe, tasks: TwoTasksConfig) -> Recipe:
+    """A recipe of two class heads, supervised as OneTrack has it, by itself or with SynCL."""
+    plain = cast(BaselineConfig, recipe.training.strategy)
+    syncl = cast(SynclConfig, recipe.strategies["syncl"].config)
+    training = replace(recipe.training, strategy=replace(plain, two_tasks=tasks))
+    return with_syncl(replace(recipe, training=training, strategies={}), replace(syncl, two_tasks=tasks))
 
 
 RECIPE_TYPES: tuple[type, ...] = (

@@ -9,9 +9,11 @@ from syncl.errors import SynclError
 from syncl.recipes import (
     detr3d,
     one_stage,
+    one_track,
     petr,
     petrv2,
     pf_track,
+    star_track,
     streampetr,
     synthetic,
     synthetic_trackers,
@@ -32,6 +34,13 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     synthetic_trackers.pf_track_petr_synthetic,
     synthetic_trackers.pf_track_petrv2_synthetic,
     synthetic_trackers.pf_track_streampetr_synthetic,
+    synthetic_trackers.star_track_detr3d_synthetic,
+    synthetic_trackers.star_track_petr_synthetic,
+    synthetic_trackers.star_track_petrv2_synthetic,
+    synthetic_trackers.star_track_streampetr_synthetic,
+    synthetic_trackers.onetrack_detr3d_synthetic,
+    synthetic_trackers.onetrack_petr_synthetic,
+    synthetic_trackers.onetrack_streampetr_synthetic,
     detr3d.detr3d_r101_900x1600,
     detr3d.detr3d_r101_900x1600_q300,
     detr3d.mutr3d_detr3d_r101_900x1600,
@@ -60,11 +69,16 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     one_stage.pf_track_petr_v99_320x800_one_stage_two_heads,
     one_stage.mutr3d_streampetr_v99_320x800_one_stage,
     one_stage.mutr3d_streampetr_v99_320x800_one_stage_two_heads,
+    star_track.star_track_detr3d_r101_900x1600,
+    star_track.star_track_petr_v99_640x1600,
+    one_track.onetrack_petr_v99_320x800,
+    one_track.onetrack_streampetr_v99_320x800,
+    one_track.onetrack_streampetr_v99_640x1600,
 )
 
-# PF-Track's name has a hyphen, which Python's names cannot have.
+# Names such as PF-Track's have a hyphen, which Python's names cannot have.
 RECIPES: dict[str, Callable[[], Recipe]] = {
-    function.__name__.replace("pf_track", "pf-track"): function for function in _FUNCTIONS
+    function.__name__.replace("_track_", "-track_"): function for function in _FUNCTIONS
 }
 
 

@@ -19,7 +19,14 @@ from syncl.detectors import (
 )
 from syncl.detectors.base import PointRange
 from syncl.recipes.recipe import Recipe
-from syncl.trackers import Mutr3dConfig, PfTrackConfig, SingleFrameConfig, TrackerConfig
+from syncl.trackers import (
+    Mutr3dConfig,
+    OneTrackConfig,
+    PfTrackConfig,
+    SingleFrameConfig,
+    StarTrackConfig,
+    TrackerConfig,
+)
 from syncl.trackers.clip_noise import ClipNoise
 from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.training.config import DataConfig, OptimiserConfig, TrainingConfig
@@ -158,6 +165,16 @@ def small_mutr3d() -> Mutr3dConfig:
         max_tracks=80,
         noise=CLIP_NOISE,
     )
+
+
+def small_star_track() -> StarTrackConfig:
+    """STAR-Track's latent motion with fewer blocks and hidden channels."""
+    return StarTrackConfig(blocks=4, hidden=DIM, max_tracks=80, noise=CLIP_NOISE)
+
+
+def small_one_track() -> OneTrackConfig:
+    """OneTrack with fewer heads."""
+    return OneTrackConfig(heads=4, hidden=DIM, max_tracks=80, noise=CLIP_NOISE)
 
 
 def small_pf_track() -> PfTrackConfig:

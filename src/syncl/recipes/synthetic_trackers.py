@@ -7,7 +7,7 @@ its memory; `TRACKER_LOSS` counts velocities fully.
 from dataclasses import replace
 
 from syncl.detectors import DetectorConfig
-from syncl.recipes.recipe import Recipe, with_syncl
+from syncl.recipes.recipe import Recipe, with_syncl, with_two_tasks
 from syncl.recipes.synthetic import (
     AUGMENTATION,
     RELEASE_M,
@@ -15,14 +15,17 @@ from syncl.recipes.synthetic import (
     small_detr3d,
     small_model,
     small_mutr3d,
+    small_one_track,
     small_petr,
     small_petrv2,
     small_pf_track,
+    small_star_track,
     small_streampetr,
 )
 from syncl.training.config import DataConfig, OptimiserConfig, TrainingConfig
 from syncl.training.objectives.reasoning import ReasoningLossConfig
 from syncl.training.strategies import BaselineConfig, StrategyConfig
+from syncl.training.strategies.one_track import TwoTasksConfig
 from syncl.training.strategies.syncl.strategy import SynclConfig
 from syncl.training.unroll import UnrollConfig
 
@@ -145,3 +148,61 @@ def pf_track_petrv2_synthetic() -> Recipe:
 def pf_track_streampetr_synthetic() -> Recipe:
     """PF-Track on StreamPETR."""
     return _with_pf_track(mutr3d_streampetr_synthetic())
+
+
+def _with_star_track(base: Recipe) -> Recipe:
+    """A MUTR3D recipe's detector and training with STAR-Track."""
+    return replace(
+        base,
+        name=base.name.replace("mutr3d", "star-track"),
+        summary=base.summary.replace("MUTR3D", "STAR-Track"),
+        model=replace(base.model, tracker=small_star_track()),
+    )
+
+
+def star_track_detr3d_synthetic() -> Recipe:
+    """STAR-Track on DETR3D."""
+    return _with_star_track(mutr3d_detr3d_synthetic())
+
+
+def star_track_petr_synthetic() -> Recipe:
+    """STAR-Track on PETR."""
+    return _with_star_track(mutr3d_petr_synthetic())
+
+
+def star_track_petrv2_synthetic() -> Recipe:
+    """STAR-Track on PETRv2."""
+    return _with_star_track(mutr3d_petrv2_synthetic())
+
+
+def star_track_streampetr_synthetic() -> Recipe:
+    """STAR-Track on StreamPETR."""
+    return _with_star_track(mutr3d_streampetr_synthetic())
+
+
+def _with_one_track(base: Recipe) -> Recipe:
+    """A MUTR3D recipe's detector and training with OneTrack. It starts from the detector as the others do:
+    one stage from nothing takes longer than small recipes have.
+    """
+    recipe = replace(
+        base,
+        name=base.name.replace("mutr3d", "onetrack"),
+        summary=base.summary.replace("MUTR3D", "OneTrack"),
+        model=replace(base.model, tracker=small_one_track()),
+    )
+    return with_two_tasks(recipe, TwoTasksConfig())
+
+
+def onetrack_detr3d_synthetic() -> Recipe:
+    """OneTrack on DETR3D, which the paper does not have."""
+    return _with_one_track(mutr3d_detr3d_synthetic())
+
+
+def onetrack_petr_synthetic() -> Recipe:
+    """OneTrack on PETR."""
+    return _with_one_track(mutr3d_petr_synthetic())
+
+
+def onetrack_streampetr_synthetic() -> Recipe:
+    """OneTrack on StreamPETR."""
+    return _with_one_track(mutr3d_streampetr_synthetic())
