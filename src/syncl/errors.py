@@ -1,5 +1,19 @@
 """The one exception users are meant to see."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_REMEDIES = {
+    errno.ENOSPC: "make room there or name another place",
+    errno.EDQUOT: "make room within the quota or name another place",
+    errno.EFBIG: "allow larger files there or name another place",
+    errno.EROFS: "name a place that can be written",
+    errno.EACCES: "allow it or name another place",
+    errno.EPERM: "allow it or name another place",
+}
+
 
 class SynclError(Exception):
     """Something the user can mend: bad input, a missing file, an impossible combination of options.
@@ -17,3 +31,24 @@ def shown(value: object, length: int = 80) -> str:
         # Nested deeper than Python follows, or with more digits than it writes.
         return f"too large to show ({type(value).__name__})"
     return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def system_error(error: OSError, path: Path | str | None = None) -> SynclError:
+    """What the operating system refused, as users are told: path, reason and what to do."""
+    places = [str(place) for place in ((path,) if path else (error.filename, error.filename2)) if place]
+    reason = (error.strerror or str(error) or type(error).__name__).partition("\n")[0]
+    remedy = f"; {_REMEDIES[error.errno]}" if error.errno in _REMEDIES else ""
+    return SynclError(": ".join((*places, f"{reason[0].lower()}{reason[1:]}{remedy}")))
+
+
+@contextmanager
+def system_errors_named(path: Path) -> Iterator[None]:
+    """What the operating system refuses in this block is said of a path.
+
+    Raises:
+        SynclError: in the place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise system_error(error, path) from error

@@ -1,20 +1,25 @@
 """Writing files so that nothing is ever half written or lost, and reading what strangers wrote."""
 
+import errno
 import os
 import re
+import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from syncl.errors import SynclError
+from syncl.errors import SynclError, system_error
+from syncl.locks import LOCK, held
 
 if TYPE_CHECKING:
     import torch
 
 _DEEPEST = 64
+_PROBE_BYTES = 4096
+_WRITING = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 @contextmanager
@@ -22,23 +27,77 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target` that replaces it when the block ends without an exception.
 
     Readers see the old file or the whole new one, never a part. If the block raises, `target` is untouched
-    and the temporary file is removed. Parent folders are created.
+    and the temporary file is removed; what a killed process left of the same file is removed too. Parent
+    folders are created.
+
+    Raises:
+        SynclError: naming the target and the reason, where the system does not let it be written.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _unwritable_said(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        tidy(target)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.stem}.partial-", suffix=target.suffix, dir=target.parent
+        )
+        os.close(handle)
+        temporary = Path(name)
+        with held(temporary):
+            try:
+                yield temporary
+                umask = os.umask(0)
+                os.umask(umask)
+                temporary.chmod(0o666 & ~umask)
+                with temporary.open("rb") as written:
+                    os.fsync(written.fileno())
+                temporary.replace(target)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `target` that takes its place when the block ends without an exception.
+
+    As `atomic_path`, for whole folders: killed at any moment, the next call finds the old or the new one
+    complete.
+    """
+    target = Path(target)
+    with _unwritable_said(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        tidy(target)
+        building = Path(
+            tempfile.mkdtemp(prefix=f".{target.stem}.partial-", suffix=target.suffix, dir=target.parent)
+        )
+        with held(building):
+            try:
+                yield building
+                building.chmod(0o755)
+                if target.exists():
+                    target.rename(_place_of_old(target))
+                building.rename(target)
+            finally:
+                shutil.rmtree(building, ignore_errors=True)
+                tidy(target)
+
+
+def tidy(target: Path) -> None:
+    """Remove what killed processes left of a file or folder, and give back what one was about to replace."""
+    old = _place_of_old(target)
+    if old.exists() and not target.exists():
+        old.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    if not target.parent.is_dir():
+        return
+    prefix = f".{target.stem}.partial-"
+    for left in list(target.parent.iterdir()):
+        if left.name.startswith(prefix) and left.suffix == target.suffix:
+            with suppress(OSError), held(left, wait=False):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _place_of_old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.replaced")
 
 
 def atomic_write(target: Path, content: bytes) -> None:
@@ -54,10 +113,49 @@ def refuse_to_overwrite(target: Path, overwrite: bool) -> None:
         SynclError: naming the path and the option that allows overwriting.
     """
     target = Path(target)
-    occupied = target.is_file() or (target.is_dir() and any(target.iterdir()))
+    occupied = target.is_file() or (target.is_dir() and any(item.name != LOCK for item in target.iterdir()))
     if occupied and not overwrite:
         kind = "folder" if target.is_dir() else "file"
         raise SynclError(f"{target}: this {kind} already exists; choose another or pass --overwrite")
+
+
+def check_output(target: Path, overwrite: bool, kind: Literal["file", "folder"] = "file") -> None:
+    """Make sure before the work that its result can be written; nothing is created.
+
+    Args:
+        target: what will be written.
+        overwrite: it may replace an earlier one.
+        kind: of the target.
+
+    Raises:
+        SynclError: there is one already, something of the other kind is in its place or above it, or the
+            system does not let anything be written there; path and reason are named.
+    """
+    refuse_to_overwrite(target, overwrite)
+    if kind == "folder" and target.is_file():
+        raise SynclError(f"{target}: is a file, where a folder is to be written; choose another")
+    if kind == "file" and target.is_dir():
+        raise SynclError(f"{target}: is a folder, where a file is to be written; name a file in it")
+    place = Path(target if kind == "folder" else target.parent).absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise SynclError(f"{target}: {place} is a file, where a folder would have to be; choose another path")
+    with _unwritable_said(target), tempfile.TemporaryFile(dir=place) as probe:
+        probe.write(bytes(_PROBE_BYTES))
+        probe.flush()
+
+
+@contextmanager
+def _unwritable_said(target: Path) -> Iterator[None]:
+    """Errors of writing name the target, not what stands in its place meanwhile."""
+    try:
+        yield
+    except OSError as error:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else "?"
+        if error.errno in _WRITING or ".partial-" in name or target.is_relative_to(name):
+            raise system_error(error, target) from error
+        raise
 
 
 def inside(root: Path, name: str, source: str = "", links: bool = True) -> Path:
@@ -155,3 +253,26 @@ def read_tensors(
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise SynclError(f"{path}: not a complete safetensors file ({error})") from error
+
+
+def write_tensors(path: Path, tensors: "Mapping[str, torch.Tensor]", metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file in one step (see `atomic_path`); the tensors may be anywhere and share memory.
+
+    Raises:
+        SynclError: naming the path and the reason, where it cannot be written.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    own = {
+        name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    try:
+        with atomic_path(path) as temporary:
+            save_file(own, temporary, dict(metadata))
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        known = OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))
+        raise system_error(known, path) from error

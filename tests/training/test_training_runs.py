@@ -155,10 +155,10 @@ def test_a_checkpoint_folder_appears_whole_or_not_at_all(small_world, tmp_path, 
     from syncl.training import resuming
 
     def fail(path: Path, content: bytes) -> None:
-        raise OSError("disk full")
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(resuming, "atomic_write", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(SynclError, match=r"step_00000001: no space left on device; make room"):
         run(small_world, tmp_path / "run", 2)
     assert resuming.checkpoint_folders(tmp_path / "run") == []
 

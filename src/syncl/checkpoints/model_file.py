@@ -7,7 +7,6 @@ from typing import cast
 
 import orjson
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from syncl import __version__
@@ -19,7 +18,7 @@ from syncl.checkpoints.upgrades import Json
 from syncl.data.past_images import PastImages
 from syncl.detectors import DETECTOR_TYPES
 from syncl.errors import SynclError
-from syncl.files import atomic_path, parse_json, read_tensors
+from syncl.files import parse_json, read_tensors, write_tensors
 from syncl.layers.normaliser import NormaliserConfig
 from syncl.trackers import TRACKER_TYPES, Tracker
 from syncl.trackers.model import InputConfig, ModelConfig
@@ -78,9 +77,7 @@ def save_model(
         "recipe": orjson.dumps(recipe).decode(),
         "notes": orjson.dumps(dict(notes or {})).decode(),
     }
-    tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in weights.items()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata)
+    write_tensors(path, weights, metadata)
 
 
 def read_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -1,5 +1,6 @@
 """Reading and writing checkpoint files of the original code bases (pickles made by `torch.save`)."""
 
+import io
 import pickle
 import struct
 import zipfile
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from syncl.errors import SynclError
-from syncl.files import atomic_path
+from syncl.files import atomic_write
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _MODULE = "module."
@@ -79,8 +80,10 @@ def parameters(content: object, source: str) -> dict[str, Tensor]:
 def write_published(path: Path, weights: Mapping[str, Tensor], meta: Mapping[str, str]) -> None:
     """Write parameters the way mmcv's checkpoint loader reads them: `{"meta": ..., "state_dict": ...}`."""
     tensors = {name: tensor.detach().to("cpu").contiguous() for name, tensor in weights.items()}
-    with atomic_path(path) as temporary:
-        torch.save({"meta": dict(meta), "state_dict": tensors}, temporary)
+    # Into memory first: torch's own messages about full disks speak of positions in a file.
+    content = io.BytesIO()
+    torch.save({"meta": dict(meta), "state_dict": tensors}, content)
+    atomic_write(path, content.getvalue())
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

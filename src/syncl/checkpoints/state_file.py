@@ -11,10 +11,9 @@ from pathlib import Path
 
 import orjson
 import torch
-from safetensors.torch import save_file
 
 from syncl.errors import SynclError
-from syncl.files import atomic_path, parse_json, read_tensors
+from syncl.files import parse_json, read_tensors, write_tensors
 from syncl.trackers.base import TrackState
 from syncl.trackers.serialisation import put_together, take_apart
 
@@ -25,8 +24,7 @@ def save_state(path: Path, state: TrackState) -> None:
     """Write a state in one step; the detector's memory is part of it."""
     content, tensors = take_apart(state)
     metadata = {"format": _FORMAT, "content": orjson.dumps(content).decode()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata)
+    write_tensors(path, tensors, metadata)
 
 
 def load_state(path: Path, device: torch.device | str = "cpu") -> TrackState:

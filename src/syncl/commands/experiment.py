@@ -19,6 +19,7 @@ def experiment(
     """Run a plan of paired trainings (recipe, strategy, seed) under one budget and compare them.
 
     What is done is skipped, what was stopped goes on from its last checkpoint: start it again after a kill.
+    Stopped or killed, it takes the training under way with it, after a checkpoint, and starts no other.
     Metrics go to OUTPUT/results/ARM_seedN.json with the run's exact recipe, seed, commit, hardware, time
     and memory; OUTPUT/results.jsonl is the table of them all, which can stand for the files. report.md and
     report.png compare the arms with the plan's reference, seed by seed.
@@ -35,15 +36,19 @@ def experiment(
     """
     from rich.console import Console
 
+    from syncl.files import check_output
+    from syncl.locks import only_one
     from syncl.runs.experiment.plan import read_plan
     from syncl.runs.experiment.run import run_plan
     from syncl.runs.experiment.summary import write_summary
 
     settings = read_plan(plan, to_run=not report_only)
-    if not report_only:
-        run_plan(settings, data, output, jobs)
+    check_output(output, True, "folder")
+    with only_one(output):
+        if not report_only:
+            run_plan(settings, data, output, jobs)
+        summary = write_summary(settings, output)
     console = Console(highlight=False, soft_wrap=True)
-    summary = write_summary(settings, output)
     for path in (summary.table, summary.report, summary.picture):
         console.print(f"wrote {path}")
     return summary

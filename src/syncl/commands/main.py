@@ -1,14 +1,17 @@
 """The `syncl` command: a table of plain typed functions, one a command."""
 
 import importlib
+import os
 import sys
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
 from syncl import __version__
-from syncl.errors import SynclError
+from syncl.errors import SynclError, system_error
+from syncl.interrupts import Interrupted, end_with_starter, forget_signals, raise_on_signals
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,29 @@ def usage() -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command; user errors end with status 2 and one message, without a traceback."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    """Run a command; what users can mend ends with status 2 and one message, without a traceback.
+
+    Args:
+        arguments: None for those of this process, which then is the command's: signals stop it in good order,
+            with 128 and the signal's number as status.
+    """
+    if arguments is not None:
+        _main(arguments)
+        return
+    try:
+        raise_on_signals()
+        end_with_starter()
+        _main(sys.argv[1:])
+    except KeyboardInterrupt as error:
+        forget_signals()
+        with suppress(OSError):
+            sys.stderr.write(f"{str(error) or 'stopped'}\n")
+        sys.exit(128 + (error.signal if isinstance(error, Interrupted) else 2))
+    finally:
+        forget_signals()
+
+
+def _main(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(usage() + "\n")
         return
@@ -64,11 +88,17 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(f"there is no command {name!r}; commands: {', '.join(COMMANDS)}")
     try:
         _run(name, rest)
+        sys.stdout.flush()
     except SynclError as error:
         _fail(str(error))
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        _fail(str(system_error(error)))
+    except MemoryError:
+        _fail("out of memory; take smaller images, batches or fewer workers")
 
 
 def command_function(name: str) -> Callable[..., object]:

@@ -28,8 +28,9 @@ def train(
 ) -> "TrainingSummary":
     """Train a recipe.
 
-    Run it under `accelerate launch` or `torchrun` for several devices. A run that was stopped goes on with
-    --resume; at most the steps since the last checkpoint are lost.
+    Run it under `accelerate launch` or `torchrun` for several devices. Ctrl-C and SIGTERM let it finish the
+    step and write a checkpoint; --resume goes on from there, to the same bits. After a kill at most the steps
+    since the last checkpoint are lost. A folder takes one process at a time.
 
     Args:
         recipe: name of a recipe (`syncl recipes` lists them).
@@ -43,8 +44,11 @@ def train(
         strategy: replaces the recipe's training strategy; its costs and loss weights stay.
         freeze_encoder: keep backbone and neck as they are (steps become cheaper).
         set: changed settings, such as training.steps=500 training.optimiser.learning_rate=1e-4.
-        resume: go on from the latest checkpoint in output.
-        overwrite: start anew in an output folder that is not empty.
+        resume: go on from the latest checkpoint in output, with the options that the run was started with;
+            threads, places of files, training.data.workers and prefetch, and how often is logged, validated
+            and a checkpoint written may change.
+        overwrite: start anew in an output folder that is not empty; model, checkpoints, log, results and
+            metrics of the earlier run are removed.
         threads: CPU threads (default: torch's choice).
         cache_features: folder for features of the frozen encoder; they are computed once and serve every run
             with the same encoder, images and scenes. Steps then look at no image.

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from syncl.data.stream_clips import ClipSource, StreamSampler
 from syncl.errors import SynclError
+from syncl.interrupts import serve_parent
 from syncl.structures import Annotations, CameraRig, Clip, Frame, Trajectories
 
 Item = TypeVar("Item")
@@ -213,6 +214,7 @@ def clip_loader(
         generator=generator,
         persistent_workers=workers > 0,
         prefetch_factor=prefetch if workers else None,
+        worker_init_fn=serve_parent,
     )
 
 
@@ -226,3 +228,10 @@ def readable_errors(batches: Iterable[Clip]) -> Iterator[Clip]:
         if marker not in text:
             raise
         raise SynclError(text.rpartition(marker)[2].strip()) from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise SynclError(
+            "a process that loads data was killed (out of memory?); lower training.data.workers or prefetch "
+            "and go on with --resume"
+        ) from error

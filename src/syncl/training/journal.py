@@ -4,6 +4,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -12,6 +13,9 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
+
+from syncl.errors import SynclError, system_errors_named
+from syncl.files import atomic_write
 
 _STATUS = Path("/proc/self/status")
 _OWN = ("RssAnon:", "RssShmem:")
@@ -33,11 +37,30 @@ def own_memory_gb() -> float:
     return peak / 1e9 if sys.platform == "darwin" else peak / 1e6
 
 
+def _until(log: Path, step: int) -> tuple[bytes, bool]:
+    """The whole lines of a log up to a step, and whether one of them is that step's validation."""
+    kept, validated = b"", False
+    for line in log.read_bytes().splitlines() if log.is_file() else ():
+        try:
+            entry = orjson.loads(line)
+            if entry["step"] > step:
+                continue
+            validated |= entry["step"] == step and entry["group"] == "validation"
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            # Half a line, of a process that was killed or a disk that was full.
+            continue
+        kept += line + b"\n"
+    return kept, validated
+
+
 class Journal:
     """Writes a run's log. Only the main process has one that is active."""
 
     def __init__(self, run: Path, steps: int, start: int, samples_per_step: int, active: bool) -> None:
+        """Open a run's log behind its first `start` steps; what it says of later ones did not last."""
         self.active = active
+        self.validated = False
+        """Whether the log has the validation of step `start`."""
         self.samples_per_step = samples_per_step
         self._seconds = time.perf_counter()
         self._step = start
@@ -46,8 +69,12 @@ class Journal:
         if not active:
             return
         self._console = Console(stderr=True)
-        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=start)
-        self._lines = (run / "log.jsonl").open("ab")
+        path, self._run = run / "log.jsonl", run
+        kept, self.validated = _until(path, start)
+        atomic_write(path, kept)
+        with system_errors_named(run):
+            self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
+            self._lines = path.open("ab")
         self._progress = Progress(
             TextColumn("training"),
             BarColumn(),
@@ -72,8 +99,13 @@ class Journal:
     ) -> None:
         if self.active:
             self._progress.stop()
-            self._writer.close()
-            self._lines.close()
+            with ExitStack() as closing:
+                if error is not None:
+                    # What ended the run is to be seen, not what became of its log.
+                    closing.enter_context(suppress(OSError, SynclError))
+                closing.enter_context(system_errors_named(self._run))
+                closing.callback(self._lines.close)
+                closing.callback(self._writer.close)
 
     def waited_for_data(self, seconds: float) -> None:
         """Add to the time spent waiting for the loader."""
@@ -120,10 +152,11 @@ class Journal:
         """Write values under a group name to tensorboard and to `log.jsonl`."""
         if not self.active:
             return
-        for name, value in values.items():
-            self._writer.add_scalar(f"{group}/{name}", value, step)
-        self._lines.write(orjson.dumps({"step": step, "group": group, **values}) + b"\n")
-        self._lines.flush()
+        with system_errors_named(self._run):
+            for name, value in values.items():
+                self._writer.add_scalar(f"{group}/{name}", value, step)
+            self._lines.write(orjson.dumps({"step": step, "group": group, **values}) + b"\n")
+            self._lines.flush()
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""

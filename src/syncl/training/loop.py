@@ -1,7 +1,7 @@
 """The training loop: device, precision and processes are accelerate's, the rest fits on a screen."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from syncl.data.loading import ResumableSampler, clip_loader, readable_errors
 from syncl.data.stream_clips import ClipSource, StreamDataset, StreamSampler
 from syncl.errors import SynclError
 from syncl.files import atomic_write
+from syncl.interrupts import Interrupted, StopRequest, finishing_first, name_of
 from syncl.structures import Clip
 from syncl.trackers.base import Tracker
 from syncl.training.config import TrainingConfig
@@ -84,6 +85,7 @@ def run_training(
     resume: bool,
     save_model: SaveModel,
     validate: Validate | None = None,
+    origin: Mapping[str, object] | None = None,
 ) -> RunResult:
     """Train a tracker.
 
@@ -96,9 +98,11 @@ def run_training(
         resume: go on from the latest checkpoint there.
         save_model: writes a tracker's state dict as a model file.
         validate: called with the tracker in inference mode; its figures are logged.
+        origin: what the run is made of, see `save_checkpoint`.
 
     Raises:
         SynclError: on a loss that is not finite, after writing what was known of the batch beside the log.
+        Interrupted: asked to stop by a signal, once the step is done and a checkpoint of it written.
     """
     started = time.perf_counter()
     set_seed(config.seed)
@@ -114,7 +118,7 @@ def run_training(
     if carried is not None:
         carried.to(accelerator.device)
     state = RunState(trained, optimiser, schedule, average, carried)
-    step = resume_checkpoint(accelerator, state, run) if resume else 0
+    step = kept = resume_checkpoint(accelerator, state, run) if resume else 0
 
     def result_weights() -> dict[str, Tensor]:
         return average.average if average is not None else tracker.state_dict()
@@ -123,7 +127,46 @@ def run_training(
     batches = clips(accelerator, dataset, config, step)
     losses: dict[str, float] = {}
     pending: list[dict[str, Tensor]] = []
-    with Journal(run, config.steps, step, samples, accelerator.is_main_process) as journal:
+    main = accelerator.is_main_process
+    with Journal(run, config.steps, step, samples, main) as journal, finishing_first() as request:
+
+        def log(norm: Tensor) -> None:
+            losses.update(mean_losses(pending))
+            pending.clear()
+            rate = float(schedule.get_last_lr()[-1])
+            journal.record(step, losses | {"gradient_norm": float(norm), "learning_rate": rate})
+
+        def keep() -> None:
+            nonlocal kept
+            if kept != step:
+                save_checkpoint(
+                    accelerator,
+                    state,
+                    run,
+                    step,
+                    config.keep_checkpoints,
+                    lambda path: save_model(path, result_weights()),
+                    origin,
+                )
+            kept = step
+
+        def validate_now() -> None:
+            due = config.validate_every and (step % config.validate_every == 0 or step == config.steps)
+            if validate is None or not due or not main:
+                return
+            try:
+                with request.obeyed_at_once():
+                    figures = validate_weights(tracker, result_weights(), validate)
+            except Interrupted:
+                return  # it comes first when the run goes on
+            finally:
+                trained.train()
+            journal.write(step, "validation", figures)
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
+            journal.say(f"step {step}  validation  {shown}")
+
+        if step and not journal.validated:
+            validate_now()
         while step < config.steps:
             waiting = time.perf_counter()
             clip = next(batches)
@@ -147,31 +190,24 @@ def run_training(
             pending.append({name: value.detach() for name, value in values.items()})
             journal.advance(step)
             if step % config.log_every == 0 or step == config.steps:
-                losses = mean_losses(pending)
-                pending.clear()
-                rate = float(schedule.get_last_lr()[-1])
-                extra = {"gradient_norm": float(norm), "learning_rate": rate}
-                journal.record(step, losses | extra)
+                log(norm)
             if step % config.checkpoint_every == 0 or step == config.steps:
-                save_checkpoint(
-                    accelerator,
-                    state,
-                    run,
-                    step,
-                    config.keep_checkpoints,
-                    lambda path: save_model(path, result_weights()),
-                )
-            due = config.validate_every and (step % config.validate_every == 0 or step == config.steps)
-            if validate is not None and due and accelerator.is_main_process:
-                figures = validate_weights(tracker, result_weights(), validate)
-                trained.train()
-                journal.write(step, "validation", figures)
-                shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
-                journal.say(f"step {step}  validation  {shown}")
-            accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        save_model(run / "model.safetensors", result_weights())
-    accelerator.wait_for_everyone()
+                keep()
+            validate_now()
+            if agreed(accelerator, request):
+                break
+        if stopped_by := agreed(accelerator, request):
+            if pending:
+                log(norm)
+            keep()
+            raise Interrupted(
+                stopped_by,
+                f"{run}: stopped by {name_of(stopped_by)} after step {step} of {config.steps}, of which a "
+                "checkpoint is written; to go on, give the same command with --resume, without --overwrite",
+            )
+        if main:
+            save_model(run / "model.safetensors", result_weights())
+        accelerator.wait_for_everyone()
     return RunResult(step, losses, time.perf_counter() - started)
 
 
@@ -206,6 +242,15 @@ def clips(accelerator: Accelerator, dataset: ClipSource, config: TrainingConfig,
         even_batches=False,
     )
     yield from readable_errors(prepared)
+
+
+def agreed(accelerator: Accelerator, request: StopRequest) -> int:
+    """The signal that any of the processes was asked to stop by; 0 if none was."""
+    if accelerator.num_processes == 1:
+        return request.signal
+    asked = torch.tensor(request.signal, device=accelerator.device)
+    torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
+    return int(asked)
 
 
 def mean_losses(pending: list[dict[str, Tensor]]) -> dict[str, float]:

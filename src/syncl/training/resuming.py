@@ -4,11 +4,12 @@ RUN/checkpoints/step_00001000/
     model.safetensors               the tracker as it would be used (averaged weights, if there are)
     state/run.safetensors           weights with the strategy's, optimiser, schedule, average, loss scale
     state/process_0.safetensors     random state and streams of each process
-    progress.json                   the step
+    progress.json                   the step, the run's origin, size and SHA-256 of each file
 
 Together they are everything needed to go on bit for bit. What is no tensor is JSON in a file's header.
 """
 
+import hashlib
 import os
 import random
 import shutil
@@ -21,17 +22,22 @@ import numpy as np
 import orjson
 import torch
 from accelerate import Accelerator
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from syncl.errors import SynclError
-from syncl.files import atomic_write, parse_json, read_tensors
+from syncl.errors import SynclError, shown, system_errors_named
+from syncl.files import atomic_write, parse_json, read_tensors, write_tensors
 from syncl.training.optimiser import WeightAverage
 from syncl.training.streaming import CarriedState
 
 _PREFIX = "step_"
 _FORMAT = "syncl-training-1"
+_PARTIAL = ".partial"
+MAY_CHANGE = (
+    "training.data.workers", "training.data.prefetch", "training.log_every", "training.checkpoint_every",
+    "training.keep_checkpoints", "training.validate_every", "training.validation_scenes",
+)  # fmt: skip
+"""Settings that a run may go on with others of; so may threads and where its files are."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,82 @@ def checkpoint_step(folder: Path) -> int:
     return step
 
 
+def check_resumable(run: Path, origin: Mapping[str, object]) -> None:
+    """Make sure before any work that a run can go on from its latest checkpoint, as the run that it is.
+
+    Args:
+        run: its folder.
+        origin: what it is made of now: see `save_checkpoint`.
+
+    Raises:
+        SynclError: there is no checkpoint; a part of the latest is missing or damaged, which is named, and
+            the whole one before it offered; or the run was started as another, with the differences.
+    """
+    folders = checkpoint_folders(run)
+    if not folders:
+        raise SynclError(f"{run}: no checkpoint to resume from; start without --resume")
+    latest = folders[-1]
+    try:
+        _check_whole(latest)
+    except SynclError as error:
+        before = next((folder for folder in folders[-2::-1] if _is_whole(folder)), None)
+        offer = "no whole one is before it: start anew with --overwrite"
+        if before is not None:
+            offer = f"move {latest} away to go on from {before.name}, which is whole"
+        raise SynclError(f"{error}; {offer}") from error
+    progress = parse_json(latest / "progress.json")
+    known = progress.get("origin") if isinstance(progress, dict) else None
+    if not isinstance(known, dict):
+        return  # written by an earlier version
+    was, now = _flat(known), _flat(origin)
+    names = [name for name in {**was, **now} if name.removeprefix("recipe.") not in MAY_CHANGE]
+    changed = [
+        f"{name.removeprefix('recipe.')} was {shown(was.get(name))}, is {shown(now.get(name))}"
+        for name in names
+        if was.get(name) != now.get(name)
+    ]
+    if changed:
+        raise SynclError(
+            f"{run}: cannot go on as another run: {'; '.join(changed)}. Give the options that it was started "
+            "with, or choose another --output. What may change: --threads, the places of files, and "
+            f"{', '.join(MAY_CHANGE)}"
+        )
+
+
+def _flat(value: object, name: str = "") -> dict[str, object]:
+    """Entries of nested objects by their dotted names."""
+    if not isinstance(value, Mapping):
+        return {name: list(value) if isinstance(value, tuple) else value}
+    inner = (_flat(item, f"{name}.{key}" if name else str(key)) for key, item in value.items())
+    return {key: item for part in inner for key, item in part.items()}
+
+
+def _check_whole(folder: Path) -> None:
+    checkpoint_step(folder)
+    progress = cast(dict[str, Any], parse_json(folder / "progress.json"))
+    files = progress.get("files")  # not of an earlier version
+    for name, facts in files.items() if isinstance(files, dict) else ():
+        path = folder / name
+        if not path.is_file():
+            raise SynclError(f"{path}: this part of the checkpoint is missing")
+        with system_errors_named(path):
+            if [path.stat().st_size, _sha256(path)] != facts:
+                raise SynclError(f"{path}: this part of the checkpoint is damaged")
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        _check_whole(folder)
+    except SynclError:
+        return False
+    return True
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def save_checkpoint(
     accelerator: Accelerator,
     state: RunState,
@@ -79,15 +161,41 @@ def save_checkpoint(
     step: int,
     keep: int,
     save_model: Callable[[Path], None],
+    origin: Mapping[str, object] | None = None,
 ) -> Path:
     """Write a checkpoint folder under a hidden name, rename it when complete, drop the oldest beyond `keep`.
 
     Called by all processes. Killed at any moment, it leaves earlier checkpoints as they were.
+
+    Args:
+        accelerator: of the run.
+        state: of the run.
+        run: its folder.
+        step: that was done.
+        keep: how many of the latest checkpoints stay.
+        save_model: writes the model file.
+        origin: JSON values that must be the same when the run goes on; settings of the recipe below `recipe`.
+
+    Raises:
+        SynclError: the folder cannot be written; path and reason are named.
     """
     target = run / "checkpoints" / f"{_PREFIX}{step:08d}"
-    partial = target.with_name(f".{target.name}.partial")
+    with system_errors_named(target):
+        return _save(accelerator, state, target, step, keep, save_model, origin)
+
+
+def _save(
+    accelerator: Accelerator,
+    state: RunState,
+    target: Path,
+    step: int,
+    keep: int,
+    save_model: Callable[[Path], None],
+    origin: Mapping[str, object] | None,
+) -> Path:
+    partial = target.with_name(f".{target.name}{_PARTIAL}")
     if accelerator.is_main_process:
-        shutil.rmtree(partial, ignore_errors=True)
+        clean_checkpoints(target.parent)
         (partial / "state").mkdir(parents=True)
     accelerator.wait_for_everyone()
     _write(partial / "state" / f"process_{accelerator.process_index}.safetensors", *_process(state.streams))
@@ -95,18 +203,35 @@ def save_checkpoint(
     if accelerator.is_main_process:
         _write(partial / "state" / "run.safetensors", *_shared(accelerator, state))
         save_model(partial / "model.safetensors")
-        atomic_write(partial / "progress.json", orjson.dumps({"step": step}))
-        for file in partial.rglob("*"):
-            if file.is_file():
-                descriptor = os.open(file, os.O_RDONLY)
-                os.fsync(descriptor)
-                os.close(descriptor)
-        shutil.rmtree(target, ignore_errors=True)
+        files = sorted(path for path in partial.rglob("*") if path.is_file())
+        facts = {str(path.relative_to(partial)): [path.stat().st_size, _sha256(path)] for path in files}
+        content = {"step": step, "origin": origin, "files": facts}
+        atomic_write(partial / "progress.json", orjson.dumps(content, option=orjson.OPT_INDENT_2))
+        for file in files:
+            descriptor = os.open(file, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+        if target.exists():
+            _drop(target)
         partial.rename(target)
-        for old in checkpoint_folders(run)[:-keep]:
-            shutil.rmtree(old)
+        for old in checkpoint_folders(target.parent.parent)[:-keep]:
+            _drop(old)
     accelerator.wait_for_everyone()
     return target
+
+
+def clean_checkpoints(folder: Path) -> None:
+    """Remove what was being written or removed there when a process was killed."""
+    for left in folder.glob(f".{_PREFIX}*{_PARTIAL}"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _drop(folder: Path) -> None:
+    """Remove a checkpoint so that it is whole or gone, whenever this process is killed."""
+    hidden = folder.with_name(f".{folder.name}.old{_PARTIAL}")
+    shutil.rmtree(hidden, ignore_errors=True)
+    folder.rename(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
 
 
 def resume_checkpoint(accelerator: Accelerator, state: RunState, run: Path) -> int:
@@ -235,12 +360,7 @@ def _part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def _write(path: Path, content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    # Copies, because the format allows no two tensors to share their memory.
-    own = {
-        name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
-    save_file(own, path, {"format": _FORMAT, "content": orjson.dumps(content).decode()})
+    write_tensors(path, tensors, {"format": _FORMAT, "content": orjson.dumps(content).decode()})
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

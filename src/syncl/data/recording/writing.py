@@ -1,7 +1,5 @@
 """From frames to a recording: the way back of `open_recording`."""
 
-import shutil
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -12,7 +10,7 @@ import yaml
 
 from syncl.data.recording.rig_file import FORMAT, RIG_FILE
 from syncl.errors import SynclError
-from syncl.files import refuse_to_overwrite
+from syncl.files import atomic_folder, check_output
 from syncl.structures import Frame
 
 Entry = dict[str, object]
@@ -42,20 +40,12 @@ def write_recording(
         SynclError: frames that do not belong together, no frame at all, or an existing folder.
     """
     folder = Path(folder)
-    refuse_to_overwrite(folder, overwrite)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    check_output(folder, overwrite, "folder")
+    with atomic_folder(folder) as temporary:
         writer = _Writer(temporary, image_format)
         for frame in frames:
             writer.add(frame)
         writer.finish(vehicle_from_lidar)
-        temporary.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return len(writer.moments)
 
 

@@ -1,12 +1,12 @@
 """Making a whole data set: scenes in parallel, tables, and a folder that appears only when complete."""
 
-import shutil
-import tempfile
+import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -19,7 +19,8 @@ from syncl.data.synthetic.mounts import MOUNTS
 from syncl.data.synthetic.records import SCENE_TABLES, SceneRecords, Table, shared_tables
 from syncl.data.synthetic.scene import SceneJob, make_scene
 from syncl.errors import SynclError
-from syncl.files import refuse_to_overwrite
+from syncl.files import atomic_folder, check_output
+from syncl.interrupts import serve_parent, signals_held_back
 from syncl.progress import progress_bar
 
 FORMAT = 1
@@ -67,24 +68,15 @@ def generate_world(
     out = Path(out)
     if workers < 1:
         raise SynclError(f"workers: {workers} is not a positive number")
-    if out.is_file():
-        raise SynclError(f"{out}: is a file; the data set needs a folder")
-    refuse_to_overwrite(out, overwrite)
+    check_output(out, overwrite, "folder")
     begin = time.monotonic()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with atomic_folder(out) as building:
         jobs = _jobs(building, config)
         for mount in MOUNTS:
             (building / "samples" / mount.channel).mkdir(parents=True)
-        scenes = list(progress_bar(_made(jobs, workers), "Generating scenes", len(jobs)))
+        with _makers(min(workers, max(len(jobs), 1))) as make:
+            scenes = list(progress_bar(make(jobs), "Generating scenes", len(jobs)))
         _write_tables(building, config, scenes)
-        building.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        building.rename(out)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return GenerationReport(
         root=out,
         version=config.version,
@@ -105,12 +97,35 @@ def _jobs(root: Path, config: WorldConfig) -> list[SceneJob]:
     ]
 
 
-def _made(jobs: list[SceneJob], workers: int) -> Iterator[SceneRecords]:
-    if workers == 1 or len(jobs) == 1:
-        yield from map(make_scene, jobs)
+@contextmanager
+def _makers(count: int) -> Iterator[Callable[[list[SceneJob]], Iterator[SceneRecords]]]:
+    """What makes scenes in order, with so many processes, which are gone when the block ends, in any way.
+
+    Raises:
+        SynclError: one of them was killed.
+    """
+    if count == 1:
+        yield lambda jobs: map(make_scene, jobs)
         return
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
-        yield from pool.map(make_scene, jobs)
+    others = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, context, initializer=serve_parent) as pool:
+
+        def made(jobs: list[SceneJob]) -> Iterator[SceneRecords]:
+            with signals_held_back():
+                return pool.map(make_scene, jobs)
+
+        try:
+            yield made
+        except BaseException as error:
+            # Nobody waits for the scenes that are under way.
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.kill()
+            if isinstance(error, BrokenProcessPool):
+                raise SynclError(
+                    "a process that made scenes was killed (out of memory?); take fewer workers"
+                ) from error
+            raise
 
 
 def _write_tables(root: Path, config: WorldConfig, scenes: list[SceneRecords]) -> None:

@@ -1,34 +1,24 @@
 """Running a plan of paired trainings: what is done is skipped, what was stopped goes on."""
 
 import hashlib
-import os
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import orjson
 from rich.console import Console
 
 from syncl.errors import SynclError
-from syncl.files import atomic_write
+from syncl.files import atomic_write, parse_json
+from syncl.interrupts import Interrupted, name_of
 from syncl.progress import progress_bar
 from syncl.recipes.recipe import recipe_to_json
+from syncl.runs.experiment.commands import Commands
 from syncl.runs.experiment.plan import Arm, Plan
 from syncl.runs.experiment.series import read_records, record_path
 from syncl.runs.provenance import commit, hardware
 from syncl.training.resuming import checkpoint_folders
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a process took: CPU seconds, wall seconds and peak memory in bytes."""
-
-    cpu_s: float
-    wall_s: float
-    peak_bytes: int
 
 
 def run_plan(plan: Plan, data: Path, output: Path, jobs: int) -> None:
@@ -37,6 +27,7 @@ def run_plan(plan: Plan, data: Path, output: Path, jobs: int) -> None:
     Raises:
         SynclError: before any work, if a result is there that was made with other settings; afterwards,
             naming the runs that failed, with all others done.
+        Interrupted: asked to stop; trainings under way have written a checkpoint.
     """
     if jobs < 1:
         raise SynclError(f"--jobs {jobs}: must be at least 1")
@@ -56,18 +47,23 @@ def run_plan(plan: Plan, data: Path, output: Path, jobs: int) -> None:
     console = Console(stderr=True, highlight=False)
     console.print(f"{plan.name}: {total} runs, {total - len(pending)} done already")
     failures: list[str] = []
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = [
-            (arm, seed, pool.submit(_run, plan, arm, seed, digest, data, output))
-            for arm, seed, digest in pending
-        ]
-        for arm, seed, future in progress_bar(futures, plan.name, total=len(futures)):
-            try:
-                amota = future.result()
-                console.print(f"{arm.name} seed {seed}: AMOTA {amota:.3f}")
-            except SynclError as error:
-                failures.append(f"{arm.name} seed {seed}: {error}")
-                console.print(f"failed: {failures[-1]}")
+    commands = Commands()
+    try:
+        with ThreadPoolExecutor(jobs) as pool, commands:
+            futures = [
+                (arm, seed, pool.submit(_run, plan, arm, seed, digest, data, output, commands))
+                for arm, seed, digest in pending
+            ]
+            for arm, seed, future in progress_bar(futures, plan.name, total=len(futures)):
+                try:
+                    amota = future.result()
+                    console.print(f"{arm.name} seed {seed}: AMOTA {amota:.3f}")
+                except SynclError as error:
+                    failures.append(f"{arm.name} seed {seed}: {error}")
+                    console.print(f"failed: {failures[-1]}")
+    except Interrupted as error:
+        stopped = f"{output}: stopped by {name_of(error.signal)}; the same command goes on where it was"
+        raise Interrupted(error.signal, stopped) from None
     if failures:
         raise SynclError(f"{len(failures)} of {len(pending)} runs failed; the first: {failures[0]}")
 
@@ -95,7 +91,7 @@ def run_digest(plan: Plan, arm: Arm, seed: int, data: Path) -> str:
     ).hexdigest()
 
 
-def _run(plan: Plan, arm: Arm, seed: int, digest: str, data: Path, output: Path) -> float:
+def _run(plan: Plan, arm: Arm, seed: int, digest: str, data: Path, output: Path, commands: Commands) -> float:
     """Train, track and evaluate; returns AMOTA."""
     run = output / "runs" / f"{arm.name}_seed{seed}"
     train = ["train", arm.recipe, "--data", str(data), "--version", plan.version, "--output", str(run)]
@@ -110,29 +106,37 @@ def _run(plan: Plan, arm: Arm, seed: int, digest: str, data: Path, output: Path)
     if plan.features is not None:
         train += ["--cache-features", str(plan.features)]
     train += ["--threads", "1", "--set", f"training.seed={seed}", *plan.changes, *arm.changes]
-    training = _syncl(train, run / "train.txt")
+    training = commands.run(train, run / "train.txt")
 
     held_out = plan.evaluation_data or data
     source = ["--data", str(held_out), "--version", plan.version, "--split", plan.split]
     results, metrics = run / "results.json", run / "metrics.json"
     scenes, frames = _scenes(plan, held_out)
-    tracking = _syncl(
+    tracking = commands.run(
         [
-            *["track", str(run / "model.safetensors"), *source, "--output", str(results), "--overwrite"],
+            *[
+                "track",
+                str(run / "model.safetensors"),
+                *source,
+                "--output",
+                str(results),
+                "--overwrite",
+            ],
             *["--threads", "1", *(("--scenes", *scenes) if plan.scenes else ())],
         ],
         run / "track.txt",
     )
     evaluate = ["evaluate", str(results), *source, "--output", str(metrics), "--overwrite"]
-    _syncl([*evaluate, *(("--scenes", *scenes) if plan.scenes else ())], run / "evaluate.txt")
+    commands.run([*evaluate, *(("--scenes", *scenes) if plan.scenes else ())], run / "evaluate.txt")
     recipe = plan.resolved(arm, seed)
+    scores = cast(dict[str, float], parse_json(metrics, nan=True))
     record = {
         "experiment": plan.name,
         "arm": arm.name,
         "seed": seed,
         "digest": digest,
         "synthetic": (data / "world.json").is_file(),
-        "metrics": orjson.loads(metrics.read_bytes().replace(b"NaN", b"null")),
+        "metrics": scores,
         "training": {**training.__dict__, "steps": recipe.training.steps, "resumed": resumes},
         "tracking": {**tracking.__dict__, "frames": frames},
         "recipe": recipe_to_json(recipe),
@@ -141,7 +145,7 @@ def _run(plan: Plan, arm: Arm, seed: int, digest: str, data: Path, output: Path)
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     atomic_write(record_path(output, arm.name, seed), orjson.dumps(record, option=orjson.OPT_INDENT_2))
-    return float(record["metrics"]["amota"])
+    return float(scores["amota"])
 
 
 def _scenes(plan: Plan, data: Path) -> tuple[tuple[str, ...], int]:
@@ -151,25 +155,3 @@ def _scenes(plan: Plan, data: Path) -> tuple[tuple[str, ...], int]:
     index = open_nuscenes(data, plan.version)
     scenes = index.split_scenes(plan.split)[: plan.scenes or None]
     return scenes, sum(len(index.scene_samples(scene)) for scene in scenes)
-
-
-def _syncl(arguments: list[str], journal: Path) -> Usage:
-    """Run a syncl command in a process of its own; what it says goes to a file.
-
-    Raises:
-        SynclError: with the end of that file, if it fails.
-    """
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    started = time.perf_counter()
-    with journal.open("ab") as text:
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "syncl", *arguments], stdout=text, stderr=text, env=environment
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        end = journal.read_text(errors="replace").strip().splitlines()[-3:]
-        raise SynclError(f"syncl {arguments[0]} ended with status {process.returncode}: {' / '.join(end)}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return Usage(usage.ru_utime + usage.ru_stime, time.perf_counter() - started, int(usage.ru_maxrss * unit))

@@ -1,8 +1,6 @@
 """Features of a frozen image encoder, computed once for all trainings that share it."""
 
 import hashlib
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from syncl.data.nuscenes.clips.dataset import ClipDataset
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.detectors.image_encoder import ImageEncoder
 from syncl.errors import SynclError
+from syncl.files import atomic_folder
 from syncl.progress import progress_bar
 from syncl.recipes import Recipe
 from syncl.runs.track.scenes import image_options
@@ -85,15 +84,9 @@ def cached_features(
     digest = _digest(recipe, index, _encoder(tracker), accelerator)
     contents = hashlib.sha256(orjson.dumps(samples)).hexdigest()[:8]
     if accelerator.is_main_process and _holding(folder, digest, samples) is None:
-        store = folder / f"{digest}-{contents}"
-        partial = store.with_name(f".{store.name}-{os.getpid()}")
-        try:
+        # Another run may be quicker: then the same features take the place of its own.
+        with atomic_folder(folder / f"{digest}-{contents}") as partial:
             write_features(partial, _encoded(recipe, index, scenes, tracker, accelerator))
-            if not (store / "features.json").is_file():  # another run may have been quicker
-                shutil.rmtree(store, ignore_errors=True)
-                partial.rename(store)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     accelerator.wait_for_everyone()
     found = _holding(folder, digest, samples)
     if found is None:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
 import torch
 from rich.console import Console
 from torch import Tensor
@@ -14,7 +13,6 @@ from syncl.checkpoints.model_file import InitialisationReport, initialise_from, 
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
 from syncl.errors import SynclError
-from syncl.files import atomic_write, refuse_to_overwrite
 from syncl.recipes import Recipe
 from syncl.recipes.recipe import recipe_to_json
 from syncl.recipes.resolving import StrategyName, resolve_recipe
@@ -22,9 +20,9 @@ from syncl.runs.processes import part_at_exit
 from syncl.runs.provenance import commit, hardware
 from syncl.runs.train.clips import training_clips
 from syncl.runs.train.feature_cache import cached_features, check_cacheable
+from syncl.runs.train.run_folder import carried_on, earlier_notes, run_folder, run_origin, start_anew
 from syncl.runs.train.validation import Validation
 from syncl.training.loop import make_accelerator, run_training
-from syncl.training.resuming import checkpoint_folders
 
 SPLITS: Mapping[str, tuple[str, str]] = {
     "v1.0-mini": ("mini_train", "mini_val"),
@@ -90,66 +88,63 @@ def train_recipe(
     accelerator = make_accelerator(recipe.training)
     part_at_exit()
     console = Console(stderr=True, quiet=not accelerator.is_main_process)
-    if resume and not checkpoint_folders(output):
-        raise SynclError(f"{output}: no checkpoint to resume from; start without --resume")
-    if not resume:
-        refuse_to_overwrite(output, overwrite)
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            _clear_checkpoints(output)
+    stored = cache_features is not None
+    origin = run_origin(recipe, index, scenes, init, init_parts, stored, accelerator.mixed_precision)
+    with run_folder(output, accelerator, origin, resume, overwrite):
+        torch.manual_seed(recipe.training.seed)
+        tracker = recipe.model.build()
+        if init is not None:
+            _report(initialise_from(tracker, init, init_parts), init, console)
+        features = None
+        if cache_features is not None:
+            features = cached_features(cache_features, recipe, index, scenes, tracker, accelerator)
+        dataset = training_clips(index, scenes, recipe, features, tracker.future_frames)
+        if recipe.model.input.past is not None and not between:
+            console.print("no images between key frames in these data: the past is made of key frames")
+        console.print(
+            f"{recipe.name}: {sum(p.numel() for p in tracker.parameters()) / 1e6:.2f} M parameters, "
+            f"{len(dataset)} clips of {recipe.training.data.clip_length} from {len(scenes)} scenes, "
+            f"{recipe.training.steps} steps on {accelerator.num_processes} x {accelerator.device}",
+            highlight=False,
+        )
+        earlier = earlier_notes(output) if resume else {}
+        if accelerator.is_main_process and not resume:
+            start_anew(output, recipe)
+        started, code = time.time(), commit()
+        machine = ", ".join(f"{name} {value}" for name, value in hardware().items() if name != "torch")
 
-    torch.manual_seed(recipe.training.seed)
-    tracker = recipe.model.build()
-    if init is not None:
-        _report(initialise_from(tracker, init, init_parts), init, console)
-    features = None
-    if cache_features is not None:
-        features = cached_features(cache_features, recipe, index, scenes, tracker, accelerator)
-    dataset = training_clips(index, scenes, recipe, features, tracker.future_frames)
-    if recipe.model.input.past is not None and not between:
-        console.print("no images between key frames in these data: the past is made of key frames")
-    console.print(
-        f"{recipe.name}: {sum(p.numel() for p in tracker.parameters()) / 1e6:.2f} M parameters, "
-        f"{len(dataset)} clips of {recipe.training.data.clip_length} from {len(scenes)} scenes, "
-        f"{recipe.training.steps} steps on {accelerator.num_processes} x {accelerator.device}",
-        highlight=False,
-    )
-    if accelerator.is_main_process:
-        text = orjson.dumps(recipe_to_json(recipe), option=orjson.OPT_INDENT_2)
-        atomic_write(output / "recipe.json", text)
-    started, code = time.time(), commit()
-    machine = ", ".join(f"{name} {value}" for name, value in hardware().items() if name != "torch")
+        def write_model(path: Path, weights: Mapping[str, Tensor]) -> None:
+            notes = {
+                "data": f"{data.name}, {version}, {len(scenes)} scenes",
+                "minutes": f"{(time.time() - started) / 60:.1f}",
+                "initialised_from": "" if init is None else str(init.name),
+                "torch": torch.__version__,
+                "commit": code,
+                "hardware": machine,
+                "threads": str(torch.get_num_threads()),
+            }
+            save_model(path, weights, recipe.model, recipe_to_json(recipe), carried_on(earlier, notes))
 
-    def write_model(path: Path, weights: Mapping[str, Tensor]) -> None:
-        notes = {
-            "data": f"{data.name}, {version}, {len(scenes)} scenes",
-            "minutes": f"{(time.time() - started) / 60:.1f}",
-            "initialised_from": "" if init is None else str(init.name),
-            "torch": torch.__version__,
-            "commit": code,
-            "hardware": machine,
-        }
-        save_model(path, weights, recipe.model, recipe_to_json(recipe), notes)
-
-    validate = None
-    if recipe.training.validate_every:
-        held_out = _split(validation_split, default_validation, "--validation-split", version)
-        chosen = index.split_scenes(held_out)
-        most = recipe.training.validation_scenes or len(chosen)
-        validate = Validation(index, held_out, chosen[:most], recipe.model)
-    result = run_training(
-        accelerator,
-        tracker,
-        dataset,
-        recipe.training,
-        output,
-        resume=resume,
-        save_model=write_model,
-        validate=validate,
-    )
-    model = output / "model.safetensors"
-    console.print(f"wrote {model} after {result.seconds / 60:.1f} min", highlight=False)
-    return TrainingSummary(model, recipe, result.step, result.losses, result.seconds)
+        validate = None
+        if recipe.training.validate_every:
+            held_out = _split(validation_split, default_validation, "--validation-split", version)
+            chosen = index.split_scenes(held_out)
+            most = recipe.training.validation_scenes or len(chosen)
+            validate = Validation(index, held_out, chosen[:most], recipe.model, output)
+        result = run_training(
+            accelerator,
+            tracker,
+            dataset,
+            recipe.training,
+            output,
+            resume=resume,
+            save_model=write_model,
+            validate=validate,
+            origin=origin,
+        )
+        model = output / "model.safetensors"
+        console.print(f"wrote {model} after {result.seconds / 60:.1f} min", highlight=False)
+        return TrainingSummary(model, recipe, result.step, result.losses, result.seconds)
 
 
 def _split(given: str | None, default: str | None, option: str, version: str) -> str:
@@ -157,14 +152,6 @@ def _split(given: str | None, default: str | None, option: str, version: str) ->
     if chosen is None:
         raise SynclError(f"{option}: version {version} has no default; name a split")
     return chosen
-
-
-def _clear_checkpoints(output: Path) -> None:
-    import shutil
-
-    shutil.rmtree(output / "checkpoints", ignore_errors=True)
-    (output / "log.jsonl").unlink(missing_ok=True)
-    shutil.rmtree(output / "tensorboard", ignore_errors=True)
 
 
 def _report(report: InitialisationReport, init: Path, console: Console) -> None:

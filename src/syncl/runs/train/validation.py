@@ -13,6 +13,8 @@ from syncl.runs.track.run import track_to_file
 from syncl.trackers import SingleFrame, Tracker
 from syncl.trackers.model import ModelConfig
 
+MEANWHILE = ".validation-"
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -23,12 +25,14 @@ class Validation:
         split: the split the scenes belong to.
         scenes: which of its scenes.
         config: of the model in training.
+        run: its folder, in which results are kept for a moment.
     """
 
     index: NuScenesIndex
     split: str
     scenes: tuple[str, ...]
     config: ModelConfig
+    run: Path
 
     def __call__(self, tracker: Tracker) -> dict[str, float]:
         """AMOTA, AMOTP, recall and identity switches of a tracker; mAP and NDS of a detector."""
@@ -37,7 +41,8 @@ class Validation:
         detects = isinstance(tracker, SingleFrame)
         device = next(tracker.parameters()).device
         model = LoadedModel(tracker, self.config, None, {})
-        with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():
+        place = tempfile.TemporaryDirectory(prefix=MEANWHILE, dir=self.run)
+        with place as folder, torch.random.fork_rng():
             results = Path(folder) / "results.json"
             track_to_file(
                 model,
