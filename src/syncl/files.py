@@ -215,6 +215,8 @@ def parse_json(content: Path | bytes | str, source: str = "", nan: bool = False)
         text = content.read_bytes() if isinstance(content, Path) else content
     except OSError as error:
         raise SynclError(f"{source}: cannot be read ({error.strerror})") from error
+    if not text.strip():
+        raise SynclError(f"{source}: is empty ({len(text)} bytes); write it again")
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:

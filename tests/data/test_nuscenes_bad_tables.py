@@ -278,3 +278,82 @@ def test_missing_images_are_counted(tiny: Any, tmp_path: Path) -> None:
     index.check_images(["scene-0061"])
     with pytest.raises(SynclError, match=r"CAM_BACK/scene-0103_t0\.jpg: this image is missing \(2 missing"):
         index.check_images()
+
+
+def scaled(factor: float, *names: str) -> Callable[[Tables], None]:
+    def spoil(tables: Tables) -> None:
+        for name in names:
+            for entry in tables[name]:
+                entry["timestamp"] = int(entry["timestamp"] * factor)
+
+    return spoil
+
+
+def turned(table: str) -> Callable[[Tables], None]:
+    """Rotations as x, y, z, w."""
+    return every(table, lambda entry: entry.update(rotation=[*entry["rotation"][1:], entry["rotation"][0]]))
+
+
+IMPLAUSIBLE: dict[str, tuple[Callable[[Tables], None], str]] = {
+    "milliseconds": (
+        scaled(1e-3, "sample", "sample_data"),
+        r"sample\.json: .*'scene-0061' lie 0\.0005 s apart",
+    ),
+    "nanoseconds": (scaled(1e3, "sample", "sample_data"), r"sample\.json: .* lie 500 s apart .*microseconds"),
+    "images in milliseconds": (
+        scaled(1e-3, "sample_data"),
+        r"sample_data\.json: field 'timestamp' of images is -",
+    ),
+    "poses as x y z w": (
+        turned("ego_pose"),
+        r"ego_pose\.json: .*up axis does not point up but along \[.*w, x, y, z",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", IMPLAUSIBLE)
+def test_other_units_and_orders_are_refused_by_whoever_looks_through_cameras(
+    case: str, tiny: Any, tmp_path: Path
+) -> None:
+    spoil, message = IMPLAUSIBLE[case]
+    spoil(tiny.tables)
+    root = tiny.write(tmp_path, images=False)
+    with pytest.raises(SynclError, match=message):
+        open_nuscenes(root, "v1.0-mini")
+    truth = read_ground_truth(root, "v1.0-mini", "mini_train")
+    assert len(truth.boxes), "the official evaluation takes them"
+    assert len(truth.remarks) == (case in ("milliseconds", "nanoseconds"))
+
+
+def test_calibrations_as_x_y_z_w_are_said_and_refused_where_the_lidar_is_the_vehicle(
+    tiny: Any, tmp_path: Path
+) -> None:
+    turned("calibrated_sensor")(tiny.tables)
+    root = tiny.write(tmp_path, images=False)
+    with pytest.warns(UserWarning, match=r"calibrated_sensor\.json: .* 3 of 6 cameras hang upside down"):
+        index = open_nuscenes(root, "v1.0-mini")
+    with pytest.raises(SynclError, match=r"LIDAR_TOP's up axis does not point up but along \[0\.0, -1"):
+        index.with_vehicle_frame("lidar")
+
+
+@pytest.mark.parametrize("value", [None, [], [0.0] * 5])
+def test_cameras_without_distortion(value: object, tiny: Any, tmp_path: Path) -> None:
+    every("calibrated_sensor", lambda entry: entry.update(camera_distortion=value))(tiny.tables)
+    index = open_nuscenes(tiny.write(tmp_path, images=False), "v1.0-mini")
+    assert all(camera.lens is None for camera in index.sample(0).cameras)
+
+
+@pytest.mark.parametrize("value", [[0.1] * 6, "none", [0.1, 0.0, None, 0.0], [float("nan")] * 5, {"k1": 0.1}])
+def test_a_distortion_that_is_none_is_refused_of_cameras_only(
+    value: object, tiny: Any, tmp_path: Path
+) -> None:
+    record(tiny.tables, "calibrated_sensor", "k_lidar")["camera_distortion"] = value
+    root = tiny.write(tmp_path, images=False)
+    open_nuscenes(root, "v1.0-mini", cache=False)
+    record(tiny.tables, "calibrated_sensor", "k_CAM_BACK")["camera_distortion"] = value
+    tiny.write(tmp_path, images=False)
+    with pytest.raises(
+        SynclError, match=r"calibrated_sensor\.json: record '?k_CAM_BACK'?.*(distortion|finite)"
+    ):
+        open_nuscenes(root, "v1.0-mini", cache=False)
+    assert len(read_ground_truth(root, "v1.0-mini", "mini_train").boxes)

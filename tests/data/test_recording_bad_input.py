@@ -147,7 +147,7 @@ CASES: dict[str, tuple[Callable[[Rig], None], str]] = {
     ),
     "unknown lens": (
         setting(*LENS, value={"model": "omni", "coefficients": [0, 0, 0, 0]}),
-        r"cameras\.left\.distortion\.model: is 'omni', expected 'pinhole' \(k1 k2 p1 p2 k3\) or 'fisheye'",
+        r"cameras\.left\.distortion\.model: is 'omni', expected 'pinhole' \(k1 k2 p1 p2 k3 \.\.\.\) or",
     ),
     "wrong number of coefficients": (
         setting(*LENS, value={"model": "fisheye", "coefficients": [0, 0, 0, 0, 0]}),
@@ -156,6 +156,31 @@ CASES: dict[str, tuple[Callable[[Rig], None], str]] = {
     "other format": (setting("format", value="kitti"), r"format: is 'kitti', expected 'syncl-rig-1'"),
     "no frames": (setting("frames", value=[]), r"frames: there is no frame"),
     "neither frames nor rate": (dropping("frames"), r"give either 'frames'.*or 'frame_rate_hz'"),
+    "wrong number of coefficients of a rational lens": (
+        setting(*LENS, value={"model": "pinhole", "coefficients": [0] * 7}),
+        r"coefficients: is .*, expected a list of 4 or 5 or 8 or 12 or 14 numbers",
+    ),
+    "times in microseconds": (
+        lambda rig: [frame.update(timestamp_s=1e6 * frame["timestamp_s"]) for frame in rig["frames"]],
+        r"frames: timestamp_s: frames lie [\d,e+.]+ s apart \(median\); times are in seconds",
+    ),
+    "a rate that is none": (
+        lambda rig: (rig.pop("frames"), rig.update(frame_rate_hz=1e9)),
+        r"frame_rate_hz: is 1000000000\.0, expected frames a second, 0\.017 to 1,000",
+    ),
+    "poses as x y z w": (
+        lambda rig: [
+            frame.update(global_from_vehicle={"translation_m": [0, 0, 0], "rotation": [0, 0, 0.7071, 0.7071]})
+            for frame in rig["frames"]
+        ],
+        r"frames\[0\]: global_from_vehicle: the vehicle's up axis does not point up but along \[0\.0, 1\.0",
+    ),
+    "a lidar that lies on its side": (
+        setting(
+            "vehicle_from_lidar", value={"translation_m": [0, 0, 2], "rotation": [0, 0, -0.7071, 0.7071]}
+        ),
+        r"vehicle_from_lidar: the lidar's up axis does not point up but along \[",
+    ),
     "no cameras": (setting("cameras", value={}), r"cameras: there is no camera"),
 }
 
@@ -178,6 +203,12 @@ def test_bad_rig_files(case: str, tmp_path: Path) -> None:
     with pytest.raises(SynclError, match=message) as raised:
         read_recording(write(tmp_path, rig))
     assert "rig.yaml" in str(raised.value)
+
+
+def test_a_camera_upside_down_is_said(tmp_path: Path) -> None:
+    rig = rig_file()
+    setting(*POSE, "rotation", value=[[0, 0, 1], [1, 0, 0], [0, 1, 0]])(rig)
+    assert [r for r in read_recording(write(tmp_path, rig)).remarks if r.startswith("left: hangs upside")]
 
 
 def test_the_rig_they_are_made_from_is_sound(tmp_path: Path) -> None:

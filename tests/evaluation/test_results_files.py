@@ -1,11 +1,13 @@
 """Reading results: what is refused, and how clearly; what is accepted, and with which remark."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from syncl.data.nuscenes.results.result_files import read_frame_objects
 from syncl.errors import SynclError
 from syncl.evaluation import evaluate_detection, evaluate_tracking, read_results
 from syncl.evaluation.ground_truth import read_ground_truth
@@ -196,5 +198,42 @@ def test_custom_splits_ignore_other_samples(dataset: Any):
     (dataset.root / "v1.0-mini" / "splits.json").write_text(json.dumps({"mine": ["scene-0103"]}))
     content = dataset.good("tracking")
     content["results"]["stranger"] = [{"nonsense": 1}]
-    metrics = evaluate_tracking(dataset.write(content), dataset.root, "v1.0-mini", "mine")
+    with pytest.warns(UserWarning, match="1 samples that are not of the evaluated scenes"):
+        metrics = evaluate_tracking(dataset.write(content), dataset.root, "v1.0-mini", "mine")
     assert metrics.amota == 1
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_chosen_scenes_of_a_larger_file_are_scored(dataset: Any, task: str):
+    content = dataset.good(task)
+    content["results"]["of another scene"] = []
+    path, score = dataset.write(content), evaluate_tracking if task == "tracking" else evaluate_detection
+    with pytest.raises(SynclError, match="names sample 'of another scene', which the split does not hold"):
+        score(path, dataset.root, "v1.0-mini", "mini_val")
+    with pytest.warns(UserWarning, match="1 samples that are not of the evaluated scenes"):
+        chosen = score(path, dataset.root, "v1.0-mini", "mini_val", ["scene-0103"])
+    whole = score(dataset.write(dataset.good(task)), dataset.root, "v1.0-mini", "mini_val")
+    same = [dataclasses.replace(metrics, seconds=0.0).summary() for metrics in (chosen, whole)]
+    assert json.dumps(same[0]) == json.dumps(same[1])
+
+
+@pytest.mark.parametrize("content", ["", " \n"])
+def test_an_empty_file_is_called_empty(dataset: Any, tmp_path: Path, content: str):
+    path = tmp_path / "results.json"
+    path.write_text(content)
+    for read in (lambda: evaluate(dataset, "tracking", path), lambda: read_frame_objects(path)):
+        with pytest.raises(SynclError, match=rf"an empty file \({len(content)} bytes\)"):
+            read()
+
+
+@pytest.mark.parametrize("identity", [2**64, 10**30, -(2**64)])
+def test_ids_beyond_64_bits_are_to_be_texts(dataset: Any, identity: int):
+    """Read as floats they would lose digits, and tracks would become one."""
+    content = dataset.good("tracking")
+    content["results"]["s1"][0]["tracking_id"] = identity
+    path = dataset.write(content)
+    for read in (lambda: evaluate(dataset, "tracking", path), lambda: read_frame_objects(path)):
+        with pytest.raises(SynclError, match=r"s1'?, box 0: .*tracking_id.*64 bits: write larger ones"):
+            read()
+    content["results"]["s1"][0] |= {"tracking_id": str(identity)}
+    assert read_frame_objects(dataset.write(content))["s1"].identities[0] == str(identity)

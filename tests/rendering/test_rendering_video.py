@@ -6,6 +6,7 @@ import time
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import Colorspace
 
 from syncl.errors import SynclError
 from syncl.rendering import draw_frame, render_video
@@ -30,7 +31,12 @@ def test_video_decodes_back_to_what_was_written(tmp_path):
         assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
         assert (stream.width, stream.height, float(stream.average_rate)) == (128, 96, 5.0)
         assert float(container.duration / av.time_base) == pytest.approx(7 / 5, abs=0.02)
-        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        # Older libraries take BT.601 for granted unless they are told.
+        frames = [
+            frame.reformat(format="rgb24", src_colorspace=Colorspace.ITU709, dst_colorspace=Colorspace.ITU709)
+            for frame in container.decode(stream)
+        ]
+        decoded = [frame.to_ndarray() for frame in frames]
     assert len(decoded) == 7
     for number, (found, written) in enumerate(zip(decoded, pictures(7))):
         middle = found[40, 10 * number + 20].astype(int)

@@ -38,7 +38,7 @@ def evaluate(
         output: file for the metrics, with the keys of the official metrics_summary.json (and NaN, as there).
         details: file for the curves behind the metrics, in the form of the official metrics_details.json.
         plots: folder for the official curves over recall, as PDF.
-        scenes: names of the scenes to evaluate on, where results cover a part of the split only.
+        scenes: names of the scenes to evaluate on, for a part of the split; results may hold others too.
         causes: also sort every miss, false box and identity switch by cause: never detected, not born, born
             late, drifted off, died early, duplicated, ... by class, distance, speed and visibility
             (docs/evaluation.md). They go into output too, under not_official.

@@ -9,6 +9,7 @@ source            resized by `scale`        cropped to the output (and mirrored)
 """
 
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -113,6 +114,7 @@ def load_image(
     transform: ImageTransform,
     method: ResizeMethod = "exact",
     source_size: tuple[int, int] | None = None,
+    undistort: Callable[[RGBImage], RGBImage] | None = None,
 ) -> RGBImage:
     """Decode an image file and transform it.
 
@@ -124,6 +126,7 @@ def load_image(
             as fast, pixels of real images differ by 0.4 to 0.9 of 255 on average.
         source_size: (height, width) the file must have, if known: calibration is for this size. The fast
             method needs it to decode at reduced resolution.
+        undistort: what is done with the whole image before (`lenses.Undistortion`).
 
     Returns:
         [H, W, 3] uint8 RGB of `transform.output_size`.
@@ -135,9 +138,11 @@ def load_image(
     size = _claimed_size(path, BytesIO(data))
     _check_size(path, size, source_size)
     factor, flags = 1, cv2.IMREAD_COLOR
-    if method == "fast" and source_size is not None and data.startswith(_JPEG_START):
+    if method == "fast" and undistort is None and source_size is not None and data.startswith(_JPEG_START):
         factor, flags = _reduced_decoding(source_size, transform)
     image = _decode(path, data, flags, (size[0] // factor, size[1] // factor))
+    if undistort is not None:
+        image = undistort(image)
     return _crop(_resize(image, transform.resized(size), method), transform)
 
 

@@ -68,7 +68,7 @@ def convert_records(path: Path, convert: Callable[[list[Record]], T]) -> list[T]
         ]
     except _GuessError:
         content = _read(path)
-    if not content.lstrip().startswith(b"["):
+    if content.strip() and not content.lstrip().startswith(b"["):
         raise SynclError(f"{path}: {_NO_TABLE}")
     try:
         return [convert(_checked_records(_parse(content), path))]
@@ -179,6 +179,8 @@ def _read(path: Path) -> bytes:
 
 def _damage(content: bytes) -> str:
     """What is wrong with text that is not JSON, and where."""
+    if not content.strip():
+        return f"an empty file ({len(content)} bytes)"
     try:
         json.loads(content)
     except UnicodeDecodeError as error:

@@ -99,9 +99,11 @@ class GroundTruth:
         racks: bicycle racks.
         visibility: [N] how much of an annotated object the cameras see, 1 (less than 40 %) to 4 (more than
             80 %), 0 unknown; None if it is known of none.
+        remarks: oddities in the tables that were accepted, as the official code does.
     """
 
     samples: Samples
     boxes: EvaluationBoxes
     racks: Racks
     visibility: Ints | None = None
+    remarks: tuple[str, ...] = ()

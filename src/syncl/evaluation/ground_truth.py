@@ -9,6 +9,7 @@ from syncl.data.nuscenes.index import open_scene_columns
 from syncl.data.nuscenes.splits import split_scenes
 from syncl.data.nuscenes.tables.categories import LIDAR_CHANNEL, RACK_CATEGORY
 from syncl.data.nuscenes.tables.index_columns import SEVERAL_ATTRIBUTES, UNKNOWN_POINTS, SceneColumns
+from syncl.data.nuscenes.tables.plausibility import time_problem
 from syncl.errors import SynclError
 from syncl.evaluation.arrays import Bools, EvaluationBoxes, GroundTruth, Ints, Racks, Samples
 from syncl.evaluation.constants import ATTRIBUTE_NAMES
@@ -57,7 +58,12 @@ def read_ground_truth(
             "server, or evaluate on a validation split"
         )
     rows, samples = _samples(tables, columns, names, split)
-    return GroundTruth(samples, *_annotations(tables, columns, rows, samples, velocities))
+    problem = time_problem(tables, columns)
+    return GroundTruth(
+        samples,
+        *_annotations(tables, columns, rows, samples, velocities),
+        remarks=() if problem is None else (problem,),
+    )
 
 
 def _samples(tables: Path, columns: SceneColumns, scene_names: set[str], split: str) -> tuple[Ints, Samples]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from syncl.classes import DETECTION_CLASSES, MAX_BOXES_PER_SAMPLE
 from syncl.data.json_stream import convert_results
-from syncl.errors import SynclError
+from syncl.errors import SynclError, shown
 from syncl.evaluation.arrays import EvaluationBoxes, Ints, Samples
 from syncl.evaluation.constants import ATTRIBUTE_NAMES, TRACKING_ORDER, Task
 from syncl.evaluation.strict_columns import ColumnError, strict_scalars, strict_vectors
@@ -60,7 +60,7 @@ def read_results(path: Path, samples: Samples, task: Task, allow_other_samples: 
         samples: the samples it must cover.
         task: which fields boxes have: `detection_name`, ... or `tracking_name`, ...
         allow_other_samples: whether samples that are not evaluated may occur (and are ignored), as the
-            official code allows for custom splits.
+            official code allows for custom splits; their number is among the remarks.
 
     Raises:
         SynclError: naming sample token and field, if the file is damaged, does not cover the samples, or a
@@ -90,7 +90,10 @@ def read_results(path: Path, samples: Samples, task: Task, allow_other_samples: 
         }
     )
     identities = tuple(str(identity) for identity in reader.number_of_id)
-    return Results(boxes, meta, _remarks(boxes, samples, task), identities)
+    remarks = _remarks(boxes, samples, task)
+    if reader.others:
+        remarks = (f"{reader.others} samples that are not of the evaluated scenes (left out)", *remarks)
+    return Results(boxes, meta, remarks, identities)
 
 
 def read_detections(path: Path, samples: Samples, allow_other_samples: bool = False) -> EvaluationBoxes:
@@ -118,6 +121,7 @@ class _Reader:
         self.index_of_sample = {token: index for index, token in enumerate(samples.tokens)}
         self.number_of_id: dict[str | int, int] = {}
         self.names = _LABEL_OF_NAME[task]
+        self.others = 0
 
     def piece(self, members: dict[str, Any]) -> _Piece:
         members = self._evaluated(members)
@@ -141,7 +145,9 @@ class _Reader:
                     f"{self.path}: field 'results' names sample {token!r}, which the split does not hold; "
                     "check --version and --split"
                 )
-            members = {token: listed for token, listed in members.items() if token in self.index_of_sample}
+            evaluated = {token: listed for token, listed in members.items() if token in self.index_of_sample}
+            self.others += len(members) - len(evaluated)
+            members = evaluated
         for token, listed in members.items():
             if not isinstance(listed, list):
                 raise SynclError(f"{self.path}: sample {token}: must be a list of boxes")
@@ -241,7 +247,8 @@ class _Reader:
             )
             raise self._error(token, number, "attribute_name", what)
         if self.task == "tracking" and type(box["tracking_id"]) not in (str, int):
-            raise self._error(token, number, "tracking_id", "must be a string or an integer")
+            what = f"is {shown(box['tracking_id'])}; it must be a text or a whole number of at most 64 bits"
+            raise self._error(token, number, "tracking_id", f"{what}: write larger ones as texts")
         if type(box.get("num_pts", -1)) not in (int, float):
             raise self._error(token, number, "num_pts", "must be an integer")
 

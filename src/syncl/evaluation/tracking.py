@@ -74,7 +74,7 @@ class TrackingMetrics:
         hota: class -> HOTA at the class's operating threshold. Not part of the official set.
         causes: why boxes were missed, false and switched, where that was asked for. Not official either.
         meta: the results file's `meta`.
-        remarks: oddities in the results that were accepted.
+        remarks: oddities in tables and results that were accepted.
         seconds: wall time.
     """
 
@@ -158,27 +158,29 @@ def evaluate_tracking(
         dataroot: nuScenes root, holding the folder `version`.
         version: such as "v1.0-trainval".
         split: an official split or one of the version's `splits.json`.
-        scenes: names of the scenes to evaluate on, for a part of the split; results must cover just these.
+        scenes: names of the scenes to evaluate on, for a part of the split; results may
+            hold others too.
         progress: called with the name of each step as it begins.
 
     Raises:
         SynclError: if tables or results cannot be used; it names file, sample and field.
 
     Warns:
-        UserWarning: once for each kind of oddity in the results that is accepted, with its count.
+        UserWarning: once for each kind of oddity in tables or results that is accepted, with its count.
     """
     begin = time.perf_counter()
     with paused_garbage_collection():
         progress(STEPS[0])
         truth = read_ground_truth(dataroot, version, split, scenes, velocities=False)
-        custom = split not in OFFICIAL_SPLITS
+        partial = split not in OFFICIAL_SPLITS or scenes is not None
         progress(STEPS[1])
-        read = read_results(results, truth.samples, "tracking", allow_other_samples=custom)
+        read = read_results(results, truth.samples, "tracking", allow_other_samples=partial)
     metrics = tracking_metrics(read.boxes, truth, progress)
-    for remark in read.remarks:
+    remarks = (*truth.remarks, *read.remarks)
+    for remark in remarks:
         warnings.warn(f"{results}: {remark}", stacklevel=2)
     seconds = time.perf_counter() - begin
-    return replace(metrics, meta=read.meta, remarks=read.remarks, seconds=seconds)
+    return replace(metrics, meta=read.meta, remarks=remarks, seconds=seconds)
 
 
 def tracking_metrics(

@@ -197,4 +197,5 @@ def _load(camera: CameraImage, size: tuple[int, int]) -> Image:
             f"{camera.width} x {camera.height}; boxes would not fit"
         )
     scale = size[1] / camera.width
-    return load_image(camera.path, ImageTransform(scale, 0, 0, False, size), method="fast")
+    transform = ImageTransform(scale, 0, 0, False, size)
+    return load_image(camera.path, transform, method="fast", undistort=camera.undistortion)

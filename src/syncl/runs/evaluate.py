@@ -114,9 +114,9 @@ def _find_causes(
     min_score: float | None,
 ) -> CauseTable:
     truth = read_ground_truth(data, version, split, scenes or None, velocities=False)
-    custom = split not in OFFICIAL_SPLITS
-    tracks = read_results(results, truth.samples, "tracking", allow_other_samples=custom).boxes
-    boxes = None if detections is None else read_detections(detections, truth.samples, custom)
+    partial = split not in OFFICIAL_SPLITS or bool(scenes)
+    tracks = read_results(results, truth.samples, "tracking", allow_other_samples=partial).boxes
+    boxes = None if detections is None else read_detections(detections, truth.samples, partial)
     thresholds = {
         name: curve.operating_threshold if min_score is None else min_score
         for name, curve in metrics.curves.items()

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from syncl.data.lenses import Lens
 from syncl.data.listing import FolderListing
 from syncl.data.nuscenes.samples import CameraImage, FutureCentres, Sample, SampleAnnotations
 from syncl.data.nuscenes.splits import split_scenes
@@ -23,6 +24,7 @@ from syncl.data.nuscenes.tables.index_columns import (
     SceneColumns,
     SmallIntegers,
 )
+from syncl.data.nuscenes.tables.plausibility import check_cameras, check_lidar
 from syncl.errors import SynclError
 from syncl.files import inside
 from syncl.geometry.poses import (
@@ -64,7 +66,7 @@ class NuScenesIndex:
         """The same data in another vehicle frame (the arrays are shared).
 
         Raises:
-            SynclError: "lidar" is asked for and a sample has no LIDAR_TOP key frame.
+            SynclError: "lidar" is asked for and a sample has no LIDAR_TOP key frame, or it is tilted.
         """
         without = np.flatnonzero(self.columns.sample_lidars < 0)
         if vehicle_frame == "lidar" and without.size:
@@ -73,6 +75,8 @@ class NuScenesIndex:
                 f"{self.dataroot / self.version}: sample '{token}' has no {LIDAR_CHANNEL} key frame "
                 f"({without.size} such samples), so the vehicle frame cannot be 'lidar'; use 'ego'"
             )
+        if vehicle_frame == "lidar":
+            check_lidar(self.dataroot / self.version, self.columns)
         return dataclasses.replace(self, vehicle_frame=vehicle_frame)
 
     @property
@@ -186,11 +190,16 @@ class NuScenesIndex:
                 width=int(images.sizes[image, 0]),
                 height=int(images.sizes[image, 1]),
                 intrinsics=self.columns.intrinsics[calibrations[number]],
+                lens=self._lens(int(calibrations[number])),
                 camera_from_vehicle=camera_from_vehicle[number],
                 timestamp_us=int(images.timestamps_us[image]),
             )
             for number, (channel, image) in enumerate(zip(channels, rows, strict=True))
         )
+
+    def _lens(self, calibration: int) -> Lens | None:
+        coefficients = self.columns.distortions[calibration]
+        return Lens("pinhole", tuple(coefficients.tolist())) if coefficients.any() else None
 
     def _annotations(self, row: int, vehicle_from_global: Array) -> SampleAnnotations:
         columns = self.columns
@@ -275,14 +284,15 @@ def open_nuscenes(
         vehicle_frame: see `NuScenesIndex`.
 
     Raises:
-        SynclError: no such version, or a table is missing, damaged or inconsistent (file, record and field
-            are named).
+        SynclError: no such version; a table is missing, damaged or inconsistent (file, record and field are
+            named); times cannot be microseconds, or vehicles do not stand upright.
     """
     dataroot = Path(dataroot)
     scenes, current = _open_scenes(dataroot, version, cache)
     folder, path = dataroot / version, cache_path(dataroot, version, CAMERAS)
     build = partial(build_camera_columns, folder, scenes)
     cameras = cached_columns(path, current, CameraColumns, build, cache)
+    check_cameras(folder, scenes, cameras)
     columns = NuScenesColumns.of(scenes, cameras)
     return NuScenesIndex(dataroot, version, columns, cache=cache).with_vehicle_frame(vehicle_frame)
 

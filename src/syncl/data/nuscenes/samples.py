@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from syncl.data.lenses import Lens, Undistortion
+
 
 @dataclass(frozen=True)
 class CameraImage:
@@ -17,6 +19,7 @@ class CameraImage:
         width: pixels, as the tables say.
         height: pixels, as the tables say.
         intrinsics: [3, 3] float64 pixels.
+        lens: how the image file departs from that; None = not at all.
         camera_from_vehicle: [4, 4] float64; vehicle means the vehicle at the sample's (lidar) time, so the
             motion up to the moment of the image is included.
         timestamp_us: when the image was taken, microseconds.
@@ -27,8 +30,14 @@ class CameraImage:
     width: int
     height: int
     intrinsics: NDArray[np.float64]
+    lens: Lens | None
     camera_from_vehicle: NDArray[np.float64]
     timestamp_us: int
+
+    @property
+    def undistortion(self) -> Undistortion | None:
+        """What makes the file's image a pinhole's."""
+        return Undistortion.of(self.lens, self.intrinsics)
 
 
 @dataclass(frozen=True)

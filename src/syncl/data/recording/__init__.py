@@ -1,7 +1,8 @@
 """Recordings of any rig: a folder with images for each camera and one `rig.yaml`; see docs/recordings.md."""
 
+from syncl.data.lenses import Lens
 from syncl.data.recording.recording import Recording, open_recording
-from syncl.data.recording.rig import Lens, Moment, Rig, RigCamera
+from syncl.data.recording.rig import Moment, Rig, RigCamera
 from syncl.data.recording.writing import write_recording
 
 __all__ = [

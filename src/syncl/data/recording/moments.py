@@ -11,6 +11,12 @@ from syncl.data.recording.rig import Array, Calibration, Moment, RigCamera, find
 from syncl.data.recording.yaml_node import Node
 from syncl.files import inside
 
+STEEPEST = 0.5
+"""Cosine of the steepest tilt of a vehicle or its lidar, 60 degrees."""
+
+# Median of the time between frames.
+_SHORTEST_S, _LONGEST_S = 1e-3, 60.0
+
 
 def read_moments(
     node: Node,
@@ -21,8 +27,8 @@ def read_moments(
     """The moments in time order, and whether they have poses.
 
     Raises:
-        SynclError: no moment, times out of order, a name twice, poses in some moments only, or a listed image
-            that is missing.
+        SynclError: no moment, times out of order or not in seconds, a vehicle that does not stand upright, a
+            name twice, poses in some moments only, or a listed image that is missing.
     """
     by_name = {camera.name: find_images(listing, camera.folder) for camera in cameras}
     if ("frames" in fields) == ("frame_rate_hz" in fields):
@@ -52,7 +58,21 @@ def read_moments(
         if moment.name in seen:
             entries[number].fail(f"name '{moment.name}' is already that of frames[{seen[moment.name]}]")
         seen[moment.name] = number
+        if moment.global_from_vehicle[2, 2] < STEEPEST:
+            axis = np.round(moment.global_from_vehicle[:3, 2], 2).tolist()
+            entries[number].fail(
+                f"global_from_vehicle: the vehicle's up axis does not point up but along {axis}; the global "
+                "frame has z up, and quaternions are w, x, y, z"
+            )
+    _check_pace(fields["frames"], [moment.timestamp_s for moment, _ in moments])
     return tuple(moment for moment, _ in moments), posed[0]
+
+
+def _check_pace(node: Node, times_s: list[float]) -> None:
+    """Refuse times that cannot be seconds."""
+    gaps_s = np.diff(times_s)
+    if gaps_s.size and not _SHORTEST_S <= (median_s := float(np.median(gaps_s))) <= _LONGEST_S:
+        node.fail(f"timestamp_s: frames lie {median_s:,.6g} s apart (median); times are in seconds")
 
 
 def _moment(
@@ -99,8 +119,8 @@ def _known(node: Node, cameras: tuple[RigCamera, ...]) -> list[tuple[RigCamera, 
 def _found(node: Node, by_name: Mapping[str, Mapping[str, Path]]) -> tuple[Moment, ...]:
     """A moment for every image name; numbers in names are counted by, so that gaps keep their time."""
     rate = node.number()
-    if rate <= 0:
-        node.expected("a positive number of frames a second")
+    if not 1 / _LONGEST_S <= rate <= 1 / _SHORTEST_S:
+        node.expected(f"frames a second, {1 / _LONGEST_S:.3f} to {1 / _SHORTEST_S:,.0f}")
     names = {name for files in by_name.values() for name in files}
     if not names:
         node.fail("no camera's folder holds an image")

@@ -22,13 +22,11 @@ from syncl.data.images import (
     ImageTransform,
     ResizeMethod,
     RGBImage,
-    decode_image,
     image_size,
     load_image,
     test_transform,
-    transform_image,
 )
-from syncl.data.recording.lenses import Maps, undistort, undistortion_maps
+from syncl.data.lenses import Undistortion
 from syncl.data.recording.rig import Array, Moment, Rig, RigCamera
 from syncl.data.recording.rig_file import read_rig
 from syncl.errors import SynclError
@@ -37,6 +35,8 @@ from syncl.geometry.poses import invert_pose
 from syncl.structures import CameraRig, Frame
 
 _AHEAD = 2
+# How far up the lower edge of an image points at least, where its camera counts as upside down.
+_UPSIDE_DOWN = 0.2
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,8 @@ class Recording:
         if not self.rig.has_poses:
             found.append("no ego poses: the vehicle is assumed to stand still")
         for name in self.cameras:
+            if self.rig.camera(name).vehicle_from_camera[2, 1] > _UPSIDE_DOWN:
+                found.append(f"{name}: hangs upside down by its vehicle_from_camera; look at syncl check-rig")
             absent = sum(name not in moment.images for moment in self.rig.moments)
             if absent:
                 found.append(f"{name}: no image in {absent} of {len(self)} frames")
@@ -181,21 +183,13 @@ class Recording:
         path = self._path(moment, camera)
         size = (source.height, source.width)
         try:
-            if source.lens is None:
-                return load_image(path, transform, self.resize, size)
-            image = undistort(decode_image(path, size), source, self._maps)
+            undistort = Undistortion.of(source.lens, source.intrinsics)
+            return load_image(path, transform, self.resize, size, undistort)
         except SynclError as error:
             if self.damaged == "fail":
                 raise
             warnings.warn(f"{error} (camera left out of this frame)", stacklevel=2)
             return None
-        return transform_image(image, transform, self.resize)
-
-    @cached_property
-    def _maps(self) -> dict[str, Maps]:
-        return {
-            camera.name: undistortion_maps(camera) for camera in self.rig.cameras if camera.lens is not None
-        }
 
 
 def open_recording(

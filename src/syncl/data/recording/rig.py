@@ -3,32 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from syncl.data.lenses import Lens
 from syncl.data.listing import FolderListing
 
 Array = NDArray[np.float64]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-
-
-@dataclass(frozen=True)
-class Lens:
-    """How a lens departs from a pinhole, in OpenCV's models.
-
-    Attributes:
-        model: "pinhole" (radial and tangential) or "fisheye" (equidistant).
-        coefficients: k1 k2 p1 p2 k3, or k1 k2 k3 k4.
-        focal_scale: focal length of the undistorted image relative to the given one; below 1 more of a wide
-            view stays inside the image.
-    """
-
-    model: Literal["pinhole", "fisheye"]
-    coefficients: tuple[float, ...]
-    focal_scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -56,10 +40,7 @@ class RigCamera:
     @property
     def undistorted_intrinsics(self) -> Array:
         """[3, 3] intrinsics of the image after its distortion is removed."""
-        if self.lens is None:
-            return self.intrinsics
-        scale = self.lens.focal_scale
-        return np.asarray(self.intrinsics * np.array([[scale, scale, 1.0], [1.0, scale, 1.0], [1.0, 1, 1]]))
+        return self.intrinsics if self.lens is None else self.lens.undistorted(self.intrinsics)
 
 
 @dataclass(frozen=True)

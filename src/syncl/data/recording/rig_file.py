@@ -1,19 +1,20 @@
 """Reading `rig.yaml`; docs/recordings.md describes it."""
 
 from pathlib import Path
-from typing import Literal
+
+import numpy as np
 
 from syncl.data.images import MOST_PIXELS
+from syncl.data.lenses import COEFFICIENTS, Lens
 from syncl.data.listing import FolderListing
 from syncl.data.recording.calibration import read_intrinsics, read_pose
-from syncl.data.recording.moments import read_moments
-from syncl.data.recording.rig import Lens, Rig, RigCamera, find_images
+from syncl.data.recording.moments import STEEPEST, read_moments
+from syncl.data.recording.rig import Rig, RigCamera, find_images
 from syncl.data.recording.yaml_node import Node, read_yaml
 from syncl.files import inside
 
 RIG_FILE = "rig.yaml"
 FORMAT = "syncl-rig-1"
-_COEFFICIENTS: dict[Literal["pinhole", "fisheye"], tuple[int, ...]] = {"pinhole": (4, 5), "fisheye": (4,)}
 
 
 def read_rig(folder: Path) -> Rig:
@@ -46,13 +47,16 @@ def read_rig(folder: Path) -> Rig:
                 f"cameras.{camera.name}: no frame has an image of it in {camera.folder}; put its images "
                 "there or remove the camera"
             )
-    lidar = fields.get("vehicle_from_lidar")
+    lidar = read_pose(fields["vehicle_from_lidar"]) if "vehicle_from_lidar" in fields else None
+    if lidar is not None and lidar[2, 2] < STEEPEST:
+        axis = np.round(lidar[:3, 2], 2).tolist()
+        fields["vehicle_from_lidar"].fail(f"the lidar's up axis does not point up but along {axis}")
     return Rig(
         path=path,
         name=fields["name"].text() if "name" in fields else root.resolve().name,
         cameras=cameras,
         moments=moments,
-        vehicle_from_lidar=None if lidar is None else read_pose(lidar),
+        vehicle_from_lidar=lidar,
         has_poses=has_poses,
     )
 
@@ -85,13 +89,13 @@ def _camera(node: Node, name: str, root: Path) -> RigCamera:
 def _lens(node: Node) -> Lens:
     fields = node.fields(("model", "coefficients"), ("focal_scale",))
     text = fields["model"].text()
-    model = next((model for model in _COEFFICIENTS if model == text), None)
+    model = next((model for model in COEFFICIENTS if model == text), None)
     scale = fields["focal_scale"].number() if "focal_scale" in fields else 1.0
     if scale <= 0:
         fields["focal_scale"].expected("a positive number")
     if model is None:
-        fields["model"].expected("'pinhole' (k1 k2 p1 p2 k3) or 'fisheye' (k1 k2 k3 k4)")
-    values = fields["coefficients"].numbers(*_COEFFICIENTS[model])
+        fields["model"].expected("'pinhole' (k1 k2 p1 p2 k3 ...) or 'fisheye' (k1 k2 k3 k4)")
+    values = fields["coefficients"].numbers(*COEFFICIENTS[model])
     return Lens(model, tuple(values.tolist()), scale)
 
 

@@ -1,7 +1,6 @@
 """Pieces of camera images around a box, with all that was tracked, annotated, missed or made up drawn in."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -98,7 +97,7 @@ class Photographer:
         """
         camera, sample = sight.camera, self.sample(boxes, row)
         left, top, wide = _frame(sight)
-        picture = _cut(camera.path, camera, left, top, wide)
+        picture = _cut(camera, left, top, wide)
         zoom = WIDTH / wide
         tile_from_image = np.array([[zoom, 0, -left * zoom], [0, zoom, -top * zoom], [0, 0, 1]])
         projection = projection_of(tile_from_image @ camera.intrinsics, camera.camera_from_vehicle)
@@ -181,9 +180,10 @@ def _frame(sight: Sight) -> tuple[float, float, float]:
     return left, top, width
 
 
-def _cut(path: Path, camera: CameraImage, left: float, top: float, wide: float) -> Image:
+def _cut(camera: CameraImage, left: float, top: float, wide: float) -> Image:
     whole = ImageTransform(1.0, 0, 0, False, (camera.height, camera.width))
-    image = load_image(path, whole, source_size=(camera.height, camera.width))
+    size = (camera.height, camera.width)
+    image = load_image(camera.path, whole, source_size=size, undistort=camera.undistortion)
     zoom = WIDTH / wide
     # Pixel centres lie at halves: those of the piece are mapped back into the image.
     image_from_tile = np.array(

@@ -122,7 +122,8 @@ def build_frame(
 
 def _load(camera: CameraImage, transform: ImageTransform, options: ImageOptions) -> NDArray[np.uint8] | None:
     try:
-        image = load_image(camera.path, transform, options.resize, (camera.height, camera.width))
+        size = (camera.height, camera.width)
+        image = load_image(camera.path, transform, options.resize, size, camera.undistortion)
     except SynclError as error:
         if options.damaged == "fail":
             raise SynclError(f"{camera.channel}: {error}") from error

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from syncl.data.frame_objects import FrameObjects
 from syncl.data.json_stream import convert_results
-from syncl.errors import SynclError
+from syncl.errors import SynclError, shown
 from syncl.geometry.poses import yaw_from_quaternion
 
 
@@ -63,6 +63,12 @@ def _sample(path: Path, token: str, entries: object, forecasting: bool) -> Frame
         numbers("velocity", 2),
     ]
     identities = column("tracking_id") if prefix == "tracking" else [""] * len(boxes)
+    for number, identity in enumerate(identities):
+        if type(identity) not in (str, int):
+            raise SynclError(
+                f"{path}: sample '{token}', box {number}: field 'tracking_id' is {shown(identity)}; it "
+                "must be a text or a whole number of at most 64 bits: write larger ones as texts"
+            )
     forecasts = None
     if forecasting:
         forecasts = numbers("forecast", -1, 2) if boxes else np.zeros((0, 0, 2))

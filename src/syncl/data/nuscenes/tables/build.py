@@ -145,6 +145,8 @@ def _cameras(folder: Path, scenes: SceneColumns) -> CameraColumns:
     used = used_by_camera | np.isin(np.arange(len(intrinsics)), calibration_rows[is_lidar])
     bad = used & ~np.isfinite(calibration_poses).all(axis=-1)
     bad |= used_by_camera & ~np.isfinite(intrinsics.reshape(-1, 9)).all(axis=-1)
+    distortions = cast(Numbers, calibrations["camera_distortion"])
+    bad |= used_by_camera & ~np.isfinite(distortions).all(axis=-1)
     bad_tokens = calibrations["token"][np.flatnonzero(bad)]
     _refuse_records(folder, "calibrated_sensor", CALIBRATION_FIELDS, bad_tokens)
     data_poses = ego_poses(folder, data["ego_pose_token"], tokens, is_camera | is_lidar)
@@ -191,6 +193,7 @@ def _cameras(folder: Path, scenes: SceneColumns) -> CameraColumns:
         image_sizes=images.sizes,
         calibration_poses=calibration_poses,
         intrinsics=intrinsics,
+        distortions=distortions,
     )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Columns = TypeVar("Columns", bound=DataclassInstance)
 
 # Raise when the meaning of the columns changes: older caches are then rebuilt.
-_FORMAT = 2
+_FORMAT = 3
 
 
 def cache_path(dataroot: Path, version: str, part: str = "") -> Path:

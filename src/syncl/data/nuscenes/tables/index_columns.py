@@ -129,6 +129,7 @@ class CameraColumns:
         image_sizes: [I, 2] (width, height) pixels.
         calibration_poses: [K, 7] sensor pose, ego from sensor; nan for some sensors that nobody reads.
         intrinsics: [K, 3, 3] pixels; nan for sensors that are not cameras.
+        distortions: [K, 14] OpenCV's coefficients, zeros where there is none, nan for some that nobody reads.
     """
 
     sample_poses: Numbers
@@ -143,6 +144,7 @@ class CameraColumns:
     image_sizes: SmallIntegers
     calibration_poses: Numbers
     intrinsics: Numbers
+    distortions: Numbers
 
     @property
     def images(self) -> ImageColumns:

@@ -52,6 +52,7 @@ SCHEMA: Mapping[str, TableSchema] = {
             Field("sensor_token", "text"),
             *_POSE,
             Field("camera_intrinsic", "intrinsics", needed=False),
+            Field("camera_distortion", "distortion", needed=False),
         ),
         (Reference("sensor_token", "sensor"),),
     ),
@@ -108,7 +109,11 @@ CAMERA_FIELDS = tuple(
 """What records of cameras must have besides: of other sensors nobody reads it."""
 
 POSE_FIELDS = (Field("translation", "vector3"), Field("rotation", "vector4"))
-CALIBRATION_FIELDS = (*POSE_FIELDS, Field("camera_intrinsic", "intrinsics"))
+CALIBRATION_FIELDS = (
+    *POSE_FIELDS,
+    Field("camera_intrinsic", "intrinsics"),
+    Field("camera_distortion", "distortion"),
+)
 """What poses and calibrations of cameras and LIDAR_TOP must have besides."""
 
 ANNOTATION_FIELDS = (

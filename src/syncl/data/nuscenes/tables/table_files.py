@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncl.data.json_stream import convert_records, find_records
+from syncl.data.lenses import COEFFICIENTS
 from syncl.errors import SynclError, shown
 
 Record = dict[str, object]
 Column = NDArray[np.generic]
-Kind = Literal["text", "texts", "flag", "integer", "time", "vector3", "vector4", "intrinsics"]
+Kind = Literal["text", "texts", "flag", "integer", "time", "vector3", "vector4", "intrinsics", "distortion"]
 Converted = TypeVar("Converted")
 
 UNKNOWN_INTEGER = np.iinfo(np.int64).min
@@ -33,7 +34,7 @@ class Field:
     Kinds: `text` (bytes column), `texts` (a list of texts, joined by spaces), `flag` (bool), `integer`
     (int64), `time` (int64, float64 where a value is not whole), `vector3`, `vector4` (float64 rows; infinity
     is a number), `intrinsics` (3x3 finite float64, nan where the list is empty, as for sensors that are not
-    cameras).
+    cameras), `distortion` (rows of 14 finite float64, zeros where there is none; no record must have it).
 
     Attributes:
         name: of the field.
@@ -124,6 +125,9 @@ def _name(record: Record) -> str:
     return shown(record.get("token", "without a token"))
 
 
+_COEFFICIENTS = (4, 5, 8, 12, 14)
+
+
 class _Values(NamedTuple):
     """Of a kind: the column of no values, what stands for a missing one, and what they are in words."""
 
@@ -141,6 +145,9 @@ _VALUES: dict[Kind, _Values] = {
     "vector3": _Values(np.zeros((0, 3)), [np.nan] * 3, "a list of 3 numbers"),
     "vector4": _Values(np.zeros((0, 4)), [np.nan] * 4, "a list of 4 numbers"),
     "intrinsics": _Values(np.zeros((0, 3, 3)), [], "a 3x3 list of finite numbers or an empty list"),
+    "distortion": _Values(
+        np.zeros((0, 14)), [np.nan] * 14, "an empty list or 4, 5, 8, 12 or 14 finite numbers (OpenCV's)"
+    ),
 }
 
 
@@ -178,6 +185,8 @@ def check_field(record: Record, field: Field) -> FieldError | None:
     if not field.needed:
         return None
     if field.name not in record:
+        if field.kind == "distortion":
+            return None
         return FieldError.missing(record, field.name)
     value = record[field.name]
     try:
@@ -254,9 +263,21 @@ def _convert(values: Sequence[object], kind: Kind) -> Column:
         if matrices.shape != (len(values), 3, 3) or not np.isfinite(matrices[known]).all():
             raise ValueError
         return matrices
+    if kind == "distortion":
+        return np.array([_coefficients(value) for value in values])
     width = 3 if kind == "vector3" else 4
     if set(map(len, values)) - {width} or set(map(type, values)) - {list}:  # type: ignore[arg-type]
         raise ValueError
     # Unlike numpy's, arrays of the standard library take numbers only: no null, no numerals in strings.
     flat = array("d", list(chain.from_iterable(values)))  # type: ignore[arg-type]
     return np.frombuffer(flat, np.float64).reshape(len(values), width)
+
+
+def _coefficients(value: object) -> NDArray[np.float64]:
+    """[14] OpenCV's distortion coefficients; zeros where there is none, nan stays for whoever needs them."""
+    coefficients = np.zeros(14)
+    if value is not None and value != []:
+        if not isinstance(value, list) or len(value) not in COEFFICIENTS["pinhole"]:
+            raise ValueError
+        coefficients[: len(value)] = array("d", value)
+    return coefficients
