@@ -29,6 +29,13 @@ def test_scenes_are_cut_into_halves_the_first_the_longer() -> None:
     assert scene_parts([2], 4) == (range(1), range(1, 2))
 
 
+def test_steps_of_several_frames_take_the_clips_that_start_one_behind_the_other() -> None:
+    # Scenes of 7 and 2 and 8 frames have 5, 0 and 6 clips of 3; the second part of a scene starts at frame 4.
+    assert scene_parts([7, 2, 8], 1, clip_length=3) == (range(0, 5, 3), range(5, 11, 3))
+    assert [list(part) for part in scene_parts([7, 2, 8], 2, 3)] == [[0], [4], [5], [9]]
+    assert scene_parts([2], 1, clip_length=3) == ()
+
+
 @pytest.mark.parametrize("slots", [1, 2, 3, 10])
 def test_a_slot_walks_whole_parts_in_time_order(slots: int) -> None:
     steps = keys(slots, 60)

@@ -28,6 +28,12 @@ def test_as_many_false_tracks_as_true_ones_are_the_best_scored_valid_rows():
     assert carried(false_positive_ratio=1.0, carry_score=0.25) == [0, 1, 4, 6]
 
 
+def test_births_by_score_are_all_that_reach_it_whether_they_hold_an_object_or_not():
+    assert carried(birth_score=0.3) == [0, 1, 2, 4, 5, 6]
+    assert carried(birth_score=0.65, carry_score=0.65) == [0, 4, 6]
+    assert carried(birth_score=0.95) == [0, 1, 2]
+
+
 def test_some_tracks_are_dropped():
     torch.manual_seed(0)
     kept = [carried(drop_probability=0.5) for _ in range(200)]

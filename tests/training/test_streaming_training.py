@@ -50,6 +50,14 @@ def stopped_half_way(world: Path, output: Path, recipe: str, steps: int, *change
     (output / "model.safetensors").unlink()
 
 
+TRACKS_LAST = (
+    "training.data.sampling=streams",
+    "training.data.clip_length=2",
+    "training.data.augmentation=null",
+    "model.tracker.noise.carry_score=0.0",
+)
+
+
 @pytest.mark.parametrize("recipe", ["streampetr_synthetic", "petrv2_synthetic"])
 def test_resuming_equals_running_through_to_the_last_bit(small_world, tmp_path, recipe):
     run(small_world, tmp_path / "straight", recipe, 4)
@@ -82,9 +90,14 @@ def test_windows_train(small_world, tmp_path):
     assert result.losses["total"] > 0 and "noised_class" in result.losses
 
 
-def test_a_sampling_with_the_wrong_length_is_refused(small_world, tmp_path):
-    with pytest.raises(SynclError, match="clip_length=3: must be 1 with sampling 'streams'"):
-        run(small_world, tmp_path / "run", "streampetr_synthetic", 1, "training.data.clip_length=3")
+def test_a_world_that_changes_from_step_to_step_is_refused(small_world, tmp_path):
+    with pytest.raises(SynclError, match="each_frame"):
+        run(small_world, tmp_path / "run", "mutr3d_detr3d_synthetic", 1, "training.data.sampling=streams")
+
+
+def test_context_is_refused_where_states_last(small_world, tmp_path):
+    with pytest.raises(SynclError, match="context_frames=1: must be 0 with sampling 'streams'"):
+        run(small_world, tmp_path / "run", "streampetr_synthetic", 1, "training.unroll.context_frames=1")
 
 
 # What is carried
@@ -123,6 +136,27 @@ def test_memory_is_carried_without_gradient_and_ends_with_the_part(small_world):
     assert not torch.allclose(memory.embeddings[0], anew.embeddings[0]), "slot 0 remembers its first frame"
     torch.testing.assert_close(memory.embeddings[1], anew.embeddings[1], rtol=0, atol=1e-5)
     assert state.detector_memory.timestamps_s[0, 0] == first.frames[0].timestamp_s[0], "a state is a value"
+
+
+def test_tracks_last_from_step_to_step_and_learn_within_one(small_world):
+    changes = (*TINY, *TRACKS_LAST, "training.data.scene_parts=1")
+    recipe = resolve_recipe("mutr3d_detr3d_synthetic", None, False, changes)
+    index = open_nuscenes(small_world, "v1.0-mini")
+    dataset = training_clips(index, index.split_scenes("mini_train"), recipe)
+    torch.manual_seed(0)
+    tracker = recipe.model.build()
+    module = StreamTraining(
+        ClipTraining(tracker, BaselineConfig().build(tracker.detector.dim), UnrollConfig())
+    )
+    state = tracker.initial_state(1)
+    losses, state = module(dataset[0, 0], state)
+    losses["total"].backward()
+    assert tracker.query_interaction.content_update[0].weight.grad.abs().sum() > 0, "across the two frames"
+    held = set(state.identities[state.alive].tolist()) - {-1}
+    with torch.no_grad():
+        decoded = tracker.look(dataset[0, 2].frames[0], state)
+    assert held and held <= set(decoded.track_identities[0].tolist())
+    assert not state.queries.embeddings.requires_grad
 
 
 def test_streaming_equals_unrolling_the_scene_frame_by_frame(small_world):

@@ -30,15 +30,16 @@ class ClipSource(Dataset[Clip]):
         """A clip of one stream (B = 1)."""
 
 
-def scene_parts(lengths: Sequence[int], parts: int) -> tuple[range, ...]:
+def scene_parts(lengths: Sequence[int], parts: int, clip_length: int = 1) -> tuple[range, ...]:
     """Scenes, laid behind each other, cut into parts of equal length (the last may be shorter).
 
     Args:
         lengths: frames of each scene.
         parts: into how many parts a scene is cut.
+        clip_length: T frames a step; what a part holds beyond its last whole clip is left out.
 
     Returns:
-        The frame numbers of each part, counted over all scenes.
+        The clips of each part, counted over all clips of T frames in a row that the scenes have.
 
     Raises:
         SynclError: if `parts` is not positive.
@@ -48,10 +49,11 @@ def scene_parts(lengths: Sequence[int], parts: int) -> tuple[range, ...]:
     ranges, start = [], 0
     for length in lengths:
         step = max(1, math.ceil(length / parts))
-        ranges += [
-            range(start + first, start + min(first + step, length)) for first in range(0, length, step)
-        ]
-        start += length
+        for first in range(0, length, step):
+            clips = range(first, min(first + step, length) - clip_length + 1, clip_length)
+            if clips:
+                ranges.append(range(start + clips.start, start + clips.stop, clip_length))
+        start += max(0, length - clip_length + 1)
     return tuple(ranges)
 
 

@@ -18,11 +18,15 @@ class ClipNoise:
         carry_score: queries below it are not carried on although they hold an object, as the birth score has
             it at inference.
         false_positive_ratio: chance, a track, that a query without object is carried on as well.
+        birth_score: every query without object whose score reaches it is carried on as well, as the birth
+            score has it at inference; None = none for that reason. With `carry_score` at the same value
+            tracks of training begin and end by score alone, as in tracking.
     """
 
     drop_probability: float = 0.0
     carry_score: float = 0.0
     false_positive_ratio: float = 0.0
+    birth_score: float | None = None
 
     def carried(self, tied: Tensor, scores: Tensor, valid: Tensor) -> Tensor:
         """[B, Q] bool: the queries that become tracks.
@@ -42,6 +46,8 @@ class ClipNoise:
             candidates = scores.masked_fill(tied | ~valid, -1)
             rank = candidates.argsort(dim=1, descending=True, stable=True).argsort(dim=1, stable=True)
             alive = alive | ((rank < wanted) & (candidates >= 0))
+        if self.birth_score is not None:
+            alive = alive | (valid & ~tied & (scores >= self.birth_score))
         return alive
 
 

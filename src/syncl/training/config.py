@@ -23,8 +23,9 @@ class DataConfig:
             `clips`: frames in a row, of one scene.
             `windows`: StreamPETR's sliding window: every frame, behind clip_length - 1 of the frames before.
             `pairs`: PETRv2's: single frames (clip_length 1), each with images of a while ago.
-            `streams`: StreamPETR's streaming: single frames (clip_length 1); each row of a batch walks
-            through a part of a scene in time order, and what is remembered lasts from step to step.
+            `streams`: each row of a batch walks through a part of a scene in time order, clip_length frames a
+            step, and what is remembered lasts from step to step. Gradients do not. One frame a step is
+            StreamPETR's streaming; trackers, which learn across frames, need at least two.
         spare_frames: windows: how many of the frames before are left out at random.
         pair_gap: pairs: how many key frames back the images of a while ago are, fewest and most, where the
             model does not say how to choose among all camera images (`model.input.past`) or the data have

@@ -1,4 +1,4 @@
-"""Streaming training: one frame a step, with what is remembered carried from step to step.
+"""Streaming training: each stream's next frames, with what is remembered carried from step to step.
 
 No gradient crosses a step. The state is a value that the loop holds and checkpoints; it ends for a stream
 whose scene (or part of a scene) changes, as it does in tracking.

@@ -33,10 +33,18 @@ def training_clips(
         SynclError: if the recipe's sampling does not go with its clip length, or scenes are too short.
     """
     training, data = recipe.training, recipe.training.data
-    needed = {"pairs": 1, "streams": 1}.get(data.sampling, data.clip_length)
-    if data.clip_length != needed:
+    if data.sampling == "pairs" and data.clip_length != 1:
+        raise SynclError(f"training.data.clip_length={data.clip_length}: must be 1 with sampling 'pairs'")
+    if data.sampling == "streams" and training.unroll.context_frames:
         raise SynclError(
-            f"training.data.clip_length={data.clip_length}: must be {needed} with sampling {data.sampling!r}"
+            f"training.unroll.context_frames={training.unroll.context_frames}: must be 0 with sampling "
+            "'streams', whose states last from step to step"
+        )
+    augmentation = data.augmentation
+    if data.sampling == "streams" and augmentation is not None and not augmentation.each_frame:
+        raise SynclError(
+            "training.data.augmentation: with sampling 'streams' a scene's steps would each have a world of "
+            "their own; set each_frame to true and mirror_probability to 0, or the augmentation to null"
         )
     choice: ClipChoice | None = None
     if data.sampling == "windows":
@@ -47,7 +55,7 @@ def training_clips(
         clip_length=data.clip_length,
         images=image_options(recipe.model.input),
         annotations=annotation_options(recipe, future_frames),
-        augmentation=data.augmentation,
+        augmentation=augmentation,
         seed=training.seed,
         choice=choice,
         features=features,
@@ -56,7 +64,7 @@ def training_clips(
     if data.sampling != "streams":
         return clips
     lengths = [len(index.scene_samples(scene)) for scene in scenes]
-    return StreamDataset(clips, scene_parts(lengths, data.scene_parts))
+    return StreamDataset(clips, scene_parts(lengths, data.scene_parts, data.clip_length))
 
 
 def past_source(index: NuScenesIndex, scenes: tuple[str, ...], recipe: Recipe) -> PastSource | None:
