@@ -16,11 +16,20 @@ from syncl.data.nuscenes.index import open_nuscenes
 from syncl.errors import SynclError
 from syncl.recipes import find_recipe
 from syncl.recipes.synthetic import small_petr
+from syncl.runs.diagnose.class_gradients import GROUPS
 from syncl.runs.diagnose.passes import Subject, matching_pass
 from syncl.runs.diagnose.run import Diagnosis, find_checkpoints
 from syncl.trackers import ClipNoise, GreedyConfig, SingleFrameConfig
 
-PICTURES = ("attention_mass", "attention_maps", "decoders", "costs", "candidates", "training_cost")
+PICTURES = (
+    "attention_mass",
+    "attention_maps",
+    "decoders",
+    "costs",
+    "candidates",
+    "class_gradients",
+    "training_cost",
+)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +98,15 @@ def test_every_picture_and_its_numbers(folder, capsys):
         assert f" {values['ratio']:.2f}" in line and line.endswith("drowned") == values["drowned"]
     # Two steps teach no heading.
     assert told["sin"]["drowned"]
+    gradients = figures["class_gradients"]["step 2"]
+    assert found.gradients.figures == gradients and "disputed" in gradients
+    every, *groups = (gradients[name] for name in GROUPS)
+    assert every["share"] == [1, 1] and sum(group["share"][-1] for group in groups) == pytest.approx(
+        1, abs=1e-5
+    )
+    assert every["queries"][-1] == pytest.approx(sum(group["queries"][-1] for group in groups), abs=1e-4)
+    (line,) = (line for line in lines if line.startswith("(+, -)"))
+    assert f" {gradients['(+, -)']['queries'][-1]:.1f} " in line
     counts = figures["queries_an_object"]
     assert all(0 < after < before <= 5 for before, after in zip(counts["before"], counts["after"]))
     cost = figures["training_cost"]

@@ -33,10 +33,13 @@ def diagnose(
     decoders.png: what the decoder with and the one without self-attention see in the last frame.
     costs.png: matching costs of the one-to-many pairs, the fitted mixture, its threshold; over training.
     candidates.png: queries an object has before and after the filter.
+    class_gradients.png: how far the class losses of detecting and tracking agree on the features they share,
+    over all queries and by what each task calls a query: (+, -) is an object for detecting alone.
     training_cost.png: time and memory of a training clip with and without SynCL.
 
     Prints the error of each number of the box code (objects matched as in training) against that of its
-    class's median, and which have drowned: numbers that vary and are predicted hardly better than that.
+    class's median, and which have drowned: numbers that vary and are predicted hardly better than that; and
+    the class gradients' cosines.
 
     Args:
         model: model file of a tracker.
@@ -65,6 +68,7 @@ def diagnose(
     from syncl.errors import SynclError
     from syncl.files import refuse_to_overwrite
     from syncl.runs.diagnose.box_numbers import numbers_table
+    from syncl.runs.diagnose.class_gradients import gradients_table
     from syncl.runs.diagnose.run import Diagnosis, find_checkpoints
 
     if threads is not None:
@@ -82,6 +86,7 @@ def diagnose(
     others = find_checkpoints(checkpoints)
     diagnosis = Diagnosis.of_model(model, index, scene, frames, device)
     found = diagnosis.write(output, others, min_score, cost_steps, overwrite)
-    lines = [*numbers_table(found.numbers), f"{output}: {', '.join(path.name for path in found.files)}"]
+    lines = [*numbers_table(found.numbers), *gradients_table(found.gradients)]
+    lines.append(f"{output}: {', '.join(path.name for path in found.files)}")
     sys.stdout.write("\n".join(lines) + "\n")
     return found

@@ -264,6 +264,31 @@ def plot_candidates(before: Floats, after: Floats, output: Path, overwrite: bool
     save_figure(figure, output, overwrite)
 
 
+def plot_class_gradients(
+    cosines: Floats, groups: Sequence[str], output: Path, overwrite: bool = False
+) -> None:
+    """Cosines between the class gradients of detecting and tracking.
+
+    Args:
+        cosines: [L, G] by layer and group of queries; nan where a group is empty.
+        groups: G names.
+        output: picture.
+        overwrite: replace an existing file.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure, (panel,) = new_figure(1, height=2.9)
+    layers = np.arange(1, len(cosines) + 1)
+    for values, name, colour in zip(cosines.T, groups, (GREY, GREEN, BLUE, PINK, ORANGE), strict=True):
+        panel.plot(layers, values, "o-", color=colour, label=name)
+    panel.axhline(0, color=PALE, zorder=0)
+    panel.set_ylim(-1.05, 1.05)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    caption(panel, "class gradients on shared features", "decoder layer", "cosine, detecting and tracking")
+    add_legend(figure, [panel], len(groups))
+    save_figure(figure, output, overwrite)
+
+
 def plot_training_cost(
     seconds: Mapping[str, float],
     mebibytes: Mapping[str, float],

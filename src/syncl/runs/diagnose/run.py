@@ -25,11 +25,13 @@ from syncl.rendering.diagnosis_figures import (
     plot_attention_maps,
     plot_attention_mass,
     plot_candidates,
+    plot_class_gradients,
     plot_costs,
     plot_decoders,
     plot_training_cost,
 )
 from syncl.runs.diagnose.box_numbers import BoxNumber
+from syncl.runs.diagnose.class_gradients import GROUPS, ClassGradients, class_gradient_pass
 from syncl.runs.diagnose.clip_cost import clip_cost
 from syncl.runs.diagnose.passes import (
     Frames,
@@ -47,7 +49,15 @@ from syncl.training.resuming import checkpoint_folders, checkpoint_step
 from syncl.training.strategies import BaselineConfig, StrategyConfig
 from syncl.training.strategies.syncl.strategy import SynclConfig
 
-_FILES = ("attention_mass", "attention_maps", "decoders", "costs", "candidates", "training_cost")
+_FILES = (
+    "attention_mass",
+    "attention_maps",
+    "decoders",
+    "costs",
+    "candidates",
+    "class_gradients",
+    "training_cost",
+)
 
 
 @dataclass(frozen=True)
@@ -57,11 +67,13 @@ class Diagnosed:
     Attributes:
         figures: the numbers, as in figures.json.
         numbers: of the box code, of the model or the last checkpoint.
+        gradients: of the class losses of detecting and tracking, of the same.
         files: all of the output folder.
     """
 
     figures: dict[str, object]
     numbers: tuple[BoxNumber, ...]
+    gradients: ClassGradients
     files: tuple[Path, ...]
 
 
@@ -152,11 +164,17 @@ class Diagnosis:
             "before": _rounded(before.mean(axis=1)) if before.size else [],
             "after": _rounded(after.mean(axis=1)) if after.size else [],
         }
+        gradients = {
+            name: class_gradient_pass(subject, self.frames, name) for name, subject in subjects.items()
+        }
+        last_gradients = next(reversed(gradients.values()))
+        plot_class_gradients(last_gradients.cosines, GROUPS, paths["class_gradients"], overwrite)
+        figures["class_gradients"] = {name: found.figures for name, found in gradients.items()}
         if cost_steps:
             figures["training_cost"] = self._training_cost(paths["training_cost"], cost_steps, overwrite)
         text = orjson.dumps(figures, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
         atomic_write(output / "figures.json", text)
-        return Diagnosed(figures, last_matched.numbers, tuple(sorted(output.iterdir())))
+        return Diagnosed(figures, last_matched.numbers, last_gradients, tuple(sorted(output.iterdir())))
 
     def _view(self, title: str, predictions: Predictions, min_score: float) -> DecoderView:
         """The last layer's boxes above a score, of object queries by the detection head if there are two."""
