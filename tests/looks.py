@@ -48,7 +48,7 @@ def look_with(
 
 def entered(tracker: Tracker, frame: Frame, state: TrackState) -> TrackState:
     """The state at a frame, before the frame is looked at."""
-    return tracker._enter(state, frame, tracker._move(state, frame))
+    return tracker.arrive(frame, state)
 
 
 def same(first: object, second: object) -> bool:

@@ -9,7 +9,6 @@ import torch
 from golden import Golden
 from heads import frame_of
 
-from looks import entered
 from syncl.classes import DETECTION_CLASSES
 from syncl.recipes.synthetic import small_detr3d
 from syncl.structures import Objects
@@ -68,7 +67,7 @@ def test_tracks_after_every_frame(open_golden: OpenGolden, name: str, turned: bo
         boxes[..., :2] = (boxes[..., :2] - pose[:2, 3]) @ pose[:2, :2]
         boxes[..., 7:9] = boxes[..., 7:9] @ pose[:2, :2]
         now = replace(frame, timestamp_s=frame.timestamp_s + time_s, global_from_vehicle=pose[None])
-        objects, state = tracker.associate(entered(tracker, now, state), replace(seen, boxes=boxes.float()))
+        objects, state = tracker.step_given(now, state, replace(seen, boxes=boxes.float()))
         known = state.owned(CentreTracks)
 
         label = f"frame {index} "

@@ -24,6 +24,7 @@ from syncl.trackers import (
     Tracker,
     TrackState,
 )
+from syncl.trackers.cc_3dt import AssociationConfig, Cc3dtConfig
 from syncl.trackers.greedy import Greedy
 from syncl.trackers.greedy.tracker import CentreTracks
 from syncl.training.strategies import BaselineConfig
@@ -41,6 +42,7 @@ TRACKERS = {
     "pf_track": PfTrackConfig(heads=4, hidden=32, layers=1, record_score=0.0, dropout=0.0, **ALWAYS),
     "star_track": StarTrackConfig(keep_score=0.0, blocks=4, hidden=32, noise=ClipNoise(), **ALWAYS),
     "greedy": GreedyConfig(min_score=0.0, classes=CLASSES, longest_gap_s=10.0),
+    "cc_3dt": Cc3dtConfig(AssociationConfig(0.0, 0.0), min_score=0.0, longest_gap_s=10.0),
     "single_frame": SingleFrameConfig(),
 }
 TRACKING = [name for name in TRACKERS if name != "single_frame"]
@@ -286,7 +288,7 @@ def test_pf_track_carries_the_same_forecasts_whoever_asked_for_them() -> None:
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["greedy", "single_frame"])
+@pytest.mark.parametrize("kind", ["greedy", "cc_3dt", "single_frame"])
 def test_trackers_without_tracks_in_training_train_their_detector(kind: str) -> None:
     tracker = build(kind)
     losses = ClipTraining(tracker, BaselineConfig().build(32), UnrollConfig())(make_clip(2))

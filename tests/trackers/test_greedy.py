@@ -5,7 +5,6 @@ import dataclasses
 import pytest
 import torch
 
-from looks import entered
 from rig import make_frame, pose
 from syncl.errors import SynclError
 from syncl.recipes.synthetic import CLASSES, small_detr3d
@@ -45,7 +44,7 @@ def run(detector):
         tracker = GreedyConfig(**changes).build(detector)
         state, reported = tracker.initial_state(), []
         for frame, detections in frames:
-            objects, state = tracker.associate(entered(tracker, frame, state), detections)
+            objects, state = tracker.step_given(frame, state, detections)
             reported.append(objects.identities[objects.valid].tolist())
         return reported, objects, state
 

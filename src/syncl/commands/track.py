@@ -8,9 +8,10 @@ if TYPE_CHECKING:
 
 
 def track(
-    model: Path,
+    model: Path | None = None,
     /,
     *,
+    detections: Path | None = None,
     data: Path | None = None,
     recording: Path | None = None,
     output: Path | None = None,
@@ -18,7 +19,7 @@ def track(
     split: str = "mini_val",
     scenes: tuple[str, ...] = (),
     task: Literal["tracking", "detection"] = "tracking",
-    tracker: Literal["model", "greedy", "greedy-observed"] = "model",
+    tracker: Literal["model", "greedy", "greedy-observed", "cc-3dt", "cc-3dt++"] = "model",
     forecasts: bool = False,
     past: Literal["model", "key-frames"] = "model",
     device: str = "auto",
@@ -27,12 +28,16 @@ def track(
 ) -> "TrackingSummary":
     """Track the scenes of a split and write a nuScenes submission, or track a recording of any rig.
 
+    With --detections, tracks are made of anybody's detections, a nuScenes results file; no model is needed.
+
     Scenes are streamed frame by frame in time order; every scene starts with no tracks. The same input gives
     the same file. Under `torchrun` or `accelerate launch` the scenes are dealt to the processes, and the file
     is the same again. A recording's tracks are written as JSON, CSV and a video.
 
     Args:
-        model: model file (a run's model.safetensors, or a checkpoint folder's).
+        model: model file (a run's model.safetensors, or a checkpoint folder's). With detections it may be
+            left out; a CC-3DT model's tracker ties them together, and its detector is not asked.
+        detections: a nuScenes detection results file of the same samples, whose boxes are tied together.
         data: folder of a nuScenes-format dataset.
         recording: folder of a recording with its rig.yaml, instead of data (docs/recordings.md).
         output: results file (JSON) to write; for a recording, a folder (default: RECORDING_tracks).
@@ -42,7 +47,10 @@ def track(
         task: tracking writes tracks; detection writes what the model's detector sees in each frame alone.
         tracker: model tracks as the model was trained to. greedy is the yardstick: the model's detector
             looks at each frame alone, and detections are tied together by the distance of their centres, put
-            back by their velocity. greedy-observed does without the detector's velocities.
+            back by their velocity. greedy-observed does without the detector's velocities. cc-3dt also goes
+            by the order of depth and by tracks' motion, which a Kalman filter follows; cc-3dt++ has other
+            settings, which trust detected velocities. Neither needs training, and detections without a model
+            are tracked by greedy unless another is named.
         forecasts: write where tracks are expected next as well (PF-Track): a field `forecast` of every box,
             centres (x, y) in the global frame, one every `forecast_step_s` seconds (in the file's meta). The
             official evaluation reads over both. A recording's JSON has them unasked.
@@ -61,18 +69,22 @@ def track(
 
     from syncl.checkpoints.model_file import load_model
     from syncl.data.nuscenes.index import open_nuscenes
+    from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
     from syncl.errors import SynclError
     from syncl.files import refuse_to_overwrite
     from syncl.runs.processes import Processes
+    from syncl.runs.track.given import track_given
     from syncl.runs.track.recording import track_recording
     from syncl.runs.track.run import check_past_images, track_to_file, without_past_images
 
     if threads is not None:
         torch.set_num_threads(threads)
     console = Console(highlight=False, soft_wrap=True)
-    if recording is not None:
-        if data is not None or task == "detection":
-            raise SynclError("--recording: goes without --data, and with --task tracking only")
+    if model is None and detections is None:
+        raise SynclError("pass a MODEL that detects and tracks, or --detections of another detector")
+    if recording is not None and (data is not None or task == "detection" or detections is not None):
+        raise SynclError("--recording: goes without --data, --detections and --task detection")
+    if recording is not None and model is not None:
         target = output or Path(f"{recording.resolve().name}_tracks")
         done = track_recording(
             load_model(model), recording, target, name=model.stem, device=device, overwrite=overwrite
@@ -90,26 +102,44 @@ def track(
     if unknown:
         raise SynclError(f"--scenes: {unknown[0]!r} is no scene of {split}, which has {', '.join(known)}")
     chosen = scenes or known
-    index.check_images(chosen)
-    loaded = load_model(model)
-    if past == "key-frames":
-        loaded = without_past_images(loaded)
-    check_past_images(loaded, index, chosen)
-    done = track_to_file(
-        loaded,
-        index,
-        chosen,
-        output,
-        task=task,
-        tracker=tracker,
-        forecasts=forecasts,
-        device=device,
-        overwrite=overwrite,
-        processes=processes,
-    )
-    if processes.is_main:
-        scene_count = f"{done.frames} frames of {len(done.scenes)} scenes"
-        Console().print(
-            f"wrote {output}: {scene_count}, {done.seconds_per_frame:.3f} s a frame", highlight=False
+    if detections is not None:
+        if task == "detection" or forecasts or past != "model":
+            raise SynclError(
+                "--detections: are tracked as they are; leave out --task, --forecasts and --past"
+            )
+        done = track_given(
+            detections,
+            index,
+            chosen,
+            output,
+            model=None if model is None else load_model(model),
+            tracker="greedy" if model is None and tracker == "model" else tracker,
+            others=bool(scenes) or split not in OFFICIAL_SPLITS,
+            device=device,
+            overwrite=overwrite,
+            processes=processes,
         )
+    elif model is not None:
+        index.check_images(chosen)
+        loaded = load_model(model)
+        if past == "key-frames":
+            loaded = without_past_images(loaded)
+        check_past_images(loaded, index, chosen)
+        done = track_to_file(
+            loaded,
+            index,
+            chosen,
+            output,
+            task=task,
+            tracker=tracker,
+            forecasts=forecasts,
+            device=device,
+            overwrite=overwrite,
+            processes=processes,
+        )
+    if processes.is_main:
+        for remark in done.remarks:
+            console.print(remark)
+        scene_count = f"{done.frames} frames of {len(done.scenes)} scenes"
+        console.print(f"wrote {output}: {scene_count}, {done.seconds_per_frame:.3f} s a frame")
     return done

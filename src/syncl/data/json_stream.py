@@ -28,6 +28,9 @@ _PIECE_BYTES = 1 << 20
 _WINDOW_BYTES = 1 << 14
 
 # Between two members of "results": the end of a list, a comma, a key, the beginning of a list of objects.
+_SAMPLE_LIST = re.compile(rb'"([^"\\]{1,128})"\s*:\s*\[\s*[\]{]')
+# More than a sample's name and what stands between it and its first box.
+_LONGEST_NAME = 256
 _MEMBER_BOUNDARY = re.compile(rb'\]\s*(,)\s*(?="(?:[^"\\]|\\.)*"\s*:\s*\[\s*[{\]])')
 _RECORD_BOUNDARY = re.compile(rb"\}\s*(,)\s*(?=\{)")
 _RESULTS_BEGIN = re.compile(rb'"results"\s*:\s*\{\s*')
@@ -151,6 +154,30 @@ def convert_results(
         raise SynclError(f"{path}: field 'results' must be an object from sample token to a list of boxes")
     results = content.pop("results")
     return content, [convert(results)]
+
+
+def repeated_sample(path: Path) -> str | None:
+    """A sample that a results file lists more than once; None if there is none.
+
+    JSON readers keep the last list and say nothing. Samples are told from a box's own fields by their values,
+    lists that are empty or hold objects.
+
+    Raises:
+        SynclError: the file cannot be read.
+    """
+    seen: set[bytes] = set()
+    with _open(path) as file:
+        rest = b""
+        while more := file.read(_PIECE_BYTES):
+            text = rest + more
+            end = 0
+            for match in _SAMPLE_LIST.finditer(text):
+                if match[1] in seen:
+                    return match[1].decode("utf-8", "replace")
+                seen.add(match[1])
+                end = match.end()
+            rest = text[max(end, len(text) - _LONGEST_NAME) :]
+    return None
 
 
 def _open(path: Path) -> BinaryIO:

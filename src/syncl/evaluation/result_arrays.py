@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from syncl.classes import DETECTION_CLASSES, MAX_BOXES_PER_SAMPLE
-from syncl.data.json_stream import convert_results
+from syncl.data.json_stream import convert_results, repeated_sample
 from syncl.errors import SynclError, shown
 from syncl.evaluation.arrays import EvaluationBoxes, Ints, Samples
 from syncl.evaluation.constants import ATTRIBUTE_NAMES, TRACKING_ORDER, Task
@@ -52,7 +52,13 @@ class _Piece:
     boxes: EvaluationBoxes
 
 
-def read_results(path: Path, samples: Samples, task: Task, allow_other_samples: bool = False) -> Results:
+def read_results(
+    path: Path,
+    samples: Samples,
+    task: Task,
+    allow_other_samples: bool = False,
+    allow_repeated: bool = True,
+) -> Results:
     """Reads a results file and checks every box.
 
     Args:
@@ -61,12 +67,16 @@ def read_results(path: Path, samples: Samples, task: Task, allow_other_samples: 
         task: which fields boxes have: `detection_name`, ... or `tracking_name`, ...
         allow_other_samples: whether samples that are not evaluated may occur (and are ignored), as the
             official code allows for custom splits; their number is among the remarks.
+        allow_repeated: whether a sample may be listed twice; its last list counts then, as in the official
+            code.
 
     Raises:
         SynclError: naming sample token and field, if the file is damaged, does not cover the samples, or a
             box cannot be scored.
     """
     path = Path(path)
+    if not allow_repeated and (token := repeated_sample(path)) is not None:
+        raise SynclError(f"{path}: field 'results' lists sample {token} more than once; merge its boxes")
     reader = _Reader(path, samples, task, allow_other_samples)
     header, pieces = convert_results(path, reader.piece)
     tokens = [token for piece in pieces for token in piece.tokens]

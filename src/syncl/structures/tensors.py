@@ -1,11 +1,12 @@
 """Moving and combining frozen dataclasses of tensors."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 
 class TensorStructure:
@@ -28,6 +29,33 @@ class TensorStructure:
     def pin_memory(self) -> Self:
         """A copy in page-locked memory (called by torch's data loader)."""
         return self.map(lambda tensor: tensor.pin_memory())
+
+
+Structure = TypeVar("Structure", bound=TensorStructure)
+
+
+def joined(*parts: Structure) -> Structure:
+    """The rows of several structures of one kind, one behind the other."""
+    columns = iter(zip(*map(_tensors, parts), strict=True))
+    return parts[0].map(lambda _: torch.cat(next(columns)))
+
+
+def padded(streams: Sequence[Structure]) -> Structure:
+    """Structures of rows [N, ...] of B streams as one [B, N, ...], filled up with zeros."""
+    columns = iter(zip(*map(_tensors, streams), strict=True))
+    return streams[0].map(lambda _: pad_sequence(list(next(columns)), batch_first=True))
+
+
+def _tensors(structure: TensorStructure) -> list[Tensor]:
+    """All tensors of a structure, in the order in which `map` meets them."""
+    found: list[Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    structure.map(note)
+    return found
 
 
 def _map_value(value: Any, function: Callable[[Tensor], Tensor]) -> Any:

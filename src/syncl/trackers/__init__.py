@@ -1,6 +1,7 @@
 """Trackers: how queries live from frame to frame, a folder a method. They own propagation and life cycle."""
 
 from syncl.trackers.base import Decoded, Move, Tracker, TrackerConfig, TrackQueries, TrackState
+from syncl.trackers.cc_3dt import AssociationConfig, Cc3dtConfig, MemoryConfig
 from syncl.trackers.clip_noise import ClipNoise
 from syncl.trackers.greedy import GreedyConfig
 from syncl.trackers.mutr3d import Mutr3dConfig
@@ -11,8 +12,11 @@ from syncl.trackers.star_track import StarTrackConfig
 
 # Every configuration of a tracker that a file may name: where a tracker of the library is registered.
 TRACKER_TYPES: tuple[type, ...] = (
+    AssociationConfig,
+    Cc3dtConfig,
     ClipNoise,
     GreedyConfig,
+    MemoryConfig,
     Mutr3dConfig,
     OneTrackConfig,
     PfTrackConfig,
@@ -22,6 +26,7 @@ TRACKER_TYPES: tuple[type, ...] = (
 
 __all__ = [
     "TRACKER_TYPES",
+    "Cc3dtConfig",
     "ClipNoise",
     "Decoded",
     "GreedyConfig",

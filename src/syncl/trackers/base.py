@@ -300,9 +300,7 @@ class Tracker(nn.Module, ABC):
         guide: "Guide | None",
     ) -> tuple[Decoded, Interaction | None]:
         """A look without the tracker's own reasoning, and what ran between the decoder's layers."""
-        self._check_own(state)
-        check_frame(frame)
-        state = self._enter(state, frame, self._move(state, frame))
+        state = self.arrive(frame, state)
         features = self.detector.encode(frame, state.detector_memory)
         queries = self.queries(state, features)
         asked = queries if further is None else queries.followed_by(further)
@@ -326,6 +324,16 @@ class Tracker(nn.Module, ABC):
             further_predictions=beside,
         )
         return decoded, interaction
+
+    def arrive(self, frame: Frame, state: TrackState) -> TrackState:
+        """The state at a frame, before anybody looks at it.
+
+        Raises:
+            SynclError: see `look`.
+        """
+        self._check_own(state)
+        check_frame(frame)
+        return self._enter(state, frame, self._move(state, frame))
 
     def _check_own(self, state: TrackState) -> None:
         """Refuse a state that this tracker's `initial_state` and steps cannot have made.

@@ -1,7 +1,7 @@
 """What `syncl track` does: a model over scenes of a dataset, results to a submission file."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -13,15 +13,24 @@ from syncl.data.frame_objects import Array, FrameObjects
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
 from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission
+from syncl.data.nuscenes.samples import Sample
 from syncl.errors import SynclError
 from syncl.progress import progress_bar
 from syncl.runs.processes import Processes
 from syncl.runs.track.scenes import track_scene
-from syncl.trackers import GreedyConfig, SingleFrame, SingleFrameConfig, Tracker
+from syncl.trackers import Cc3dtConfig, GreedyConfig, SingleFrame, SingleFrameConfig, Tracker
+from syncl.trackers.cc_3dt import cc_3dt_plus_plus
 
 Task = Literal["tracking", "detection"]
-TrackerChoice = Literal["model", "greedy", "greedy-observed"]
+TrackerChoice = Literal["model", "greedy", "greedy-observed", "cc-3dt", "cc-3dt++"]
 ALONE = Processes()
+# Trackers that need no training, by their choice: they tie anybody's detections together.
+BY_DETECTION: dict[str, Callable[[], GreedyConfig | Cc3dtConfig]] = {
+    "greedy": GreedyConfig,
+    "greedy-observed": lambda: GreedyConfig(motion="observed", coasting="elapsed"),
+    "cc-3dt": Cc3dtConfig,
+    "cc-3dt++": cc_3dt_plus_plus,
+}
 
 
 @dataclass(frozen=True)
@@ -33,12 +42,14 @@ class TrackingSummary:
         frames: frames tracked.
         seconds: wall time, reading images included.
         scenes: of a dataset that were tracked; none of a recording.
+        remarks: what was odd about the input and accepted.
     """
 
     files: tuple[Path, ...]
     frames: int
     seconds: float
     scenes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def seconds_per_frame(self) -> float:
@@ -103,13 +114,6 @@ def track_to_file(
     if forecasts and stepping.forecast_step_s is None:
         raise SynclError("--forecasts: this tracker does not forecast; PF-Track with future reasoning does")
     index = index.with_vehicle_frame(model.config.input.vehicle_frame)
-    own = processes.deal(scenes)
-    total = sum(len(index.scene_samples(scene)) for scene in own)
-    started = time.perf_counter()
-    samples = (
-        sample for scene in own for sample in track_scene(stepping, model.config.input, index, scene, chosen)
-    )
-    shown = samples if quiet or not processes.is_main else progress_bar(samples, "tracking", total=total)
     tokens = [index.sample_token(row) for scene in scenes for row in index.scene_samples(scene)]
     submission: TrackingSubmission | DetectionSubmission
     if task == "tracking":
@@ -118,6 +122,49 @@ def track_to_file(
         )
     else:
         submission = DetectionSubmission(tokens)
+    return write_reports(
+        lambda scene: track_scene(stepping, model.config.input, index, scene, chosen),
+        index,
+        scenes,
+        submission,
+        output,
+        forecasts=forecasts,
+        overwrite=overwrite,
+        quiet=quiet,
+        processes=processes,
+    )
+
+
+def write_reports(
+    follow: Callable[[str], Iterator[tuple[Sample, FrameObjects]]],
+    index: NuScenesIndex,
+    scenes: tuple[str, ...],
+    submission: TrackingSubmission | DetectionSubmission,
+    output: Path,
+    *,
+    forecasts: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    processes: Processes = ALONE,
+) -> TrackingSummary:
+    """Follow every scene and write what is reported; see `track_to_file` for the arguments it has, too.
+
+    Args:
+        follow: from a scene to its samples and what is reported of each, in the vehicle frame of the index.
+        index: the dataset.
+        scenes: names of the scenes.
+        submission: an empty one of these scenes.
+        output: results file.
+        forecasts: keep forecasts.
+        overwrite: replace an existing file.
+        quiet: no progress bar.
+        processes: those that share the work.
+    """
+    own = processes.deal(scenes)
+    total = sum(len(index.scene_samples(scene)) for scene in own)
+    started = time.perf_counter()
+    samples = (sample for scene in own for sample in follow(scene))
+    shown = samples if quiet or not processes.is_main else progress_bar(samples, "tracking", total=total)
     reports = (
         (sample.token, objects, sample.global_from_vehicle, sample.global_from_ego)
         for sample, objects in shown
@@ -131,7 +178,8 @@ def track_to_file(
     seconds = time.perf_counter() - started
     if processes.is_main:
         submission.save(output, overwrite)
-    return TrackingSummary((output,), len(tokens), seconds, tuple(scenes))
+    frames = sum(len(index.scene_samples(scene)) for scene in scenes)
+    return TrackingSummary((output,), frames, seconds, tuple(scenes))
 
 
 def without_past_images(model: LoadedModel) -> LoadedModel:
@@ -163,10 +211,8 @@ def choose_tracker(model: LoadedModel, task: Task, choice: TrackerChoice) -> Tra
         if isinstance(own, SingleFrame):
             return own
         return SingleFrame(own.detector, SingleFrameConfig())
-    if choice == "greedy":
-        return GreedyConfig().build(own.detector)
-    if choice == "greedy-observed":
-        return GreedyConfig(motion="observed", coasting="elapsed").build(own.detector)
+    if choice != "model":
+        return BY_DETECTION[choice]().build(own.detector)
     if isinstance(own, SingleFrame):
         raise SynclError(
             "this model detects in single frames and cannot track; use --task detection, tie its detections "

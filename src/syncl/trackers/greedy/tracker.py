@@ -18,11 +18,11 @@ from syncl.classes import TRACKING_CLASSES
 from syncl.detectors.base import Detector
 from syncl.errors import SynclError
 from syncl.geometry.transforms import rotate_planar, transform_points
-from syncl.structures import Objects, Outcome
+from syncl.structures import Frame, Objects, Outcome
 from syncl.structures.tensors import TensorStructure
-from syncl.trackers.base import Decoded, Move, Tracker, TrackState
+from syncl.trackers.base import Decoded, Move, TrackState
+from syncl.trackers.by_detection import ByDetection
 from syncl.trackers.greedy.association import NextRows, Pairing, pair_greedily, pair_optimally
-from syncl.trackers.single_frame import best_pairs
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class CentreTracks(TensorStructure):
     elapsed_s: Tensor
 
 
-class Greedy(Tracker):
+class Greedy(ByDetection):
     """See the module's docstring."""
 
     keeps = CentreTracks
@@ -99,6 +99,8 @@ class Greedy(Tracker):
         self.detector = detector
         self.config = config
         self.longest_gap_s = config.longest_gap_s
+        self.max_detections = config.max_detections
+        self.output_range_m, self.output_height_m = config.output_range_m, config.output_height_m
         tracked = [name in config.classes for name in detector.classes]
         if not any(tracked):
             raise SynclError(
@@ -133,28 +135,8 @@ class Greedy(Tracker):
         )
         return replace(state, own=moved)
 
-    def conclude(self, decoded: Decoded) -> tuple[Objects, TrackState]:
-        """Detect as `SingleFrame` does, then associate."""
-        config = self.config
-        detections = best_pairs(
-            decoded.standard,
-            config.max_detections,
-            config.output_range_m,
-            config.output_height_m,
-            self.detector.boxes(decoded.standard.codes[-1]),
-        )
-        return self.associate(decoded.state, detections)
-
-    def associate(self, state: TrackState, detections: Objects) -> tuple[Objects, TrackState]:
-        """Tie the detections of a frame to the tracks of a state that has entered it.
-
-        Args:
-            state: of the frame.
-            detections: [B, D]; the first ones choose first. Their identities are not looked at.
-
-        Returns:
-            The detections that are tracks now, and the state after the frame.
-        """
+    def associate(self, _frame: Frame, state: TrackState, detections: Objects) -> tuple[Objects, TrackState]:
+        """See `ByDetection.associate`."""
         config, tracks = self.config, state.owned(CentreTracks)
         usable = detections.valid & self.tracked[detections.labels] & (detections.scores >= config.min_score)
         seconds = tracks.elapsed_s.to(detections.boxes.dtype)[:, None, None]

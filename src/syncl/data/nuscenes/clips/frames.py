@@ -120,6 +120,39 @@ def build_frame(
     )
 
 
+def blind_frame(sample: Sample, cameras: tuple[str, ...]) -> Frame:
+    """A sample's pose, time and calibration as a frame whose images nobody has read: they are black.
+
+    Args:
+        sample: the sample.
+        cameras: names of the C cameras, all of which the sample must have.
+
+    Raises:
+        SynclError: the sample lacks one of them.
+    """
+    by_name = {camera.channel: camera for camera in sample.cameras}
+    missing = [name for name in cameras if name not in by_name]
+    if missing:
+        raise SynclError(f"sample {sample.token}: no calibration of camera {missing[0]}")
+    taken = [by_name[name] for name in cameras]
+    sizes = torch.tensor([(camera.height, camera.width) for camera in taken])
+    height, width = sizes.amax(0).tolist()
+    return Frame(
+        images=torch.zeros((), dtype=torch.uint8).expand(1, len(taken), 3, height, width),
+        rig=CameraRig(
+            cameras,
+            torch.from_numpy(np.stack([camera.intrinsics for camera in taken]))[None],
+            torch.from_numpy(np.stack([camera.camera_from_vehicle for camera in taken]))[None],
+        ),
+        camera_valid=torch.ones(1, len(taken), dtype=torch.bool),
+        content_size=sizes[None],
+        global_from_vehicle=torch.from_numpy(sample.global_from_vehicle)[None],
+        timestamp_s=torch.tensor([sample.timestamp_us * 1e-6], dtype=torch.float64),
+        scenes=(sample.scene_name,),
+        samples=(sample.token,),
+    )
+
+
 def _load(camera: CameraImage, transform: ImageTransform, options: ImageOptions) -> NDArray[np.uint8] | None:
     try:
         size = (camera.height, camera.width)

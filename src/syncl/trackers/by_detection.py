@@ -1,0 +1,122 @@
+"""Tracking by detection: detections of a frame are tied to tracks, which the detector knows nothing of.
+
+The detections are those of the tracker's own detector, or anybody's:
+
+    objects, state = tracker.step_given(frame, state, detections)
+
+Letters: B streams, D detections.
+"""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from syncl.classes import DETECTION_CLASSES
+from syncl.detectors.base import Detector, DetectorMemory, Features, Interaction, PointRange, ReferenceRange
+from syncl.errors import SynclError
+from syncl.layers.decoder import STANDARD, Groups
+from syncl.structures import Frame, Objects, Predictions, Queries
+from syncl.trackers.base import Decoded, Tracker, TrackState
+from syncl.trackers.single_frame import best_pairs
+
+
+class ByDetection(Tracker):
+    """Base of trackers by detection.
+
+    Attributes:
+        max_detections: how many (query, class) pairs of the own detector are looked at a frame.
+        output_range_m: detections whose centre lies beyond +-this in x or y are not looked at.
+        output_height_m: the same for z.
+        looks: whether it looks at images itself, beside its detector.
+    """
+
+    max_detections: int
+    output_range_m: float
+    output_height_m: float
+    looks: bool = False
+
+    def close_eyes(self) -> None:
+        """Do without looking at images oneself from now on."""
+        self.looks = False
+
+    def conclude(self, decoded: Decoded) -> tuple[Objects, TrackState]:
+        """Detect as `SingleFrame` does, then associate."""
+        detections = best_pairs(
+            decoded.standard,
+            self.max_detections,
+            self.output_range_m,
+            self.output_height_m,
+            self.detector.boxes(decoded.standard.codes[-1]),
+        )
+        return self.associate(decoded.frame, decoded.state, detections)
+
+    @torch.no_grad()
+    def step_given(self, frame: Frame, state: TrackState, detections: Objects) -> tuple[Objects, TrackState]:
+        """Track one frame whose detections come from elsewhere; the detector is not asked.
+
+        Args:
+            frame: B streams; its images are looked at only by trackers with an eye of their own.
+            state: of the same streams.
+            detections: [B, D] best first, vehicle frame, labels in the order of the detector's classes.
+
+        Raises:
+            SynclError: see `Tracker.look`.
+        """
+        return self.associate(frame, self.arrive(frame, state), detections)
+
+    @abstractmethod
+    def associate(self, frame: Frame, state: TrackState, detections: Objects) -> tuple[Objects, TrackState]:
+        """Tie the detections of a frame to the tracks of a state that has entered it.
+
+        Args:
+            frame: of the same streams.
+            state: of the frame.
+            detections: [B, D], best first. Their identities are not looked at.
+
+        Returns:
+            The detections that are tracks now, and the state after the frame.
+        """
+
+
+class NoDetector(Detector):
+    """Stands where a tracker's detector is, when all detections come from elsewhere.
+
+    It knows the nuScenes classes and nothing else; asked to look at a frame it refuses.
+    """
+
+    dim, query_count = 0, 0
+    positions_follow_references = False
+
+    def __init__(self, classes: tuple[str, ...] = DETECTION_CLASSES) -> None:
+        super().__init__()
+        self.classes = classes
+        self.point_range = ReferenceRange(_EVERYWHERE)
+        self.layers, self.class_branches = nn.ModuleList(), nn.ModuleList()
+        # Says on which device the tracker is.
+        self.nothing = nn.Parameter(torch.zeros(0), requires_grad=False)
+
+    def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> Features:  # noqa: ARG002
+        """Raises, naming the way on."""
+        raise SynclError("this tracker has no detector; give it detections (Tracker.step_given)")
+
+    def initial_queries(self, features: Features) -> Queries:
+        """See `encode`, which comes first."""
+        raise NotImplementedError
+
+    def decode(
+        self,
+        queries: Queries,
+        features: Features,
+        groups: Groups = STANDARD,
+        interaction: Interaction | None = None,
+    ) -> tuple[Predictions, ...]:
+        """See `encode`, which comes first."""
+        raise NotImplementedError
+
+    def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:  # noqa: ARG002
+        """The same."""
+        return positions
+
+
+_EVERYWHERE: PointRange = (-61.2, -61.2, -10.0, 61.2, 61.2, 10.0)

@@ -1,0 +1,232 @@
+"""CC-3DT: tracking by detection across cameras (Fischer et al., CoRL 2022, arXiv 2212.01247).
+
+Boxes of all cameras are pooled, each gets an embedding of what it looks like in the camera that sees most of
+it, and one association a frame ties them to tracks in the global frame by appearance, motion and depth order.
+
+Letters: B streams, C cameras, D detections, N tracks, K backdrops, E channels of embeddings.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from syncl.classes import CLASS_RANGE_M
+from syncl.detectors.base import Detector
+from syncl.geometry.transforms import invert_similarity, rotate_planar, transform_points
+from syncl.structures import Frame, Objects, Outcome
+from syncl.structures.tensors import TensorStructure, padded
+from syncl.trackers.base import Decoded, Move, TrackState
+from syncl.trackers.by_detection import ByDetection
+from syncl.trackers.cc_3dt.association import AssociationConfig, Detected
+from syncl.trackers.cc_3dt.memory import (
+    Backdrops,
+    Followed,
+    MemoryConfig,
+    Remembered,
+    follow,
+    nothing_remembered,
+)
+from syncl.trackers.cc_3dt.motion import Kalman, Motion
+from syncl.trackers.cc_3dt.sight import largest, sightings
+from syncl.trackers.cc_3dt.velo_lstm import VeloLstmMotion
+
+
+@dataclass(frozen=True)
+class Cc3dtConfig:
+    """CC-3DT's settings; the defaults are those published for BEVFormer's detections, without appearance.
+
+    Attributes:
+        association: who belongs to whom.
+        memory: how tracks are kept.
+        motion: `kf3d`, a Kalman filter of constant velocity, or `velo_lstm`, which is trained.
+        min_score: detections not above it are not looked at.
+        max_detections: how many (query, class) pairs of the detector are looked at a frame.
+        output_range_m: detections whose centre lies beyond +-this in x or y are not looked at.
+        output_height_m: the same for z.
+        longest_gap_s: tracks end after a longer silence within a scene; None = never.
+    """
+
+    association: AssociationConfig = field(default_factory=AssociationConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    motion: Literal["kf3d", "velo_lstm"] = "kf3d"
+    min_score: float = 0.05
+    max_detections: int = 300
+    output_range_m: float = 61.2
+    output_height_m: float = 10.0
+    longest_gap_s: float | None = None
+
+    def build(self, detector: Detector) -> "Cc3dt":
+        """Build the module around a detector."""
+        return Cc3dt(detector, self)
+
+
+def cc_3dt_plus_plus() -> Cc3dtConfig:
+    """The settings of CC-3DT++ (Baumann et al. 2024), which trusts the detector's velocities."""
+    return Cc3dtConfig(
+        AssociationConfig(match_affinity=0.3, overlap=0.3, box_weight=0.75, match_velocities=True)
+    )
+
+
+@dataclass(frozen=True)
+class Cc3dtMemory(TensorStructure):
+    """What CC-3DT keeps of B streams, padded.
+
+    Attributes:
+        tracks: [B, N, ...].
+        backdrops: [B, K, ...].
+        backdrop_valid: [B, K] bool.
+        frame: [B] int64 number of the frame in its scene; -1 before the first.
+    """
+
+    tracks: Remembered
+    backdrops: Backdrops
+    backdrop_valid: Tensor
+    frame: Tensor
+
+
+class Cc3dt(ByDetection):
+    """See the module's docstring."""
+
+    keeps = Cc3dtMemory
+    ranges_m: Tensor
+
+    def __init__(self, detector: Detector, config: Cc3dtConfig) -> None:
+        super().__init__()
+        self.detector = detector
+        self.config = config
+        self.longest_gap_s = config.longest_gap_s
+        self.max_detections = config.max_detections
+        self.output_range_m, self.output_height_m = config.output_range_m, config.output_height_m
+        self.motion: Motion = Kalman() if config.motion == "kf3d" else VeloLstmMotion()
+        # Classes of one's own are evaluated nowhere; they count as far as cars.
+        ranges = [float(CLASS_RANGE_M.get(name, CLASS_RANGE_M["car"])) for name in detector.classes]
+        self.register_buffer("ranges_m", torch.tensor(ranges), persistent=False)
+
+    @property
+    def channels(self) -> int:
+        """Channels E of embeddings; 0 without appearance."""
+        return 0
+
+    def initial_state(self, streams: int = 1) -> TrackState:
+        """See `Tracker.initial_state`."""
+        state = super().initial_state(streams)
+        tracks, backdrops = nothing_remembered(self.motion, self.channels, next(self.parameters()))
+        memory = Cc3dtMemory(
+            padded([tracks] * streams),
+            padded([backdrops] * streams),
+            state.alive,
+            torch.full_like(state.next_identity, -1),
+        )
+        return replace(state, queries=None, own=memory)
+
+    def propagate(self, state: TrackState, move: Move) -> TrackState:
+        """Count the frame; places are those of the global frame, which nothing moves."""
+        memory = state.owned(Cc3dtMemory)
+        frame = torch.where(move.continued, memory.frame + 1, 0)
+        valid = memory.backdrop_valid & move.continued[:, None]
+        return replace(state, own=replace(memory, frame=frame, backdrop_valid=valid))
+
+    def associate(self, frame: Frame, state: TrackState, detections: Objects) -> tuple[Objects, TrackState]:
+        """See `ByDetection.associate`."""
+        memory = state.owned(Cc3dtMemory)
+        numbers: list[list[int]] = torch.stack([memory.frame, state.next_identity]).tolist()
+        streams = []
+        for stream, (number, next_identity) in enumerate(zip(*numbers, strict=True)):
+            alive, remembered = state.alive[stream], memory.backdrop_valid[stream]
+            streams.append(
+                follow(
+                    memory.tracks.map(lambda rows, s=stream, a=alive: rows[s][a]),  # type: ignore[misc]
+                    memory.backdrops.map(lambda rows, s=stream, r=remembered: rows[s][r]),  # type: ignore[misc]
+                    number,
+                    next_identity,
+                    self.detected(frame, detections, stream),
+                    self.motion,
+                    self.config.association,
+                    self.config.memory,
+                )
+            )
+        return self._reported(frame, streams), self._after(state, streams)
+
+    def detected(self, frame: Frame, detections: Objects, stream: int) -> Detected:
+        """The detections of one stream that a camera sees, in the global frame."""
+        usable = detections.valid[stream] & (detections.scores[stream] > self.config.min_score)
+        given, labels = detections.boxes[stream][usable], detections.labels[stream][usable]
+        scores = detections.scores[stream][usable]
+        pose = frame.global_from_vehicle[stream]
+        boxes, velocities = _moved(pose, given.double())
+        seen = sightings(
+            boxes,
+            self.ranges_m[labels],
+            frame.rig.camera_from_vehicle[stream] @ invert_similarity(pose),
+            frame.rig.image_from_camera[stream],
+            frame.content_size[stream],
+        )
+        seen = seen.pick(frame.camera_valid[stream][seen.cameras])
+        seen = seen.pick(largest(seen, given[:, :3]))
+        rows = seen.rows
+        return Detected(
+            boxes=boxes[rows],
+            velocities=velocities[rows],
+            scores=scores[rows],
+            depth_scores=scores[rows],
+            labels=labels[rows],
+            cameras=seen.cameras,
+            image_boxes=seen.image_boxes,
+            embeddings=scores.new_zeros(len(rows), 0),
+        )
+
+    def _reported(self, frame: Frame, streams: list[Followed]) -> Objects:
+        """The tracks seen in a frame, in the order of their birth."""
+        reports = []
+        for stream, followed in enumerate(streams):
+            tracks = followed.tracks.map(lambda values, rows=followed.rows: values[rows])  # type: ignore[misc]
+            velocities = tracks.velocities[:, :2]
+            boxes = torch.cat([tracks.boxes, velocities], 1)
+            boxes, velocity = _moved(invert_similarity(frame.global_from_vehicle[stream]), boxes)
+            boxes = torch.cat([boxes, velocity[:, :2]], 1).float()
+            valid = torch.ones_like(tracks.labels, dtype=torch.bool)
+            reports.append(Objects(boxes, tracks.labels, followed.scores, tracks.identities, valid))
+        return padded(reports)
+
+    def _after(self, state: TrackState, streams: list[Followed]) -> TrackState:
+        tracks = padded([followed.tracks for followed in streams])
+        backdrops = padded([followed.backdrops for followed in streams])
+        memory = replace(
+            state.owned(Cc3dtMemory),
+            tracks=tracks,
+            backdrops=backdrops,
+            backdrop_valid=_filled([len(followed.backdrops.labels) for followed in streams], state),
+        )
+        alive = _filled([len(followed.tracks.labels) for followed in streams], state)
+        next_identity = [followed.next_identity for followed in streams]
+        return replace(
+            state,
+            identities=tracks.identities.masked_fill(~alive, -1),
+            misses=(memory.frame[:, None] - tracks.last_seen).masked_fill(~alive, 0),
+            alive=alive,
+            next_identity=torch.tensor(next_identity, device=alive.device),
+            own=memory,
+        )
+
+    def carry(self, decoded: Decoded, _outcome: Outcome, /) -> TrackState:
+        """Nothing lives on in training."""
+        return decoded.state
+
+
+def _moved(destination_from_source: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Boxes [D, 9] of one frame in another: x y z l w h yaw [D, 7], and velocities [D, 3], float64."""
+    rotation = destination_from_source[:3, :3]
+    heading = torch.stack([boxes[:, 6].cos(), boxes[:, 6].sin()], 1) @ rotation[:2, :2].T
+    centres = transform_points(destination_from_source, boxes[:, :3])
+    yaw = torch.atan2(heading[:, 1:], heading[:, :1])
+    velocities = rotate_planar(destination_from_source, torch.nan_to_num(boxes[:, 7:9], 0.0, 0.0, 0.0))
+    flat = torch.cat([velocities, torch.zeros_like(velocities[:, :1])], 1)
+    return torch.cat([centres, boxes[:, 3:6], yaw], 1), flat
+
+
+def _filled(counts: list[int], state: TrackState) -> Tensor:
+    """[B, N] bool, True in the first rows of each stream."""
+    device = state.alive.device
+    return torch.arange(max(counts), device=device) < torch.tensor(counts, device=device)[:, None]

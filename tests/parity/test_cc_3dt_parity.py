@@ -1,0 +1,287 @@
+"""CC-3DT against vis4d, both releases: motion models, association, whole trackers.
+
+Their boxes are x y z h w l yaw, ours x y z l w h yaw; their places are float32 some hundred metres from the
+origin, so velocities, twice the difference of two places, are compared to a millimetre a second as well.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from golden import Golden
+from torch import Tensor, nn
+
+from syncl.checkpoints.cc_3dt import VELO_LSTM
+from syncl.checkpoints.mapping import read_entries, rule_entries, write_entries
+from syncl.trackers.cc_3dt import AssociationConfig, MemoryConfig
+from syncl.trackers.cc_3dt.association import (
+    Detected,
+    Known,
+    affinity,
+    appearance_similarity,
+    assign,
+    depth_similarity,
+    suppressed,
+)
+from syncl.trackers.cc_3dt.memory import follow, nothing_remembered
+from syncl.trackers.cc_3dt.motion import Kalman, Motion
+from syncl.trackers.cc_3dt.velo_lstm import VeloLstm, VeloLstmMotion
+
+OpenGolden = Callable[[str], Golden]
+ORDER = [0, 1, 2, 5, 4, 3, 6]
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    with torch.no_grad():
+        yield
+
+
+def ours(boxes: Tensor) -> Tensor:
+    """Boxes [..., 7] or more of theirs as ours, float64."""
+    return boxes[..., ORDER].double()
+
+
+def rules(config: dict[str, Any], release: str) -> AssociationConfig:
+    """The association of a golden's configuration."""
+    return AssociationConfig(
+        birth_score=config.get("init_score_thr", 0.8),
+        object_score=config.get("obj_score_thr", 0.5),
+        overlap=config.get("nms_class_iou_thr", 0.7),
+        match_affinity=config.get("match_score_thr", 0.5),
+        box_weight=config.get("bbox_affinity_weight", 0.5),
+        match_velocities=config.get("with_velocities", False),
+        swapped_depth_ordering="ab4fa899" in release,
+    )
+
+
+def filled(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Fill VeloLSTM's networks from a golden by the rules of the adapter, there and back."""
+    own = module.state_dict()
+    entries = rule_entries(own, VELO_LSTM, "", "")
+    conversion = read_entries(weights, entries, {n: t.shape for n, t in own.items()}, (), "golden")
+    assert not conversion.new
+    back = write_entries(conversion.weights, entries).weights
+    assert back.keys() == weights.keys() and all(torch.equal(back[name], weights[name]) for name in weights)
+    module.load_state_dict(conversion.weights)
+
+
+def close(golden: Golden, name: str, values: Tensor, absolute: float = 1e-3) -> None:
+    """Small differences of float32 places: to 1e-4, or to a millimetre a second."""
+    theirs = torch.from_numpy(golden.outputs[name]).double()
+    if (values.double() - theirs).abs().amax() > absolute:
+        golden.check(name, values)
+
+
+def test_the_kalman_filter(open_golden: OpenGolden) -> None:
+    golden = open_golden("cc3dt/kf3d")
+    motion = Kalman()
+    operations = golden.config["operations"].split()[0]
+    for sequence in range(3):
+        observations = ours(golden.input(f"observations_{sequence}"))
+        state, seen = motion.start(observations[:1]), 1
+        states = [state]
+        for operation in operations:
+            if operation == "p":
+                state, _ = motion.predict(state)
+            else:
+                state, seen = motion.update(state, observations[seen : seen + 1], torch.ones(1)), seen + 1
+            states.append(state)
+        boxes = torch.cat([state.boxes for state in states])[:, ORDER]
+        velocities = torch.cat([state.velocities for state in states])
+        golden.check(f"mean_{sequence}", torch.cat([boxes, velocities], 1))
+        place, mixed, velocity, rest = torch.cat([state.variances for state in states]).unbind(1)
+        golden.check(f"cov_diag_{sequence}", torch.stack([place] * 3 + [rest] * 4 + [velocity] * 3, 1))
+        golden.check(f"cov_x_vx_{sequence}", mixed)
+        close(golden, f"velocity_{sequence}", 2 * torch.cat([motion.steps(state) for state in states]))
+
+
+def test_velo_lstms_networks(open_golden: OpenGolden) -> None:
+    golden = open_golden("cc3dt/velo_lstm")
+    network = VeloLstm().eval()
+    filled(network, golden.state_dict())
+    hidden = (golden.input("h0"), golden.input("c0"))
+    location, observation, before = (
+        ours(golden.input(name)) for name in ("location", "observation", "prev_location")
+    )
+    score = golden.filled("confidence_logit").sigmoid()[:, 0]
+    refined, (h, c) = network.refine(location, observation, before, score, hidden)
+    golden.check("refined", refined[:, ORDER])
+    golden.check("refine_h", h[..., ::4])
+    golden.check("refine_c", c[..., ::4])
+    predicted, (h, c) = network.predict(ours(golden.input("history")), location, hidden)
+    golden.check("predicted", predicted[:, ORDER])
+    golden.check("predict_h", h[..., ::4])
+    golden.check("predict_c", c[..., ::4])
+
+
+def test_velo_lstm_as_a_motion_model(open_golden: OpenGolden) -> None:
+    golden = open_golden("cc3dt/velo_lstm_motion")
+    motion = VeloLstmMotion().eval()
+    filled(motion.network, golden.state_dict())
+    operations = golden.config["operations"].split()[0]
+    for sequence in range(3):
+        observations = ours(golden.input(f"observations_{sequence}"))
+        scores = golden.input(f"confidence_{sequence}")
+        state, seen = motion.start(observations[:1]), 1
+        states, steps = [state], []
+        for operation in operations:
+            if operation == "p":
+                state, step = motion.predict(state)
+                steps.append(step)
+            else:
+                rows = slice(seen, seen + 1)
+                state, seen = motion.update(state, observations[rows], scores[rows]), seen + 1
+            states.append(state)
+        boxes = torch.cat([state.boxes for state in states])[:, ORDER]
+        theirs = torch.from_numpy(golden.outputs[f"state_{sequence}"])
+        golden.compare(f"state_{sequence}", boxes, theirs[:, :7])
+        returned = torch.from_numpy(golden.outputs[f"returned_{sequence}"])[:, 7:]
+        assert (torch.cat(steps) - returned).abs().amax() < 1e-3
+        close(golden, f"velocity_{sequence}", 2 * torch.cat([motion.steps(state) for state in states]))
+        close(golden, f"history_{sequence}", torch.cat([s.history for s in states])[..., [0, 6]], 3e-4)
+        hidden = torch.stack([state.foreseeing[0, 0], state.judging[0, 0]])
+        golden.check(f"hidden_{sequence}", hidden[..., ::8])
+
+
+@pytest.mark.parametrize("name", ["association", "association_429"])
+@pytest.mark.parametrize("preset", ["default", "bevformer", "plusplus", "empty_memory"])
+def test_the_association(open_golden: OpenGolden, name: str, preset: str) -> None:
+    golden = open_golden(f"cc3dt/{name}")
+    if f"{preset}/ids" not in golden.outputs:
+        assert name == "association_429" and preset == "plusplus"
+        return
+    settings = {
+        "bevformer": {"init_score_thr": 0.2, "obj_score_thr": 0.1},
+        "plusplus": {
+            "init_score_thr": 0.2,
+            "obj_score_thr": 0.1,
+            "match_score_thr": 0.3,
+            "nms_class_iou_thr": 0.3,
+            "bbox_affinity_weight": 0.75,
+            "with_velocities": True,
+        },
+    }
+    config = rules(settings.get(preset, {}), golden.manifest["source"])
+    seen = detected(golden, "")
+    kept = suppressed(seen, config)
+    golden.check(f"{preset}/kept", kept)
+    seen = seen.rows(kept)
+    velocities = golden.input("memory_velocities").double()
+    known = Known(
+        ours(golden.input("memory_boxes_3d")),
+        ours(golden.input("memory_boxes_3d_predict")),
+        velocities[:, :3],
+        velocities[:, 4:7],
+        golden.input("memory_class_ids"),
+        golden.input("memory_embeddings"),
+    )
+    names = golden.input("memory_ids")
+    if preset == "empty_memory":
+        known, names = known_rows(known, 0), names[:0]
+    scores = seen.scores * seen.depth_scores if preset in ("default", "empty_memory") else seen.scores
+    affinities = affinity(seen, known, config)
+    who = torch.from_numpy(assign(affinities, names, scores, config))
+    born = (who == -1) & (seen.scores > config.birth_score)
+    first = 0 if preset == "empty_memory" else 50
+    golden.check(f"{preset}/ids", torch.where(born, first - 1 + born.cumsum(0), who))
+    if preset != "empty_memory":
+        golden.check(f"{preset}/depth_score", depth_similarity(seen, known, config))
+        golden.check(f"{preset}/similarity", appearance_similarity(seen.embeddings, known.embeddings))
+        golden.check(f"{preset}/affinity", affinities)
+
+
+def known_rows(known: Known, count: int) -> Known:
+    return known.map(lambda values: values[:count])
+
+
+def detected(golden: Golden, frame: str) -> Detected:
+    """A golden's detections, of a frame or of the only one."""
+    boxes, scores = golden.input(f"boxes_3d{frame}"), golden.input(f"scores_2d{frame}")
+    depth = scores
+    if f"in_scores_3d{frame}" in golden.outputs:
+        depth = golden.input(f"scores_3d{frame}")
+    return Detected(
+        boxes=ours(boxes[:, [0, 1, 2, 3, 4, 5, 8]]),
+        velocities=boxes[:, 9:12].double(),
+        scores=scores,
+        depth_scores=depth,
+        labels=golden.input(f"class_ids{frame}"),
+        cameras=golden.input(f"camera_ids{frame}").long(),
+        image_boxes=golden.input(f"boxes_2d{frame}"),
+        embeddings=golden.input(f"embeddings{frame}"),
+    )
+
+
+def motion_of(golden: Golden) -> Motion:
+    if golden.config["graph"]["motion_model"] == "KF3D":
+        return Kalman()
+    motion = VeloLstmMotion().eval()
+    filled(motion.network, golden.state_dict("velo_lstm.") or golden.state_dict())
+    return motion
+
+
+TRACKERS = [
+    "tracker_bevformer_kf3d",
+    "tracker_bevformer_kf3d_429",
+    "tracker_bevformer_velolstm",
+    "tracker_bevformer_velolstm_429",
+    "tracker_frcnn_kf3d",
+    "tracker_frcnn_kf3d_429",
+    "tracker_plusplus_kf3d",
+]
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_thirteen_frames_of_the_tracker(open_golden: OpenGolden, name: str) -> None:
+    golden = open_golden(f"cc3dt/{name}")
+    graph = golden.config["graph"]
+    config = rules(golden.config["track"], golden.manifest["source"])
+    memory = MemoryConfig(
+        frames=graph["memory_size"],
+        backdrops=graph.get("add_backdrops", True),
+        score_product=graph.get("update_3d_score", True),
+    )
+    motion = motion_of(golden)
+    empty = nothing_remembered(motion, golden.input("embeddings_0").shape[1], torch.zeros(()))
+    (tracks, backdrops), born = empty, 0
+    distinct = len([key for key in golden.outputs if key.startswith("in_scores_2d_")])
+    for number, frame in enumerate(golden.config["frame_ids"]):
+        if frame == 0:
+            (tracks, backdrops), born = empty, 0
+        seen = detected(golden, f"_{number if number < distinct else frame}")
+        done = follow(tracks, backdrops, frame, born, seen, motion, config, memory)
+        tracks, backdrops, born = done.tracks, done.backdrops, done.next_identity
+        label = f"f{number}"
+        golden.check(f"{label}/kept", done.kept)
+        golden.check(f"{label}/ids", done.identities)
+        if f"{label}/affinity" in golden.outputs:
+            golden.check(f"{label}/affinity", done.affinities)
+            golden.check(f"{label}/memory_ids", done.known)
+        numbers = torch.stack([tracks.identities, tracks.last_seen, tracks.updates], 1)
+        golden.check(f"{label}/tracks", numbers)
+        boxes = torch.from_numpy(golden.outputs[f"{label}/track_boxes"])
+        golden.compare(f"{label}/track_boxes", tracks.boxes[:, ORDER], boxes[:, [0, 1, 2, 3, 4, 5, 8]])
+        assert len(boxes) == 0 or (tracks.velocities - boxes[:, 9:]).abs().amax() < 1e-3
+        steps = torch.from_numpy(golden.outputs[f"{label}/track_velocities"])
+        assert len(steps) == 0 or (tracks.steps - steps[:, :3]).abs().amax() < 3e-4
+        golden.check(f"{label}/track_embeds", tracks.embeddings[:, ::4])
+        states = torch.from_numpy(golden.outputs[f"{label}/motion_state"])
+        golden.compare(f"{label}/motion_state", tracks.motion.boxes[:, ORDER], states[:, :7])
+        if memory.backdrops:  # The original makes them everywhere, here they are made where they are used.
+            golden.check(f"{label}/backdrops", torch.tensor([len(backdrops.labels)]))
+
+        out = tracks.map(lambda values, rows=done.rows: values[rows])
+        golden.check(f"{label}/out_ids", out.identities)
+        quaternion = torch.zeros(len(out.boxes), 4, dtype=torch.float64)
+        quaternion[:, 0], quaternion[:, 3] = (out.boxes[:, 6] / 2).cos(), (out.boxes[:, 6] / 2).sin()
+        places = torch.cat([out.boxes[:, [0, 1, 2, 4, 3, 5]], quaternion], 1)
+        theirs = torch.from_numpy(golden.outputs[f"{label}/out_boxes"])
+        golden.compare(f"{label}/out_boxes", places[:, :6], theirs[:, :6])
+        # A quaternion and its negative turn alike.
+        assert len(theirs) == 0 or ((places[:, 6:] * theirs[:, 6:]).sum(1).abs() - 1).abs().amax() < 1e-6
+        close_rows = torch.from_numpy(golden.outputs[f"{label}/out_velocities"])
+        assert len(theirs) == 0 or (out.velocities - close_rows).abs().amax() < 1e-3
+        golden.check(f"{label}/out_scores", done.scores)
+        golden.check(f"{label}/out_classes", out.labels)
