@@ -13,6 +13,7 @@ from syncl.commands.recipes import recipes
 from syncl.commands.render import render
 from syncl.commands.track import track
 from syncl.commands.train import train
+from syncl.data.views import NUSCENES_VIEWS_DEG
 from syncl.errors import SynclError
 from syncl.recipes import recipe_names
 
@@ -60,6 +61,8 @@ def test_tracks_are_a_valid_submission_and_get_official_figures(folder):
 def test_a_model_file_says_what_it_was_made_with(folder):
     notes = load_model(folder / "tracker" / "model.safetensors").notes
     assert notes["commit"] and notes["hardware"].startswith("device ") and "cores" in notes["hardware"]
+    views = load_model(folder / "tracker" / "model.safetensors").tracker.detector.views
+    assert views == pytest.approx(NUSCENES_VIEWS_DEG, abs=1)
     assert notes["initialised_from"] == "model.safetensors" and notes["data"].startswith("world, ")
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ from syncl.data.nuscenes.index import open_nuscenes
 from syncl.errors import SynclError
 from syncl.recipes.synthetic import small_detr3d, small_mutr3d
 from syncl.runs.processes import Processes
-from syncl.runs.track.scenes import track_scene
+from syncl.runs.track.run import track_to_file
+from syncl.runs.track.scenes import cameras_seen, track_scene
 from syncl.trackers import PfTrackConfig, SingleFrameConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 
@@ -53,6 +55,38 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     detector[bias] = detector[bias] + 3.6
     save_model(root / "detector.safetensors", detector, alone)
     return root
+
+
+NAMES = {
+    "CAM_FRONT": "FRONT_CENTER",
+    "CAM_FRONT_RIGHT": "FRONT_RIGHT",
+    "CAM_FRONT_LEFT": "FRONT_LEFT",
+    "CAM_BACK": "REAR_CENTER",
+    "CAM_BACK_LEFT": "REAR_LEFT",
+    "CAM_BACK_RIGHT": "REAR_RIGHT",
+}
+
+
+def test_cameras_of_other_names_get_the_weights_of_their_direction(folder: Path, tmp_path: Path) -> None:
+    """By name, left and right would change places; DETR3D has weights for each camera."""
+    version = SPLIT["version"]
+    shutil.copytree(folder / "world", tmp_path / "world")
+    tables = tmp_path / "world" / version
+    sensors = json.loads((tables / "sensor.json").read_text())
+    for sensor in sensors:
+        sensor["channel"] = NAMES.get(sensor["channel"], sensor["channel"])
+    (tables / "sensor.json").write_text(json.dumps(sensors))
+    model = load_model(folder / "tracker.safetensors")
+    written = []
+    for place, data in enumerate((folder / "world", tmp_path / "world")):
+        index = open_nuscenes(data, version, cache=False)
+        target = tmp_path / f"{place}.json"
+        track_to_file(model, index, index.scene_names[:1], target, device="cpu", quiet=True)
+        written.append(target.read_bytes())
+    assert written[0] == written[1]
+    with pytest.warns(UserWarning, match="by where they look: FRONT_CENTER, FRONT_RIGHT, FRONT_LEFT, REAR_C"):
+        seen = cameras_seen(model.config.input, model.tracker.detector, index, index.scene_names)
+    assert seen.cameras == tuple(NAMES.values())
 
 
 LAUNCHERS = {

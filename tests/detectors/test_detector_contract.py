@@ -1,13 +1,14 @@
 """What every detector promises, on the small models."""
 
 import dataclasses
+import warnings
 from functools import partial
 
 import pytest
 import torch
 
 import rig
-from rig import SMALL
+from rig import SMALL, make_tracker
 from syncl.detectors import ProposalConfig
 from syncl.detectors.aids import Aided, Proposals
 from syncl.detectors.base import Interaction
@@ -337,3 +338,21 @@ def test_proposals_are_placed_exactly_in_half_precision_too():
     with torch.autocast("cpu", torch.bfloat16):
         places, *_ = detector.proposal_head._best(*maps, frame.rig.image_from_vehicle, frame.camera_valid)
     assert torch.equal(places, found.references)
+
+
+def test_a_rig_that_looks_elsewhere_is_said_once():
+    """A detector with weights for each camera knows where its cameras looked."""
+    tracker = make_tracker("detr3d").eval()
+    frame = rig.make_frame()
+    ahead = frame.rig.camera_from_vehicle[0, :, 2, :2]
+    tracker.detector.views = tuple(torch.atan2(ahead[:, 1], ahead[:, 0]).rad2deg().tolist())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tracker.step(frame, tracker.initial_state())
+    turned = frame.rig.map(lambda tensor: tensor.flip(1))
+    other = dataclasses.replace(frame, rig=dataclasses.replace(turned, names=frame.rig.names[::-1]))
+    with pytest.warns(UserWarning, match=r"CAM_1 looks 180 degrees away .* directions -?0, -?180 degrees"):
+        tracker.step(other, tracker.initial_state())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tracker.step(other, tracker.initial_state())

@@ -16,6 +16,7 @@ from syncl.checkpoints.limits import check_finite, model_shapes
 from syncl.checkpoints.renamed import current_names
 from syncl.checkpoints.upgrades import Json
 from syncl.data.past_images import PastImages
+from syncl.data.views import NUSCENES_VIEWS_DEG
 from syncl.detectors import DETECTOR_TYPES
 from syncl.errors import SynclError
 from syncl.files import parse_json, read_tensors, write_tensors
@@ -60,6 +61,7 @@ def save_model(
     config: ModelConfig,
     recipe: Json = None,
     notes: Mapping[str, str] | None = None,
+    views: tuple[float, ...] | None = None,
 ) -> None:
     """Write a model file in one step.
 
@@ -69,6 +71,7 @@ def save_model(
         config: what builds the tracker.
         recipe: the resolved training recipe, kept for reading.
         notes: free text entries.
+        views: of the detector (`Detector.views`).
     """
     metadata = {
         "format": "syncl-model-1",
@@ -77,6 +80,8 @@ def save_model(
         "recipe": orjson.dumps(recipe).decode(),
         "notes": orjson.dumps(dict(notes or {})).decode(),
     }
+    if views is not None:
+        metadata["views"] = orjson.dumps(views).decode()
     write_tensors(path, weights, metadata)
 
 
@@ -116,12 +121,36 @@ def load_model(path: Path, device: torch.device | str = "cpu", types: tuple[type
         raise SynclError(f"{path}: the weights do not fit the configuration: {'; '.join(problems[:5])}")
     tracker = config.build()
     tracker.load_state_dict(weights)
+    tracker.detector.views = _views(path, metadata, config)
     tracker.eval().to(device)
     return LoadedModel(tracker, config, _entry(path, metadata, "recipe", "null"), _notes(path, metadata))
 
 
 def _entry(path: Path, metadata: Mapping[str, str], name: str, default: str = "") -> Json:
     return cast(Json, parse_json(metadata.get(name, default), f"{path}: its entry {name!r}"))
+
+
+def read_views(path: Path, config: ModelConfig) -> tuple[float, ...] | None:
+    """Where the cameras of a model file's detector looked (`Detector.views`), for such a model.
+
+    Raises:
+        SynclError: as `read_model_file`.
+    """
+    return _views(path, read_tensors(path, "model file")[1], config)
+
+
+def _views(path: Path, metadata: Mapping[str, str], config: ModelConfig) -> tuple[float, ...] | None:
+    """Files of earlier versions do not say; six cameras are then those of nuScenes."""
+    cameras = getattr(config.detector, "cameras", None)
+    views = _entry(path, metadata, "views", "null")
+    if views is not None:
+        if not isinstance(views, list) or not all(isinstance(view, int | float) for view in views):
+            raise SynclError(f"{path}: its entry 'views' is no list of numbers; the file is damaged")
+        return tuple(map(float, cast(list[float], views))) if len(views) == cameras else None
+    if cameras != len(NUSCENES_VIEWS_DEG):
+        return None
+    ahead_deg = 90.0 if config.input.vehicle_frame == "lidar" else 0.0
+    return tuple(view + ahead_deg for view in NUSCENES_VIEWS_DEG)
 
 
 def _notes(path: Path, metadata: Mapping[str, str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ and empties for streams whose scene changes: `memory.keep(same_scene)`.
 Letters: B batch, C cameras, Q queries, L decoder layers, D channels, K classes.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ from syncl.structures import Frame, Predictions, Queries
 from syncl.structures.tensors import TensorStructure
 
 Structure = TypeVar("Structure", bound=TensorStructure)
+
+# Cameras that look farther away from where their weights' camera looked are said.
+_FAR_DEG = 45.0
 
 PointRange = tuple[float, float, float, float, float, float]
 NUSCENES_RANGE: PointRange = (-51.2, -51.2, -5.0, 51.2, 51.2, 3.0)
@@ -144,8 +148,12 @@ class Detector(nn.Module, ABC):
         class_branches: the class heads, one a decoder layer or one for all.
         query_count: number of object queries.
         positions_follow_references: whether a query's positional part is a function of its reference point.
+        views: where the cameras looked that it was trained with, degrees counter-clockwise from the
+            vehicle's x axis, of detectors with weights for each camera; None = unknown, or all alike.
     """
 
+    views: tuple[float, ...] | None = None
+    _looked_round: tuple[str, ...] = ()
     classes: tuple[str, ...]
     dim: int
     query_count: int
@@ -153,6 +161,27 @@ class Detector(nn.Module, ABC):
     layers: nn.ModuleList
     class_branches: nn.ModuleList
     positions_follow_references: bool
+
+    def look_round(self, frame: Frame) -> None:
+        """Warn, once for a rig, of cameras that look elsewhere than those whose weights they get."""
+        names = frame.rig.names
+        if self.views is None or self.training or names == self._looked_round:
+            return
+        self._looked_round = names
+        if len(names) != len(self.views):
+            return
+        ahead = frame.rig.camera_from_vehicle[0, :, 2, :2].cpu()
+        found = torch.atan2(ahead[:, 1], ahead[:, 0]).rad2deg()
+        apart = ((found - torch.tensor(self.views) + 180) % 360 - 180).abs()
+        if bool(apart.max() > _FAR_DEG):
+            camera = int(apart.argmax())
+            directions = ", ".join(f"{view:.0f}" for view in self.views)
+            warnings.warn(
+                f"sample {frame.samples[0]}: this detector has weights for each camera, and {names[camera]} "
+                f"looks {float(apart[camera]):.0f} degrees away from the camera whose weights it gets; give "
+                f"cameras in the order of directions {directions} degrees (counter-clockwise from ahead)",
+                stacklevel=2,
+            )
 
     def initialise(self) -> None:
         """Draw the weights that start otherwise than their layers do; constructors end with it."""

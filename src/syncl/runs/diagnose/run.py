@@ -42,7 +42,7 @@ from syncl.runs.diagnose.passes import (
     tracking_pass,
 )
 from syncl.runs.track.run import choose_device
-from syncl.runs.track.scenes import image_options
+from syncl.runs.track.scenes import cameras_seen, image_options
 from syncl.runs.train.clips import annotation_options
 from syncl.structures import Clip, Predictions
 from syncl.training.resuming import checkpoint_folders, checkpoint_step
@@ -103,6 +103,7 @@ class Diagnosis:
         seen = subject.recipe.model.input
         index = index.with_vehicle_frame(seen.vehicle_frame)
         learned = annotation_options(subject.recipe, subject.tracker.future_frames)
+        seen = cameras_seen(seen, subject.tracker.detector, index, [scene])
         stream = SceneStream(index, scene, image_options(seen), learned)
         if len(stream) < count:
             raise SynclError(f"--frames {count}: scene {scene} has only {len(stream)}")

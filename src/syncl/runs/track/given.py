@@ -28,7 +28,7 @@ from syncl.runs.track.run import (
     choose_device,
     write_reports,
 )
-from syncl.runs.track.scenes import image_options, report_objects
+from syncl.runs.track.scenes import cameras_seen, image_options, report_objects
 from syncl.structures import Frame, Objects
 from syncl.trackers.by_detection import ByDetection, NoDetector
 
@@ -180,7 +180,8 @@ def _tracker(model: LoadedModel | None, choice: TrackerChoice) -> ByDetection:
 def _frames(index: NuScenesIndex, scene: str, model: LoadedModel | None) -> Iterator[tuple[Sample, Frame]]:
     """A scene's samples and frames; images are read only where a model looks at them."""
     if model is not None:
-        stream = SceneStream(index, scene, image_options(model.config.input))
+        seen = cameras_seen(model.config.input, model.tracker.detector, index, [scene])
+        stream = SceneStream(index, scene, image_options(seen))
         yield from ((index.sample(row), frame) for row, frame in zip(stream.rows, stream))
         return
     cameras = choose_cameras(index, None)

@@ -9,8 +9,10 @@ from rich.console import Console
 from syncl.checkpoints.model_file import LoadedModel
 from syncl.data.recording.recording import Recording, open_recording
 from syncl.data.recording.track_files import write_csv, write_json
+from syncl.data.views import cameras_by_view, view_deg
 from syncl.errors import SynclError
 from syncl.files import refuse_to_overwrite
+from syncl.geometry.poses import invert_pose
 from syncl.progress import progress_bar
 from syncl.rendering import RenderStyle, render_video
 from syncl.rendering.recordings import playback_rate, recording_frames
@@ -51,7 +53,7 @@ def track_recording(
     for file in FILES:
         refuse_to_overwrite(output / file, overwrite)
     chosen = choose_device(device)
-    recording = recording_for(model.config.input, folder)
+    recording = recording_for(model.config.input, folder, model.tracker.detector.views)
     recording.check_images()
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     for remark in recording.remarks:
@@ -80,11 +82,17 @@ def track_recording(
     return TrackingSummary(tuple(output / file for file in FILES), len(tracks), seconds)
 
 
-def recording_for(config: InputConfig, folder: Path) -> Recording:
+def recording_for(config: InputConfig, folder: Path, views: tuple[float, ...] | None = None) -> Recording:
     """A recording as a model wants it.
 
-    A rig whose camera names are those of the model's data set is read in the model's order; the names of any
-    other rig mean nothing to the model, which then gets all its cameras in the order of the rig file.
+    A model with weights for each camera gets the cameras that look where its own looked, in its order.
+    For others, a rig whose camera names are those of the model's data set is read in the model's order, any
+    other in the order of the rig file.
+
+    Args:
+        config: of the model.
+        folder: the recording.
+        views: where the model's cameras looked (`Detector.views`).
     """
     recording = open_recording(
         folder,
@@ -94,5 +102,14 @@ def recording_for(config: InputConfig, folder: Path) -> Recording:
         vehicle_frame="lidar" if config.vehicle_frame == "lidar" else "vehicle",
     )
     if config.cameras is not None and set(config.cameras) == set(recording.cameras):
-        return dataclasses.replace(recording, cameras=config.cameras)
-    return recording
+        recording = dataclasses.replace(recording, cameras=config.cameras)
+    if views is None:
+        return recording
+    rig, from_body = recording.rig, recording.vehicle_from_body
+    found = {
+        camera.name: float(view_deg(invert_pose(camera.vehicle_from_camera) @ from_body))
+        for camera in rig.cameras
+    }
+    return dataclasses.replace(
+        recording, cameras=cameras_by_view(views, found, recording.cameras, str(rig.path))
+    )

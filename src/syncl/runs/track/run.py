@@ -17,7 +17,7 @@ from syncl.data.nuscenes.samples import Sample
 from syncl.errors import SynclError
 from syncl.progress import progress_bar
 from syncl.runs.processes import Processes
-from syncl.runs.track.scenes import track_scene
+from syncl.runs.track.scenes import cameras_seen, track_scene
 from syncl.trackers import Cc3dtConfig, GreedyConfig, SingleFrame, SingleFrameConfig, Tracker
 from syncl.trackers.cc_3dt import cc_3dt_plus_plus
 
@@ -114,6 +114,7 @@ def track_to_file(
     if forecasts and stepping.forecast_step_s is None:
         raise SynclError("--forecasts: this tracker does not forecast; PF-Track with future reasoning does")
     index = index.with_vehicle_frame(model.config.input.vehicle_frame)
+    seen = cameras_seen(model.config.input, model.tracker.detector, index, scenes)
     tokens = [index.sample_token(row) for scene in scenes for row in index.scene_samples(scene)]
     submission: TrackingSubmission | DetectionSubmission
     if task == "tracking":
@@ -123,7 +124,7 @@ def track_to_file(
     else:
         submission = DetectionSubmission(tokens)
     return write_reports(
-        lambda scene: track_scene(stepping, model.config.input, index, scene, chosen),
+        lambda scene: track_scene(stepping, seen, index, scene, chosen),
         index,
         scenes,
         submission,

@@ -1,6 +1,7 @@
 """Tracking whole scenes of a dataset, frame by frame in order."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -10,6 +11,8 @@ from syncl.data.nuscenes.clips.dataset import SceneStream
 from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.samples import Sample
+from syncl.data.views import cameras_by_view, index_views
+from syncl.detectors.base import Detector
 from syncl.errors import SynclError
 from syncl.structures import Objects
 from syncl.trackers.base import Tracker
@@ -20,6 +23,20 @@ def image_options(config: InputConfig) -> ImageOptions:
     """How a model's images are read."""
     resize: ResizeMethod = "exact" if config.exact_resize else "fast"
     return ImageOptions(config.image_size, config.cameras, resize, past=config.past)
+
+
+def cameras_seen(
+    config: InputConfig, detector: Detector, index: NuScenesIndex, scenes: Sequence[str]
+) -> InputConfig:
+    """A model's input with a dataset's cameras in the order of its weights, if it has some for each."""
+    if detector.views is None:
+        return config
+    names = index.camera_names
+    order = config.cameras if config.cameras and set(config.cameras) <= set(names) else names
+    source = str(index.dataroot / index.version)
+    return replace(
+        config, cameras=cameras_by_view(detector.views, index_views(index, scenes, names), order, source)
+    )
 
 
 def track_scene(

@@ -2,16 +2,18 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from torch import Tensor
 
-from syncl.checkpoints.model_file import InitialisationReport, initialise_from, save_model
-from syncl.data.nuscenes.index import open_nuscenes
+from syncl.checkpoints.model_file import InitialisationReport, initialise_from, read_views, save_model
+from syncl.data.nuscenes.clips.dataset import choose_cameras
+from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
 from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
+from syncl.data.views import cameras_by_view, index_views
 from syncl.errors import SynclError
 from syncl.recipes import Recipe
 from syncl.recipes.recipe import recipe_to_json
@@ -83,6 +85,7 @@ def train_recipe(
     between = recipe.model.input.past is not None and has_sweeps(index, scenes)
     if between:
         check_sweep_images(index, scenes)
+    recipe, views = _with_views(recipe, index, scenes, init)
     if threads is not None:
         torch.set_num_threads(threads)
     accelerator = make_accelerator(recipe.training)
@@ -93,6 +96,7 @@ def train_recipe(
     with run_folder(output, accelerator, origin, resume, overwrite):
         torch.manual_seed(recipe.training.seed)
         tracker = recipe.model.build()
+        tracker.detector.views = views
         if init is not None:
             _report(initialise_from(tracker, init, init_parts), init, console)
         features = None
@@ -123,7 +127,8 @@ def train_recipe(
                 "hardware": machine,
                 "threads": str(torch.get_num_threads()),
             }
-            save_model(path, weights, recipe.model, recipe_to_json(recipe), carried_on(earlier, notes))
+            kept = carried_on(earlier, notes)
+            save_model(path, weights, recipe.model, recipe_to_json(recipe), kept, tracker.detector.views)
 
         validate = None
         if recipe.training.validate_every:
@@ -152,6 +157,28 @@ def _split(given: str | None, default: str | None, option: str, version: str) ->
     if chosen is None:
         raise SynclError(f"{option}: version {version} has no default; name a split")
     return chosen
+
+
+def _with_views(
+    recipe: Recipe, index: NuScenesIndex, scenes: tuple[str, ...], init: Path | None
+) -> tuple[Recipe, tuple[float, ...] | None]:
+    """Where the cameras look that a detector gets weights for, and a recipe that has them in this order.
+
+    Starting from another model keeps its order.
+    """
+    count = getattr(recipe.model.detector, "cameras", None)
+    if count is None:
+        return recipe, None
+    order = choose_cameras(index, recipe.model.input.cameras)
+    found = index_views(index, scenes, index.camera_names)
+    known = read_views(init, recipe.model) if init is not None and init.is_file() else None
+    if known is not None:
+        chosen = cameras_by_view(known, found, order, str(index.dataroot / index.version))
+        if chosen != order:
+            order, seen = chosen, replace(recipe.model.input, cameras=chosen)
+            recipe = replace(recipe, model=replace(recipe.model, input=seen))
+    views = tuple(round(found[name], 1) for name in order if name in found)
+    return recipe, views if len(views) == count else None
 
 
 def _report(report: InitialisationReport, init: Path, console: Console) -> None:
