@@ -207,7 +207,7 @@ def test_small_recipes_weigh_the_heading_five_times_and_published_ones_as_publis
     found = box_weights(resolved)
     assert found
     if "synthetic" in name:
-        single = name in ("detr3d_synthetic", "petr_synthetic")
+        single = name in ("detr3d_synthetic", "petr_synthetic", "detr3d_synthetic_plain")
         assert set(found) == {(2, 2, 1, 1, 1, 1, 5, 5, *((0.2, 0.2) if single else (1, 1)))}
     else:
         places, velocity = (2, 1) if "streampetr" in name else (1, 1 if name.startswith("petrv2") else 0.2)

@@ -16,6 +16,7 @@ from syncl.recipes import (
     star_track,
     streampetr,
     synthetic,
+    synthetic_plain,
     synthetic_trackers,
 )
 from syncl.recipes.recipe import BASELINE, Recipe
@@ -25,8 +26,10 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     synthetic.petr_synthetic,
     synthetic.petrv2_synthetic,
     synthetic.streampetr_synthetic,
+    synthetic_plain.detr3d_synthetic_plain,
     synthetic_trackers.mutr3d_detr3d_synthetic,
     synthetic_trackers.mutr3d_detr3d_synthetic_long,
+    synthetic_plain.mutr3d_detr3d_synthetic_plain,
     synthetic_trackers.mutr3d_petr_synthetic,
     synthetic_trackers.mutr3d_petrv2_synthetic,
     synthetic_trackers.mutr3d_streampetr_synthetic,

@@ -1,0 +1,71 @@
+"""Small recipes without the aids of the other small ones: learned queries alone, no lifting, no letting go.
+
+A frozen encoder, whose features can be stored, makes up for it: steps are cheap, so detector and tracker see
+100,000 frames in an hour or two of one core. What they came to is told in docs/evidence.md.
+"""
+
+from dataclasses import replace
+
+from syncl.recipes.recipe import Recipe, with_syncl
+from syncl.recipes.synthetic import (
+    TRACKER_LOSS,
+    detr3d_synthetic,
+    frozen_encoder,
+    small_detr3d,
+    small_model,
+    small_mutr3d,
+)
+from syncl.recipes.synthetic_trackers import mutr3d_detr3d_synthetic
+from syncl.trackers.clip_noise import ClipNoise
+from syncl.training.strategies import BaselineConfig
+from syncl.training.strategies.syncl.contrastive import ContrastiveConfig
+from syncl.training.strategies.syncl.strategy import SynclConfig
+
+# Births and ends by score, as in tracking, over whole scenes: scores stay right however old a track gets.
+_NOISE = ClipNoise(drop_probability=0.1, carry_score=0.2, birth_score=0.2)
+
+# The temperature of the work that the paper cites; the weight gives the contrast's gradient the size of the
+# class loss's. False tracks, which this decoder cannot tell from true ones, turn its class loss against the
+# standard decoder's.
+_SYNCL = SynclConfig(
+    loss=TRACKER_LOSS, false_tracks="ignored", contrastive=ContrastiveConfig(weight=0.5, temperature=0.07)
+)
+
+
+def _plain_detr3d() -> Recipe:
+    base = frozen_encoder(detr3d_synthetic())
+    detector = replace(small_detr3d(), queries=200, proposals=None, lifted_tracks=False)
+    return replace(base, model=small_model(detector, base.model.tracker))
+
+
+def detr3d_synthetic_plain() -> Recipe:
+    """DETR3D with 200 learned queries and no proposals, on the encoder of `detr3d_synthetic`."""
+    base = _plain_detr3d()
+    data = replace(base.training.data, batch_size=8, augmentation=None)
+    return replace(
+        base,
+        name="detr3d_synthetic_plain",
+        summary="DETR3D, small, learned queries alone, frozen encoder, single frames of the synthetic world",
+        training=replace(base.training, steps=12500, data=data),
+        starts_from="detr3d_synthetic (its encoder and decoder layers)",
+    )
+
+
+def mutr3d_detr3d_synthetic_plain() -> Recipe:
+    """MUTR3D on it, streams of whole scenes, four frames a step: the kind of model `syncl demo` has."""
+    base = frozen_encoder(mutr3d_detr3d_synthetic())
+    tracker = replace(
+        small_mutr3d(), birth_score=0.35, keep_score=0.3, output_score=0.2, miss_tolerance=1, noise=_NOISE
+    )
+    data = replace(
+        base.training.data, sampling="streams", scene_parts=1, clip_length=4, batch_size=4, augmentation=None
+    )
+    recipe = replace(
+        base,
+        name="mutr3d_detr3d_synthetic_plain",
+        summary="MUTR3D on DETR3D, small, learned queries alone, streams of whole synthetic scenes",
+        model=small_model(_plain_detr3d().model.detector, tracker),
+        training=replace(base.training, data=data, strategy=BaselineConfig(loss=TRACKER_LOSS)),
+        starts_from="detr3d_synthetic_plain",
+    )
+    return with_syncl(recipe, _SYNCL)
