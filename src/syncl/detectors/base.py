@@ -224,6 +224,24 @@ class Detector(nn.Module, ABC):
             "set training.unroll.denoising=null"
         )
 
+    def lifted_queries(self, _features: Features, references: Tensor, contents: Tensor, /) -> Queries:
+        """The object queries of a frame, the first P of them put elsewhere, all made at once.
+
+        Only detectors whose positions follow references are asked; of others, aids change the learned ones.
+
+        Args:
+            _features: of the frame.
+            references: [B, P, 3] metres, vehicle frame.
+            contents: [B, P, D] what has been seen there.
+
+        Raises:
+            SynclError: if the detector's queries cannot be put anywhere.
+        """
+        raise SynclError(
+            f"{type(self).__name__} cannot put {references.shape[1]} queries where proposals of "
+            f"{contents.shape[-1]} channels are; set detector.proposals=null"
+        )
+
     @abstractmethod
     def decode(
         self,
@@ -268,6 +286,11 @@ class Detector(nn.Module, ABC):
 
         Detectors whose positions are a function of the reference recompute them; others keep `positions`.
         """
+
+
+def in_front(first: Tensor, rows: Tensor) -> Tensor:
+    """Rows [B, Q, X] whose first P are `first` [B, P, X]."""
+    return torch.cat([first, rows[:, first.shape[1] :]], dim=1)
 
 
 def own(kind: type[Structure], value: object, owner: nn.Module) -> Structure:

@@ -22,7 +22,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from syncl.detectors.aids.proposals import ProposalConfig, ProposalHead, Proposals
-from syncl.detectors.base import Detector, DetectorMemory, Features, Interaction
+from syncl.detectors.base import Detector, DetectorMemory, Features, Interaction, in_front
 from syncl.detectors.image_encoder import ImageEncoder, beside
 from syncl.errors import SynclError
 from syncl.layers.decoder import STANDARD, Groups
@@ -67,8 +67,8 @@ class AidedConfig:
 class Aided(Detector):
     """What stands in front of a detector's class; see the module's docstring.
 
-    The detector behind has `config` (an `AidedConfig`) and `image_encoder`, and calls `initialise` at the end
-    of its constructor.
+    The detector behind has `config` (an `AidedConfig`) and `image_encoder`, calls `initialise` at the end of
+    its constructor, and has `lifted_queries` if its positions follow references.
     """
 
     config: AidedConfig
@@ -115,19 +115,18 @@ class Aided(Detector):
     @override
     def initial_queries(self, features: Features) -> Queries:
         """The detector's object queries, the first ones started from proposals."""
-        queries = super().initial_queries(features)  # type: ignore[safe-super]
         proposals = self._proposals(features)
-        count = proposals.references.shape[1]
-        learned = queries.map(lambda tensor: tensor[:, :count])
-        rest = queries.map(lambda tensor: tensor[:, count:])
-        codes = torch.cat([proposals.references, learned.codes[..., 3:]], dim=-1)
+        places, looks = proposals.references, proposals.embeddings
+        count = places.shape[1]
         if self._places_are_positions:
-            # Half precision would make norms of these contents alone round to eight bits.
-            started = self.queries_at(codes, proposals.embeddings.to(codes.dtype))
+            queries = self.lifted_queries(features, places, looks)
         else:
-            started = replace(learned, embeddings=learned.embeddings + proposals.embeddings, codes=codes)
-        started = replace(started, positions=started.positions + self._lifted(proposals.references))
-        return replace(started.followed_by(rest), object_count=queries.object_count)
+            queries = super().initial_queries(features)  # type: ignore[safe-super]
+            embeddings = in_front(queries.embeddings[:, :count] + looks, queries.embeddings)
+            codes = in_front(torch.cat([places, queries.codes[:, :count, 3:]], dim=-1), queries.codes)
+            queries = replace(queries, embeddings=embeddings, codes=codes)
+        lifted = queries.positions[:, :count] + self._lifted(places)
+        return replace(queries, positions=in_front(lifted, queries.positions))
 
     @override
     def decode(

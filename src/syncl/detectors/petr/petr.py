@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from syncl.detectors.base import DetectorMemory, Features, check_calibration
+from syncl.detectors.base import DetectorMemory, Features, check_calibration, in_front
 from syncl.detectors.image_encoder import inside_content
 from syncl.detectors.token_detector import TokenDetector, TokenDetectorConfig, TokenFeatures
 from syncl.layers.frustum import depth_bins, frustum_coordinates
@@ -113,20 +113,29 @@ class Petr(TokenDetector):
     @override
     def initial_queries(self, features: Features) -> Queries:
         """Learned reference points, with learned contents where configured."""
-        streams = features.camera_valid.shape[0]
-        unit = self.reference_points.weight.expand(streams, -1, -1)
+        return self._queries(*self._learned(features))
+
+    @override
+    def lifted_queries(self, features: Features, references: Tensor, contents: Tensor, /) -> Queries:
+        unit, learned = self._learned(features)
+        lifted = self.point_range.normalise(references)
+        return self._queries(in_front(lifted, unit), in_front(contents, learned))
+
+    def _learned(self, features: Features) -> tuple[Tensor, Tensor]:
+        """Unit coordinates [B, Q, 3] and contents [B, Q, D] that object queries start with."""
+        unit = self.reference_points.weight.expand(features.camera_valid.shape[0], -1, -1)
         if self.query_content is None:
-            return self._queries(unit, None)
-        return self._queries(unit, self.query_content.weight.expand(streams, -1, -1))
+            return unit, unit.new_zeros(*unit.shape[:2], self.dim)
+        return unit, self.query_content.weight.expand(len(unit), -1, -1)
 
     @override
     def queries_at(self, codes: Tensor, contents: Tensor | None = None) -> Queries:
+        if contents is None:
+            contents = codes.new_zeros(*codes.shape[:2], self.dim)
         return self._queries(self.point_range.normalise(codes[..., :3]), contents)
 
-    def _queries(self, unit: Tensor, contents: Tensor | None) -> Queries:
-        """Object queries at unit coordinates [B, N, 3] with contents [B, N, D], else with none."""
-        if contents is None:
-            contents = unit.new_zeros(*unit.shape[:2], self.dim)
+    def _queries(self, unit: Tensor, contents: Tensor) -> Queries:
+        """Object queries at unit coordinates [B, N, 3] with contents [B, N, D]."""
         return object_queries(contents, self._positions(unit), self.point_range.to_metres(unit))
 
     @override

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from syncl.detectors.base import DetectorMemory, Features, Interaction, check_calibration, own
+from syncl.detectors.base import DetectorMemory, Features, Interaction, check_calibration, in_front, own
 from syncl.detectors.streampetr.focal_head import FocalHead, FocalHeadConfig
 from syncl.detectors.streampetr.object_memory import ObjectMemory
 from syncl.detectors.streampetr.ray_tokens import RayTokens, attended_cameras
@@ -166,20 +166,32 @@ class StreamPetr(TokenDetector):
     @override
     def initial_queries(self, features: Features) -> Queries:
         """Learned queries, then propagated ones."""
+        return self._with_propagated(features, *self._learned(features))
+
+    @override
+    def lifted_queries(self, features: Features, references: Tensor, contents: Tensor, /) -> Queries:
+        learned, nothing = self._learned(features)
+        return self._with_propagated(features, in_front(references, learned), in_front(contents, nothing))
+
+    def _learned(self, features: Features) -> tuple[Tensor, Tensor]:
+        """References [B, Q, 3] (metres) and contents [B, Q, D] that learned queries start with."""
         streams = features.camera_valid.shape[0]
         references = self.point_range.to_metres(self.reference_points.weight).expand(streams, -1, -1)
-        queries = self._present_queries(references, None)
+        return references, references.new_zeros(*references.shape[:2], self.dim)
+
+    def _with_propagated(self, features: Features, references: Tensor, contents: Tensor) -> Queries:
+        queries = self._present_queries(references, contents)
         propagated = own(StreamPetrFeatures, features, self).propagated
         return replace(queries.followed_by(propagated), object_count=self.query_count)
 
     @override
     def queries_at(self, codes: Tensor, contents: Tensor | None = None) -> Queries:
+        if contents is None:
+            contents = codes.new_zeros(*codes.shape[:2], self.dim)
         return self._present_queries(codes[..., :3], contents)
 
-    def _present_queries(self, references: Tensor, contents: Tensor | None) -> Queries:
+    def _present_queries(self, references: Tensor, contents: Tensor) -> Queries:
         """Object queries of the present frame, without motion, at references [B, N, 3] (metres)."""
-        if contents is None:
-            contents = references.new_zeros(*references.shape[:2], self.dim)
         contents = self.motion_content_norm(contents, encode_harmonics(self.at_rest, _OCTAVES))
         return object_queries(contents, self._present_positions(references), references)
 
