@@ -51,42 +51,49 @@ def evaluate(
     Returns:
         The metrics; `summary()` and `details()` have the official keys.
     """
+    import warnings
+    from dataclasses import replace
+
     from rich.console import Console
 
-    from syncl.evaluation.detection import DetectionMetrics
+    from syncl.evaluation.constants import DETECTION_ORDER, TRACKING_ORDER
+    from syncl.evaluation.detection import evaluate_detection
     from syncl.evaluation.metric_tables import cause_tables, detection_tables, tracking_tables
-    from syncl.evaluation.tracking import TrackingMetrics
-    from syncl.runs.evaluate import evaluate_results
+    from syncl.evaluation.steps import STEPS
+    from syncl.evaluation.tracking import TrackingMetrics, evaluate_tracking
+    from syncl.files import refuse_to_overwrite
+    from syncl.progress import progress_bar
+    from syncl.runs.evaluate import check_causes, failure_causes, write_metrics
 
-    found = evaluate_results(
-        results,
-        data,
-        version,
-        split,
-        task=task,
-        output=output,
-        details=details,
-        plots=plots,
-        scenes=scenes,
-        causes=causes,
-        detections=detections,
-        min_score=min_score,
-        overwrite=overwrite,
-    )
-    metrics = found.metrics
+    causes = causes or detections is not None
+    check_causes(task, causes, detections, min_score)
+    for target in (output, details, plots):
+        if target is not None:
+            refuse_to_overwrite(target, overwrite)
+    function = evaluate_tracking if task == "tracking" else evaluate_detection
+    names = TRACKING_ORDER if task == "tracking" else DETECTION_ORDER
+    bar = progress_bar((*STEPS, *names), "evaluating")
+    source = (data, version, split, scenes or None)
+    with warnings.catch_warnings():
+        # The remarks are part of the metrics.
+        warnings.simplefilter("ignore", UserWarning)
+        metrics = function(results, *source, lambda _: next(bar, None))
+    next(bar, None)
+    tables = tracking_tables(metrics) if isinstance(metrics, TrackingMetrics) else detection_tables(metrics)
+    remarks = metrics.remarks
+    if causes and isinstance(metrics, TrackingMetrics):
+        found = failure_causes(metrics, results, source, detections, min_score)
+        metrics = replace(metrics, causes=found)
+        tables += cause_tables(found)
+        remarks += found.remarks
+    drawn, written = write_metrics(metrics, output, details, plots)
     console = Console(soft_wrap=True, highlight=False)
-    tables = detection_tables(metrics) if isinstance(metrics, DetectionMetrics) else tracking_tables(metrics)
     for table in tables:
         console.print(table)
-    remarks = metrics.remarks
-    if isinstance(metrics, TrackingMetrics) and metrics.causes is not None:
-        for table in cause_tables(metrics.causes):
-            console.print(table)
-        remarks += metrics.causes.remarks
     for remark in remarks:
         console.print(f"note: {remark}", style="yellow")
-    if found.plots:
-        console.print(f"wrote {len(found.plots)} plots to {plots}")
-    for target in found.files:
-        console.print(f"wrote {target}")
+    if drawn:
+        console.print(f"wrote {len(drawn)} plots to {plots}")
+    for file in written:
+        console.print(f"wrote {file}")
     return metrics

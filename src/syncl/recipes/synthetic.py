@@ -5,6 +5,7 @@ CPU hours, and see 128 x 352 images. A detector comes first, on single frames; t
 """
 
 from dataclasses import replace
+from typing import TypeVar
 
 from syncl.backbones import FpnConfig, ResNetConfig
 from syncl.data.augmentation import Augmentation
@@ -48,6 +49,7 @@ CLASSES = (
     "traffic_cone",
     "barrier",
 )
+SmallDetector = TypeVar("SmallDetector", Detr3dConfig, PetrConfig, Petrv2Config, StreamPetrConfig)
 IMAGE_SIZE = (128, 352)
 DIM = 128
 QUERIES = 96
@@ -83,11 +85,10 @@ def image_encoder() -> ImageEncoderConfig:
     return ImageEncoderConfig(backbone, FpnConfig(out_channels=DIM))
 
 
-def small_detr3d() -> Detr3dConfig:
-    """DETR3D with three decoder layers."""
-    return Detr3dConfig(
-        image_encoder(),
-        CLASSES,
+def _small(detector: SmallDetector) -> SmallDetector:
+    """The detector with three narrow decoder layers, started and told by proposals of an image head."""
+    return replace(
+        detector,
         queries=QUERIES,
         dim=DIM,
         heads=4,
@@ -98,73 +99,32 @@ def small_detr3d() -> Detr3dConfig:
         proposals=ProposalConfig(count=64, nearby=True),
         lifted_tracks=True,
     )
+
+
+def small_detr3d() -> Detr3dConfig:
+    """DETR3D with three decoder layers."""
+    return _small(Detr3dConfig(image_encoder(), CLASSES))
 
 
 def small_petr() -> PetrConfig:
     """PETR with three decoder layers, attending stride-16 tokens."""
-    return PetrConfig(
-        image_encoder(),
-        CLASSES,
-        queries=QUERIES,
-        dim=DIM,
-        heads=4,
-        layers=3,
-        hidden=256,
-        dropout=0.0,
-        point_range=RANGE,
-        proposals=ProposalConfig(count=64, nearby=True),
-        attended_level=ATTENDED_LEVEL,
-        lifted_tracks=True,
-    )
+    return _small(PetrConfig(image_encoder(), CLASSES, attended_level=ATTENDED_LEVEL))
 
 
 def small_petrv2() -> Petrv2Config:
     """PETRv2 with three decoder layers, attending stride-16 tokens of two frames."""
-    return Petrv2Config(
-        image_encoder(),
-        CLASSES,
-        queries=QUERIES,
-        dim=DIM,
-        heads=4,
-        layers=3,
-        hidden=256,
-        dropout=0.0,
-        point_range=RANGE,
-        proposals=ProposalConfig(count=64, nearby=True),
-        attended_level=ATTENDED_LEVEL,
-        lifted_tracks=True,
-    )
+    return _small(Petrv2Config(image_encoder(), CLASSES, attended_level=ATTENDED_LEVEL))
 
 
 def small_streampetr() -> StreamPetrConfig:
     """StreamPETR with three decoder layers and a memory of four frames, attending stride-16 tokens."""
-    return StreamPetrConfig(
-        image_encoder(),
-        CLASSES,
-        queries=QUERIES,
-        propagated=32,
-        memory_slots=128,
-        objects_a_frame=32,
-        dim=DIM,
-        heads=4,
-        layers=3,
-        hidden=256,
-        dropout=0.0,
-        point_range=RANGE,
-        proposals=ProposalConfig(count=64, nearby=True),
-        attended_level=ATTENDED_LEVEL,
-        lifted_tracks=True,
-    )
+    detector = StreamPetrConfig(image_encoder(), CLASSES, attended_level=ATTENDED_LEVEL)
+    return replace(_small(detector), propagated=32, memory_slots=128, objects_a_frame=32)
 
 
 def small_mutr3d() -> Mutr3dConfig:
     """MUTR3D's propagation with fewer heads."""
-    return Mutr3dConfig(
-        heads=4,
-        hidden=DIM,
-        max_tracks=80,
-        noise=CLIP_NOISE,
-    )
+    return Mutr3dConfig(heads=4, hidden=DIM, max_tracks=80, noise=CLIP_NOISE)
 
 
 def small_star_track() -> StarTrackConfig:

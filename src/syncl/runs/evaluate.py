@@ -1,95 +1,27 @@
-"""What `syncl evaluate` does: official metrics of a results file, and files of them. Needs no torch."""
+"""What `syncl evaluate` does beside the official metrics: causes of failures, and files. Needs no torch."""
 
 import json
 import math
-import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Collection
 from pathlib import Path
-from typing import Literal
 
 from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
 from syncl.errors import SynclError
 from syncl.evaluation.cause_table import CauseTable
 from syncl.evaluation.causes import find_causes
-from syncl.evaluation.constants import DETECTION_ORDER, TRACKING_ORDER
-from syncl.evaluation.detection import DetectionMetrics, evaluate_detection
+from syncl.evaluation.detection import DetectionMetrics
 from syncl.evaluation.ground_truth import read_ground_truth
 from syncl.evaluation.result_arrays import read_detections, read_results
-from syncl.evaluation.steps import STEPS
-from syncl.evaluation.tracking import TrackingMetrics, evaluate_tracking
-from syncl.files import atomic_write, refuse_to_overwrite
-from syncl.progress import progress_bar
+from syncl.evaluation.tracking import TrackingMetrics
+from syncl.files import atomic_write
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation found and wrote.
-
-    Attributes:
-        metrics: of the results.
-        plots: the curves that were drawn.
-        files: details and metrics, where they were asked for.
-    """
-
-    metrics: TrackingMetrics | DetectionMetrics
-    plots: tuple[Path, ...]
-    files: tuple[Path, ...]
-
-
-def evaluate_results(
-    results: Path,
-    data: Path,
-    version: str,
-    split: str,
-    *,
-    task: Literal["tracking", "detection"] = "tracking",
-    output: Path | None = None,
-    details: Path | None = None,
-    plots: Path | None = None,
-    scenes: tuple[str, ...] = (),
-    causes: bool = False,
-    detections: Path | None = None,
-    min_score: float | None = None,
-    overwrite: bool = False,
-) -> Evaluation:
-    """Score results; see `syncl.commands.evaluate.evaluate` for the arguments.
+def check_causes(task: str, causes: bool, detections: Path | None, min_score: float | None) -> None:
+    """Refuse options about causes that make no sense; see `syncl.commands.evaluate.evaluate`.
 
     Raises:
-        SynclError: on unusable input, before anything is written.
+        SynclError: naming the option.
     """
-    causes = causes or detections is not None
-    _check_causes(task, causes, detections, min_score)
-    for target in (output, details, plots):
-        if target is not None:
-            refuse_to_overwrite(target, overwrite)
-    function = evaluate_tracking if task == "tracking" else evaluate_detection
-    names = TRACKING_ORDER if task == "tracking" else DETECTION_ORDER
-    bar = progress_bar((*STEPS, *names), "evaluating")
-    with warnings.catch_warnings():
-        # The remarks are part of the metrics.
-        warnings.simplefilter("ignore", UserWarning)
-        metrics = function(results, data, version, split, scenes or None, lambda _: next(bar, None))
-    next(bar, None)
-    if causes and isinstance(metrics, TrackingMetrics):
-        table = _find_causes(metrics, results, data, version, split, scenes, detections, min_score)
-        metrics = replace(metrics, causes=table)
-    drawn: list[Path] = []
-    if plots is not None:
-        from syncl.rendering.metric_figures import plot_official_detection, plot_official_tracking
-
-        if isinstance(metrics, DetectionMetrics):
-            drawn = plot_official_detection(metrics, plots)
-        else:
-            drawn = plot_official_tracking(metrics, plots)
-    written = []
-    for file, content in ((details, metrics.details), (output, metrics.summary)):
-        if file is not None:
-            atomic_write(file, json.dumps(content(), indent=2).encode() + b"\n")
-            written.append(file)
-    return Evaluation(metrics, tuple(drawn), tuple(written))
-
-
-def _check_causes(task: str, causes: bool, detections: Path | None, min_score: float | None) -> None:
     if causes and task != "tracking":
         raise SynclError("--causes, --detections: sort the failures of tracks; leave out --task detection")
     if min_score is not None and not causes:
@@ -103,18 +35,24 @@ def _check_causes(task: str, causes: bool, detections: Path | None, min_score: f
         )
 
 
-def _find_causes(
+def failure_causes(
     metrics: TrackingMetrics,
     results: Path,
-    data: Path,
-    version: str,
-    split: str,
-    scenes: tuple[str, ...],
+    source: tuple[Path, str, str, Collection[str] | None],
     detections: Path | None,
     min_score: float | None,
 ) -> CauseTable:
-    truth = read_ground_truth(data, version, split, scenes or None, velocities=False)
-    partial = split not in OFFICIAL_SPLITS or bool(scenes)
+    """Every failure behind the metrics of a results file, sorted by cause.
+
+    Args:
+        metrics: of the results.
+        results: tracking results.
+        source: the data set's folder, its version, the split, and some of its scenes or None.
+        detections: results of the detector alone, if there are.
+        min_score: least mean score of the tracks that count; None = each class's score of best MOTA.
+    """
+    truth = read_ground_truth(*source, velocities=False)
+    partial = source[2] not in OFFICIAL_SPLITS or bool(source[3])
     tracks = read_results(results, truth.samples, "tracking", allow_other_samples=partial).boxes
     boxes = None if detections is None else read_detections(detections, truth.samples, partial)
     thresholds = {
@@ -122,3 +60,23 @@ def _find_causes(
         for name, curve in metrics.curves.items()
     }
     return find_causes(tracks, truth, thresholds, boxes)
+
+
+def write_metrics(
+    metrics: TrackingMetrics | DetectionMetrics, output: Path | None, details: Path | None, plots: Path | None
+) -> tuple[list[Path], list[Path]]:
+    """Write the files that are asked for: the plots, and details and metrics."""
+    drawn: list[Path] = []
+    if plots is not None:
+        from syncl.rendering.metric_figures import plot_official_detection, plot_official_tracking
+
+        if isinstance(metrics, DetectionMetrics):
+            drawn = plot_official_detection(metrics, plots)
+        else:
+            drawn = plot_official_tracking(metrics, plots)
+    written = []
+    for file, content in ((details, metrics.details), (output, metrics.summary)):
+        if file is not None:
+            atomic_write(file, json.dumps(content(), indent=2).encode() + b"\n")
+            written.append(file)
+    return drawn, written
