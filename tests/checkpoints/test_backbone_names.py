@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from syncl.backbones import VoVNetConfig
-from syncl.checkpoints.backbones import published_vovnet_name
+from syncl.checkpoints.names import published_vovnet_name
 from syncl.errors import SynclError
 
 

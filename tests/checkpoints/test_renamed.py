@@ -7,7 +7,7 @@ import torch
 
 import syncl.models
 from syncl.checkpoints.model_file import initialise_from, load_model, read_model_file, save_model
-from syncl.checkpoints.renamed import current_names
+from syncl.checkpoints.upgrades import current_names
 from syncl.recipes import find_recipe
 
 # Names of all parameters outside image encoders, as version 0.1.0 wrote them.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from syncl.backbones import Backbone, CpFpnConfig, FpnConfig, Neck, ResNetConfig, VoVNetConfig
 from syncl.backbones.vovnet import VoVNet
-from syncl.checkpoints.backbones import published_vovnet_name
+from syncl.checkpoints.names import published_vovnet_name
 
 SHIPPED = (
     "mutr3d/resnet101_dcn",

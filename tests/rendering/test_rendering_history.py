@@ -3,9 +3,7 @@ import pytest
 
 from syncl.rendering import History, RenderStyle
 from syncl.rendering.bev import GroundMap
-from syncl.rendering.history import advance, trails_in_vehicle
-from syncl.rendering.matching import judge
-from syncl.rendering.scene_view import view_frame
+from syncl.rendering.scene_view import advance, judge, trails_in_vehicle, view_frame
 
 
 def run(frames, style=None):

@@ -6,10 +6,9 @@ import pytest
 
 from syncl.errors import SynclError
 from syncl.rendering import FrameObjects, RenderFrame, RenderStyle, draw_frame, draw_frames, render_image
-from syncl.rendering.history import History
 from syncl.rendering.layout import lay_out
 from syncl.rendering.palette import ERROR, identity_colour
-from syncl.rendering.scene_view import view_frame
+from syncl.rendering.scene_view import History, view_frame
 
 
 def near(area, colour, tolerance=60):

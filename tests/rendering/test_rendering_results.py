@@ -11,8 +11,9 @@ from syncl.data.nuscenes.results.submission import DetectionSubmission, Tracking
 from syncl.errors import SynclError
 from syncl.geometry.poses import invert_pose, move_boxes
 from syncl.rendering import RenderStyle
+from syncl.rendering.layout import sheet_places
 from syncl.rendering.nuscenes_scenes import open_results
-from syncl.rendering.sheet import join_sheet, sheet_places
+from syncl.rendering.output import join_sheet
 
 SCENES = ("scene-0061", "scene-0103")
 

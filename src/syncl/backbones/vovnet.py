@@ -1,6 +1,6 @@
 """VoVNetV2 (Lee and Park, CenterMask 2020): one-shot aggregation blocks with effective squeeze-excitation.
 
-Published checkpoints name the same parameters with slashes; `syncl.checkpoints.backbones` holds the mapping.
+Published checkpoints name the same parameters with slashes; `syncl.checkpoints.names` holds the mapping.
 Stages are counted as in the paper: 2 to 5, at strides 4, 8, 16 and 32 (the stem is stage 1).
 """
 

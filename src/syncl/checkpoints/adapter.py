@@ -43,6 +43,7 @@ class Adapter:
         title: what such a file is, in words.
         recipe: the recipe a file of this format is for unless the user names another.
         detector: class of the configuration that the model's detector must have, exactly.
+        head: what the format holds besides backbone and neck, where that is the same for every model.
         ignored: published names that stay unused.
         code_weights: of the loss, which the originals store although they are no weights; may be empty.
         code_weights_name: where they store them.
@@ -52,13 +53,14 @@ class Adapter:
     title: str
     recipe: str
     detector: type
+    head: tuple[Part, ...] = ()
     ignored: tuple[Ignored, ...] = (TRAINING_CONSTANTS,)
     code_weights: tuple[float, ...] = (1.0,) * 8 + (0.2,) * 2
     code_weights_name = "pts_bbox_head.code_weights"
 
-    def parts(self, config: ModelConfig) -> tuple[Part, ...]:
+    def parts(self, _config: ModelConfig, /) -> tuple[Part, ...]:
         """What the format holds besides backbone and neck, for the model of this configuration."""
-        raise NotImplementedError
+        return self.head
 
     def entries(self, names: Iterable[str], config: ModelConfig) -> list[Entry]:
         """Entries of all parameters the format holds, for the model of this configuration.

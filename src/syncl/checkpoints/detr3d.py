@@ -5,12 +5,11 @@ from syncl.checkpoints.mapping import Rule
 from syncl.checkpoints.names import AFFINE, DECODER_LAYERS, SAMPLING_ATTENTION, branch_rules
 from syncl.detectors import Detr3dConfig
 from syncl.geometry.mmdet3d import MMDET3D_0_CODE
-from syncl.trackers.model import ModelConfig
 
 HEAD: tuple[Rule, ...] = (
     *DECODER_LAYERS,
     *SAMPLING_ATTENTION,
-    *branch_rules(MMDET3D_0_CODE, shared=False),
+    *branch_rules(MMDET3D_0_CODE),
     # Positional half first, content half second, there as here.
     Rule(r"query_embedding\.weight", "query_embedding.weight"),
     Rule(rf"reference_points\.{AFFINE}", r"transformer.reference_points.\1"),
@@ -24,7 +23,4 @@ class Detr3dAdapter(Adapter):
     title = "DETR3D detector"
     recipe = "detr3d_r101_900x1600"
     detector = Detr3dConfig
-
-    def parts(self, _config: ModelConfig, /) -> tuple[Part, ...]:
-        """See `Adapter.parts`."""
-        return (Part(HEAD),)
+    head = (Part(HEAD),)

@@ -13,8 +13,7 @@ from syncl import __version__
 from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig, VoVNetConfig
 from syncl.checkpoints.codec import decode_config, encode_config
 from syncl.checkpoints.limits import check_finite, model_shapes
-from syncl.checkpoints.renamed import current_names
-from syncl.checkpoints.upgrades import Json
+from syncl.checkpoints.upgrades import Json, current_names
 from syncl.data.past_images import PastImages
 from syncl.data.views import NUSCENES_VIEWS_DEG
 from syncl.detectors import DETECTOR_TYPES

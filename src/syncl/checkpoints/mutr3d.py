@@ -82,6 +82,7 @@ class Mutr3dAdapter(Adapter):
     title = "MUTR3D on DETR3D"
     recipe = "mutr3d_detr3d_r101_900x1600"
     detector = Mutr3dDetr3dConfig
+    head = (Part(HEAD), Part(QUERIES, published=""), *TRACKING)
     code_weights_name = "criterion.code_weights"
     ignored = (
         TRAINING_CONSTANTS,
@@ -90,10 +91,6 @@ class Mutr3dAdapter(Adapter):
         ),
         Ignored(r"radar_encoder\..*", "the radar encoder, which the original does not use either"),
     )
-
-    def parts(self, _config: ModelConfig, /) -> tuple[Part, ...]:
-        """See `Adapter.parts`."""
-        return Part(HEAD), Part(QUERIES, published=""), *TRACKING
 
     def converted(self, config: ModelConfig) -> ModelConfig:
         """Published weights regress the centre of a box's bottom face; see `Adapter.converted`."""

@@ -22,12 +22,6 @@ class PetrAdapter(Adapter):
     recipe = "petr_v99_320x800"
     detector = PetrConfig
 
-    def parts(self, config: ModelConfig) -> tuple[Part, ...]:
+    def parts(self, config: ModelConfig, /) -> tuple[Part, ...]:
         """See `Adapter.parts`."""
-        branches = branch_rules(MMDET3D_0_CODE, branches_shared(config))
-        return (Part((*TRANSFORMER, *QUERIES, *branches)),)
-
-
-def branches_shared(config: ModelConfig) -> bool:
-    """Whether one class and one box branch serve all layers of the model's PETR."""
-    return not isinstance(config.detector, PetrConfig) or config.detector.shared_branches
+        return (Part((*TRANSFORMER, *QUERIES, *branch_rules(MMDET3D_0_CODE, config.detector))),)

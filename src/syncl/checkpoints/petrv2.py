@@ -12,7 +12,6 @@ from syncl.checkpoints.mapping import POINTWISE, Change, Rule
 from syncl.checkpoints.names import AFFINE
 from syncl.checkpoints.petr import QUERIES, TRANSFORMER
 from syncl.detectors import Petrv2Config
-from syncl.trackers.model import ModelConfig
 
 
 def _turn_heading(rows: Tensor) -> Tensor:
@@ -42,7 +41,4 @@ class Petrv2Adapter(Adapter):
     recipe = "petrv2_v99_320x800"
     detector = Petrv2Config
     code_weights = (1.0,) * 10
-
-    def parts(self, _config: ModelConfig, /) -> tuple[Part, ...]:
-        """See `Adapter.parts`."""
-        return (Part(HEAD),)
+    head = (Part(HEAD),)

@@ -74,10 +74,9 @@ class StreamPetrAdapter(Adapter):
         Ignored(r"img_roi_head\..*", "the auxiliary 2D head, which only training uses"),
     )
 
-    def parts(self, config: ModelConfig) -> tuple[Part, ...]:
+    def parts(self, config: ModelConfig, /) -> tuple[Part, ...]:
         """See `Adapter.parts`."""
-        shared = not isinstance(config.detector, StreamPetrConfig) or config.detector.shared_branches
-        head = Part((*HEAD, *branch_rules(MMDET3D_1_CODE, shared)))
+        head = Part((*HEAD, *branch_rules(MMDET3D_1_CODE, config.detector)))
         return Part(FOCAL_HEAD, "detector.focal_head.", "img_roi_head."), head
 
     def constants(self, config: ModelConfig, /) -> dict[str, Tensor]:

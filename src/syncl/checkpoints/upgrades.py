@@ -1,16 +1,18 @@
-"""What became of fields of configurations that older versions wrote into model files and recipes.
+"""What became of configurations' fields and parameters' names that older versions wrote into files.
 
 `UPGRADES` has the rules by class. A field that a file lacks takes the class's default where no rule says
 otherwise, so a new field whose default means what was done before needs none.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from syncl.errors import SynclError
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+Value = TypeVar("Value")
 Fields: TypeAlias = dict[str, Json]
 
 
@@ -119,3 +121,25 @@ def replacement(type_name: str, field: str) -> str | None:
     """What became of a field of older versions, in words; None where no rule names it."""
     found = (rule.replacement(field) for rule in UPGRADES.get(type_name, ()))
     return next((text for text in found if text is not None), None)
+
+
+# Old pattern and new name. Decoder layers used to stand beside their cross-attentions.
+_RENAMED: tuple[tuple[str, str], ...] = ((r"\bcross_attentions\.(\d+)\.", r"layers.\1.cross_attention."),)
+
+
+def current_name(name: str, known: Collection[str]) -> str:
+    """The name that a model with these `known` names has for a file's `name`.
+
+    Names that the model knows, and those it knows under no other name either, stay.
+    """
+    if name in known:
+        return name
+    renamed = name
+    for pattern, replacement in _RENAMED:
+        renamed = re.sub(pattern, replacement, renamed)
+    return renamed if renamed in known else name
+
+
+def current_names(weights: Mapping[str, Value], known: Collection[str]) -> dict[str, Value]:
+    """A file's entries under the names of a model that knows `known`."""
+    return {current_name(name, known): value for name, value in weights.items()}

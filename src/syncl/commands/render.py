@@ -75,9 +75,9 @@ def render(
     from syncl.files import refuse_to_overwrite
     from syncl.progress import progress_bar
     from syncl.rendering import RenderStyle, render_image, render_sheet, render_video
+    from syncl.rendering.layout import sheet_places
     from syncl.rendering.nuscenes_scenes import open_results
     from syncl.rendering.rerun_log import check_rerun, write_rerun
-    from syncl.rendering.sheet import sheet_places
 
     if frame is not None and sheet is not None:
         raise SynclError("--frame and --sheet: a single frame or a sheet of several; leave one out")

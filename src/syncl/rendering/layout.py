@@ -17,6 +17,8 @@ from syncl.rendering.frame import Floats, RenderFrame
 from syncl.rendering.style import RenderStyle
 
 MAX_COLUMNS = 4
+MOST_PICTURES = 24
+"""Of a sheet: more would be a file that few programs open."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,15 @@ def arrange_rows(cameras: tuple[str, ...], image_from_vehicle: Floats) -> tuple[
     return tuple(rows)
 
 
+def row_of_tiles(names: tuple[str, ...], width: int, tile: Area, gap: int) -> dict[str, Area]:
+    """A row of tiles as large as `tile` and as far down, in the middle of a picture of this width."""
+    left = (width - len(names) * tile.width - (len(names) - 1) * gap) // 2
+    return {
+        name: Area(left + place * (tile.width + gap), tile.top, tile.width, tile.height)
+        for place, name in enumerate(names)
+    }
+
+
 def lay_out(frame: RenderFrame, style: RenderStyle) -> Layout:
     """The layout for a frame and all others with the same cameras.
 
@@ -92,9 +103,7 @@ def lay_out(frame: RenderFrame, style: RenderStyle) -> Layout:
     for number, row in enumerate(rows):
         if number == above:
             band_top, top = top, top + band_height + gap
-        left = (width - len(row) * tile_width - (len(row) - 1) * gap) // 2
-        for place, name in enumerate(row):
-            cameras[name] = Area(left + place * (tile_width + gap), top, tile_width, tile_height)
+        cameras |= row_of_tiles(row, width, Area(0, top, tile_width, tile_height), gap)
         top += tile_height + gap
     if len(rows) <= above:
         band_top, top = top, top + band_height + gap
@@ -117,3 +126,16 @@ def _aspect(frame: RenderFrame) -> float:
     if not shapes:
         return 16 / 9
     return float(np.clip(min(shape[1] / shape[0] for shape in shapes), 1.0, 4.0))
+
+
+def sheet_places(total: int, count: int) -> tuple[int, ...]:
+    """Places (from 0) of the `count` of `total` frames that a sheet shows: evenly spread, first and last in.
+
+    Raises:
+        SynclError: for a number of pictures that is not between 2 and `MOST_PICTURES`.
+    """
+    if not 2 <= count <= MOST_PICTURES:
+        raise SynclError(
+            f"sheet: {count} pictures; choose between 2 and {MOST_PICTURES} (--frame draws a single one)"
+        )
+    return tuple(dict.fromkeys(np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()))

@@ -7,11 +7,10 @@ import numpy as np
 from syncl.rendering.bev import draw_bev
 from syncl.rendering.cameras import draw_camera, draw_camera_name, fill_tile
 from syncl.rendering.frame import Image, RenderFrame
-from syncl.rendering.history import History
 from syncl.rendering.layout import Layout, lay_out
 from syncl.rendering.palette import INK
 from syncl.rendering.panels import draw_legend, draw_title, draw_track_list
-from syncl.rendering.scene_view import view_frame
+from syncl.rendering.scene_view import History, view_frame
 from syncl.rendering.strokes import fill_area
 from syncl.rendering.style import RenderStyle
 

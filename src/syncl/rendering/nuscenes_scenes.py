@@ -16,9 +16,8 @@ from syncl.data.nuscenes.samples import CameraImage, Sample
 from syncl.errors import SynclError
 from syncl.geometry.poses import invert_pose
 from syncl.rendering.frame import Floats, Image, RenderFrame
-from syncl.rendering.history import History
-from syncl.rendering.scene_view import view_frame
-from syncl.rendering.sheet import sheet_places
+from syncl.rendering.layout import sheet_places
+from syncl.rendering.scene_view import History, view_frame
 from syncl.rendering.style import RenderStyle
 from syncl.rendering.wireframe import projection_of
 

@@ -1,17 +1,19 @@
 """Finished files: a video of a stream of frames, a PNG of one, a sheet of some."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from syncl.errors import SynclError
 from syncl.files import atomic_path, refuse_to_overwrite
 from syncl.rendering.frame import Image, RenderFrame
-from syncl.rendering.history import History
 from syncl.rendering.layout import Layout, lay_out
 from syncl.rendering.mosaic import draw_frame, draw_frames
-from syncl.rendering.sheet import join_sheet
+from syncl.rendering.palette import BACKGROUND
+from syncl.rendering.scene_view import History
+from syncl.rendering.strokes import fill_area
 from syncl.rendering.style import RenderStyle
 from syncl.rendering.video import open_video
 
@@ -89,6 +91,28 @@ def render_sheet(
         pictures.append(draw_frame(frame, history, style, layout)[0])
     write_png(join_sheet(pictures), output, overwrite)
     return len(pictures)
+
+
+def join_sheet(pictures: Sequence[Image], gap: int = 12) -> Image:
+    """Pictures [H, W, 3] of one size as one picture, in reading order, in about as many rows as columns.
+
+    Raises:
+        SynclError: if there is none, or their sizes differ.
+    """
+    if not pictures:
+        raise SynclError("sheet: there is no picture")
+    shapes = {picture.shape for picture in pictures}
+    if len(shapes) > 1:
+        raise SynclError(f"sheet: pictures of different sizes: {sorted(shapes)}")
+    columns = int(np.ceil(np.sqrt(len(pictures))))
+    rows = -(-len(pictures) // columns)
+    height, width = pictures[0].shape[:2]
+    sheet: Image = np.empty((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), np.uint8)
+    fill_area(sheet, BACKGROUND)
+    for place, picture in enumerate(pictures):
+        top, left = place // columns * (height + gap), place % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = picture
+    return sheet
 
 
 def write_png(picture: Image, output: Path, overwrite: bool = False) -> None:

@@ -23,9 +23,8 @@ from syncl.errors import SynclError
 from syncl.files import atomic_path, refuse_to_overwrite
 from syncl.geometry.poses import invert_pose
 from syncl.rendering.frame import Floats, Image, RenderFrame
-from syncl.rendering.history import History
 from syncl.rendering.palette import ERROR, TRUTH, Colour
-from syncl.rendering.scene_view import SceneView, view_frame
+from syncl.rendering.scene_view import History, SceneView, view_frame
 from syncl.rendering.style import RenderStyle
 
 if TYPE_CHECKING:

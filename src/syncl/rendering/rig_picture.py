@@ -12,7 +12,7 @@ import numpy as np
 from syncl.rendering.bev import GroundMap
 from syncl.rendering.cameras import draw_camera_name, fill_tile
 from syncl.rendering.frame import Floats, Image, RenderFrame
-from syncl.rendering.layout import Area, Layout, arrange_rows
+from syncl.rendering.layout import Area, Layout, arrange_rows, row_of_tiles
 from syncl.rendering.palette import BACKGROUND, FAINT, GRID, IDENTITY_COLOURS, INK, PANEL, TEXT, Colour, mix
 from syncl.rendering.strokes import (
     draw_arrow,
@@ -126,11 +126,9 @@ def _lay_out(frame: RenderFrame, style: RenderStyle) -> Layout:
     shapes = [image.shape for image in frame.images if image is not None]
     tile_height = max((round(tile_width * shape[0] / shape[1]) for shape in shapes), default=tile_width // 2)
     title = Area(0, 0, width, round(34 * scale))
-    top, cameras = title.height + gap, {}
+    top, cameras = title.height + gap, dict[str, Area]()
     for row in rows:
-        left = (width - len(row) * tile_width - (len(row) - 1) * gap) // 2
-        for place, name in enumerate(row):
-            cameras[name] = Area(left + place * (tile_width + gap), top, tile_width, tile_height)
+        cameras |= row_of_tiles(row, width, Area(0, top, tile_width, tile_height), gap)
         top += tile_height + gap
     band, side = round(260 * scale), round(width * 0.37)
     middle = Area(side + gap, top, width - 2 * (side + gap), band)
