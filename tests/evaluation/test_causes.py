@@ -14,9 +14,7 @@ from syncl.evaluation.cause_table import CauseCounts
 from syncl.evaluation.clear_matching import match_tracks
 from syncl.evaluation.clear_metrics import clear_metrics
 from syncl.evaluation.constants import TRACKING_ORDER
-from syncl.evaluation.track_building import build_tracks, order_frames
-from syncl.evaluation.track_pairs import close_pairs
-from syncl.evaluation.tracking import evaluated_tracks
+from syncl.evaluation.track_pairs import EvaluatedTracks
 
 ToyMaker = Callable[..., Any]
 
@@ -314,14 +312,10 @@ def test_totals_are_the_official_counts_at_any_threshold(toy: ToyMaker, seed: in
 
 def _counts_at(tracks: EvaluationBoxes, truth: GroundTruth, least: float) -> dict[str, float]:
     """FN, FP and IDS of the metrics' own code at one threshold."""
-    frames = order_frames(truth.samples)
-    objects, found = evaluated_tracks(tracks, truth)
-    true_tracks = build_tracks(objects, frames, average_scores=False)
-    guessed_tracks = build_tracks(found, frames, average_scores=True)
+    evaluated = EvaluatedTracks.of(tracks, truth)
     sums = {"fn": 0.0, "fp": 0.0, "ids": 0.0}
     for name in ("car", "pedestrian", "truck"):
-        own, guesses = true_tracks.of_class(name), guessed_tracks.of_class(name)
-        pairs = close_pairs(own, guesses, frames)
+        own, guesses, pairs = evaluated.of_class(name)
         matches = match_tracks(pairs, own, guesses, np.array([least]))
         values = clear_metrics(pairs, matches, own, guesses, np.array([least]))
         for metric in sums:

@@ -58,8 +58,8 @@ def evaluate(
 
     from syncl.evaluation.constants import DETECTION_ORDER, TRACKING_ORDER
     from syncl.evaluation.detection import evaluate_detection
+    from syncl.evaluation.inputs import STEPS
     from syncl.evaluation.metric_tables import cause_tables, detection_tables, tracking_tables
-    from syncl.evaluation.steps import STEPS
     from syncl.evaluation.tracking import TrackingMetrics, evaluate_tracking
     from syncl.files import refuse_to_overwrite
     from syncl.progress import progress_bar

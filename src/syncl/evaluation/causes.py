@@ -60,9 +60,8 @@ from syncl.evaluation.clear_matching import match_tracks
 from syncl.evaluation.constants import TRACK_DISTANCE_M, TRACKING_ORDER
 from syncl.evaluation.detection_matching import match_greedily, nearby_pairs, ranks_by_score
 from syncl.evaluation.filtering import evaluated_boxes
-from syncl.evaluation.track_building import Frames, TrackBoxes, build_tracks, order_frames
-from syncl.evaluation.track_pairs import TrackPairs, close_pairs
-from syncl.evaluation.tracking import evaluated_tracks
+from syncl.evaluation.track_building import Frames, TrackBoxes
+from syncl.evaluation.track_pairs import EvaluatedTracks, TrackPairs
 
 _BESIDE_M = 2 * TRACK_DISTANCE_M
 
@@ -85,16 +84,8 @@ def find_causes(
             official one is `TrackingCurve.operating_threshold`.
         detections: unfiltered boxes of the detector in single frames.
     """
-    frames = order_frames(truth.samples)
-    objects, found = evaluated_tracks(tracks, truth)
-    scene = _Scene(
-        truth,
-        frames,
-        objects,
-        found,
-        build_tracks(objects, frames, average_scores=False),
-        build_tracks(found, frames, average_scores=True),
-    )
+    evaluated = EvaluatedTracks.of(tracks, truth)
+    scene = _Scene(truth, evaluated)
     if detections is not None:
         with np.errstate(invalid="ignore"):
             detections = evaluated_boxes(detections, truth.samples, truth.racks)
@@ -105,30 +96,26 @@ def find_causes(
     least = {name: float(thresholds.get(name, np.nan)) for name in TRACKING_ORDER}
     least_detection: dict[str, float] = {}
     for name in TRACKING_ORDER:
-        matched = _match_class(scene, name, least[name])
+        matched = _match_class(evaluated, name, least[name])
         detected = None
         if detections is not None:
-            detected, least_detection[name] = _detected(detections, matched.own, frames, name)
+            detected, least_detection[name] = _detected(detections, matched.own, evaluated.frames, name)
         traits = scene.object_traits(matched.own, name)
         every = np.ones(len(matched.own), bool)
-        former = _former_tracks(matched, scene.guesses)
+        former = _former_tracks(matched, evaluated.guesses)
         misses.add(_causes_of_misses(matched, former, detected), traits, every, detected)
         switches.add(_causes_of_switches(matched, former), traits, every, detected)
-        false = _causes_of_false_boxes(matched, scene.own)
+        false = _causes_of_false_boxes(matched, evaluated.own)
         false_boxes.add(false, scene.box_traits(matched.guesses, name), matched.counted)
     return CauseTable(misses, false_boxes, switches, least, least_detection if known else None)
 
 
 @dataclass(frozen=True)
 class _Scene:
-    """All that is evaluated, as boxes and as tracks."""
+    """What boxes are like."""
 
     truth: GroundTruth
-    frames: Frames
-    objects: EvaluationBoxes
-    found: EvaluationBoxes
-    own: TrackBoxes
-    guesses: TrackBoxes
+    evaluated: EvaluatedTracks
 
     def object_traits(self, boxes: TrackBoxes, name: str) -> Traits:
         """Groups of annotated boxes."""
@@ -139,13 +126,13 @@ class _Scene:
             key, span = every.identity, len(self.truth.samples)
             order = np.argsort(key * span + every.sample)
             sorted_key = (key * span + every.sample)[order]
-            rows = boxes.source[real]
-            wanted = self.objects.identity[rows] * span + self.objects.sample[rows]
+            objects, rows = self.evaluated.objects, boxes.source[real]
+            wanted = objects.identity[rows] * span + objects.sample[rows]
             visibility[real] = self.truth.visibility[order[np.searchsorted(sorted_key, wanted)]]
         return Traits.of(
             TRACKING_ORDER.index(name),
             self._distance_m(boxes),
-            _course_speed(boxes, self.frames),
+            _course_speed(boxes, self.evaluated.frames),
             visibility,
         )
 
@@ -153,13 +140,13 @@ class _Scene:
         """Groups of tracked boxes."""
         speed = np.full(len(boxes), np.nan)
         real = boxes.source >= 0
-        speed[real] = np.hypot(*self.found.velocity[boxes.source[real]].T)
+        speed[real] = np.hypot(*self.evaluated.found.velocity[boxes.source[real]].T)
         nowhere = np.zeros(len(boxes), np.int64)
         return Traits.of(TRACKING_ORDER.index(name), self._distance_m(boxes), speed, nowhere)
 
     def _distance_m(self, boxes: TrackBoxes) -> Floats:
         ego_xy = np.empty_like(self.truth.samples.ego_xy)
-        ego_xy[self.frames.of_sample] = self.truth.samples.ego_xy
+        ego_xy[self.evaluated.frames.of_sample] = self.truth.samples.ego_xy
         distance: Floats = np.hypot(*(boxes.xy - ego_xy[boxes.frame]).T)
         return distance
 
@@ -188,10 +175,9 @@ class _Matched:
     found_if_all: Bools
 
 
-def _match_class(scene: _Scene, name: str, threshold: float) -> _Matched:
-    own, guesses = scene.own.of_class(name), scene.guesses.of_class(name)
+def _match_class(evaluated: EvaluatedTracks, name: str, threshold: float) -> _Matched:
+    own, guesses, pairs = evaluated.of_class(name)
     least = np.inf if np.isnan(threshold) else threshold
-    pairs = close_pairs(own, guesses, scene.frames)
     partner, owner = np.full(len(own), -1), np.full(len(guesses), -1)
     switched, found_if_all = np.zeros(len(own), bool), np.zeros(len(own), bool)
     if len(pairs):
@@ -205,23 +191,11 @@ def _match_class(scene: _Scene, name: str, threshold: float) -> _Matched:
     return _Matched(own, guesses, pairs, counted, partner, owner, switched, found_if_all)
 
 
-@dataclass(frozen=True)
-class _FormerTracks:
-    """What the track that held an object last does in this frame, for each of G annotated boxes.
+def _former_tracks(matched: _Matched, every: TrackBoxes) -> dict[str, Bools]:
+    """What the track that held an object last does in this frame, by cause, for each of G annotated boxes.
 
-    Attributes:
-        known: [G] whether there is one.
-        swapped, drifted, reclassified, interrupted: [G] which of these it is; died early if none.
+    "died_early" [G] holds wherever there is such a track: the causes before it are why it may not have died.
     """
-
-    known: Bools
-    swapped: Bools
-    drifted: Bools
-    reclassified: Bools
-    interrupted: Bools
-
-
-def _former_tracks(matched: _Matched, every: TrackBoxes) -> _FormerTracks:
     own, guesses = matched.own, matched.guesses
     last = _latest_before(own, matched.partner >= 0)
     known = last >= 0
@@ -238,20 +212,20 @@ def _former_tracks(matched: _Matched, every: TrackBoxes) -> _FormerTracks:
     def has_box(boxes: TrackBoxes, chosen: Bools) -> Bools:
         return known & _contains(boxes.track[chosen], boxes.frame[chosen], track, own.frame)
 
-    return _FormerTracks(
-        known=known,
-        swapped=has_box(guesses, matched.owner >= 0),
-        drifted=has_box(guesses, matched.counted & real),
-        reclassified=has_box(every, other),
-        interrupted=goes_on,
-    )
+    return {
+        "swapped": has_box(guesses, matched.owner >= 0),
+        "drifted": has_box(guesses, matched.counted & real),
+        "reclassified": has_box(every, other),
+        "interrupted": goes_on,
+        "died_early": known,
+    }
 
 
-def _causes_of_misses(matched: _Matched, former: _FormerTracks, detected: Bools | None) -> Ints:
+def _causes_of_misses(matched: _Matched, former: dict[str, Bools], detected: Bools | None) -> Ints:
     """Row of `MISS_CAUSES` of each annotated box; -1 for those that are found."""
     own = matched.own
     found = matched.partner >= 0
-    unheld = ~former.known
+    unheld = ~former["died_early"]
     ever_held = _any_of_track(own, found)
     if detected is None:
         births = {"never_held": unheld & ~ever_held, "not_held_yet": unheld}
@@ -263,11 +237,11 @@ def _causes_of_misses(matched: _Matched, former: _FormerTracks, detected: Bools 
             "not_born": unheld & ~ever_held,
             "born_late": unheld,
         }
-    conditions = {"low_score": matched.found_if_all, **births, **_losses(former)}
+    conditions = {"low_score": matched.found_if_all, **births, **former}
     return _first_that_holds(MISS_CAUSES, conditions, ~found)
 
 
-def _causes_of_switches(matched: _Matched, former: _FormerTracks) -> Ints:
+def _causes_of_switches(matched: _Matched, former: dict[str, Bools]) -> Ints:
     """Row of `SWITCH_CAUSES` of each annotated box; -1 for those without a switch."""
     own, guesses, pairs = matched.own, matched.guesses, matched.pairs
     switched = np.flatnonzero(matched.switched)
@@ -275,7 +249,7 @@ def _causes_of_switches(matched: _Matched, former: _FormerTracks) -> Ints:
     last = _latest_before(guesses, matched.owner >= 0)[new]
     came_from = np.full(len(switched), -1)
     came_from[last >= 0] = own.track[matched.owner[last[last >= 0]]]
-    swapped, duplicated = former.swapped.copy(), np.zeros(len(own), bool)
+    swapped, duplicated = former["swapped"].copy(), np.zeros(len(own), bool)
     swapped[switched] |= (came_from >= 0) & (came_from != own.track[switched])
     idle = (matched.partner[pairs.truth] != pairs.guess) & matched.counted[pairs.guess]
     idle &= pairs.distance_m < TRACK_DISTANCE_M
@@ -288,18 +262,8 @@ def _causes_of_switches(matched: _Matched, former: _FormerTracks) -> Ints:
     met = (own.track[switched] * span + guesses.track[new]).tolist()
     begun = np.array([since.get(key, np.iinfo(np.int64).max) for key in met], np.int64)
     duplicated[switched] = begun < own.frame[switched]
-    conditions = {**_losses(former), "swapped": swapped, "duplicated": duplicated}
+    conditions = {**former, "swapped": swapped, "duplicated": duplicated}
     return _first_that_holds(SWITCH_CAUSES, conditions, matched.switched)
-
-
-def _losses(former: _FormerTracks) -> dict[str, Bools]:
-    return {
-        "swapped": former.swapped,
-        "drifted": former.drifted,
-        "reclassified": former.reclassified,
-        "interrupted": former.interrupted,
-        "died_early": former.known,
-    }
 
 
 def _causes_of_false_boxes(matched: _Matched, every: TrackBoxes) -> Ints:

@@ -1,7 +1,6 @@
 """The official detection metrics (detection_cvpr_2019): AP, true-positive errors, NDS."""
 
 import time
-import warnings
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,6 @@ import numpy as np
 
 from syncl.classes import DETECTION_CLASSES
 from syncl.data.json_stream import paused_garbage_collection
-from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
 from syncl.errors import SynclError
 from syncl.evaluation.arrays import EvaluationBoxes, Floats, GroundTruth, Ints
 from syncl.evaluation.constants import (
@@ -27,9 +25,7 @@ from syncl.evaluation.constants import (
 )
 from syncl.evaluation.detection_matching import match_greedily, nearby_pairs, ranks_by_score
 from syncl.evaluation.filtering import evaluated_boxes
-from syncl.evaluation.ground_truth import read_ground_truth
-from syncl.evaluation.result_arrays import read_results
-from syncl.evaluation.steps import STEPS, Progress, no_progress
+from syncl.evaluation.inputs import Progress, no_progress, read_evaluated
 from syncl.geometry.poses import yaw_from_quaternion
 
 _FIRST = round(100 * MIN_RECALL) + 1
@@ -165,17 +161,10 @@ def evaluate_detection(
     """
     begin = time.perf_counter()
     with paused_garbage_collection():
-        progress(STEPS[0])
-        truth = read_ground_truth(dataroot, version, split, scenes)
-        partial = split not in OFFICIAL_SPLITS or scenes is not None
-        progress(STEPS[1])
-        read = read_results(results, truth.samples, "detection", allow_other_samples=partial)
+        read, truth = read_evaluated("detection", results, dataroot, version, split, scenes, progress)
         metrics = detection_metrics(read.boxes, truth, progress)
-    remarks = (*truth.remarks, *read.remarks)
-    for remark in remarks:
-        warnings.warn(f"{results}: {remark}", stacklevel=2)
     seconds = time.perf_counter() - begin
-    return replace(metrics, meta=read.meta, remarks=remarks, seconds=seconds)
+    return replace(metrics, meta=read.meta, remarks=read.remarks, seconds=seconds)
 
 
 def detection_metrics(

@@ -12,9 +12,8 @@ import numpy as np
 from syncl.evaluation.arrays import Bools, EvaluationBoxes, Floats, GroundTruth, Ints, Samples
 from syncl.evaluation.clear_matching import match_tracks
 from syncl.evaluation.constants import TRACKING_ORDER
-from syncl.evaluation.track_building import Frames, TrackBoxes, build_tracks, order_frames
-from syncl.evaluation.track_pairs import close_pairs
-from syncl.evaluation.tracking import evaluated_tracks
+from syncl.evaluation.track_building import Frames, TrackBoxes
+from syncl.evaluation.track_pairs import EvaluatedTracks, TrackPairs
 
 
 @dataclass(frozen=True)
@@ -62,13 +61,11 @@ def track_outcomes(tracks: EvaluationBoxes, truth: GroundTruth, thresholds: Mapp
         thresholds: class -> least score of its tracks; nan counts none. The official one is
             `TrackingCurve.operating_threshold`.
     """
-    frames = order_frames(truth.samples)
-    objects, found = evaluated_tracks(tracks, truth)
-    true_tracks = build_tracks(objects, frames, average_scores=False)
-    guessed_tracks = build_tracks(found, frames, average_scores=True)
+    evaluated = EvaluatedTracks.of(tracks, truth)
+    objects, found = evaluated.objects, evaluated.found
     outcomes = Outcomes(
         samples=truth.samples,
-        frames=frames,
+        frames=evaluated.frames,
         objects=objects,
         found=found,
         score=np.zeros(len(found)),
@@ -79,19 +76,18 @@ def track_outcomes(tracks: EvaluationBoxes, truth: GroundTruth, thresholds: Mapp
         switched=np.zeros(len(objects), bool),
     )
     for name in TRACKING_ORDER:
-        _mark_class(
-            outcomes, true_tracks.of_class(name), guessed_tracks.of_class(name), thresholds.get(name, np.nan)
-        )
+        _mark_class(outcomes, *evaluated.of_class(name), thresholds.get(name, np.nan))
     return outcomes
 
 
-def _mark_class(outcomes: Outcomes, own: TrackBoxes, guesses: TrackBoxes, threshold: float) -> None:
+def _mark_class(
+    outcomes: Outcomes, own: TrackBoxes, guesses: TrackBoxes, pairs: TrackPairs, threshold: float
+) -> None:
     real = guesses.source >= 0
     outcomes.score[guesses.source[real]] = guesses.score[real]
     outcomes.counted[guesses.source[real]] = guesses.score[real] >= threshold
     if not len(own) or not len(guesses) or np.isnan(threshold):
         return
-    pairs = close_pairs(own, guesses, outcomes.frames)
     matches = match_tracks(pairs, own, guesses, np.array([threshold]))
     rows = np.flatnonzero(matches.matched[:, 0])
     objects, tracks = own.source[pairs.truth[rows]], guesses.source[pairs.guess[rows]]

@@ -1,14 +1,17 @@
-"""Pairs of annotated and tracked boxes that are close enough to be matched."""
+"""What the tracking metrics look at, and the pairs of it that are close enough to be matched."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from syncl.evaluation.arrays import Bools, Floats, Ints
-from syncl.evaluation.constants import TRACK_DISTANCE_M
-from syncl.evaluation.track_building import Frames, TrackBoxes
+from syncl.classes import DETECTION_CLASSES
+from syncl.evaluation.arrays import Bools, EvaluationBoxes, Floats, GroundTruth, Ints
+from syncl.evaluation.constants import TRACK_DISTANCE_M, TRACKING_ORDER
+from syncl.evaluation.filtering import evaluated_boxes
+from syncl.evaluation.track_building import Frames, TrackBoxes, build_tracks, order_frames
 
 _NOISE_M = 1e-9
+_TRACKED_LABELS = [DETECTION_CLASSES.index(name) for name in TRACKING_ORDER]
 
 
 @dataclass(frozen=True)
@@ -91,3 +94,38 @@ def close_pairs(truth: TrackBoxes, guesses: TrackBoxes, frames: Frames) -> Track
         distance_alone_m=alone[order],
         noisy=noisy[order],
     )
+
+
+@dataclass(frozen=True)
+class EvaluatedTracks:
+    """Annotated and tracked boxes that are evaluated, and the tracks they make.
+
+    Attributes:
+        frames: the samples in scene and time order.
+        objects: the annotated boxes.
+        found: the tracked boxes.
+        own: the tracks of the annotated ones.
+        guesses: those of the tracked ones, with their mean scores.
+    """
+
+    frames: Frames
+    objects: EvaluationBoxes
+    found: EvaluationBoxes
+    own: TrackBoxes
+    guesses: TrackBoxes
+
+    @classmethod
+    def of(cls, tracks: EvaluationBoxes, truth: GroundTruth) -> "EvaluatedTracks":
+        """What is evaluated of unfiltered results and annotations."""
+        annotations = truth.boxes.select(np.isin(truth.boxes.label, _TRACKED_LABELS))
+        with np.errstate(invalid="ignore"):
+            objects = evaluated_boxes(annotations, truth.samples, truth.racks)
+            found = evaluated_boxes(tracks, truth.samples, truth.racks)
+        frames = order_frames(truth.samples)
+        own = build_tracks(objects, frames, average_scores=False)
+        return cls(frames, objects, found, own, build_tracks(found, frames, average_scores=True))
+
+    def of_class(self, name: str) -> tuple[TrackBoxes, TrackBoxes, TrackPairs]:
+        """Annotated and tracked boxes of a class, and their close pairs."""
+        own, guesses = self.own.of_class(name), self.guesses.of_class(name)
+        return own, guesses, close_pairs(own, guesses, self.frames)

@@ -1,16 +1,13 @@
 """The official tracking metrics (tracking_nips_2019): AMOTA, AMOTP and the CLEAR-MOT family."""
 
 import time
-import warnings
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from syncl.classes import DETECTION_CLASSES
 from syncl.data.json_stream import paused_garbage_collection
-from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
 from syncl.errors import SynclError
 from syncl.evaluation.arrays import EvaluationBoxes, Floats, GroundTruth
 from syncl.evaluation.cause_table import CauseTable
@@ -26,15 +23,10 @@ from syncl.evaluation.constants import (
     TRACKING_ORDER,
     WORST,
 )
-from syncl.evaluation.filtering import evaluated_boxes
-from syncl.evaluation.ground_truth import read_ground_truth
 from syncl.evaluation.hota import HotaScores, hota_scores
-from syncl.evaluation.result_arrays import read_results
-from syncl.evaluation.steps import STEPS, Progress, no_progress
-from syncl.evaluation.track_building import TrackBoxes, build_tracks, order_frames
-from syncl.evaluation.track_pairs import TrackPairs, close_pairs
-
-_TRACKED_LABELS = [DETECTION_CLASSES.index(name) for name in TRACKING_ORDER]
+from syncl.evaluation.inputs import Progress, no_progress, read_evaluated
+from syncl.evaluation.track_building import TrackBoxes, order_frames
+from syncl.evaluation.track_pairs import EvaluatedTracks, TrackPairs
 
 
 @dataclass(frozen=True)
@@ -170,17 +162,10 @@ def evaluate_tracking(
     """
     begin = time.perf_counter()
     with paused_garbage_collection():
-        progress(STEPS[0])
-        truth = read_ground_truth(dataroot, version, split, scenes, velocities=False)
-        partial = split not in OFFICIAL_SPLITS or scenes is not None
-        progress(STEPS[1])
-        read = read_results(results, truth.samples, "tracking", allow_other_samples=partial)
+        read, truth = read_evaluated("tracking", results, dataroot, version, split, scenes, progress)
     metrics = tracking_metrics(read.boxes, truth, progress)
-    remarks = (*truth.remarks, *read.remarks)
-    for remark in remarks:
-        warnings.warn(f"{results}: {remark}", stacklevel=2)
     seconds = time.perf_counter() - begin
-    return replace(metrics, meta=read.meta, remarks=remarks, seconds=seconds)
+    return replace(metrics, meta=read.meta, remarks=read.remarks, seconds=seconds)
 
 
 def tracking_metrics(
@@ -198,16 +183,12 @@ def tracking_metrics(
     Raises:
         SynclError: if an identity occurs so often in single samples that recall exceeds 1.
     """
-    frames = order_frames(truth.samples)
-    objects, found = evaluated_tracks(tracks, truth)
-    true_tracks = build_tracks(objects, frames, average_scores=False)
-    guessed_tracks = build_tracks(found, frames, average_scores=True)
+    evaluated = EvaluatedTracks.of(tracks, truth)
     curves: dict[str, TrackingCurve] = {}
     hota: dict[str, HotaScores] = {}
     for name in TRACKING_ORDER:
         progress(name)
-        own, guesses = true_tracks.of_class(name), guessed_tracks.of_class(name)
-        pairs = close_pairs(own, guesses, frames)
+        own, guesses, pairs = evaluated.of_class(name)
         curves[name] = _class_curve(name, pairs, own, guesses, truth)
         hota[name] = hota_scores(pairs, own, guesses, curves[name].operating_threshold)
     label_metrics: dict[str, dict[str, float]] = {metric: {} for metric in TRACKING_METRICS}
@@ -215,15 +196,6 @@ def tracking_metrics(
         for metric, value in _class_metrics(curves[name]).items():
             label_metrics[metric][name] = value
     return TrackingMetrics(label_metrics, curves, hota)
-
-
-def evaluated_tracks(tracks: EvaluationBoxes, truth: GroundTruth) -> tuple[EvaluationBoxes, EvaluationBoxes]:
-    """The boxes that the tracking metrics look at: of annotations, and of results."""
-    annotations = truth.boxes.select(np.isin(truth.boxes.label, _TRACKED_LABELS))
-    with np.errstate(invalid="ignore"):
-        objects = evaluated_boxes(annotations, truth.samples, truth.racks)
-        found = evaluated_boxes(tracks, truth.samples, truth.racks)
-    return objects, found
 
 
 def _class_curve(

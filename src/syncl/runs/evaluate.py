@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from collections.abc import Collection
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from syncl.errors import SynclError
 from syncl.evaluation.cause_table import CauseTable
 from syncl.evaluation.causes import find_causes
 from syncl.evaluation.detection import DetectionMetrics
-from syncl.evaluation.ground_truth import read_ground_truth
-from syncl.evaluation.result_arrays import read_detections, read_results
+from syncl.evaluation.inputs import read_evaluated
+from syncl.evaluation.result_arrays import read_detections
 from syncl.evaluation.tracking import TrackingMetrics
 from syncl.files import atomic_write
 
@@ -51,15 +52,19 @@ def failure_causes(
         detections: results of the detector alone, if there are.
         min_score: least mean score of the tracks that count; None = each class's score of best MOTA.
     """
-    truth = read_ground_truth(*source, velocities=False)
-    partial = source[2] not in OFFICIAL_SPLITS or bool(source[3])
-    tracks = read_results(results, truth.samples, "tracking", allow_other_samples=partial).boxes
-    boxes = None if detections is None else read_detections(detections, truth.samples, partial)
+    with warnings.catch_warnings():
+        # The metrics have the same remarks.
+        warnings.simplefilter("ignore", UserWarning)
+        read, truth = read_evaluated("tracking", results, *source)
+    boxes = None
+    if detections is not None:
+        partial = source[2] not in OFFICIAL_SPLITS or bool(source[3])
+        boxes = read_detections(detections, truth.samples, partial)
     thresholds = {
         name: curve.operating_threshold if min_score is None else min_score
         for name, curve in metrics.curves.items()
     }
-    return find_causes(tracks, truth, thresholds, boxes)
+    return find_causes(read.boxes, truth, thresholds, boxes)
 
 
 def write_metrics(
