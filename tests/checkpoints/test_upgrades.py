@@ -8,7 +8,7 @@ from syncl.checkpoints import upgrades
 from syncl.checkpoints.codec import decode_config, encode_config
 from syncl.checkpoints.upgrades import Dropped, Nested, Renamed, replacement
 from syncl.errors import SynclError
-from syncl.recipes.changes import apply_changes
+from syncl.recipes.resolving import apply_changes
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from syncl.data.recording.yaml_node import read_yaml
 from syncl.errors import SynclError
 from syncl.files import parse_json
 from syncl.recipes import find_recipe
-from syncl.recipes.changes import apply_changes
+from syncl.recipes.resolving import apply_changes
 from syncl.rendering.report.runs import _object
 from syncl.runs.experiment.plan import read_plan
 from syncl.runs.experiment.series import read_records

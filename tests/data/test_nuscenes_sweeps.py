@@ -31,7 +31,7 @@ from syncl.data.past_images import PastImages
 from syncl.errors import SynclError
 from syncl.geometry.poses import invert_pose
 from syncl.recipes import find_recipe
-from syncl.recipes.changes import apply_changes
+from syncl.recipes.resolving import apply_changes
 from syncl.runs.train.clips import training_clips
 
 VERSION = "v1.0-mini"

@@ -10,8 +10,13 @@ from petr_heads import CLASSES
 from syncl.checkpoints.mapping import read_entries, rule_entries
 from syncl.checkpoints.streampetr import FOCAL_HEAD
 from syncl.detectors.streampetr.focal_head import FocalHead, FocalHeadConfig, cell_centres
-from syncl.training.objectives.image import ImageLossConfig, heat_maps, image_losses, match_cells
-from syncl.training.objectives.image_targets import ImageTargets
+from syncl.training.objectives.image import (
+    ImageLossConfig,
+    ImageTargets,
+    heat_maps,
+    image_losses,
+    match_cells,
+)
 
 STRIDE = 16
 

@@ -25,8 +25,15 @@ from syncl.training.objectives.denoising import (
     noise_objects,
     noised_queries,
 )
-from syncl.training.objectives.image import ImageLossConfig, heat_maps, image_losses, overlaps
-from syncl.training.objectives.image_targets import ImageTargets, project_annotations, uncovered
+from syncl.training.objectives.image import (
+    ImageLossConfig,
+    ImageTargets,
+    heat_maps,
+    image_losses,
+    overlaps,
+    project_annotations,
+    uncovered,
+)
 from syncl.training.strategies import BaselineConfig
 from syncl.training.strategies.syncl.strategy import SynclConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig

@@ -67,8 +67,8 @@ def convert(
     from syncl.errors import SynclError
     from syncl.files import refuse_to_overwrite
     from syncl.recipes import find_recipe
-    from syncl.recipes.changes import apply_changes
     from syncl.recipes.recipe import recipe_to_json
+    from syncl.recipes.resolving import apply_changes
 
     if from_ is not None and to is None:
         refuse_to_overwrite(output, overwrite)

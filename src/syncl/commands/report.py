@@ -64,8 +64,7 @@ def report(
     from syncl.rendering.report.gallery import Gallery
     from syncl.rendering.report.page import PageNotes, write_report
     from syncl.rendering.report.runs import read_runs
-    from syncl.rendering.report.scoring import score_runs, without_data
-    from syncl.runs.report import run_galleries, run_headings
+    from syncl.rendering.report.scoring import run_galleries, run_headings, score_runs, without_data
 
     if output.suffix.lower() not in (".html", ".htm"):
         raise SynclError(f"output: {output}; a report is written as HTML, name it so")

@@ -7,8 +7,7 @@ uint8 RGB arrays [H, W, 3]; drawing coordinates are pixels, the centre of the to
 
 from syncl.data.frame_objects import FrameObjects
 from syncl.rendering.frame import RenderFrame
-from syncl.rendering.mosaic import draw_frame, draw_frames
-from syncl.rendering.output import render_image, render_sheet, render_video
+from syncl.rendering.output import draw_frame, draw_frames, render_image, render_sheet, render_video
 from syncl.rendering.palette import identity_colour
 from syncl.rendering.scene_view import History
 from syncl.rendering.style import RenderStyle

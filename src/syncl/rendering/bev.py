@@ -16,10 +16,11 @@ from syncl.rendering.strokes import (
     draw_error_cross,
     draw_polyline,
     draw_segments,
+    draw_text,
     fill_area,
     fill_polygon,
+    text_width,
 )
-from syncl.rendering.text import draw_text, text_width
 from syncl.rendering.wireframe import corners_of
 
 # A middle-class car about nuScenes' origin, the middle of the rear axle: rear, front, half width (metres).

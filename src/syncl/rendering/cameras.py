@@ -12,11 +12,12 @@ from syncl.rendering.strokes import (
     draw_circle,
     draw_error_cross,
     draw_segments,
+    draw_text,
     fill_area,
     fill_polygon,
     fill_rectangle,
+    text_width,
 )
-from syncl.rendering.text import draw_text, text_width
 from syncl.rendering.wireframe import (
     EDGES,
     FRONT_FACE,

@@ -10,18 +10,20 @@ from syncl.rendering.frame import Image, RenderFrame
 from syncl.rendering.palette import ERROR, FAINT, IDENTITY_COLOURS, PANEL, RING, TEXT, TRUTH, mix
 from syncl.rendering.scene_view import SceneView
 from syncl.rendering.strokes import (
+    Align,
     draw_arrow,
     draw_broken_ring,
     draw_circle,
     draw_dots,
     draw_error_cross,
     draw_polyline,
+    draw_text,
     fill_area,
     fill_polygon,
     fill_rectangle,
+    text_width,
 )
 from syncl.rendering.style import RenderStyle
-from syncl.rendering.text import Align, draw_text, text_width
 
 
 def draw_title(bar: Image, frame: RenderFrame, view: SceneView, scale: float) -> None:

@@ -19,11 +19,11 @@ from syncl.rendering.strokes import (
     draw_circle,
     draw_polyline,
     draw_segments,
+    draw_text,
     fill_area,
     fill_polygon,
 )
 from syncl.rendering.style import RenderStyle
-from syncl.rendering.text import draw_text
 from syncl.rendering.wireframe import clip_segments, to_homogeneous
 
 GRID_STEP_M, GRID_REACH_M = 5.0, 40.0

@@ -3,8 +3,10 @@
 import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
 from syncl.errors import SynclError
 from syncl.evaluation import (
@@ -15,8 +17,13 @@ from syncl.evaluation import (
     read_results,
     tracking_metrics,
 )
+from syncl.evaluation.headings import HeadingErrors, heading_errors
 from syncl.evaluation.outcomes import Outcomes, track_outcomes
 from syncl.evaluation.result_arrays import read_detections
+from syncl.geometry.poses import yaw_from_quaternion
+from syncl.progress import progress_bar
+from syncl.rendering.report.crops import Photographer
+from syncl.rendering.report.gallery import Gallery, make_gallery
 from syncl.rendering.report.runs import Json, Run
 
 _AGREE = 1e-6
@@ -117,3 +124,26 @@ def _score(run: Run, results: Path, truth: GroundTruth, custom: bool) -> ScoredR
         causes=find_causes(read.boxes, truth, thresholds, detections),
         remarks=read.remarks,
     )
+
+
+def run_headings(scored: Sequence[ScoredRun], index: NuScenesIndex) -> dict[str, HeadingErrors]:
+    """Errors of headings against the ego vehicle's own, by name of the run."""
+    row_of = {token.decode(): row for row, token in enumerate(index.columns.sample_tokens.tolist())}
+    found = {}
+    for run in scored:
+        if run.outcomes is not None:
+            rows = [row_of[token] for token in run.outcomes.samples.tokens]
+            ego_yaw_rad = yaw_from_quaternion(index.columns.sample_poses[rows, 3:])
+            found[run.run.name] = heading_errors(run.outcomes, ego_yaw_rad)
+    return found
+
+
+def run_galleries(scored: Sequence[ScoredRun], index: NuScenesIndex, failures: int) -> dict[str, Gallery]:
+    """Pictures of the worst failures, so many of each kind, by name of the run."""
+    galleries = {}
+    for run in scored:
+        if run.outcomes is not None:
+            photographer = Photographer(index, run.outcomes, run.identities)
+            progress = partial(progress_bar, description=f"pictures of {run.run.name}")
+            galleries[run.run.name] = make_gallery(photographer, failures, progress)
+    return galleries

@@ -13,8 +13,7 @@ import numpy as np
 from syncl.evaluation.headings import HeadingErrors
 from syncl.rendering.report.charts import COLOURS, Line, bars, legend, line_chart
 from syncl.rendering.report.gallery import Failure, Gallery, Picture
-from syncl.rendering.report.run_settings import settings_of
-from syncl.rendering.report.runs import Json
+from syncl.rendering.report.runs import Json, settings_of
 from syncl.rendering.report.scoring import ScoredRun
 from syncl.rendering.report.tables import (
     causes_table,

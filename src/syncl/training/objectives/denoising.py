@@ -50,11 +50,11 @@ class DenoisingConfig:
         return DenoisingObjective(self)
 
 
+@dataclass(frozen=True)
 class DenoisingObjective(Objective):
     """Noised copies of a frame's objects as further queries, and their losses."""
 
-    def __init__(self, config: DenoisingConfig) -> None:
-        self.config = config
+    config: DenoisingConfig
 
     def further_queries(self, detector: Detector, annotations: Annotations, /) -> Queries | None:
         """A group of queries for each copy; none for a frame without objects."""

@@ -34,11 +34,11 @@ class ProposalLossConfig:
         return ProposalObjective(self)
 
 
+@dataclass(frozen=True)
 class ProposalObjective(Objective):
     """Trains the proposal head, where the detector has one."""
 
-    def __init__(self, config: ProposalLossConfig) -> None:
-        self.config = config
+    config: ProposalLossConfig
 
     def __call__(self, decoded: Decoded, _outcome: Outcome, annotations: Annotations, /) -> dict[str, Tensor]:
         """See `proposal_losses`."""

@@ -36,11 +36,11 @@ class ReasoningLossConfig:
         return ReasoningObjective(self)
 
 
+@dataclass(frozen=True)
 class ReasoningObjective(Objective):
     """Trains what PF-Track makes of a frame itself: `refined_class`, `refined_box` and `trajectory`."""
 
-    def __init__(self, config: ReasoningLossConfig) -> None:
-        self.config = config
+    config: ReasoningLossConfig
 
     def __call__(self, decoded: Decoded, outcome: Outcome, annotations: Annotations, /) -> dict[str, Tensor]:
         """The losses of a frame whose tracker reasons about it.
