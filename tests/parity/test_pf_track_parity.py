@@ -17,11 +17,12 @@ from syncl.detectors.base import Features
 from syncl.geometry.mmdet3d import MMDET3D_0_CODE
 from syncl.layers.positional import sinusoid
 from syncl.structures import Objects, Outcome, Predictions, Queries
-from syncl.trackers.base import Decoded, Move, TrackQueries, TrackState
+from syncl.trackers.base import Decoded
 from syncl.trackers.pf_track import PfTrack
 from syncl.trackers.pf_track.forecasts import Forecasts, History, Reasoned
 from syncl.trackers.pf_track.track_extension import EXTENSION_SCORE
 from syncl.trackers.pf_track.tracker import PastAndFuture, best_objects
+from syncl.trackers.state import Move, TrackQueries, TrackState
 
 OpenGolden = Callable[[str], Golden]
 # The original's box code without its centre.

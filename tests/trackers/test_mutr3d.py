@@ -13,8 +13,8 @@ from syncl.errors import SynclError
 from syncl.recipes.synthetic import small_detr3d, small_mutr3d
 from syncl.structures import Frame, Outcome, Predictions, Queries
 from syncl.trackers import ClipNoise, Mutr3dConfig, SingleFrameConfig
-from syncl.trackers.base import TrackState
 from syncl.trackers.mutr3d.memory_bank import SAVE_PERIOD, MemoryBank
+from syncl.trackers.state import TrackState
 
 OBJECTS = 96
 make_frame = partial(rig.make_frame, cameras=6, size=(64, 96))

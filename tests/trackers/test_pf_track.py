@@ -16,12 +16,13 @@ from rig import OBJECT_QUERIES as OBJECTS
 from syncl.errors import SynclError
 from syncl.structures import Objects, Predictions, Queries
 from syncl.trackers import Mutr3dConfig, PfTrackConfig
-from syncl.trackers.base import Decoded, TrackState
+from syncl.trackers.base import Decoded
 from syncl.trackers.pf_track import PfTrack
 from syncl.trackers.pf_track.forecasts import History, Reasoned
 from syncl.trackers.pf_track.reasoning import PastReasoning
 from syncl.trackers.pf_track.track_extension import EXTENSION_SCORE
 from syncl.trackers.pf_track.tracker import PastAndFuture
+from syncl.trackers.state import TrackState
 
 KINDS = DETECTORS | {"petr": dataclasses.replace(DETECTORS["petr"], learned_contents=True)}
 TRACKER = PfTrackConfig(heads=4, hidden=48, dropout=0.0, future=4)

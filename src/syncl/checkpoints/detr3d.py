@@ -9,7 +9,7 @@ from syncl.geometry.mmdet3d import MMDET3D_0_CODE
 HEAD: tuple[Rule, ...] = (
     *DECODER_LAYERS,
     *SAMPLING_ATTENTION,
-    *branch_rules(MMDET3D_0_CODE),
+    *branch_rules(MMDET3D_0_CODE, shared=False),
     # Positional half first, content half second, there as here.
     Rule(r"query_embedding\.weight", "query_embedding.weight"),
     Rule(rf"reference_points\.{AFFINE}", r"transformer.reference_points.\1"),

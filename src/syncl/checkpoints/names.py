@@ -5,9 +5,7 @@ from collections.abc import Iterable
 
 from syncl.backbones import VoVNetConfig
 from syncl.checkpoints.mapping import KEEP, POINTWISE, Entry, Ignored, Rule, box_rows
-from syncl.detectors.base import DetectorConfig
 from syncl.detectors.image_encoder import ImageEncoderConfig
-from syncl.detectors.token_detector import TokenDetectorConfig
 from syncl.errors import SynclError
 from syncl.geometry.mmdet3d import CodeLayout
 
@@ -62,14 +60,13 @@ RANGE_CONSTANTS = Ignored(
 )
 
 
-def branch_rules(layout: CodeLayout, detector: DetectorConfig | None = None) -> tuple[Rule, ...]:
+def branch_rules(layout: CodeLayout, shared: bool) -> tuple[Rule, ...]:
     """Class and box branches; the box branch's last layer is converted from the foreign box code.
 
     Args:
         layout: the foreign code.
-        detector: tells whether one branch serves all layers; the originals then store it six times.
+        shared: whether one branch serves all layers; the originals then store it six times.
     """
-    shared = isinstance(detector, TokenDetectorConfig) and detector.shared_branches
     layer, others = ("(0)", range(1, _PUBLISHED_BRANCHES)) if shared else (r"(\d+)", range(0))
     return tuple(
         Rule(

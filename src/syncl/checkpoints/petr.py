@@ -3,7 +3,7 @@
 from syncl.checkpoints.adapter import Adapter, Part
 from syncl.checkpoints.mapping import Rule
 from syncl.checkpoints.names import AFFINE, DECODER_LAYERS, TOKEN_ATTENTION, TOKEN_ENCODERS, branch_rules
-from syncl.detectors import PetrConfig
+from syncl.detectors import PetrConfig, StreamPetrConfig
 from syncl.geometry.mmdet3d import MMDET3D_0_CODE
 from syncl.trackers.model import ModelConfig
 
@@ -24,4 +24,9 @@ class PetrAdapter(Adapter):
 
     def parts(self, config: ModelConfig, /) -> tuple[Part, ...]:
         """See `Adapter.parts`."""
-        return (Part((*TRANSFORMER, *QUERIES, *branch_rules(MMDET3D_0_CODE, config.detector))),)
+        return (Part((*TRANSFORMER, *QUERIES, *branch_rules(MMDET3D_0_CODE, branches_shared(config)))),)
+
+
+def branches_shared(config: ModelConfig) -> bool:
+    """Whether one class and one box branch serve all layers of a model of PETR's family."""
+    return isinstance(config.detector, PetrConfig | StreamPetrConfig) and config.detector.shared_branches

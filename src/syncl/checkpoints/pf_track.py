@@ -15,7 +15,7 @@ from torch import Tensor
 from syncl.checkpoints.adapter import Adapter, Part
 from syncl.checkpoints.mapping import Conversion, Ignored, Rule, box_rows
 from syncl.checkpoints.names import AFFINE, DECODER_LAYERS, TOKEN_ATTENTION, branch_rules
-from syncl.checkpoints.petr import QUERIES, TRANSFORMER
+from syncl.checkpoints.petr import QUERIES, TRANSFORMER, branches_shared
 from syncl.detectors import PetrConfig
 from syncl.errors import SynclError
 from syncl.geometry.mmdet3d import MMDET3D_0_CODE
@@ -95,7 +95,7 @@ class PfTrackAdapter(Adapter):
 
     def parts(self, config: ModelConfig, /) -> tuple[Part, ...]:
         """See `Adapter.parts`."""
-        head = Part((*TRANSFORMER, *branch_rules(MMDET3D_0_CODE, config.detector)))
+        head = Part((*TRANSFORMER, *branch_rules(MMDET3D_0_CODE, branches_shared(config))))
         reasoning = REASONING if isinstance(config.tracker, PfTrackConfig) else ()
         return head, Part(TRACKER_QUERIES, published=""), *reasoning
 

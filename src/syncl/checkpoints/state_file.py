@@ -14,8 +14,8 @@ import torch
 
 from syncl.errors import SynclError
 from syncl.files import parse_json, read_tensors, write_tensors
-from syncl.trackers.base import TrackState
 from syncl.trackers.serialisation import put_together, take_apart
+from syncl.trackers.state import TrackState
 
 _FORMAT = "syncl-state-1"
 

@@ -16,6 +16,7 @@ from syncl.checkpoints.names import (
     TRAINING_CONSTANTS,
     branch_rules,
 )
+from syncl.checkpoints.petr import branches_shared
 from syncl.detectors import StreamPetrConfig
 from syncl.geometry.mmdet3d import MMDET3D_1_CODE
 from syncl.layers.frustum import depth_bins
@@ -76,7 +77,7 @@ class StreamPetrAdapter(Adapter):
 
     def parts(self, config: ModelConfig, /) -> tuple[Part, ...]:
         """See `Adapter.parts`."""
-        head = Part((*HEAD, *branch_rules(MMDET3D_1_CODE, config.detector)))
+        head = Part((*HEAD, *branch_rules(MMDET3D_1_CODE, branches_shared(config))))
         return Part(FOCAL_HEAD, "detector.focal_head.", "img_roi_head."), head
 
     def constants(self, config: ModelConfig, /) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ uint8 RGB arrays [H, W, 3]; drawing coordinates are pixels, the centre of the to
 """
 
 from syncl.data.frame_objects import FrameObjects
-from syncl.rendering.frame import RenderFrame
+from syncl.rendering.frame_view import RenderFrame
 from syncl.rendering.output import draw_frame, draw_frames, render_image, render_sheet, render_video
 from syncl.rendering.palette import identity_colour
 from syncl.rendering.scene_view import History

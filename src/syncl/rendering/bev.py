@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from syncl.geometry.poses import invert_pose
 from syncl.rendering.cameras import Rectangle, overlap, short_identity
-from syncl.rendering.frame import Floats, Image
+from syncl.rendering.frame_view import Floats, Image
 from syncl.rendering.palette import BACKGROUND, EGO, ERROR, FAINT, GRID, RING, TEXT, TRUTH, Colour, mix
 from syncl.rendering.scene_view import SceneView
 from syncl.rendering.strokes import (

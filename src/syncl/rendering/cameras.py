@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from syncl.data.frame_objects import FrameObjects
-from syncl.rendering.frame import Floats, Image
+from syncl.rendering.frame_view import Floats, Image
 from syncl.rendering.palette import ERROR, FAINT, INK, PANEL, TEXT, TRUTH, Colour, mix
 from syncl.rendering.scene_view import SceneView
 from syncl.rendering.strokes import (

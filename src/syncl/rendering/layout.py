@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from syncl.errors import SynclError
-from syncl.rendering.frame import Floats, RenderFrame
+from syncl.rendering.frame_view import Floats, RenderFrame
 from syncl.rendering.style import RenderStyle
 
 MAX_COLUMNS = 4

@@ -15,7 +15,7 @@ from syncl.data.nuscenes.results.result_files import read_frame_objects
 from syncl.data.nuscenes.samples import CameraImage, Sample
 from syncl.errors import SynclError
 from syncl.geometry.poses import invert_pose
-from syncl.rendering.frame import Floats, Image, RenderFrame
+from syncl.rendering.frame_view import Floats, Image, RenderFrame
 from syncl.rendering.layout import sheet_places
 from syncl.rendering.scene_view import History, view_frame
 from syncl.rendering.style import RenderStyle

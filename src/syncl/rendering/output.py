@@ -10,7 +10,7 @@ from syncl.errors import SynclError
 from syncl.files import atomic_path, refuse_to_overwrite
 from syncl.rendering.bev import draw_bev
 from syncl.rendering.cameras import draw_camera, draw_camera_name, fill_tile
-from syncl.rendering.frame import Image, RenderFrame
+from syncl.rendering.frame_view import Image, RenderFrame
 from syncl.rendering.layout import Layout, lay_out
 from syncl.rendering.palette import BACKGROUND, INK
 from syncl.rendering.panels import draw_legend, draw_title, draw_track_list

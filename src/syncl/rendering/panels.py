@@ -6,7 +6,7 @@ import numpy as np
 
 from syncl.classes import DETECTION_CLASSES
 from syncl.rendering.cameras import short_identity
-from syncl.rendering.frame import Image, RenderFrame
+from syncl.rendering.frame_view import Image, RenderFrame
 from syncl.rendering.palette import ERROR, FAINT, IDENTITY_COLOURS, PANEL, RING, TEXT, TRUTH, mix
 from syncl.rendering.scene_view import SceneView
 from syncl.rendering.strokes import (

@@ -9,7 +9,7 @@ from syncl.data.images import ImageTransform
 from syncl.data.recording.recording import Recording
 from syncl.data.recording.rig import RigCamera
 from syncl.geometry.poses import invert_pose
-from syncl.rendering.frame import RenderFrame
+from syncl.rendering.frame_view import RenderFrame
 from syncl.rendering.style import RenderStyle
 from syncl.rendering.wireframe import projection_of
 

@@ -22,7 +22,7 @@ from syncl.data.frame_objects import FrameObjects
 from syncl.errors import SynclError
 from syncl.files import atomic_path, refuse_to_overwrite
 from syncl.geometry.poses import invert_pose
-from syncl.rendering.frame import Floats, Image, RenderFrame
+from syncl.rendering.frame_view import Floats, Image, RenderFrame
 from syncl.rendering.palette import ERROR, TRUTH, Colour
 from syncl.rendering.scene_view import History, SceneView, view_frame
 from syncl.rendering.style import RenderStyle

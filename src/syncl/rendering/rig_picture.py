@@ -11,7 +11,7 @@ import numpy as np
 
 from syncl.rendering.bev import GroundMap
 from syncl.rendering.cameras import draw_camera_name, fill_tile
-from syncl.rendering.frame import Floats, Image, RenderFrame
+from syncl.rendering.frame_view import Floats, Image, RenderFrame
 from syncl.rendering.layout import Area, Layout, arrange_rows, row_of_tiles
 from syncl.rendering.palette import BACKGROUND, FAINT, GRID, IDENTITY_COLOURS, INK, PANEL, TEXT, Colour, mix
 from syncl.rendering.strokes import (

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from syncl.data.frame_objects import FrameObjects
 from syncl.geometry.poses import invert_pose, move_points
-from syncl.rendering.frame import Floats, RenderFrame
+from syncl.rendering.frame_view import Floats, RenderFrame
 from syncl.rendering.palette import Colour, identity_colour
 from syncl.rendering.style import RenderStyle
 

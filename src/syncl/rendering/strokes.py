@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
-from syncl.rendering.frame import Floats, Image
+from syncl.rendering.frame_view import Floats, Image
 from syncl.rendering.palette import ERROR, INK, Colour
 
 _SHIFT = 4

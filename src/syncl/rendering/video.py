@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 
 from syncl.errors import SynclError
 from syncl.files import atomic_path, refuse_to_overwrite
-from syncl.rendering.frame import Image
+from syncl.rendering.frame_view import Image
 
 ENCODER: Final = "libx264"
 # The BT.709 code point of ITU-T H.273, for primaries, transfer and matrix alike.

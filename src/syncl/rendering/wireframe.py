@@ -8,7 +8,7 @@ instead of being mirrored.
 import numpy as np
 from numpy.typing import NDArray
 
-from syncl.rendering.frame import Floats
+from syncl.rendering.frame_view import Floats
 
 NEAR_M = 0.2
 

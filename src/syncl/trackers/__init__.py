@@ -1,6 +1,6 @@
 """Trackers: how queries live from frame to frame, a folder a method. They own propagation and life cycle."""
 
-from syncl.trackers.base import Decoded, Move, Tracker, TrackerConfig, TrackQueries, TrackState
+from syncl.trackers.base import Decoded, Tracker, TrackerConfig
 from syncl.trackers.cc_3dt import AssociationConfig, Cc3dtConfig, MemoryConfig
 from syncl.trackers.clip_noise import ClipNoise
 from syncl.trackers.greedy import GreedyConfig
@@ -9,6 +9,7 @@ from syncl.trackers.one_track import OneTrackConfig
 from syncl.trackers.pf_track import PfTrackConfig
 from syncl.trackers.single_frame import SingleFrame, SingleFrameConfig
 from syncl.trackers.star_track import StarTrackConfig
+from syncl.trackers.state import Move, TrackQueries, TrackState
 
 # Every configuration of a tracker that a file may name: where a tracker of the library is registered.
 TRACKER_TYPES: tuple[type, ...] = (

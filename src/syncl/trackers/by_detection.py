@@ -17,8 +17,9 @@ from syncl.detectors.base import Detector, DetectorMemory, Features, Interaction
 from syncl.errors import SynclError
 from syncl.layers.decoder import STANDARD, Groups
 from syncl.structures import Frame, Objects, Predictions, Queries
-from syncl.trackers.base import Decoded, Tracker, TrackState
+from syncl.trackers.base import Decoded, Tracker
 from syncl.trackers.single_frame import best_pairs
+from syncl.trackers.state import TrackState
 
 
 class ByDetection(Tracker):

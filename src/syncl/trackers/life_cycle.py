@@ -14,9 +14,10 @@ from torch import Tensor
 
 from syncl.structures import Objects, Outcome
 from syncl.structures.tensors import TensorStructure
-from syncl.trackers.base import Decoded, Tracker, TrackQueries, TrackState
+from syncl.trackers.base import Decoded, Tracker
 from syncl.trackers.clip_noise import ClipNoise
 from syncl.trackers.rows import carried_rows, ranked_rows, take_rows, with_front_rows
+from syncl.trackers.state import TrackQueries, TrackState
 
 _PUBLISHED_NOISE = ClipNoise(drop_probability=0.1, false_positive_ratio=0.3)
 

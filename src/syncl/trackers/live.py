@@ -26,7 +26,8 @@ import numpy as np
 
 from syncl.errors import SynclError
 from syncl.structures import Frame, Objects
-from syncl.trackers.base import Tracker, TrackState
+from syncl.trackers.base import Tracker
+from syncl.trackers.state import TrackState
 
 # Percentiles describe the last frames, not the whole of a long drive.
 _WINDOW = 2000

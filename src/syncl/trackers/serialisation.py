@@ -15,7 +15,7 @@ from torch import Tensor
 
 from syncl.errors import SynclError
 from syncl.structures.tensors import TensorStructure
-from syncl.trackers.base import TrackState
+from syncl.trackers.state import TrackState
 
 Plain: TypeAlias = "bool | int | float | str | list[Plain] | dict[str, Plain] | None"
 _TYPE = "type"

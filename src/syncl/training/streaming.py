@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from syncl.structures import Clip
-from syncl.trackers.base import Tracker, TrackState
+from syncl.trackers.base import Tracker
 from syncl.trackers.serialisation import Plain, put_together, take_apart
+from syncl.trackers.state import TrackState
 from syncl.training.unroll import ClipTraining
 
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from syncl.errors import SynclError
 from syncl.structures import Annotations, Clip, Frame, Queries
-from syncl.trackers.base import Tracker, TrackState
+from syncl.trackers.base import Tracker
+from syncl.trackers.state import TrackState
 from syncl.training.objectives import (
     DenoisingConfig,
     ImageLossConfig,

@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from syncl.rendering.frame import Floats
+from syncl.rendering.frame_view import Floats
 
 Line = tuple[Floats, Floats]
 """Horizontal and vertical values [K]."""

@@ -14,7 +14,7 @@ from syncl.evaluation.arrays import Bools, EvaluationBoxes, Ints
 from syncl.evaluation.outcomes import Outcomes
 from syncl.geometry.poses import invert_pose, move_boxes, yaw_from_quaternion
 from syncl.rendering.cameras import draw_camera, draw_camera_name
-from syncl.rendering.frame import Floats, Image
+from syncl.rendering.frame_view import Floats, Image
 from syncl.rendering.palette import INK, TRUTH, identity_colour
 from syncl.rendering.scene_view import SceneView, Verdict
 from syncl.rendering.strokes import draw_polyline

@@ -17,7 +17,7 @@ from syncl.detectors.base import Detector
 from syncl.geometry.transforms import invert_similarity, rotate_planar, transform_points
 from syncl.structures import Frame, Objects, Outcome
 from syncl.structures.tensors import TensorStructure, padded
-from syncl.trackers.base import Decoded, Move, TrackState
+from syncl.trackers.base import Decoded
 from syncl.trackers.by_detection import ByDetection
 from syncl.trackers.cc_3dt.association import AssociationConfig, Detected
 from syncl.trackers.cc_3dt.memory import (
@@ -31,6 +31,7 @@ from syncl.trackers.cc_3dt.memory import (
 from syncl.trackers.cc_3dt.motion import Kalman, Motion
 from syncl.trackers.cc_3dt.sight import largest, sightings
 from syncl.trackers.cc_3dt.velo_lstm import VeloLstmMotion
+from syncl.trackers.state import Move, TrackState
 
 
 @dataclass(frozen=True)

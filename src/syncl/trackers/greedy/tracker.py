@@ -20,9 +20,10 @@ from syncl.errors import SynclError
 from syncl.geometry.transforms import rotate_planar, transform_points
 from syncl.structures import Frame, Objects, Outcome
 from syncl.structures.tensors import TensorStructure
-from syncl.trackers.base import Decoded, Move, TrackState
+from syncl.trackers.base import Decoded
 from syncl.trackers.by_detection import ByDetection
 from syncl.trackers.greedy.association import NextRows, Pairing, pair_greedily, pair_optimally
+from syncl.trackers.state import Move, TrackState
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from syncl.structures import Queries
-from syncl.trackers.base import TrackState
 from syncl.trackers.rows import with_front_rows
+from syncl.trackers.state import TrackState
 
 # The score of tracks that only their forecast keeps alive.
 EXTENSION_SCORE = 0.01

@@ -21,12 +21,13 @@ from syncl.detectors.base import Detector, Interaction
 from syncl.errors import SynclError
 from syncl.structures import Objects, Outcome, Predictions
 from syncl.structures.tensors import TensorStructure
-from syncl.trackers.base import Decoded, Move, Tracker, TrackQueries, TrackState, moved_on
+from syncl.trackers.base import Decoded, Tracker, moved_on
 from syncl.trackers.clip_noise import UNDISTURBED, ClipNoise
 from syncl.trackers.pf_track.forecasts import Forecasts, History, Reasoned, foreseen, frames_passed
 from syncl.trackers.pf_track.reasoning import FutureReasoning, PastReasoning, TimeEncoder
 from syncl.trackers.pf_track.track_extension import LifeRules, lives_after
 from syncl.trackers.rows import carried_rows, most_rows, ranked_rows, take_rows, with_front_rows
+from syncl.trackers.state import Move, TrackQueries, TrackState
 from syncl.trackers.tracking_head import TrackingHead
 
 Motion = Literal["forecast", "velocity", "published_velocity"]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from syncl.errors import SynclError
 from syncl.geometry.transforms import rotate_planar
 from syncl.layers.numerics import mlp
-from syncl.trackers.base import Move, TrackQueries
+from syncl.trackers.state import Move, TrackQueries
 
 Transform = Literal["block", "full", "diagonal", "none"]
 Norm = Literal["length", "layer", "none"]
