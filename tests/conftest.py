@@ -67,6 +67,14 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def wide_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A world of one scene a split whose images are large enough for shipped models; to be read only."""
+    root = tmp_path_factory.mktemp("wide") / "world"
+    generate_world(root, WorldConfig(1, 1, keyframes=5, width=352, height=128, seed=1000), workers=1)
+    return root
+
+
+@pytest.fixture(scope="session")
 def nuscenes_sample(request: pytest.FixtureRequest) -> Path:
     """The `sample.json` of a real key frame; skips where none is named."""
     folder: Path | None = request.config.getoption("--nuscenes-sample")

@@ -50,24 +50,31 @@ def test_public_names_are_completed_without_importing_anything_heavy():
     assert finished.stdout.split() == ["True", "False"]
 
 
-@pytest.mark.parametrize(
-    "imports",
-    [
-        "import syncl.recipes",
-        "from syncl.recipes import RECIPES; from syncl.recipes.registry import find_recipe",
-        "import syncl.commands.recipes",
-        "syncl.recipes; import syncl.recipes.registry",
-        "import importlib; importlib.import_module('syncl.recipes.cost')",
-    ],
+ORDERS = (
+    "import syncl.recipes",
+    "from syncl.recipes import RECIPES; from syncl.recipes.registry import find_recipe",
+    "import syncl.commands.recipes",
+    "syncl.recipes; import syncl.recipes.registry",
+    "import importlib; importlib.import_module('syncl.recipes.cost')",
 )
-def test_the_command_keeps_its_name_beside_the_folder_of_recipes(imports):
-    code = (
-        f"import syncl; {imports}; from syncl.recipes import find_recipe as found; "
-        "import sys; print(syncl.recipes.__module__, found('detr3d_synthetic').name, "
-        "sys.modules['syncl.recipes'].__name__)"
-    )
+
+
+def test_the_command_keeps_its_name_beside_the_folder_of_recipes():
+    """In every order of imports, each as if in a new interpreter; torch is imported once for all."""
+    code = f"""
+import sys
+for imports in {ORDERS}:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "syncl"]:
+        del sys.modules[name]
+    exec("import syncl; " + imports + "; from syncl.recipes import find_recipe as found", space := {{}})
+    folder = sys.modules["syncl.recipes"].__name__
+    print(space["syncl"].recipes.__module__, space["found"]("detr3d_synthetic").name, folder)
+"""
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert finished.stdout.split() == ["syncl.commands.recipes", "detr3d_synthetic", "syncl.recipes"]
+    expected = ["syncl.commands.recipes", "detr3d_synthetic", "syncl.recipes"]
+    assert [line.split() for line in finished.stdout.splitlines()] == [expected] * len(ORDERS), (
+        finished.stderr
+    )
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -10,21 +10,11 @@ import pytest
 import syncl
 from syncl.checkpoints.model_file import load_model
 from syncl.commands.main import COMMANDS
-from syncl.data.synthetic.config import WorldConfig
-from syncl.data.synthetic.generation import generate_world
 from syncl.errors import SynclError
 from syncl.recipes.recipe import recipe_from_json
 
 MODELS = sorted(Path(str(importlib.resources.files("syncl.models"))).glob("*.safetensors"))
 SCENE = "scene-0103"
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Large enough images for the models to see something in."""
-    root = tmp_path_factory.mktemp("shipped") / "world"
-    generate_world(root, WorldConfig(1, 1, keyframes=5, width=352, height=128, seed=1000), workers=1)
-    return root
 
 
 def _track(model: Path, world: Path, folder: Path) -> None:
@@ -89,8 +79,8 @@ CALLS: dict[str, Callable[[Path, Path, Path], None]] = {
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("command", CALLS)
-def test_a_command_takes_a_shipped_model(command: str, model: Path, world: Path, tmp_path: Path) -> None:
-    CALLS[command](model, world, tmp_path)
+def test_a_command_takes_a_shipped_model(command: str, model: Path, wide_world: Path, tmp_path: Path) -> None:
+    CALLS[command](model, wide_world, tmp_path)
 
 
 def test_no_command_that_takes_a_model_is_left_out() -> None:

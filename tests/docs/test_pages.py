@@ -18,8 +18,6 @@ from syncl.data.nuscenes.clips.dataset import SceneStream
 from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.recording import write_recording
-from syncl.data.synthetic.config import WorldConfig
-from syncl.data.synthetic.generation import generate_world
 from syncl.recipes import RECIPES, resolve_recipe
 from syncl.recipes.cost import Cost
 from syncl.runs.track.run import track_to_file
@@ -33,10 +31,10 @@ generated = load_module(ROOT / "tools" / "docs" / "pages.py")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
+def place(wide_world, tmp_path_factory) -> Path:
     """A folder with all that the pages take for granted."""
     folder = tmp_path_factory.mktemp("reader")
-    generate_world(folder / "world", WorldConfig(1, 1, keyframes=4, width=352, height=128, seed=3), workers=1)
+    shutil.copytree(wide_world, folder / "world")
     shutil.copy(DEMO, folder / "model.safetensors")
     (folder / "runs" / "tracker").mkdir(parents=True)
     shutil.copy(DEMO, folder / "runs" / "tracker" / "model.safetensors")

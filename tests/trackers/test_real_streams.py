@@ -114,6 +114,18 @@ def pf_track(detector: Detector) -> Tracker:
     return sure
 
 
+@pytest.fixture(scope="module")
+def under_way(tracker: Tracker) -> TrackState:
+    """The state after two frames, a value that no test can change."""
+    return drive(tracker, [make_frame(0.5), make_frame(1.0)])[1]
+
+
+@pytest.fixture(scope="module")
+def third(tracker: Tracker, under_way: TrackState) -> dict[int, Tensor]:
+    """What is reported in the third frame when nothing goes wrong before."""
+    return reported(tracker.step(make_frame(1.5), under_way)[0])
+
+
 def drive(
     tracker: Tracker, frames: list[Frame], state: TrackState | None = None
 ) -> tuple[list[Objects], TrackState]:
@@ -206,13 +218,13 @@ def test_a_missing_camera_is_survived(tracker: Tracker) -> None:
 
 
 @pytest.mark.parametrize("time_s", [1.0, 0.3, 1.0005, 1e6, float("nan"), float("inf")])
-def test_a_wrong_time_is_refused_and_the_stream_goes_on(tracker: Tracker, time_s: float) -> None:
-    _, state = drive(tracker, [make_frame(0.5), make_frame(1.0)])
+def test_a_wrong_time_is_refused_and_the_stream_goes_on(
+    tracker: Tracker, under_way: TrackState, third: dict[int, Tensor], time_s: float
+) -> None:
     wrong = dataclasses.replace(make_frame(1.5), timestamp_s=torch.tensor([time_s], dtype=torch.float64))
     with pytest.raises(SynclError, match=r"sample a-1\.5.*(not later than|not a finite number|in seconds)"):
-        tracker.step(wrong, state)
-    (expected,), _ = drive(tracker, [make_frame(1.5)], state)
-    assert reported(expected).keys() == reported(tracker.step(make_frame(1.5), state)[0]).keys()
+        tracker.step(wrong, under_way)
+    assert third.keys() == reported(tracker.step(make_frame(1.5), under_way)[0]).keys()
 
 
 def set_to(place: tuple[int, ...], value: float) -> Callable[[Tensor], Tensor]:
@@ -243,30 +255,30 @@ DAMAGES: dict[str, tuple[str, Callable[[Tensor], Tensor], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_frame_is_refused_by_its_field_and_the_next_goes_on(tracker: Tracker, damage: str) -> None:
+def test_a_damaged_frame_is_refused_by_its_field_and_the_next_goes_on(
+    tracker: Tracker, under_way: TrackState, damage: str
+) -> None:
     """StreamPETR's memory once stayed nan for good after a single pose."""
     field, change, message = DAMAGES[damage]
-    _, state = drive(tracker, [make_frame(0.5), make_frame(1.0)])
     frame = make_frame(1.5)
     owner = frame.rig if hasattr(frame.rig, field) else frame
     changed = dataclasses.replace(owner, **{field: change(getattr(owner, field))})
     bad = dataclasses.replace(frame, rig=changed) if isinstance(changed, CameraRig) else changed
     with pytest.raises(SynclError, match=rf"sample a-1\.5.*{re.escape(message)}"):
-        tracker.step(bad, state)
+        tracker.step(bad, under_way)
     seen = dataclasses.replace(frame, past=bad)
     with pytest.raises(SynclError, match=re.escape(message)):
-        tracker.step(seen, state)
-    (objects,), _ = drive(tracker, [make_frame(2.0)], state)
+        tracker.step(seen, under_way)
+    (objects,), _ = drive(tracker, [make_frame(2.0)], under_way)
     assert torch.isfinite(objects.boxes[objects.valid]).all()
 
 
-def test_a_dropped_frame_is_only_a_longer_time(tracker: Tracker) -> None:
+def test_a_dropped_frame_is_only_a_longer_time(tracker: Tracker, under_way: TrackState) -> None:
     """Tracks enter the later frame where their velocities took them, whether or not one was dropped."""
-    _, state = drive(tracker, [make_frame(0.5), make_frame(1.0)])
     with torch.no_grad():
-        late = tracker.look(make_frame(2.1), state).state
-    assert late.count == state.count and bool((late.alive == state.alive).all())
-    (objects,), _ = drive(tracker, [make_frame(2.1)], state)
+        late = tracker.look(make_frame(2.1), under_way).state
+    assert late.count == under_way.count and bool((late.alive == under_way.alive).all())
+    (objects,), _ = drive(tracker, [make_frame(2.1)], under_way)
     assert torch.isfinite(objects.boxes[objects.valid]).all()
 
 
@@ -404,7 +416,7 @@ def run_for(frames: int, tracker: Tracker) -> LongRun:
     return LongRun(int(state.next_identity), most_slots, sizes, (early[1], resident_kib()))
 
 
-LONG = [pytest.param(500), pytest.param(72_000, marks=pytest.mark.slow)]
+LONG = [pytest.param(200), pytest.param(72_000, marks=pytest.mark.slow)]
 # Scores come from the pixels as they are, so past reasoning, which would change them, is left out; it has no
 # state of its own.
 LASTING = {

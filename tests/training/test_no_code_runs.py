@@ -11,8 +11,6 @@ import torch
 from syncl.checkpoints.model_file import initialise_from, load_model
 from syncl.checkpoints.published import read_published
 from syncl.checkpoints.state_file import load_state
-from syncl.data.synthetic.config import WorldConfig
-from syncl.data.synthetic.generation import generate_world
 from syncl.errors import SynclError
 from syncl.rendering.report.runs import read_runs
 from syncl.runs.train.run import train_recipe
@@ -57,21 +55,14 @@ def resume(world: Path, run: Path):
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("world") / "data"
-    generate_world(root, WorldConfig(1, 1, keyframes=5, width=96, height=64, seed=3), workers=1)
-    return root
-
-
-@pytest.fixture(scope="module")
-def trained(world, tmp_path_factory) -> Path:
+def trained(small_world, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("trained") / "run"
-    resume(world, run)
+    resume(small_world, run)
     return run
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_a_payload_in_each_file_of_a_checkpoint_does_not_run(world, trained, tmp_path, zipped):
+def test_a_payload_in_each_file_of_a_checkpoint_does_not_run(small_world, trained, tmp_path, zipped):
     latest = Path("checkpoints/step_00000002")
     needed = sorted(path for path in (trained / latest).rglob("*") if path.is_file())
     assert len(needed) == 4
@@ -81,12 +72,12 @@ def test_a_payload_in_each_file_of_a_checkpoint_does_not_run(world, trained, tmp
         shutil.copytree(trained, run)
         plant(run / path.relative_to(trained), marker, zipped)
         with pytest.raises(SynclError, match=path.name):
-            resume(world, run)
+            resume(small_world, run)
         assert not marker.exists(), path
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_pickles_of_earlier_versions_are_not_read(world, trained, tmp_path, whole):
+def test_pickles_of_earlier_versions_are_not_read(small_world, trained, tmp_path, whole):
     run, marker = tmp_path / "run", tmp_path / "marker"
     shutil.copytree(trained, run)
     state = run / "checkpoints" / "step_00000002" / "state"
@@ -94,13 +85,13 @@ def test_pickles_of_earlier_versions_are_not_read(world, trained, tmp_path, whol
         for suffix in ("bin", "pkl", "pt"):
             plant(state / f"{name}.{suffix}", marker, zipped=True)
     if whole:
-        resume(world, run)
+        resume(small_world, run)
     else:
         for file in state.glob("*.safetensors"):
             file.unlink()
         (state.parent / "progress.json").write_text('{"step": 2}')
         with pytest.raises(SynclError, match=r"earlier version.*--init .*step_00000002/model.safetensors"):
-            resume(world, run)
+            resume(small_world, run)
     assert not marker.exists()
 
 
