@@ -7,6 +7,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from recipe_costs import model_cost
 from rig import make_frame
 from syncl.commands.recipes import recipes
 from syncl.data.past_images import PastImages
@@ -14,7 +15,7 @@ from syncl.detectors import StreamPetrConfig
 from syncl.detectors.base import Detector
 from syncl.errors import SynclError
 from syncl.recipes import RECIPES, find_recipe, recipe_names, resolve_recipe
-from syncl.recipes.cost import Cost, model_cost, recipe_cost
+from syncl.recipes.cost import Cost, recipe_cost
 from syncl.recipes.recipe import PaperResult, recipe_from_json, recipe_to_json
 from syncl.runs.recipes import details, list_recipes, listing, published
 from syncl.trackers import PfTrackConfig, SingleFrameConfig

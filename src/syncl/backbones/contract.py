@@ -2,11 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from torch import Tensor, nn
 
 from syncl.errors import SynclError
+from syncl.layers.recomputing import run_checkpointed
 
 NormPolicy = Literal["live", "fixed", "frozen"]
 """How BatchNorm behaves in training.
@@ -57,18 +58,39 @@ class Neck(nn.Module, ABC):
         """Map the backbone's outputs to [N, channels[i], H / strides[i], W / strides[i]]."""
 
 
-def fix_batch_statistics(module: nn.Module) -> None:
-    """Put every BatchNorm inside `module` into evaluation mode; to be repeated after each `train()`."""
-    for child in module.modules():
-        if isinstance(child, nn.BatchNorm2d):
-            child.eval()
+class StagedBackbone(Backbone):
+    """A backbone of named stages, parts of which training may leave as they are.
 
+    Attributes:
+        stage_names: modules that hold the blocks of a stage, in order.
+    """
 
-def freeze_norm_parameters(module: nn.Module) -> None:
-    """Exclude scale and bias of every BatchNorm inside `module` from training."""
-    for child in module.modules():
-        if isinstance(child, nn.BatchNorm2d):
-            child.requires_grad_(False)
+    stage_names: list[str]
+
+    def freeze(self, norm: NormPolicy, frozen_stages: int, *stem: nn.Module) -> None:
+        """Leave BatchNorm by its policy, and stem and first stages (-1 = not even the stem), as they are."""
+        stages = [self.get_submodule(name) for name in self.stage_names[: max(frozen_stages, 0)]]
+        frozen = () if frozen_stages < 0 else (*stem, *stages)
+        self._still: tuple[nn.Module, ...] = frozen if norm == "live" else tuple(self.children())
+        norms = [child for child in self.modules() if isinstance(child, nn.BatchNorm2d)]
+        for module in (*frozen, *(norms if norm == "frozen" else ())):
+            module.requires_grad_(False)
+        self.train()
+
+    def stage(self, name: str, features: Tensor, recomputed: bool) -> Tensor:
+        """What a stage makes of features; if `recomputed`, its blocks run again in the backward pass."""
+        for block in self.get_submodule(name).children():
+            features = run_checkpointed(block, features) if recomputed and self.training else block(features)
+        return features
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode, except for statistics that stay as they are."""
+        super().train(mode)
+        for module in self._still:
+            for child in module.modules():
+                if isinstance(child, nn.BatchNorm2d):
+                    child.eval()
+        return self
 
 
 def check_stages(field: str, stages: Sequence[int], allowed: range) -> None:

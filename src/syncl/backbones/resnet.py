@@ -10,16 +10,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from syncl.backbones.contract import (
-    Backbone,
-    NormPolicy,
-    check_stages,
-    fix_batch_statistics,
-    freeze_norm_parameters,
-)
+from syncl.backbones.contract import NormPolicy, StagedBackbone, check_stages
 from syncl.errors import SynclError
 from syncl.layers.deformable_convolution import DeformableConvolution
-from syncl.layers.recomputing import run_checkpointed
 
 Block = Literal["basic", "bottleneck"]
 Style = Literal["pytorch", "caffe"]
@@ -70,7 +63,7 @@ class ResNetConfig:
         return ResNet(self)
 
 
-class ResNet(Backbone):
+class ResNet(StagedBackbone):
     """Residual network over images [N, 3, H, W]; see `ResNetConfig`."""
 
     def __init__(self, config: ResNetConfig) -> None:
@@ -100,43 +93,17 @@ class ResNet(Backbone):
         self.channels = tuple(expansion * config.widths[stage - 1] for stage in config.out_stages)
         self.strides = tuple(2 ** (stage + 1) for stage in config.out_stages)
         self._initialise()
-        self._freeze()
+        self.freeze(config.norm, config.frozen_stages, self.conv1, self.bn1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Map normalised images [N, 3, H, W] to one map for each of `out_stages`, finest first."""
         features = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         outputs = []
         for stage, name in enumerate(self.stage_names[: self.config.out_stages[-1]], start=1):
-            for block in self.get_submodule(name).children():
-                if self.config.checkpointing and self.training:
-                    features = run_checkpointed(block, features)
-                else:
-                    features = block(features)
+            features = self.stage(name, features, self.config.checkpointing)
             if stage in self.config.out_stages:
                 outputs.append(features)
         return tuple(outputs)
-
-    def train(self, mode: bool = True) -> "ResNet":
-        """Set training mode, except for what the configuration keeps fixed."""
-        super().train(mode)
-        if self.config.norm != "live":
-            fix_batch_statistics(self)
-        for module in self._frozen_modules():
-            fix_batch_statistics(module)
-        return self
-
-    def _frozen_modules(self) -> list[nn.Module]:
-        if self.config.frozen_stages < 0:
-            return []
-        stages = [self.get_submodule(name) for name in self.stage_names[: self.config.frozen_stages]]
-        return [self.conv1, self.bn1, *stages]
-
-    def _freeze(self) -> None:
-        if self.config.norm == "frozen":
-            freeze_norm_parameters(self)
-        for module in self._frozen_modules():
-            module.requires_grad_(False)
-        self.train()
 
     def _initialise(self) -> None:
         for module in self.modules():

@@ -11,15 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from syncl.backbones.contract import (
-    Backbone,
-    NormPolicy,
-    check_stages,
-    fix_batch_statistics,
-    freeze_norm_parameters,
-)
+from syncl.backbones.contract import NormPolicy, StagedBackbone, check_stages
 from syncl.errors import SynclError
-from syncl.layers.recomputing import run_checkpointed
 
 VoVNetVariant = Literal["V-19-slim", "V-19", "V-39", "V-57", "V-99"]
 _FIRST_STAGE = 2
@@ -71,7 +64,7 @@ class VoVNetConfig:
         return VoVNet(self)
 
 
-class VoVNet(Backbone):
+class VoVNet(StagedBackbone):
     """One-shot aggregation network over images [N, 3, H, W]; see `VoVNetConfig`."""
 
     def __init__(self, config: VoVNetConfig) -> None:
@@ -110,11 +103,7 @@ class VoVNet(Backbone):
         for module in self.modules():
             if isinstance(module, nn.Conv2d) and module.bias is None:
                 nn.init.kaiming_normal_(module.weight)
-        if config.norm == "frozen":
-            freeze_norm_parameters(self)
-        for module in self._frozen_modules():
-            module.requires_grad_(False)
-        self.train()
+        self.freeze(config.norm, config.frozen_stages, self.stem)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Map normalised images [N, 3, H, W] to one map for each of `out_stages`, finest first."""
@@ -125,29 +114,10 @@ class VoVNet(Backbone):
                 break
             if stage > _FIRST_STAGE:
                 features = F.max_pool2d(features, 3, stride=2, ceil_mode=True)
-            for block in self.get_submodule(name).children():
-                if self.config.checkpointing and self.training:
-                    features = run_checkpointed(block, features)
-                else:
-                    features = block(features)
+            features = self.stage(name, features, self.config.checkpointing)
             if stage in self.config.out_stages:
                 outputs.append(features)
         return tuple(outputs)
-
-    def train(self, mode: bool = True) -> "VoVNet":
-        """Set training mode, except for what the configuration keeps fixed."""
-        super().train(mode)
-        if self.config.norm != "live":
-            fix_batch_statistics(self)
-        for module in self._frozen_modules():
-            fix_batch_statistics(module)
-        return self
-
-    def _frozen_modules(self) -> list[nn.Module]:
-        if self.config.frozen_stages < 0:
-            return []
-        stages = [self.get_submodule(name) for name in self.stage_names[: self.config.frozen_stages]]
-        return [self.stem, *stages]
 
 
 class AggregationBlock(nn.Module):

@@ -91,6 +91,11 @@ class TokenFeatures(Features):
     values: Tensor
     token_valid: Tensor | None
 
+    @property
+    def temporal(self) -> tuple[Tensor, Tensor] | None:
+        """Keys and values [B, M, D] of earlier frames, which self-attention of every query may look at."""
+        return None
+
     def velocities(self, regressed: Tensor) -> Tensor:
         """Velocities [B, Q, 2] in m/s of what the heads regress for them."""
         return regressed
@@ -144,28 +149,12 @@ class TokenDetector(Detector):
         groups: Groups = STANDARD,
         interaction: Interaction | None = None,
     ) -> tuple[Predictions, ...]:
-        """Decode against the tokens; see `Detector.decode`."""
-        tokens = own(TokenFeatures, features, self)
-        return self.predictions(self.states(queries, tokens, groups, interaction), queries, tokens, groups)
+        """Decode against the tokens; see `Detector.decode`.
 
-    def states(
-        self,
-        queries: Queries,
-        tokens: TokenFeatures,
-        groups: Groups,
-        interaction: Interaction | None,
-        memory: tuple[Tensor, Tensor] | None = None,
-    ) -> list[Tensor]:
-        """Query states [G B, Q, D] after every layer, group behind group.
-
-        Args:
-            queries: all of a frame.
-            tokens: the frame's.
-            groups: which decoders run.
-            interaction: see `Detector.decode`; boxes are made for it of states without the output norm,
-                unless it wants them as heads do.
-            memory: temporal keys and values [B, M, D] of self-attention, which every query may look at.
+        Boxes are made for the interaction of states without the output norm, unless it asks for it.
         """
+        tokens = own(TokenFeatures, features, self)
+        memory = tokens.temporal
         x = repeat_groups(queries.embeddings, groups)
         positions = repeat_groups(queries.positions, groups)
         common = seen_beside(queries.looked_at, memory)
@@ -183,7 +172,7 @@ class TokenDetector(Detector):
                 codes = self._codes(delta, reference_logits, tokens)
                 x = interact(interaction, number, x, codes, groups)
             states.append(x)
-        return states
+        return self._predictions(states, queries, tokens, groups)
 
     @override
     def head_states(self, states: Tensor) -> Tensor:
@@ -191,7 +180,7 @@ class TokenDetector(Detector):
         normed: Tensor = self.output_norm(states)
         return normed
 
-    def predictions(
+    def _predictions(
         self, states: list[Tensor], queries: Queries, tokens: TokenFeatures, groups: Groups
     ) -> tuple[Predictions, ...]:
         """What the heads say of the states of every layer, behind the output norm; one a group."""

@@ -142,22 +142,9 @@ def evaluate_detection(
     scenes: Collection[str] | None = None,
     progress: Progress = no_progress,
 ) -> DetectionMetrics:
-    """Official detection metrics of a results file.
+    """Official detection metrics of a results file in the nuScenes detection submission format.
 
-    Args:
-        results: JSON in the nuScenes detection submission format.
-        dataroot: nuScenes root, holding the folder `version`.
-        version: such as "v1.0-trainval".
-        split: an official split or one of the version's `splits.json`.
-        scenes: names of the scenes to evaluate on, for a part of the split; results may
-            hold others too.
-        progress: called with the name of each step as it begins.
-
-    Raises:
-        SynclError: if tables or results cannot be used; it names file, sample and field.
-
-    Warns:
-        UserWarning: once for each kind of oddity in tables or results that is accepted, with its count.
+    Arguments, errors and warnings are those of `evaluate_tracking`.
     """
     begin = time.perf_counter()
     with paused_garbage_collection():

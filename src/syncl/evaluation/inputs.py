@@ -31,7 +31,7 @@ def read_evaluated(
     scenes: Collection[str] | None = None,
     progress: Progress = no_progress,
 ) -> tuple[Results, GroundTruth]:
-    """Results and what they are compared with; see `evaluate_detection` for the arguments.
+    """Results and what they are compared with; see `evaluate_tracking` for the arguments.
 
     Raises:
         SynclError: if tables or results cannot be used; it names file, sample and field.

@@ -21,7 +21,6 @@ Networks regress ten numbers, the box code: x, y, z, log l, log w, log h, sin ya
 import torch
 from torch import Tensor
 
-BOX_SIZE = 9
 CODE_SIZE = 10
 
 # Unit corners: the first four are the front face, the last four the rear face, both clockwise from the

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,11 +19,11 @@ from syncl.rendering.figures import (
     add_legend,
     caption,
     new_figure,
-    save_figure,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Floats = NDArray[Any]
 
@@ -68,17 +67,13 @@ class MatchingCosts:
     variances: Floats
 
 
-def plot_attention_mass(
-    mass: Floats, even: Floats, targets: Sequence[str], output: Path, overwrite: bool = False
-) -> None:
+def plot_attention_mass(mass: Floats, even: Floats, targets: Sequence[str]) -> "Figure":
     """Stacked bars: on whom object queries and track queries spend their self-attention, layer by layer.
 
     Args:
         mass: [L, 2, T] shares of object queries' (0) and track queries' (1) attention.
         even: [2, T] the shares if all keys were attended alike.
         targets: T names.
-        output: picture.
-        overwrite: replace an existing file.
     """
     figure, panels = new_figure(2, columns=2, height=3.2)
     layers = len(mass)
@@ -103,19 +98,15 @@ def plot_attention_mass(
         panel.set_ylim(0, 1.001)
         panel.grid(visible=False, axis="x")
     add_legend(figure, panels, len(targets), "to {}".format, "outside upper center")
-    save_figure(figure, output, overwrite)
+    return figure
 
 
-def plot_attention_maps(
-    maps: Sequence[Floats], object_count: int, output: Path, overwrite: bool = False
-) -> None:
+def plot_attention_maps(maps: Sequence[Floats], object_count: int) -> "Figure":
     """Attention maps of chosen queries, a panel a layer; a line parts object from track queries.
 
     Args:
         maps: L maps [R, R] of attention, rows look at columns.
         object_count: how many leading rows are object queries.
-        output: picture.
-        overwrite: replace an existing file.
     """
     from matplotlib.colors import LogNorm
 
@@ -139,24 +130,16 @@ def plot_attention_maps(
         bar = figure.colorbar(image, ax=panels, shrink=0.85)
         bar.set_label("attention, mean over heads", fontsize=9)
         bar.ax.tick_params(labelsize=8)
-    save_figure(figure, output, overwrite)
+    return figure
 
 
-def plot_decoders(
-    views: Sequence[DecoderView],
-    truth: Floats,
-    output: Path,
-    min_score: float,
-    overwrite: bool = False,
-) -> None:
+def plot_decoders(views: Sequence[DecoderView], truth: Floats, min_score: float) -> "Figure":
     """Bird's-eye views of what decoders see, side by side, over the annotated objects.
 
     Args:
         views: one a decoder.
         truth: [M, 9] annotated boxes.
-        output: picture.
         min_score: what was left out, for the caption.
-        overwrite: replace an existing file.
     """
     centres = np.concatenate([truth, *(part for view in views for part in (view.objects, view.tracks))])
     # As far as there is anything, in steps, and not farther than annotations go.
@@ -174,7 +157,7 @@ def plot_decoders(
         panel.set_ylim(-range_m, range_m)
         panel.set_aspect("equal")
     add_legend(figure, panels, 3)
-    save_figure(figure, output, overwrite)
+    return figure
 
 
 def _draw_boxes(panel: "Axes", boxes: Floats, colour: str, width: float, label: str) -> None:
@@ -188,14 +171,8 @@ def _draw_boxes(panel: "Axes", boxes: Floats, colour: str, width: float, label: 
         panel.plot(nose[:, 1], nose[:, 0], color=colour, linewidth=width)
 
 
-def plot_costs(found: Sequence[MatchingCosts], output: Path, overwrite: bool = False) -> None:
-    """Histograms of matching costs with the fitted mixture and its threshold, a panel a checkpoint.
-
-    Args:
-        found: in the order of training.
-        output: picture.
-        overwrite: replace an existing file.
-    """
+def plot_costs(found: Sequence[MatchingCosts]) -> "Figure":
+    """Histograms of matching costs with the fitted mixture and its threshold, a panel a checkpoint."""
     figure, panels = new_figure(len(found), columns=min(3, len(found)), height=2.9)
     everything = np.concatenate([item.costs for item in found])
     low, high = (np.percentile(everything, (0.0, 99.0)) if len(everything) else (0.0, 1.0)) + np.array(
@@ -229,17 +206,15 @@ def plot_costs(found: Sequence[MatchingCosts], output: Path, overwrite: bool = F
         # A narrow component's curve may leave the top; the histograms are what is compared.
         panel.set_ylim(0, 1.3 * max(tallest))
     add_legend(figure, panels, 5)
-    save_figure(figure, output, overwrite)
+    return figure
 
 
-def plot_candidates(before: Floats, after: Floats, output: Path, overwrite: bool = False) -> None:
+def plot_candidates(before: Floats, after: Floats) -> "Figure":
     """How many queries an object has before and after the filter.
 
     Args:
         before: [L, N] candidates of each persistent object of each frame, by layer.
         after: [L, N] those kept.
-        output: picture.
-        overwrite: replace an existing file.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -261,19 +236,15 @@ def plot_candidates(before: Floats, after: Floats, output: Path, overwrite: bool
     panels[1].set_ylim(bottom=0)
     panels[1].xaxis.set_major_locator(MaxNLocator(integer=True))
     add_legend(figure, panels, 2)
-    save_figure(figure, output, overwrite)
+    return figure
 
 
-def plot_class_gradients(
-    cosines: Floats, groups: Sequence[str], output: Path, overwrite: bool = False
-) -> None:
+def plot_class_gradients(cosines: Floats, groups: Sequence[str]) -> "Figure":
     """Cosines between the class gradients of detecting and tracking.
 
     Args:
         cosines: [L, G] by layer and group of queries; nan where a group is empty.
         groups: G names.
-        output: picture.
-        overwrite: replace an existing file.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -286,24 +257,16 @@ def plot_class_gradients(
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     caption(panel, "class gradients on shared features", "decoder layer", "cosine, detecting and tracking")
     add_legend(figure, [panel], len(groups))
-    save_figure(figure, output, overwrite)
+    return figure
 
 
-def plot_training_cost(
-    seconds: Mapping[str, float],
-    mebibytes: Mapping[str, float],
-    memory: str,
-    output: Path,
-    overwrite: bool = False,
-) -> None:
+def plot_training_cost(seconds: Mapping[str, float], mebibytes: Mapping[str, float], memory: str) -> "Figure":
     """Time and memory of a training clip, a bar a strategy, with the ratio to the first one.
 
     Args:
         seconds: of a forward and backward pass, by strategy.
         mebibytes: of memory, by strategy.
         memory: which memory that is.
-        output: picture.
-        overwrite: replace an existing file.
     """
     figure, panels = new_figure(2, columns=2, height=2.9)
     for panel, values, name in zip(panels, (seconds, mebibytes), ("seconds a clip", f"{memory} (MiB)")):
@@ -316,4 +279,4 @@ def plot_training_cost(
         panel.set_xticks([])
         caption(panel, up=name)
         panel.margins(y=0.15)
-    save_figure(figure, output, overwrite)
+    return figure

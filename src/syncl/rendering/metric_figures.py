@@ -8,6 +8,7 @@ Runs are the plain contents of the official metrics files, so a figure needs no 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,23 +159,20 @@ def plot_official_tracking(metrics: TrackingMetrics, folder: Path) -> list[Path]
     """
     details = metrics.details()
 
-    def draw(metric: str) -> _Draw:
-        def on(panel: "Axes") -> None:
-            for name in details:
-                recall, values = _curve("results", details, name, metric)
-                if len(recall):
-                    panel.plot(recall, values, label=name, color=TRACKING_COLORS[name])
-            if metric in _LOGARITHMIC:
-                panel.set_yscale("symlog")
-            if metric in _UP_TO_ONE:
-                panel.set_ylim(0, 1)
-            elif metric != "motp":
-                panel.set_ylim(bottom=0)
-            caption(panel, "", "recall", _axis_name(metric))
+    def draw(metric: str, panel: "Axes") -> None:
+        for name in details:
+            recall, values = _curve("results", details, name, metric)
+            if len(recall):
+                panel.plot(recall, values, label=name, color=TRACKING_COLORS[name])
+        if metric in _LOGARITHMIC:
+            panel.set_yscale("symlog")
+        if metric in _UP_TO_ONE:
+            panel.set_ylim(0, 1)
+        elif metric != "motp":
+            panel.set_ylim(bottom=0)
+        caption(panel, "", "recall", _axis_name(metric))
 
-        return on
-
-    return _write_official({metric: draw(metric) for metric in CURVE_METRICS if metric != "gt"}, folder)
+    return _write_official({name: partial(draw, name) for name in CURVE_METRICS if name != "gt"}, folder)
 
 
 def plot_official_detection(metrics: DetectionMetrics, folder: Path) -> list[Path]:
@@ -184,34 +182,28 @@ def plot_official_detection(metrics: DetectionMetrics, folder: Path) -> list[Pat
         The files written.
     """
 
-    def precision(name: str) -> _Draw:
-        def on(panel: "Axes") -> None:
-            for distance in MATCH_DISTANCES_M:
-                curve, ap = metrics.curves[name, distance], metrics.label_aps[name][distance]
-                panel.plot(curve.recall, curve.precision, label=f"{distance:g} m, AP {100 * ap:.1f}")
-            panel.axhline(MIN_PRECISION, color="0.7", linestyle="--", linewidth=1)
-            panel.set_ylim(0, 1)
-            caption(panel, name, "recall", "precision")
+    def precision(name: str, panel: "Axes") -> None:
+        for distance in MATCH_DISTANCES_M:
+            curve, ap = metrics.curves[name, distance], metrics.label_aps[name][distance]
+            panel.plot(curve.recall, curve.precision, label=f"{distance:g} m, AP {100 * ap:.1f}")
+        panel.axhline(MIN_PRECISION, color="0.7", linestyle="--", linewidth=1)
+        panel.set_ylim(0, 1)
+        caption(panel, name, "recall", "precision")
 
-        return on
-
-    def errors(name: str) -> _Draw:
-        def on(panel: "Axes") -> None:
-            curve = metrics.curves[name, ERROR_DISTANCE_M]
-            achieved = np.flatnonzero(curve.confidence)
-            last = int(achieved[-1]) + 1 if len(achieved) else 0
-            for error in ERROR_NAMES:
-                if error not in UNDEFINED_ERRORS.get(name, ()) and last:
-                    mean = metrics.label_errors[name][error]
-                    panel.plot(curve.recall[:last], curve.errors[error][:last], label=f"{error} {mean:.2f}")
-            panel.set_ylim(bottom=0)
-            caption(panel, name, "recall", "running mean error (m, rad, m/s or 1 - x)")
-
-        return on
+    def errors(name: str, panel: "Axes") -> None:
+        curve = metrics.curves[name, ERROR_DISTANCE_M]
+        achieved = np.flatnonzero(curve.confidence)
+        last = int(achieved[-1]) + 1 if len(achieved) else 0
+        for error in ERROR_NAMES:
+            if error not in UNDEFINED_ERRORS.get(name, ()) and last:
+                mean = metrics.label_errors[name][error]
+                panel.plot(curve.recall[:last], curve.errors[error][:last], label=f"{error} {mean:.2f}")
+        panel.set_ylim(bottom=0)
+        caption(panel, name, "recall", "running mean error (m, rad, m/s or 1 - x)")
 
     draws: dict[str, _Draw] = {}
     for name in DETECTION_ORDER:
-        draws |= {f"{name}_pr": precision(name), f"{name}_tp": errors(name)}
+        draws |= {f"{name}_pr": partial(precision, name), f"{name}_tp": partial(errors, name)}
     return _write_official(draws, folder)
 
 

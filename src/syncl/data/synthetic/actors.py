@@ -200,9 +200,7 @@ class _Casting:
     ) -> tuple[tuple[Node, Node], float] | None:
         """A free stretch of kerb: the directed street whose right side it is on, and the place along it."""
         for _ in range(60):
-            a, b = passed[int(self.rng.integers(len(passed)))]
-            street = (a, b) if self.rng.random() < 0.5 else (b, a)
-            length = self.streets.run(a, b)[2]
+            street, length = self._pick(passed)
             low, high = KERB_CLEAR_M + room_m / 2, length - KERB_CLEAR_M - room_m / 2
             if low >= high:
                 continue
@@ -212,6 +210,12 @@ class _Casting:
                 taken.append((along, room_m))
                 return street, along
         return None
+
+    def _pick(self, passed: list[tuple[Node, Node]]) -> tuple[tuple[Node, Node], float]:
+        """A street in either direction, and how long it is."""
+        a, b = passed[int(self.rng.integers(len(passed)))]
+        street = (a, b) if self.rng.random() < 0.5 else (b, a)
+        return street, self.streets.run(a, b)[2]
 
     def _kerb_pose(self, street: tuple[Node, Node], along: float, offset: float) -> tuple[Array, float]:
         start, direction, _ = self.streets.run(*street)
@@ -312,9 +316,7 @@ class _Casting:
         look = "pedestrian.sitting" if sitting else "pedestrian"
         size = self._size("pedestrian", look)
         for _ in range(40):
-            a, b = passed[int(self.rng.integers(len(passed)))]
-            street = (a, b) if self.rng.random() < 0.5 else (b, a)
-            length = self.streets.run(a, b)[2]
+            street, length = self._pick(passed)
             along = float(self.rng.uniform(7.0, length - 7.0))
             place, heading = self._kerb_pose(
                 street, along, 8.7 if sitting else float(self.rng.uniform(6.8, 8.6))

@@ -18,14 +18,13 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from syncl.detectors.base import DetectorMemory, Features, Interaction, check_calibration, in_front, own
+from syncl.detectors.base import DetectorMemory, Features, check_calibration, in_front, own
 from syncl.detectors.streampetr.focal_head import FocalHead, FocalHeadConfig
 from syncl.detectors.streampetr.object_memory import ObjectMemory
 from syncl.detectors.streampetr.ray_tokens import RayTokens, attended_cameras
 from syncl.detectors.token_detector import TokenDetector, TokenDetectorConfig, TokenFeatures
 from syncl.errors import SynclError
 from syncl.layers.conditioning import MotionNorm
-from syncl.layers.decoder import STANDARD, Groups
 from syncl.layers.numerics import mlp
 from syncl.layers.positional import encode_harmonics, encode_points, sinusoid
 from syncl.structures import Frame, Predictions, Queries, object_queries
@@ -84,6 +83,11 @@ class StreamPetrFeatures(TokenFeatures):
     temporal_keys: Tensor
     temporal_values: Tensor
     memory: ObjectMemory
+
+    @property
+    @override
+    def temporal(self) -> tuple[Tensor, Tensor]:
+        return self.temporal_keys, self.temporal_values
 
 
 class StreamPetr(TokenDetector):
@@ -194,21 +198,6 @@ class StreamPetr(TokenDetector):
         """Object queries of the present frame, without motion, at references [B, N, 3] (metres)."""
         contents = self.motion_content_norm(contents, encode_harmonics(self.at_rest, _OCTAVES))
         return object_queries(contents, self._present_positions(references), references)
-
-    @override
-    def decode(
-        self,
-        queries: Queries,
-        features: Features,
-        groups: Groups = STANDARD,
-        interaction: Interaction | None = None,
-    ) -> tuple[Predictions, ...]:
-        """Decode against tokens and memory; see `Detector.decode`."""
-        tokens = own(StreamPetrFeatures, features, self)
-        memory = (tokens.temporal_keys, tokens.temporal_values)
-        return self.predictions(
-            self.states(queries, tokens, groups, interaction, memory), queries, tokens, groups
-        )
 
     @override
     def remember(

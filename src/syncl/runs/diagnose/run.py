@@ -30,6 +30,7 @@ from syncl.rendering.diagnosis_figures import (
     plot_decoders,
     plot_training_cost,
 )
+from syncl.rendering.figures import save_figure
 from syncl.runs.diagnose.box_numbers import BoxNumber
 from syncl.runs.diagnose.class_gradients import GROUPS, ClassGradients, class_gradient_pass
 from syncl.runs.diagnose.clip_cost import clip_cost
@@ -128,15 +129,17 @@ class Diagnosis:
         subjects = {name: self._other(path) for name, path in checkpoints} or {self.name: self.subject}
         paths = {name: output / f"{name}.png" for name in _FILES}
         tracked = tracking_pass(self.subject, self.frames, self.name)
-        plot_attention_mass(tracked.mass, tracked.even, TARGETS, paths["attention_mass"], overwrite)
-        plot_attention_maps(tracked.maps, tracked.shown_objects, paths["attention_maps"], overwrite)
+        mass = plot_attention_mass(tracked.mass, tracked.even, TARGETS)
+        save_figure(mass, paths["attention_mass"], overwrite)
+        maps = plot_attention_maps(tracked.maps, tracked.shown_objects)
+        save_figure(maps, paths["attention_maps"], overwrite)
         views = [
             self._view("with self-attention", tracked.standard, min_score),
             self._view("without (cross-only)", tracked.cross, min_score),
         ]
         last = self.frames[-1][1]
         truth = last.boxes[0, last.valid[0]].cpu().numpy()
-        plot_decoders(views, truth, paths["decoders"], min_score, overwrite=overwrite)
+        save_figure(plot_decoders(views, truth, min_score), paths["decoders"], overwrite)
         figures: dict[str, object] = {
             "model": self.name,
             "scene": self.frames[0][0].scenes[0],
@@ -153,14 +156,14 @@ class Diagnosis:
         }
         matched = {name: matching_pass(subject, self.frames, name) for name, subject in subjects.items()}
         costs = [matching_costs(name, found.pairs) for name, found in matched.items()]
-        plot_costs(costs, paths["costs"], overwrite)
+        save_figure(plot_costs(costs), paths["costs"], overwrite)
         figures["matching"] = {item.title: _summary(item) for item in costs}
         last_matched = next(reversed(matched.values()))
         figures["box_code"] = {
             name: {number.name: number.figures for number in found.numbers} for name, found in matched.items()
         }
         before, after = candidate_counts(last_matched.pairs)
-        plot_candidates(before, after, paths["candidates"], overwrite)
+        save_figure(plot_candidates(before, after), paths["candidates"], overwrite)
         figures["queries_an_object"] = {
             "before": _rounded(before.mean(axis=1)) if before.size else [],
             "after": _rounded(after.mean(axis=1)) if after.size else [],
@@ -169,7 +172,8 @@ class Diagnosis:
             name: class_gradient_pass(subject, self.frames, name) for name, subject in subjects.items()
         }
         last_gradients = next(reversed(gradients.values()))
-        plot_class_gradients(last_gradients.cosines, GROUPS, paths["class_gradients"], overwrite)
+        cosines = plot_class_gradients(last_gradients.cosines, GROUPS)
+        save_figure(cosines, paths["class_gradients"], overwrite)
         figures["class_gradients"] = {name: found.figures for name, found in gradients.items()}
         if cost_steps:
             figures["training_cost"] = self._training_cost(paths["training_cost"], cost_steps, overwrite)
@@ -224,7 +228,7 @@ class Diagnosis:
         memory = "peak device memory" if on_gpu else "kept for the backward pass"
         seconds = {name: cost.seconds for name, cost in costs.items()}
         mebibytes = {name: cost.mebibytes for name, cost in costs.items()}
-        plot_training_cost(seconds, mebibytes, memory, output, overwrite)
+        save_figure(plot_training_cost(seconds, mebibytes, memory), output, overwrite)
         return {"frames": length, "seconds": seconds, "mebibytes": mebibytes, "memory": memory}
 
 

@@ -71,24 +71,19 @@ def run_plan(plan: Plan, data: Path, output: Path, jobs: int) -> None:
 def run_digest(plan: Plan, arm: Arm, seed: int, data: Path) -> str:
     """What a run's outcome depends on, as a hash: recipe, start, data and evaluation."""
     start = "" if arm.init is None else hashlib.sha256(arm.init.read_bytes()).hexdigest()
-    samples = data / plan.version / "sample.json"
-    if not samples.is_file():
-        raise SynclError(f"{samples}: no such file; is --data a folder in the nuScenes format?")
-    world = hashlib.sha256(samples.read_bytes()).hexdigest()
-    held_out: tuple[str, ...] = ()
+    worlds = [_world(data, plan.version, "--data a folder")]
     if plan.evaluation_data is not None:
-        samples = plan.evaluation_data / plan.version / "sample.json"
-        if not samples.is_file():
-            raise SynclError(
-                f"{samples}: no such file; is the plan's evaluation_data in the nuScenes format?"
-            )
-        held_out = (hashlib.sha256(samples.read_bytes()).hexdigest(),)
+        worlds.append(_world(plan.evaluation_data, plan.version, "the plan's evaluation_data"))
     recipe = recipe_to_json(plan.resolved(arm, seed))
-    return hashlib.sha256(
-        orjson.dumps(
-            [recipe, start, world, plan.version, plan.train_split, plan.split, plan.scenes, *held_out]
-        )
-    ).hexdigest()
+    asked = [recipe, start, worlds[0], plan.version, plan.train_split, plan.split, plan.scenes, *worlds[1:]]
+    return hashlib.sha256(orjson.dumps(asked)).hexdigest()
+
+
+def _world(data: Path, version: str, words: str) -> str:
+    samples = data / version / "sample.json"
+    if not samples.is_file():
+        raise SynclError(f"{samples}: no such file; is {words} in the nuScenes format?")
+    return hashlib.sha256(samples.read_bytes()).hexdigest()
 
 
 def _run(plan: Plan, arm: Arm, seed: int, digest: str, data: Path, output: Path, commands: Commands) -> float:
@@ -112,22 +107,11 @@ def _run(plan: Plan, arm: Arm, seed: int, digest: str, data: Path, output: Path,
     source = ["--data", str(held_out), "--version", plan.version, "--split", plan.split]
     results, metrics = run / "results.json", run / "metrics.json"
     scenes, frames = _scenes(plan, held_out)
-    tracking = commands.run(
-        [
-            *[
-                "track",
-                str(run / "model.safetensors"),
-                *source,
-                "--output",
-                str(results),
-                "--overwrite",
-            ],
-            *["--threads", "1", *(("--scenes", *scenes) if plan.scenes else ())],
-        ],
-        run / "track.txt",
-    )
+    chosen = ("--scenes", *scenes) if plan.scenes else ()
+    track = ["track", str(run / "model.safetensors"), *source, "--output", str(results), "--overwrite"]
+    tracking = commands.run([*track, "--threads", "1", *chosen], run / "track.txt")
     evaluate = ["evaluate", str(results), *source, "--output", str(metrics), "--overwrite"]
-    commands.run([*evaluate, *(("--scenes", *scenes) if plan.scenes else ())], run / "evaluate.txt")
+    commands.run([*evaluate, *chosen], run / "evaluate.txt")
     recipe = plan.resolved(arm, seed)
     scores = cast(dict[str, float], parse_json(metrics, nan=True))
     record = {
