@@ -12,7 +12,7 @@ from syncl.layers.decoder import PARALLEL
 from syncl.trackers import ClipNoise, Mutr3dConfig, PfTrackConfig
 from syncl.training.objectives.reasoning import ReasoningLossConfig
 from syncl.training.strategies import BaselineConfig
-from syncl.training.strategies.syncl.contrastive import ContrastiveConfig, InstanceContrast
+from syncl.training.strategies.syncl.contrastive import ContrastiveConfig, InstanceContrast, decoupled_loss
 from syncl.training.strategies.syncl.hybrid_matching import one_to_many
 from syncl.training.strategies.syncl.query_filtering import fit_mixture, mixture_threshold
 from syncl.training.strategies.syncl.strategy import SynclConfig
@@ -139,11 +139,26 @@ def test_similarity_is_a_perceptron_of_the_projected_object_times_the_track():
     torch.manual_seed(0)
     contrast = InstanceContrast(8, ContrastiveConfig(score_limit=0.0))
     objects, tracks = torch.randn(3, 8), torch.randn(2, 8)
-    scores = contrast.scores(objects, tracks)
+    scores = contrast.scores(contrast.object_projection(objects)[:, None], tracks)
     for row in range(3):
         for column in range(2):
             product = contrast.object_projection(objects[row]) * tracks[column]
             assert torch.allclose(scores[row, column], contrast.similarity(product)[0], atol=1e-6)
     limited = InstanceContrast(8, ContrastiveConfig(score_limit=0.1))
     limited.load_state_dict(contrast.state_dict())
-    assert torch.allclose(limited.scores(objects, tracks), 0.1 * torch.tanh(scores / 0.1), atol=1e-6)
+    close = limited.scores(limited.object_projection(objects)[:, None], tracks)
+    assert torch.allclose(close, 0.1 * torch.tanh(scores / 0.1), atol=1e-6)
+
+
+def test_what_is_padding_or_filtered_out_changes_nothing_about_the_contrast():
+    torch.manual_seed(0)
+    contrast = InstanceContrast(8, ContrastiveConfig(weight=1.0))
+    objects, tracks = torch.randn(2, 3, 5, 8), torch.randn(2, 3, 4, 8)
+    positives, pair_valid = torch.randint(0, 4, (2, 3, 5)), torch.rand(2, 3, 5) < 0.5
+    track_valid = torch.rand(2, 3, 4) < 0.7
+    every = contrast.scores(contrast.object_projection(objects)[..., None, :], tracks[..., None, :, :])
+    temperature = contrast.config.temperature
+    losses, usable = decoupled_loss(every / temperature, positives, pair_valid, track_valid)
+    assert 0 < usable.sum() < 30
+    found = contrast(objects, tracks, positives, pair_valid, track_valid)
+    assert torch.allclose(found, losses.sum() / usable.sum(), rtol=1e-5)
