@@ -13,6 +13,8 @@ from torch import Tensor
 
 from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig
 from syncl.detectors import (
+    BevEncoderConfig,
+    BevformerConfig,
     DetectorConfig,
     Detr3dConfig,
     ImageEncoderConfig,
@@ -21,7 +23,13 @@ from syncl.detectors import (
     Petrv2Config,
     StreamPetrConfig,
 )
-from syncl.recipes.synthetic import small_detr3d, small_petr, small_petrv2, small_streampetr
+from syncl.recipes.synthetic import (
+    small_bevformer,
+    small_detr3d,
+    small_petr,
+    small_petrv2,
+    small_streampetr,
+)
 from syncl.structures import Annotations, CameraRig, Clip, Frame, Trajectories
 from syncl.trackers import ClipNoise, Mutr3dConfig, PfTrackConfig
 
@@ -179,6 +187,14 @@ def _tiny(cameras: int) -> dict[str, DetectorConfig]:
             objects_a_frame=4,
             **SIZES,
         ),
+        "bevformer": BevformerConfig(
+            pyramid,
+            CLASSES,
+            queries=OBJECT_QUERIES,
+            cameras=cameras,
+            bev=BevEncoderConfig((8, 10), layers=2),
+            **SIZES,
+        ),
     }
 
 
@@ -197,6 +213,7 @@ SMALL: dict[str, Callable[[], DetectorConfig]] = {
     "petr": small_petr,
     "petrv2": small_petrv2,
     "streampetr": small_streampetr,
+    "bevformer": small_bevformer,
 }
 """Every detector as the synthetic recipes have it, with proposals and lifted tracks, for six cameras."""
 

@@ -11,6 +11,8 @@ from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig, VoVNetConfig
 from syncl.checkpoints.formats import FORMATS, find_format
 from syncl.commands.convert import Format
 from syncl.detectors import (
+    BevEncoderConfig,
+    BevformerConfig,
     Detr3dConfig,
     ImageEncoderConfig,
     Mutr3dDetr3dConfig,
@@ -37,6 +39,7 @@ DETR3D = Detr3dConfig(RESNET, CLASSES, queries=7, **SIZES)
 PETR = PetrConfig(VOVNET, CLASSES, queries=7, **SIZES)
 DETECTORS = {
     "detr3d": DETR3D,
+    "bevformer": BevformerConfig(RESNET, CLASSES, queries=7, bev=BevEncoderConfig((3, 4), 2), **SIZES),
     "mutr3d": Mutr3dDetr3dConfig(RESNET, CLASSES, queries=7, **SIZES),
     "petr": PETR,
     "pf_track": dataclasses.replace(PETR, learned_contents=True),

@@ -19,6 +19,10 @@ from syncl.structures import CameraRig
 make_frame = partial(rig.make_frame, cameras=6, size=(64, 96))
 
 
+# Each camera has weights of its own.
+OF_A_RIG = ("detr3d", "mutr3d_detr3d", "bevformer")
+
+
 def build(kind: str, **changes):
     torch.manual_seed(0)
     return dataclasses.replace(SMALL[kind](), **changes).build().eval()
@@ -68,14 +72,16 @@ def test_no_camera_at_all_gives_finite_numbers(kind):
 @pytest.mark.parametrize("cameras", [1, 3, 7])
 @pytest.mark.parametrize("kind", SMALL)
 def test_any_number_of_cameras(kind, cameras):
-    changes = {"cameras": cameras} if "detr3d" in kind else {}
+    changes = {"cameras": cameras} if kind in OF_A_RIG else {}
     detector = build(kind, **changes)
     assert predict(detector, make_frame(cameras=cameras)).logits.shape[2] == detector.query_count
 
 
-def test_detr3d_names_the_cameras_it_has_no_weights_for():
-    with pytest.raises(SynclError, match=r"weights for 6 cameras, the frame has 4 \(CAM_0, "):
-        predict(build("detr3d"), make_frame(cameras=4))
+@pytest.mark.parametrize("kind", OF_A_RIG)
+def test_a_rig_of_another_size_than_the_weights_know_is_refused_with_the_remedy(kind):
+    refused = r"weights for 6 cameras, the frame has 4 \(CAM_0, .*camera_valid .*detector\.cameras"
+    with pytest.raises(SynclError, match=refused):
+        predict(build(kind), make_frame(cameras=4))
 
 
 @pytest.mark.parametrize("kind", SMALL)
@@ -132,7 +138,7 @@ def test_without_proposals_the_published_form_works(kind):
     assert torch.isfinite(predict(detector, make_frame()).codes).all()
 
 
-@pytest.mark.parametrize("kind", ["detr3d", "mutr3d_detr3d"])
+@pytest.mark.parametrize("kind", OF_A_RIG)
 def test_lifted_tracks_are_placed_as_proposals_are(kind):
     detector = build(kind)
     features = detector.encode(make_frame())
@@ -268,7 +274,7 @@ def test_an_interaction_changes_the_layer_and_those_behind_it_in_the_standard_de
         assert equal == (layer < 1)
 
 
-@pytest.mark.parametrize("kind", ["detr3d", "mutr3d_detr3d"])
+@pytest.mark.parametrize("kind", OF_A_RIG)
 @torch.no_grad()
 def test_references_and_sizes_are_refined_by_the_boxes_before_an_interaction(kind):
     detector, queries, features = prepared(kind)

@@ -36,7 +36,7 @@ def test_every_recipe_builds_and_survives_json(name: str) -> None:
     assert isinstance(tracker.detector, Detector)
     assert len(set(tracker.detector.classes)) == len(recipe.model.detector.classes)
     single = isinstance(recipe.model.tracker, SingleFrameConfig)
-    assert single == name.startswith(("detr3d", "petr", "streampetr"))
+    assert single == name.startswith(("detr3d", "petr", "streampetr", "bevformer"))
     assert isinstance(recipe.training.strategy, SynclConfig) == name.endswith("_syncl")
 
 

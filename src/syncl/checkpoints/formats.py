@@ -2,6 +2,7 @@
 
 from syncl.checkpoints.adapter import Adapter
 from syncl.checkpoints.backbone_file import BackboneAdapter
+from syncl.checkpoints.bevformer import BevformerAdapter
 from syncl.checkpoints.detr3d import Detr3dAdapter
 from syncl.checkpoints.mutr3d import Mutr3dAdapter
 from syncl.checkpoints.petr import PetrAdapter
@@ -15,6 +16,7 @@ _ADAPTERS: tuple[Adapter, ...] = (
     Petrv2Adapter(),
     StreamPetrAdapter(),
     Detr3dAdapter(),
+    BevformerAdapter(),
     Mutr3dAdapter(),
     PfTrackAdapter(),
     BackboneAdapter(),

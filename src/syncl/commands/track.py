@@ -69,6 +69,7 @@ def track(
 
     from syncl.checkpoints.model_file import load_model
     from syncl.data.nuscenes.index import open_nuscenes
+    from syncl.data.nuscenes.odometry import can_bus_remark
     from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
     from syncl.errors import SynclError
     from syncl.files import refuse_to_overwrite
@@ -125,6 +126,8 @@ def track(
         if past == "key-frames":
             loaded = without_past_images(loaded)
         check_past_images(loaded, index, chosen)
+        if loaded.config.input.odometry and processes.is_main:
+            console.print(can_bus_remark(index, chosen))
         done = track_to_file(
             loaded,
             index,

@@ -118,6 +118,14 @@ class WorldTransform:
         """Points [..., 3], vehicle frame, after the change."""
         return np.asarray(points @ self.vehicle_matrix()[:3, :3].T)
 
+    def move_readings(self, readings: Array) -> Array:
+        """Acceleration, rotation rate and velocity [..., 9] along the vehicle's axes, after the change."""
+        linear = self.vehicle_matrix()[:3, :3]
+        acceleration, rate, velocity = np.split(readings, 3, axis=-1)
+        # Rotations keep their speed in a larger world, and turn the other way round in a mirror.
+        turned = rate @ linear.T / self.scale * (-1 if self.mirror else 1)
+        return np.concatenate([acceleration @ linear.T, turned, velocity @ linear.T], axis=-1)
+
     def move_boxes(self, boxes: Array) -> Array:
         """Boxes [N, 9] in the box layout, vehicle frame, after the change."""
         matrix = self.vehicle_matrix()

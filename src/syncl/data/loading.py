@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Sampler
 from syncl.data.stream_clips import ClipSource, StreamSampler
 from syncl.errors import SynclError
 from syncl.interrupts import serve_parent
-from syncl.structures import Annotations, CameraRig, Clip, Frame, Trajectories
+from syncl.structures import Annotations, CameraRig, Clip, Frame, Odometry, Trajectories
 
 Item = TypeVar("Item")
 
@@ -44,9 +44,10 @@ def collate_frames(frames: Sequence[Frame]) -> Frame:
     """Stack frames along B.
 
     Raises:
-        SynclError: they differ in cameras or image size, or not all have past images.
+        SynclError: they differ in cameras or image size, or not all have past images or odometry.
     """
     pasts = _all_or_none([frame.past for frame in frames], "frames with and without past images")
+    odometry = _all_or_none([frame.odometry for frame in frames], "frames with and without odometry")
     levels = _all_or_none([frame.levels for frame in frames], "frames with and without stored features")
     rigs = {frame.rig.names for frame in frames}
     sizes = {frame.image_size for frame in frames}
@@ -73,6 +74,13 @@ def collate_frames(frames: Sequence[Frame]) -> Frame:
         )
         or None,
         past=collate_frames(pasts) if pasts else None,
+        odometry=Odometry(
+            torch.cat([item.ego_from_vehicle for item in odometry]),
+            torch.cat([item.ego_rotation for item in odometry]),
+            torch.cat([item.readings for item in odometry]),
+        )
+        if odometry
+        else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from syncl.detectors.aids import ProposalConfig
 from syncl.detectors.base import Detector, DetectorConfig, Features
+from syncl.detectors.bevformer import BevEncoderConfig, BevformerConfig
 from syncl.detectors.detr3d import Detr3dConfig, Mutr3dDetr3dConfig
 from syncl.detectors.image_encoder import ImageEncoderConfig
 from syncl.detectors.petr import PetrConfig, Petrv2Config
@@ -9,6 +10,8 @@ from syncl.detectors.streampetr import FocalHeadConfig, StreamPetrConfig
 
 # Every configuration of a detector that a file may name: where a detector of the library is registered.
 DETECTOR_TYPES: tuple[type, ...] = (
+    BevEncoderConfig,
+    BevformerConfig,
     Detr3dConfig,
     FocalHeadConfig,
     ImageEncoderConfig,
@@ -21,6 +24,8 @@ DETECTOR_TYPES: tuple[type, ...] = (
 
 __all__ = [
     "DETECTOR_TYPES",
+    "BevEncoderConfig",
+    "BevformerConfig",
     "Detector",
     "DetectorConfig",
     "Detr3dConfig",

@@ -49,3 +49,22 @@ def rotate_planar(destination_from_source: Tensor, vectors: Tensor) -> Tensor:
     rotation = destination_from_source[..., :2, :2].to(vectors.dtype)
     with full_precision(vectors):
         return vectors @ rotation.transpose(-1, -2)
+
+
+def quaternion_from_rotation(rotation: Tensor) -> Tensor:
+    """Unit quaternions [..., 4] (w, x, y, z) with w >= 0 of rotation matrices [..., 3, 3]."""
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-1) for row in rotation.unbind(-2))
+    # Four times the quaternion's products with itself; the row with the largest square is well conditioned.
+    products = torch.stack(
+        [
+            torch.stack([1 + xx + yy + zz, zy - yz, xz - zx, yx - xy], dim=-1),
+            torch.stack([zy - yz, 1 + xx - yy - zz, xy + yx, xz + zx], dim=-1),
+            torch.stack([xz - zx, xy + yx, 1 - xx + yy - zz, yz + zy], dim=-1),
+            torch.stack([yx - xy, xz + zx, yz + zy, 1 - xx - yy + zz], dim=-1),
+        ],
+        dim=-2,
+    )
+    largest = products.diagonal(dim1=-2, dim2=-1).argmax(-1)[..., None, None]
+    row = products.take_along_dim(largest, dim=-2).squeeze(-2)
+    unit = row / row.norm(dim=-1, keepdim=True)
+    return torch.where(unit[..., :1] < 0, -unit, unit)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from syncl.errors import SynclError
 from syncl.recipes import (
+    bevformer,
     detr3d,
     one_stage,
     one_track,
@@ -26,6 +27,7 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     synthetic.petr_synthetic,
     synthetic.petrv2_synthetic,
     synthetic.streampetr_synthetic,
+    synthetic.bevformer_synthetic,
     synthetic_plain.detr3d_synthetic_plain,
     synthetic_trackers.mutr3d_detr3d_synthetic,
     synthetic_trackers.mutr3d_detr3d_synthetic_long,
@@ -33,10 +35,12 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     synthetic_trackers.mutr3d_petr_synthetic,
     synthetic_trackers.mutr3d_petrv2_synthetic,
     synthetic_trackers.mutr3d_streampetr_synthetic,
+    synthetic_trackers.mutr3d_bevformer_synthetic,
     synthetic_trackers.pf_track_detr3d_synthetic,
     synthetic_trackers.pf_track_petr_synthetic,
     synthetic_trackers.pf_track_petrv2_synthetic,
     synthetic_trackers.pf_track_streampetr_synthetic,
+    synthetic_trackers.pf_track_bevformer_synthetic,
     synthetic_trackers.star_track_detr3d_synthetic,
     synthetic_trackers.star_track_petr_synthetic,
     synthetic_trackers.star_track_petrv2_synthetic,
@@ -66,6 +70,9 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     streampetr.streampetr_v99_640x1600,
     streampetr.mutr3d_streampetr_v99_320x800,
     streampetr.mutr3d_streampetr_v99_640x1600,
+    bevformer.bevformer_r101_900x1600,
+    bevformer.bevformer_r101_720x1280,
+    bevformer.bevformer_r50_450x800,
     one_stage.pf_track_petr_synthetic_one_stage,
     one_stage.pf_track_petr_synthetic_one_stage_two_heads,
     one_stage.pf_track_petr_v99_320x800_one_stage,

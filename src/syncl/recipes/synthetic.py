@@ -10,6 +10,8 @@ from typing import TypeVar
 from syncl.backbones import FpnConfig, ResNetConfig
 from syncl.data.augmentation import Augmentation
 from syncl.detectors import (
+    BevEncoderConfig,
+    BevformerConfig,
     DetectorConfig,
     Detr3dConfig,
     ImageEncoderConfig,
@@ -122,6 +124,24 @@ def small_streampetr() -> StreamPetrConfig:
     return replace(_small(detector), propagated=32, memory_slots=128, objects_a_frame=32)
 
 
+def small_bevformer() -> BevformerConfig:
+    """BEVFormer with a view of 40 x 40 cells, two encoder layers and three decoder layers."""
+    return BevformerConfig(
+        image_encoder(),
+        CLASSES,
+        queries=QUERIES,
+        dim=DIM,
+        heads=4,
+        layers=3,
+        hidden=256,
+        dropout=0.0,
+        point_range=RANGE,
+        bev=BevEncoderConfig((40, 40), layers=2),
+        proposals=ProposalConfig(count=64, nearby=True),
+        lifted_tracks=True,
+    )
+
+
 def small_mutr3d() -> Mutr3dConfig:
     """MUTR3D's propagation with fewer heads."""
     return Mutr3dConfig(heads=4, hidden=DIM, max_tracks=80, noise=CLIP_NOISE)
@@ -222,6 +242,23 @@ def streampetr_synthetic() -> Recipe:
             ),
             strategy=BaselineConfig(loss=TRACKER_LOSS),
             unroll=UnrollConfig(denoising=DenoisingConfig(groups=3, loss=TRACKER_LOSS)),
+        ),
+        starts_from="detr3d_synthetic (backbone, neck and image head)",
+    )
+
+
+def bevformer_synthetic() -> Recipe:
+    """BEVFormer, small, on a frame behind two of the three before; start it from `detr3d_synthetic`."""
+    base = _detector_training(15000)
+    return Recipe(
+        "bevformer_synthetic",
+        "BEVFormer, small, windows of three frames of the synthetic world",
+        small_model(small_bevformer(), SingleFrameConfig()),
+        replace(
+            base,
+            data=replace(base.data, clip_length=3, sampling="windows"),
+            strategy=BaselineConfig(loss=TRACKER_LOSS),
+            unroll=UnrollConfig(context_frames=2),
         ),
         starts_from="detr3d_synthetic (backbone, neck and image head)",
     )

@@ -12,6 +12,7 @@ from syncl.recipes.synthetic import (
     AUGMENTATION,
     RELEASE_M,
     TRACKER_LOSS,
+    small_bevformer,
     small_detr3d,
     small_model,
     small_mutr3d,
@@ -81,7 +82,7 @@ def mutr3d_detr3d_synthetic_long() -> Recipe:
 
 
 def _mutr3d(name: str, detector: DetectorConfig) -> Recipe:
-    """MUTR3D on a detector of the PETR family."""
+    """MUTR3D on another detector."""
     kind = name.lower()
     return replace(
         mutr3d_detr3d_synthetic(),
@@ -118,6 +119,20 @@ def mutr3d_streampetr_synthetic() -> Recipe:
     )
 
 
+def mutr3d_bevformer_synthetic() -> Recipe:
+    """MUTR3D on BEVFormer; a frame gives its view a past before a clip's three."""
+    base = _mutr3d("BEVFormer", small_bevformer())
+    training = base.training
+    return replace(
+        base,
+        training=replace(
+            training,
+            data=replace(training.data, clip_length=4),
+            unroll=replace(training.unroll, context_frames=1),
+        ),
+    )
+
+
 def _with_pf_track(base: Recipe) -> Recipe:
     """A MUTR3D recipe's detector and training with PF-Track."""
     reasoning = ReasoningLossConfig(refined=TRACKER_LOSS)
@@ -148,6 +163,11 @@ def pf_track_petrv2_synthetic() -> Recipe:
 def pf_track_streampetr_synthetic() -> Recipe:
     """PF-Track on StreamPETR."""
     return _with_pf_track(mutr3d_streampetr_synthetic())
+
+
+def pf_track_bevformer_synthetic() -> Recipe:
+    """PF-Track on BEVFormer."""
+    return _with_pf_track(mutr3d_bevformer_synthetic())
 
 
 def _with_star_track(base: Recipe) -> Recipe:

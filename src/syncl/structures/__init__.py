@@ -5,7 +5,7 @@ D channels, K classes.
 """
 
 from syncl.structures.annotations import Annotations, Clip, Trajectories
-from syncl.structures.frame import CameraRig, Frame
+from syncl.structures.frame import CameraRig, Frame, Odometry
 from syncl.structures.objects import Objects
 from syncl.structures.outcome import Outcome
 from syncl.structures.queries import Predictions, Queries, object_queries
@@ -16,6 +16,7 @@ __all__ = [
     "Clip",
     "Frame",
     "Objects",
+    "Odometry",
     "Outcome",
     "Predictions",
     "Queries",

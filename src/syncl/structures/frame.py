@@ -37,6 +37,24 @@ class CameraRig(TensorStructure):
 
 
 @dataclass(frozen=True)
+class Odometry(TensorStructure):
+    """What is known of the vehicle's own motion at a frame, for detectors that are told of it (BEVFormer).
+
+    Attributes:
+        ego_from_vehicle: [B, 4, 4] float64 how the frame's vehicle frame is mounted on the vehicle itself:
+            the lidar's place where that is the vehicle frame.
+        ego_rotation: [B, 4] float64 quaternion (w, x, y, z), global from ego, for its sign: both signs mean
+            the same rotation, but networks that are told the numbers have seen those of their data set.
+        readings: [B, 9] float64 acceleration (m/s^2), rotation rate (rad/s) and velocity (m/s), three each
+            along the ego vehicle's axes; 0 where nobody measured them.
+    """
+
+    ego_from_vehicle: Tensor
+    ego_rotation: Tensor
+    readings: Tensor
+
+
+@dataclass(frozen=True)
 class Frame(TensorStructure):
     """One synchronised set of images for each of B independent streams.
 
@@ -57,6 +75,8 @@ class Frame(TensorStructure):
             they remember the frames they have seen. It is calibrated to this frame's vehicle frame, so what
             the vehicle did in between is in `past.rig`, and its `timestamp_s` is this frame's less the mean
             over cameras of the time between their two images.
+        odometry: for detectors that are told how the vehicle moves; None = the vehicle frame is the vehicle's
+            own, and nothing but its pose is known.
     """
 
     images: Tensor
@@ -69,6 +89,7 @@ class Frame(TensorStructure):
     samples: tuple[str, ...]
     levels: tuple[Tensor, ...] | None = None
     past: "Frame | None" = None
+    odometry: Odometry | None = None
 
     @property
     def batch_size(self) -> int:

@@ -30,6 +30,10 @@ def check_frame(frame: Frame) -> None:
         "rig.image_from_camera": (_singular(rig.image_from_camera), _NO_TRANSFORM),
         "rig.camera_from_vehicle": (_singular(rig.camera_from_vehicle), _NO_TRANSFORM),
     }
+    if frame.odometry is not None:
+        mounted, readings = frame.odometry.ego_from_vehicle, frame.odometry.readings
+        problems["odometry.ego_from_vehicle"] = (_singular(mounted)[:, None], _NO_TRANSFORM)
+        problems["odometry.readings"] = (~readings.isfinite(), "has numbers that are nan or infinite")
     if images.is_floating_point():
         sums = images.sum((2, 3, 4), dtype=torch.float32)
         problems["images"] = (~sums.isfinite(), "has pixels that are nan or infinite")
@@ -63,6 +67,11 @@ def _check_form(frame: Frame) -> None:
         "global_from_vehicle": (frame.global_from_vehicle, (streams, 4, 4), torch.float64),
         "timestamp_s": (frame.timestamp_s, (streams,), torch.float64),
     }
+    odometry = frame.odometry
+    if odometry is not None:
+        forms["odometry.ego_from_vehicle"] = (odometry.ego_from_vehicle, (streams, 4, 4), torch.float64)
+        forms["odometry.ego_rotation"] = (odometry.ego_rotation, (streams, 4), torch.float64)
+        forms["odometry.readings"] = (odometry.readings, (streams, 9), torch.float64)
     for name, (tensor, shape, dtype) in forms.items():
         if tuple(tensor.shape) != shape:
             raise SynclError(

@@ -21,6 +21,8 @@ class InputConfig:
         exact_resize: resize as the original implementations do (slower), for published weights.
         past: which camera images of a while ago the detector sees beside the present ones; None = it
             remembers the frames it has seen. Data without images between key frames make do with that too.
+        odometry: the detector is told how the vehicle itself moves (BEVFormer): pose, and readings of
+            nuScenes' CAN-bus extension where it is there. Without, BEVFormer goes by the frame's own pose.
     """
 
     image_size: tuple[int, int]
@@ -28,6 +30,7 @@ class InputConfig:
     vehicle_frame: Literal["ego", "lidar"] = "ego"
     exact_resize: bool = True
     past: PastImages | None = None
+    odometry: bool = False
 
 
 @dataclass(frozen=True)

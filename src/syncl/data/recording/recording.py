@@ -31,8 +31,8 @@ from syncl.data.recording.rig import Array, Moment, Rig, RigCamera
 from syncl.data.recording.rig_file import read_rig
 from syncl.errors import SynclError
 from syncl.files import inside
-from syncl.geometry.poses import invert_pose
-from syncl.structures import CameraRig, Frame
+from syncl.geometry.poses import invert_pose, quaternion_from_rotation
+from syncl.structures import CameraRig, Frame, Odometry
 
 _AHEAD = 2
 # How far up the lower edge of an image points at least, where its camera counts as upside down.
@@ -163,7 +163,16 @@ class Recording:
             timestamp_s=torch.tensor([moment.timestamp_s], dtype=torch.float64),
             scenes=(self.rig.name,),
             samples=(moment.name,),
+            odometry=self._odometry(moment),
         )
+
+    def _odometry(self, moment: Moment) -> Odometry | None:
+        """Where the frames' vehicle frame is, if it is not the vehicle's own; nothing else is known."""
+        if self.vehicle_frame == "vehicle":
+            return None
+        rotation = quaternion_from_rotation(moment.global_from_vehicle[:3, :3])
+        parts = (self.vehicle_from_body, rotation, np.zeros(9))
+        return Odometry(*(torch.tensor(part, dtype=torch.float64)[None] for part in parts))
 
     @cached_property
     def vehicle_from_body(self) -> Array:

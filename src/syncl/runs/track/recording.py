@@ -58,6 +58,11 @@ def track_recording(
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     for remark in recording.remarks:
         console.print(f"{recording.rig.path}: {remark}")
+    if model.config.input.odometry:
+        console.print(
+            "the vehicle's motion: poses; acceleration, rotation rate and velocity are told as 0, which no "
+            "recording has"
+        )
     console.print(f"cameras, as the model sees them: {', '.join(recording.cameras)}")
     tracker = model.tracker.eval().to(chosen)
     state = tracker.initial_state()

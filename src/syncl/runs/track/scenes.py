@@ -22,7 +22,7 @@ from syncl.trackers.model import InputConfig
 def image_options(config: InputConfig) -> ImageOptions:
     """How a model's images are read."""
     resize: ResizeMethod = "exact" if config.exact_resize else "fast"
-    return ImageOptions(config.image_size, config.cameras, resize, past=config.past)
+    return ImageOptions(config.image_size, config.cameras, resize, past=config.past, odometry=config.odometry)
 
 
 def cameras_seen(

@@ -12,6 +12,7 @@ from torch import Tensor
 from syncl.checkpoints.model_file import InitialisationReport, initialise_from, read_views, save_model
 from syncl.data.nuscenes.clips.dataset import choose_cameras
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
+from syncl.data.nuscenes.odometry import can_bus_remark
 from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
 from syncl.data.views import cameras_by_view, index_views
 from syncl.errors import SynclError
@@ -105,6 +106,8 @@ def train_recipe(
         dataset = training_clips(index, scenes, recipe, features, tracker.future_frames)
         if recipe.model.input.past is not None and not between:
             console.print("no images between key frames in these data: the past is made of key frames")
+        if recipe.model.input.odometry:
+            console.print(can_bus_remark(index, scenes), highlight=False)
         console.print(
             f"{recipe.name}: {sum(p.numel() for p in tracker.parameters()) / 1e6:.2f} M parameters, "
             f"{len(dataset)} clips of {recipe.training.data.clip_length} from {len(scenes)} scenes, "

@@ -20,6 +20,7 @@ from syncl.data.nuscenes.clips.frames import (
     build_frame,
 )
 from syncl.data.nuscenes.index import NuScenesIndex
+from syncl.data.nuscenes.odometry import OdometrySource
 from syncl.data.nuscenes.past.sources import PastSource, PastSweeps, has_sweeps
 from syncl.data.nuscenes.samples import FutureCentres, Sample
 from syncl.data.photometric import distort_colours
@@ -82,6 +83,7 @@ class ClipDataset(ClipSource):
         self._augmentation = augmentation
         self._seed = seed
         self._features = features
+        self._odometry = OdometrySource(index) if images.odometry else None
         self.camera_names = choose_cameras(index, images.cameras)
         self._choice: ClipChoice = choice or ConsecutiveFrames(index, scenes, clip_length, repeat_first)
         counts = count_learnable(index, scenes, annotations)
@@ -133,6 +135,8 @@ class ClipDataset(ClipSource):
         if self._past is not None:
             past = self._past.of(row, sample, np.random.default_rng([_PAST, *seed, row]))
             frame = replace(frame, past=build(past, len(self.camera_names)))
+        if self._odometry is not None:
+            frame = replace(frame, odometry=self._odometry.of(row, sample, world))
         future = future_centres(self._index, row, self._annotations)
         return frame, build_annotations(sample.annotations, self._annotations, world, future)
 
@@ -193,6 +197,7 @@ class SceneStream:
         self._annotations = annotations or AnnotationOptions()
         self.camera_names = choose_cameras(index, images.cameras)
         self.rows = index.scene_samples(scene)
+        self._odometry = OdometrySource(index) if images.odometry else None
         self._past: PastSource | None = None
         if images.past is not None and has_sweeps(index, [scene]):
             self._past = PastSweeps(index, self.camera_names, images.past)
@@ -222,6 +227,8 @@ class SceneStream:
         if self._past is not None:
             past = build_frame(self._past.of(row, sample), self.camera_names, self._images)
             frame = replace(frame, past=past)
+        if self._odometry is not None:
+            frame = replace(frame, odometry=self._odometry.of(row, sample))
         future = future_centres(self._index, row, self._annotations)
         return frame, build_annotations(sample.annotations, self._annotations, future=future)
 

@@ -40,6 +40,7 @@ class ImageOptions:
         damaged: whether a missing or damaged image stops the run or is reported and counted as a camera that
             delivered nothing.
         past: also read earlier images, chosen so, where a scene has images between its key frames.
+        odometry: also say how the vehicle itself moves.
     """
 
     size: tuple[int, int]
@@ -47,6 +48,7 @@ class ImageOptions:
     resize: ResizeMethod = "exact"
     damaged: DamagedImages = "fail"
     past: PastImages | None = None
+    odometry: bool = False
 
 
 def build_frame(
