@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +146,9 @@ from torch import distributed
 told = Path(sys.argv[1]) / os.environ["RANK"]
 atexit.register(lambda: told.write_text(f"{shares}, connected: {distributed.is_initialized()}"))
 from syncl.runs.processes import Processes
-shares = Processes.current().gather([1, 2])
+processes = Processes.current()
+shares = processes.gather([1, 2])
+processes.finish()
 """
 
 
@@ -163,28 +166,54 @@ def test_processes_disconnect_before_they_end(tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal
-from syncl.commands import tracking_run
+import sys, time
+from syncl.runs.track import run
 from syncl.__main__ import main
-steps = tracking_run.track_scene
+steps = run.track_scene
 def dying(*arguments):
     for number, sample in enumerate(steps(*arguments)):
         if os.environ["RANK"] == "1" and number == 1:
             os.kill(os.getpid(), signal.SIGKILL)
+        if os.environ["RANK"] == "0" and number == 3:
+            yield sample
+            time.sleep(600)  # it has much to do yet
         yield sample
-tracking_run.track_scene = dying
+run.track_scene = dying
 main()
 """
 
 
 @pytest.mark.slow
-def test_a_killed_process_leaves_no_file(folder: Path, tmp_path: Path) -> None:
-    script = tmp_path / "killed.py"
+@pytest.mark.parametrize("launched", [True, False], ids=["torchrun", "by hand"])
+def test_a_killed_process_takes_the_others_with_it_within_a_minute(
+    folder: Path, tmp_path: Path, launched: bool
+) -> None:
+    script, output = tmp_path / "killed.py", tmp_path / "out" / "x.json"
     script.write_text(KILLED)
-    finished = launch(
-        folder, tmp_path / "out" / "x.json", str(folder / "tracker.safetensors"), program=str(script)
-    )
-    assert finished.returncode != 0
-    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+    model = str(folder / "tracker.safetensors")
+    if launched:
+        begin = time.monotonic()
+        finished = launch(folder, output, model, program=str(script))
+        assert finished.returncode != 0 and time.monotonic() - begin < 120
+        return
+    command = [sys.executable, str(script), "track", model, "--data", str(folder / "world"), "--output"]
+    command += [str(output), *(part for name, value in SPLIT.items() for part in (f"--{name}", value))]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29541", "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    ranks = [
+        subprocess.Popen(
+            command,
+            env=os.environ | place | {"RANK": str(rank), "LOCAL_RANK": str(rank), "CUDA_VISIBLE_DEVICES": ""},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    ranks[1].wait(timeout=300)
+    begin = time.monotonic()
+    _, said = ranks[0].communicate(timeout=60)
+    print(f"ended {time.monotonic() - begin:.1f} s after the other: {said}")
+    assert ranks[0].returncode != 0 and "another of the 2 processes has stopped" in said
+    assert "Traceback" not in said and not output.exists()
 
 
 @pytest.mark.parametrize("choice", ["greedy", "greedy-observed"])
@@ -271,3 +300,55 @@ def test_some_scenes_alone(folder: Path) -> None:
     assert len(part) == KEYFRAMES and all(whole[sample] == boxes for sample, boxes in part.items())
     with pytest.raises(SynclError, match="'scene-x' is no scene of"):
         track(detector, output=folder / "never.json", scenes=("scene-x",), **options)
+
+
+def test_finished_scenes_are_kept_and_going_on_gives_the_same_file(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from syncl.runs.track import run
+
+    model, output, tracked = folder / "tracker.safetensors", tmp_path / "results.json", []
+    options = {"data": folder / "world", "output": output, "threads": 1, **SPLIT}
+
+    def stopping(*arguments, most: int):
+        if len(tracked) == most:
+            raise KeyboardInterrupt
+        tracked.append(arguments[3])
+        return track_scene(*arguments)
+
+    monkeypatch.setattr(run, "track_scene", lambda *arguments: stopping(*arguments, most=0))
+    with pytest.raises(KeyboardInterrupt):
+        track(model, **options)
+    assert not list(tmp_path.iterdir()), "nothing was finished"
+    monkeypatch.setattr(run, "track_scene", lambda *arguments: stopping(*arguments, most=2))
+    with pytest.raises(KeyboardInterrupt):
+        track(model, **options)
+    parts = tmp_path / "results.json.scenes"
+    assert not output.exists() and len(list(parts.glob("scene-*.json"))) == 2
+    with pytest.raises(SynclError, match=r"scenes: holds 2 scenes .* go on with --resume, or start anew"):
+        track(model, **options)
+    with pytest.raises(SynclError, match=r"of another tracking: task was 'tracking', is 'detection'"):
+        track(model, task="detection", resume=True, **options)
+    monkeypatch.setattr(run, "track_scene", lambda *arguments: stopping(*arguments, most=99))
+    done = track(model, resume=True, **options)
+    assert len(tracked) == len(set(tracked)) == SCENES and not parts.exists()
+    assert (done.frames, done.earlier_frames) == (SCENES * KEYFRAMES, 2 * KEYFRAMES)
+    track(model, **options | {"output": tmp_path / "straight.json"})
+    assert output.read_bytes() == (tmp_path / "straight.json").read_bytes()
+
+
+def test_a_damaged_scene_is_named_and_another_process_at_the_same_output_is_told(
+    folder: Path, tmp_path: Path
+) -> None:
+    from syncl.locks import only_one
+    from syncl.runs.track.parts import SceneParts
+
+    with only_one(tmp_path / "results.json.scenes"), pytest.raises(SynclError, match="is at work in it"):
+        track(
+            folder / "tracker.safetensors", data=folder / "world", output=tmp_path / "results.json", **SPLIT
+        )
+    parts = SceneParts(tmp_path)
+    parts.write("scene/1", {"a": b"[]", "b": b'[{"x":1.5}]'})
+    assert parts.read("scene/1", ["a", "b"]) == {"a": b"[]", "b": b'[{"x":1.5}]'}
+    with pytest.raises(SynclError, match=r"scene-scene%2F1\.json: damaged"):
+        parts.read("scene/1", ["a", "c"])

@@ -51,7 +51,7 @@ def check_rig(
 
     from syncl.data.recording.recording import open_recording
     from syncl.errors import SynclError
-    from syncl.files import refuse_to_overwrite
+    from syncl.files import check_output
     from syncl.rendering import RenderStyle
     from syncl.rendering.output import write_png
     from syncl.rendering.recordings import draw_ready
@@ -59,7 +59,7 @@ def check_rig(
     from syncl.runs.check_rig import describe_camera, find_doubts
 
     target = output or Path(f"{recording.resolve().name}_rig.png")
-    refuse_to_overwrite(target, overwrite)
+    check_output(target, overwrite)
     style = RenderStyle(width=width)
     read = open_recording(recording, resize="fast", quiet=True)
     if not 1 <= frame <= len(read):

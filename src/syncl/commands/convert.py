@@ -65,13 +65,13 @@ def convert(
     from syncl.checkpoints.model_file import load_model, save_model
     from syncl.checkpoints.published import read_published, write_published
     from syncl.errors import SynclError
-    from syncl.files import refuse_to_overwrite
+    from syncl.files import check_output
     from syncl.recipes import find_recipe
     from syncl.recipes.recipe import recipe_to_json
     from syncl.recipes.resolving import apply_changes
 
     if from_ is not None and to is None:
-        refuse_to_overwrite(output, overwrite)
+        check_output(output, overwrite)
         adapter = find_format(from_)
         filled = apply_changes(find_recipe(recipe or adapter.recipe), set)
         filled = replace(filled, model=adapter.converted(filled.model))
@@ -92,7 +92,7 @@ def convert(
         raise SynclError(
             "pass either --from FORMAT (to read a published checkpoint) or --to FORMAT (to write one)"
         )
-    refuse_to_overwrite(output, overwrite)
+    check_output(output, overwrite)
     if recipe is not None or set:
         raise SynclError("--recipe and --set go with --from; a model file knows its own configuration")
     adapter, model = find_format(to), load_model(source)

@@ -66,7 +66,7 @@ def diagnose(
 
     from syncl.data.nuscenes.index import open_nuscenes
     from syncl.errors import SynclError
-    from syncl.files import refuse_to_overwrite
+    from syncl.files import check_output
     from syncl.runs.diagnose.box_numbers import numbers_table
     from syncl.runs.diagnose.class_gradients import gradients_table
     from syncl.runs.diagnose.run import Diagnosis, find_checkpoints
@@ -77,7 +77,7 @@ def diagnose(
         raise SynclError(f"--frames {frames}: at least 2, since a scene's first frame has no tracks")
     if cost_steps < 0:
         raise SynclError(f"--cost-steps {cost_steps}: cannot be negative; 0 leaves the timing out")
-    refuse_to_overwrite(output, overwrite)
+    check_output(output, overwrite, "folder")
     index = open_nuscenes(data, version)
     scenes = index.split_scenes(split)
     if scene not in scenes:

@@ -61,7 +61,7 @@ def evaluate(
     from syncl.evaluation.inputs import STEPS
     from syncl.evaluation.metric_tables import cause_tables, detection_tables, tracking_tables
     from syncl.evaluation.tracking import TrackingMetrics, evaluate_tracking
-    from syncl.files import refuse_to_overwrite
+    from syncl.files import check_output
     from syncl.progress import progress_bar
     from syncl.runs.evaluate import check_causes, failure_causes, write_metrics
 
@@ -69,7 +69,7 @@ def evaluate(
     check_causes(task, causes, detections, min_score)
     for target in (output, details, plots):
         if target is not None:
-            refuse_to_overwrite(target, overwrite)
+            check_output(target, overwrite, "folder" if target is plots else "file")
     function = evaluate_tracking if task == "tracking" else evaluate_detection
     names = TRACKING_ORDER if task == "tracking" else DETECTION_ORDER
     bar = progress_bar((*STEPS, *names), "evaluating")

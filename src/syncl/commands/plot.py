@@ -32,7 +32,7 @@ def plot(
     import sys
 
     from syncl.errors import SynclError
-    from syncl.files import refuse_to_overwrite
+    from syncl.files import check_output
     from syncl.rendering.metric_figures import plot_class_bars, plot_recall_curves
     from syncl.rendering.report.runs import read_runs
 
@@ -52,7 +52,7 @@ def plot(
     classes = output / f"classes.{format}"
     written = (*files.values(), *((classes,) if bars else ()))
     for file in written:
-        refuse_to_overwrite(file, overwrite)
+        check_output(file, overwrite)
     for metric, file in files.items():
         plot_recall_curves(details, file, metric, overwrite)
     if bars:

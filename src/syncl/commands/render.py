@@ -72,7 +72,7 @@ def render(
 
     from syncl.data.nuscenes.index import open_nuscenes
     from syncl.errors import SynclError
-    from syncl.files import refuse_to_overwrite
+    from syncl.files import check_output
     from syncl.progress import progress_bar
     from syncl.rendering import RenderStyle, render_image, render_sheet, render_video
     from syncl.rendering.layout import sheet_places
@@ -91,7 +91,7 @@ def render(
         raise SynclError(f"output: {output}; a {kind} is written as {wanted[1:].upper()}, name it so")
     for target in (output, rerun):
         if target is not None:
-            refuse_to_overwrite(target, overwrite)
+            check_output(target, overwrite)
     if rerun is not None:
         check_rerun(rerun)
     index = open_nuscenes(data, version)

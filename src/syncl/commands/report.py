@@ -59,7 +59,7 @@ def report(
     from syncl.data.nuscenes.index import open_nuscenes
     from syncl.errors import SynclError
     from syncl.evaluation.headings import HeadingErrors
-    from syncl.files import refuse_to_overwrite
+    from syncl.files import check_output
     from syncl.progress import progress_bar
     from syncl.rendering.report.gallery import Gallery
     from syncl.rendering.report.page import PageNotes, write_report
@@ -74,7 +74,7 @@ def report(
         raise SynclError(f"embed_mb: {embed_mb}; must not be negative")
     if scenes and data is None:
         raise SynclError("--scenes: needs --data, the data set they are scenes of")
-    refuse_to_overwrite(output, overwrite)
+    check_output(output, overwrite)
     found = read_runs(runs)
     galleries: dict[str, Gallery] = {}
     headings: dict[str, HeadingErrors] = {}

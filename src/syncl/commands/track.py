@@ -24,6 +24,7 @@ def track(
     past: Literal["model", "key-frames"] = "model",
     device: str = "auto",
     threads: int | None = None,
+    resume: bool = False,
     overwrite: bool = False,
 ) -> "TrackingSummary":
     """Track the scenes of a split and write a nuScenes submission, or track a recording of any rig.
@@ -31,8 +32,12 @@ def track(
     With --detections, tracks are made of anybody's detections, a nuScenes results file; no model is needed.
 
     Scenes are streamed frame by frame in time order; every scene starts with no tracks. The same input gives
-    the same file. Under `torchrun` or `accelerate launch` the scenes are dealt to the processes, and the file
-    is the same again. A recording's tracks are written as JSON, CSV and a video.
+    the same file; sums are rounded as devices and CPU threads divide them, which the file names. Under
+    `torchrun` or `accelerate launch` the scenes are dealt to the processes, and the file is the same again. A
+    recording's tracks are written as JSON, CSV and a video.
+
+    Scenes that are finished are kept beside the output (OUTPUT.scenes) until all are: after a kill, --resume
+    goes on with the others and writes the same file.
 
     Args:
         model: model file (a run's model.safetensors, or a checkpoint folder's). With detections it may be
@@ -59,6 +64,8 @@ def track(
             the model remembers key frames instead.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.
         threads: CPU threads (default: torch's choice).
+        resume: go on with scenes that an earlier call finished; model, data, options, device and threads must
+            be as then.
         overwrite: replace an existing results file.
 
     Returns:
@@ -72,19 +79,22 @@ def track(
     from syncl.data.nuscenes.odometry import can_bus_remark
     from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
     from syncl.errors import SynclError
-    from syncl.files import refuse_to_overwrite
+    from syncl.files import check_output
     from syncl.runs.processes import Processes
     from syncl.runs.track.given import track_given
+    from syncl.runs.track.parts import scene_parts
     from syncl.runs.track.recording import track_recording
-    from syncl.runs.track.run import check_past_images, track_to_file, without_past_images
+    from syncl.runs.track.run import check_past_images, track_to_file, tracking_origin, without_past_images
 
     if threads is not None:
         torch.set_num_threads(threads)
     console = Console(highlight=False, soft_wrap=True)
     if model is None and detections is None:
         raise SynclError("pass a MODEL that detects and tracks, or --detections of another detector")
-    if recording is not None and (data is not None or task == "detection" or detections is not None):
-        raise SynclError("--recording: goes without --data, --detections and --task detection")
+    if recording is not None and (
+        data is not None or task == "detection" or detections is not None or resume
+    ):
+        raise SynclError("--recording: goes without --data, --detections, --resume and --task detection")
     if recording is not None and model is not None:
         target = output or Path(f"{recording.resolve().name}_tracks")
         done = track_recording(
@@ -96,7 +106,7 @@ def track(
     if data is None or output is None:
         raise SynclError("pass --data and --output for a nuScenes-format dataset, or --recording")
     processes = Processes.current()
-    refuse_to_overwrite(output, overwrite)
+    check_output(output, overwrite)
     index = open_nuscenes(data, version)
     known = index.split_scenes(split)
     unknown = [name for name in scenes if name not in known]
@@ -108,41 +118,53 @@ def track(
             raise SynclError(
                 "--detections: are tracked as they are; leave out --task, --forecasts and --past"
             )
-        done = track_given(
-            detections,
-            index,
-            chosen,
-            output,
-            model=None if model is None else load_model(model),
-            tracker="greedy" if model is None and tracker == "model" else tracker,
-            others=bool(scenes) or split not in OFFICIAL_SPLITS,
-            device=device,
-            overwrite=overwrite,
-            processes=processes,
-        )
-    elif model is not None:
+    else:
         index.check_images(chosen)
-        loaded = load_model(model)
+    loaded = None if model is None else load_model(model)
+    if loaded is not None and detections is None:
         if past == "key-frames":
             loaded = without_past_images(loaded)
         check_past_images(loaded, index, chosen)
         if loaded.config.input.odometry and processes.is_main:
             console.print(can_bus_remark(index, chosen))
-        done = track_to_file(
-            loaded,
-            index,
-            chosen,
-            output,
-            task=task,
-            tracker=tracker,
-            forecasts=forecasts,
-            device=device,
-            overwrite=overwrite,
-            processes=processes,
-        )
+    asked = {"task": task, "tracker": tracker, "forecasts": forecasts, "past": past}
+    sources = {"model": model, "detections": detections}
+    origin = asked | tracking_origin(sources, index, device, processes)
+    with scene_parts(output, origin, resume, overwrite, processes) as parts:
+        if detections is not None:
+            done = track_given(
+                detections,
+                index,
+                chosen,
+                output,
+                model=loaded,
+                tracker="greedy" if model is None and tracker == "model" else tracker,
+                others=bool(scenes) or split not in OFFICIAL_SPLITS,
+                device=device,
+                overwrite=overwrite,
+                processes=processes,
+                parts=parts,
+            )
+        elif loaded is not None:
+            done = track_to_file(
+                loaded,
+                index,
+                chosen,
+                output,
+                task=task,
+                tracker=tracker,
+                forecasts=forecasts,
+                device=device,
+                overwrite=overwrite,
+                processes=processes,
+                parts=parts,
+            )
+    processes.finish()
     if processes.is_main:
         for remark in done.remarks:
             console.print(remark)
         scene_count = f"{done.frames} frames of {len(done.scenes)} scenes"
+        if done.earlier_frames:
+            scene_count += f" ({done.earlier_frames} of them tracked by an earlier call)"
         console.print(f"wrote {output}: {scene_count}, {done.seconds_per_frame:.3f} s a frame")
     return done

@@ -124,6 +124,7 @@ def write_features(
     head = {
         "samples": samples,
         "camera_valid": valid,
+        "threads": torch.get_num_threads(),
         "dtype": str(dtype).removeprefix("torch."),
         "channels_last_shapes": shapes,
     }

@@ -19,6 +19,7 @@ from syncl.rendering.frame_view import Image
 ENCODER: Final = "libx264"
 # The BT.709 code point of ITU-T H.273, for primaries, transfer and matrix alike.
 _BT709 = 1
+_THREADS = 4
 
 
 class VideoWriter:
@@ -81,6 +82,8 @@ class VideoWriter:
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         context = stream.codec_context
         # Short groups of pictures: seeking in a browser then lands where one clicks.
+        # As many threads everywhere, since the bytes depend on their number.
+        context.thread_count = _THREADS
         context.gop_size = max(2, round(5 * float(self._rate)))
         context.time_base = 1 / self._rate
         context.color_primaries = context.color_trc = context.colorspace = _BT709

@@ -2,7 +2,6 @@
 
 import importlib.resources
 import json
-import shutil
 import time
 import warnings
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from syncl.data.synthetic.config import MINI_SCENES, WorldConfig
 from syncl.data.synthetic.generation import generate_world
 from syncl.errors import SynclError
 from syncl.evaluation import TrackingMetrics, evaluate_tracking
-from syncl.files import atomic_write, refuse_to_overwrite
+from syncl.files import atomic_write, check_output
 from syncl.rendering import RenderStyle, render_image, render_video
 from syncl.rendering.nuscenes_scenes import open_results
 from syncl.runs.track.run import track_to_file
@@ -55,13 +54,11 @@ def run_demo(output: Path, *, seed: int, scenes: int, keyframes: int, overwrite:
     if not 1 <= scenes <= MINI_SCENES[1]:
         raise SynclError(f"scenes: {scenes} is not between 1 and {MINI_SCENES[1]}")
     config = WorldConfig(train_scenes=0, val_scenes=scenes, keyframes=keyframes, seed=seed)
-    refuse_to_overwrite(output, overwrite)
+    check_output(output, overwrite, "folder")
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     started = time.perf_counter()
     world = output / "world"
-    if world.exists():
-        shutil.rmtree(world)
-    generate_world(world, config, workers=_cores(), overwrite=overwrite)
+    generate_world(world, config, workers=_cores(), overwrite=True)
     index = open_nuscenes(world, config.version)
     names = index.split_scenes("mini_val")
     console.print(f"generated {len(names)} unseen scenes of {keyframes} frames (seed {seed}) in {world}")

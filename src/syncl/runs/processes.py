@@ -2,8 +2,14 @@
 
 import atexit
 import os
-from collections.abc import Sequence
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -11,6 +17,10 @@ import torch
 from syncl.errors import SynclError
 
 T = TypeVar("T")
+_BEAT_S, _GRACE_S = 1.0, 5.0
+_SILENT = timedelta(seconds=40)
+_CONNECTING = timedelta(seconds=300)
+_WORKING = timedelta(days=1)
 # Where launchers say how many processes they started: torchrun and accelerate, then MPI's several kinds.
 _COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 
@@ -23,23 +33,27 @@ class Processes:
         rank: its number; process 0 writes files and talks.
         count: how many there are.
         device: the device the launcher meant for it; None where it is alone.
+        company: the others; None where it is alone.
     """
 
     rank: int = 0
     count: int = 1
     device: torch.device | None = None
+    company: "Company | None" = None
 
     @classmethod
     def current(cls) -> "Processes":
-        """What the launcher's environment says; connects the processes with each other."""
+        """What the launcher's environment says; connects the processes with each other, and has this one end
+        when another ends without having finished.
+        """
         if all(int(os.environ.get(name, "1")) <= 1 for name in _COUNTS):
             return cls()
         from accelerate import PartialState
 
         # Several processes without an accelerator are only recognised as one run if told so.
-        state = PartialState(cpu=not torch.accelerator.is_available())
+        state = PartialState(cpu=not torch.accelerator.is_available(), timeout=_CONNECTING)
         part_at_exit()
-        return cls(state.process_index, state.num_processes, state.device)
+        return cls(state.process_index, state.num_processes, state.device, Company(state.num_processes))
 
     @property
     def is_main(self) -> bool:
@@ -60,14 +74,85 @@ class Processes:
             return share
         from torch import distributed
 
-        # Whatever the devices talk by, plain Python values travel by gloo.
-        group = distributed.new_group(backend="gloo")
         shares: list[list[T]] | None = [[]] * self.count if self.is_main else None
+        with self._said():
+            distributed.gather_object(share, shares, group=self.company.talk if self.company else None)
+        return None if shares is None else [item for part in shares for item in part]
+
+    def meet(self) -> None:
+        """Wait until all processes are here.
+
+        Raises:
+            SynclError: if another process is gone.
+        """
+        if self.company is not None:
+            from torch import distributed
+
+            with self._said():
+                distributed.barrier(group=self.company.talk)
+
+    def finish(self) -> None:
+        """Wait until all processes have finished; whoever ends without, takes the others with it."""
+        if self.company is not None:
+            self.company.finish()
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
         try:
-            distributed.gather_object(share, shares, group=group)
+            yield
         except RuntimeError as error:
             raise SynclError(f"another of the {self.count} processes has stopped: {error}") from error
-        return None if shares is None else [item for part in shares for item in part]
+
+
+class Company:
+    """The other processes: a group to talk in, and a thread that notices when one of them is gone.
+
+    Its beats are sums over all processes of how many have finished. A connection that breaks, or a process
+    that misses beats for long, ends this one too, with a message: nobody waits for what will not come.
+    """
+
+    def __init__(self, count: int) -> None:
+        from torch import distributed
+
+        self._count = count
+        self._finished = threading.Event()
+        self._leaving = False
+        atexit.register(self._leave)
+        # Whatever the devices talk by, plain Python values travel by gloo. Made while all are there.
+        self.talk = distributed.new_group(backend="gloo", timeout=_WORKING)
+        self._beats = distributed.new_group(backend="gloo", timeout=_SILENT)
+        self._thread = threading.Thread(target=self._watch, name="syncl-company", daemon=True)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """This process has finished; returns when all have."""
+        self._finished.set()
+        self._thread.join()
+
+    def _leave(self) -> None:
+        # Whatever happens to the connections from here on is this process' own doing.
+        self._leaving = True
+
+    def _watch(self) -> None:
+        from torch import distributed
+
+        finished = torch.zeros((), dtype=torch.int64)
+        try:
+            while int(finished) < self._count:
+                self._finished.wait(_BEAT_S)
+                finished = torch.tensor(int(self._finished.is_set()))
+                distributed.all_reduce(finished, group=self._beats)
+        except RuntimeError:
+            if self._leaving:
+                return
+            sys.stderr.write(
+                f"error: another of the {self._count} processes has stopped, so this one stops too\n"
+            )
+            sys.stderr.flush()
+            # In good order if it can, and in any case.
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(_GRACE_S)
+            os._exit(1)
 
 
 def part_at_exit() -> None:

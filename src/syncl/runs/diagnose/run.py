@@ -144,6 +144,7 @@ class Diagnosis:
             "model": self.name,
             "scene": self.frames[0][0].scenes[0],
             "frames": len(self.frames),
+            "threads": torch.get_num_threads(),
             "attention_targets": TARGETS,
             "attention_of_object_queries": _rounded(tracked.mass[:, 0]),
             "attention_of_track_queries": _rounded(tracked.mass[:, 1]),

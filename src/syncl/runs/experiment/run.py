@@ -108,8 +108,8 @@ def _run(plan: Plan, arm: Arm, seed: int, digest: str, data: Path, output: Path,
     results, metrics = run / "results.json", run / "metrics.json"
     scenes, frames = _scenes(plan, held_out)
     chosen = ("--scenes", *scenes) if plan.scenes else ()
-    track = ["track", str(run / "model.safetensors"), *source, "--output", str(results), "--overwrite"]
-    tracking = commands.run([*track, "--threads", "1", *chosen], run / "track.txt")
+    track = ["track", str(run / "model.safetensors"), *source, "--output", str(results)]
+    tracking = commands.run([*track, "--overwrite", "--resume", "--threads", "1", *chosen], run / "track.txt")
     evaluate = ["evaluate", str(results), *source, "--output", str(metrics), "--overwrite"]
     commands.run([*evaluate, *chosen], run / "evaluate.txt")
     recipe = plan.resolved(arm, seed)

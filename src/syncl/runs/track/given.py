@@ -20,6 +20,7 @@ from syncl.evaluation.arrays import EvaluationBoxes, Samples
 from syncl.evaluation.result_arrays import read_results
 from syncl.geometry.poses import invert_pose, move_boxes, rotation_from_quaternion
 from syncl.runs.processes import Processes
+from syncl.runs.track.parts import SceneParts
 from syncl.runs.track.run import (
     ALONE,
     BY_DETECTION,
@@ -113,6 +114,7 @@ def track_given(
     overwrite: bool = False,
     quiet: bool = False,
     processes: Processes = ALONE,
+    parts: SceneParts | None = None,
 ) -> TrackingSummary:
     """Track a file's detections through scenes and write one results file.
 
@@ -128,6 +130,7 @@ def track_given(
         overwrite: replace an existing file.
         quiet: no progress bar.
         processes: those that share the work.
+        parts: where finished scenes are found and kept.
 
     Raises:
         SynclError: on unusable input, naming what is wrong.
@@ -161,6 +164,7 @@ def track_given(
         overwrite=overwrite,
         quiet=quiet,
         processes=processes,
+        parts=parts,
     )
     return replace(done, remarks=tuple(remarks))
 

@@ -11,7 +11,7 @@ from syncl.data.recording.recording import Recording, open_recording
 from syncl.data.recording.track_files import write_csv, write_json
 from syncl.data.views import cameras_by_view, view_deg
 from syncl.errors import SynclError
-from syncl.files import refuse_to_overwrite
+from syncl.files import check_output
 from syncl.geometry.poses import invert_pose
 from syncl.progress import progress_bar
 from syncl.rendering import RenderStyle, render_video
@@ -50,8 +50,9 @@ def track_recording(
     """
     if isinstance(model.tracker, SingleFrame):
         raise SynclError("this model detects in single frames and cannot track; train a tracker from it")
+    check_output(output, True, "folder")
     for file in FILES:
-        refuse_to_overwrite(output / file, overwrite)
+        check_output(output / file, overwrite)
     chosen = choose_device(device)
     recording = recording_for(model.config.input, folder, model.tracker.detector.views)
     recording.check_images()
@@ -74,7 +75,6 @@ def track_recording(
         # From the model's body frame to the rig's.
         tracks.append(reported.moved(recording.vehicle_from_body))
     seconds = time.perf_counter() - started
-    output.mkdir(parents=True, exist_ok=True)
     moments, step_s = recording.rig.moments, tracker.forecast_step_s
     write_json(output / FILES[0], moments, tracks, recording.rig.name, recording.remarks, name, step_s)
     write_csv(output / FILES[1], moments, tracks)

@@ -1,7 +1,9 @@
 """What `syncl track` does: a model over scenes of a dataset, results to a submission file."""
 
+import hashlib
+import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -9,14 +11,15 @@ from typing import Literal
 import torch
 
 from syncl.checkpoints.model_file import LoadedModel
-from syncl.data.frame_objects import Array, FrameObjects
+from syncl.data.frame_objects import FrameObjects
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
 from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission
 from syncl.data.nuscenes.samples import Sample
-from syncl.errors import SynclError
+from syncl.errors import SynclError, system_errors_named
 from syncl.progress import progress_bar
 from syncl.runs.processes import Processes
+from syncl.runs.track.parts import SceneParts
 from syncl.runs.track.scenes import cameras_seen, track_scene
 from syncl.trackers import Cc3dtConfig, GreedyConfig, SingleFrame, SingleFrameConfig, Tracker
 from syncl.trackers.cc_3dt import cc_3dt_plus_plus
@@ -43,6 +46,7 @@ class TrackingSummary:
         seconds: wall time, reading images included.
         scenes: of a dataset that were tracked; none of a recording.
         remarks: what was odd about the input and accepted.
+        earlier_frames: how many of the frames an earlier call had tracked.
     """
 
     files: tuple[Path, ...]
@@ -50,11 +54,12 @@ class TrackingSummary:
     seconds: float
     scenes: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    earlier_frames: int = 0
 
     @property
     def seconds_per_frame(self) -> float:
-        """Mean time of a frame."""
-        return self.seconds / max(self.frames, 1)
+        """Mean time of a frame of this call."""
+        return self.seconds / max(self.frames - self.earlier_frames, 1)
 
 
 def choose_device(name: str, processes: Processes = ALONE) -> torch.device:
@@ -88,6 +93,7 @@ def track_to_file(
     overwrite: bool = False,
     quiet: bool = False,
     processes: Processes = ALONE,
+    parts: SceneParts | None = None,
 ) -> TrackingSummary:
     """Track scenes and write one results file, which appears only when all is done.
 
@@ -104,6 +110,7 @@ def track_to_file(
         quiet: no progress bar.
         processes: those that share the work, whole scenes each. Process 0 writes the file, which is the one a
             single process would write.
+        parts: where finished scenes are found and kept; the file then says what it was made with.
 
     Raises:
         SynclError: on unusable input, or if the model only detects and tracks were asked for, or does not
@@ -133,6 +140,7 @@ def track_to_file(
         overwrite=overwrite,
         quiet=quiet,
         processes=processes,
+        parts=parts,
     )
 
 
@@ -147,6 +155,7 @@ def write_reports(
     overwrite: bool = False,
     quiet: bool = False,
     processes: Processes = ALONE,
+    parts: SceneParts | None = None,
 ) -> TrackingSummary:
     """Follow every scene and write what is reported; see `track_to_file` for the arguments it has, too.
 
@@ -160,27 +169,72 @@ def write_reports(
         overwrite: replace an existing file.
         quiet: no progress bar.
         processes: those that share the work.
+        parts: where finished scenes are found and kept.
     """
+    tokens = {scene: [index.sample_token(row) for row in index.scene_samples(scene)] for scene in scenes}
     own = processes.deal(scenes)
-    total = sum(len(index.scene_samples(scene)) for scene in own)
+    found = {scene: parts.read(scene, tokens[scene]) for scene in own} if parts is not None else {}
+    pending = [scene for scene in own if found.get(scene) is None]
+    finished = [(len(boxes), boxes) for boxes in found.values() if boxes is not None]
     started = time.perf_counter()
-    samples = (sample for scene in own for sample in follow(scene))
-    shown = samples if quiet or not processes.is_main else progress_bar(samples, "tracking", total=total)
-    reports = (
-        (sample.token, objects, sample.global_from_vehicle, sample.global_from_ego)
-        for sample, objects in shown
-    )
-    gathered: Iterable[tuple[str, FrameObjects, Array, Array]] | None = reports
-    if processes.count > 1:
-        gathered = processes.gather(list(reports))
-    for token, objects, global_from_vehicle, global_from_ego in gathered or ():
-        reported = objects if forecasts else replace(objects, forecasts=None)
-        submission.add(token, reported, global_from_vehicle, global_from_ego)
+
+    def followed() -> Iterator[None]:
+        for scene in pending:
+            part = submission.part(tokens[scene])
+            for sample, objects in follow(scene):
+                reported = objects if forecasts else replace(objects, forecasts=None)
+                part.add(sample.token, reported, sample.global_from_vehicle, sample.global_from_ego)
+                yield
+            finished.append((0, part.written))
+            if parts is not None:
+                parts.write(scene, part.written)
+
+    total = sum(len(tokens[scene]) for scene in pending)
+    hidden = quiet or not processes.is_main
+    for _ in followed() if hidden else progress_bar(followed(), "tracking", total=total):
+        pass
+    earlier = 0
+    for count, boxes in processes.gather(finished) or ():
+        submission.take(boxes)
+        earlier += count
     seconds = time.perf_counter() - started
     if processes.is_main:
+        if parts is not None:
+            submission.made_with(parts.made_with)
         submission.save(output, overwrite)
-    frames = sum(len(index.scene_samples(scene)) for scene in scenes)
-    return TrackingSummary((output,), frames, seconds, tuple(scenes))
+    frames = sum(map(len, tokens.values()))
+    return TrackingSummary((output,), frames, seconds, tuple(scenes), earlier_frames=earlier)
+
+
+def tracking_origin(
+    files: Mapping[str, Path | None], index: NuScenesIndex, device: str, processes: Processes
+) -> dict[str, object]:
+    """What, beside its options, the bytes of a results file follow from: model, detections, data and machine.
+
+    Args:
+        files: read for it, by what they are.
+        index: the dataset.
+        device: see `syncl.commands.track.track`.
+        processes: that share the work.
+
+    Raises:
+        SynclError: a file cannot be read.
+    """
+    made: dict[str, object] = {"version": index.version}
+    for name, path in files.items():
+        if path is not None and path.is_file():
+            with system_errors_named(path), path.open("rb") as file:
+                made[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    samples = hashlib.sha256(index.columns.sample_tokens.tobytes())
+    samples.update(index.columns.sample_timestamps_us.tobytes())
+    chosen = choose_device(device, processes)
+    name = torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else platform.machine()
+    machine = {
+        "device": f"{chosen.type}, {name}",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    return made | {"samples": samples.hexdigest()} | machine
 
 
 def without_past_images(model: LoadedModel) -> LoadedModel:

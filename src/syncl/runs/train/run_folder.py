@@ -67,8 +67,8 @@ def start_anew(output: Path, recipe: Recipe) -> None:
         (output / _KNOWN[-1]).unlink(missing_ok=True)
         for report in output.glob("nonfinite_step_*.json"):
             report.unlink()
-        for folder in (_OLD, "tensorboard"):
-            shutil.rmtree(output / folder, ignore_errors=True)
+        for folder in (output / _OLD, output / "tensorboard", *output.glob("*.json.scenes")):
+            shutil.rmtree(folder, ignore_errors=True)
     atomic_write(output / "recipe.json", orjson.dumps(recipe_to_json(recipe), option=orjson.OPT_INDENT_2))
 
 

@@ -16,11 +16,13 @@ nearest first: metres, global frame, as many for every box. The present centre i
 foreseen.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import orjson
@@ -66,7 +68,7 @@ class _Submission(ABC):
         """
         self._results: dict[str, bytes | None] = dict.fromkeys(sample_tokens)
         self._limit_range = limit_range
-        self._meta: dict[str, bool | float] = dict(_META)
+        self._meta: dict[str, object] = dict(_META)
         self.dropped_over_limit = 0
         """Boxes left out because their sample had more than 500."""
 
@@ -90,10 +92,7 @@ class _Submission(ABC):
             SynclError: unknown or repeated sample, a score that is not finite and at least 0, an identity
                 used twice, or forecasts that are missing or not asked for; names sample and box.
         """
-        if sample_token not in self._results:
-            raise SynclError(f"sample '{sample_token}' is not one of the {len(self._results)} of this split")
-        if self._results[sample_token] is not None:
-            raise SynclError(f"sample '{sample_token}' was added twice")
+        self._check_new(sample_token)
         self._check(sample_token, objects)
         boxes, names, scores = objects.boxes, objects.classes, objects.scores
         velocities = np.nan_to_num(boxes[:, 7:9], nan=0.0, posinf=0.0, neginf=0.0)
@@ -129,6 +128,37 @@ class _Submission(ABC):
             for row in rows.tolist()
         ]
         self._results[sample_token] = orjson.dumps(entries)
+
+    @property
+    def written(self) -> dict[str, bytes]:
+        """The boxes of each sample that was added, as the file will have them."""
+        return {token: boxes for token, boxes in self._results.items() if boxes is not None}
+
+    def part(self, sample_tokens: Sequence[str]) -> Self:
+        """An empty submission of the same kind for some of the samples."""
+        part = copy.copy(self)
+        part._results = dict.fromkeys(sample_tokens)
+        return part
+
+    def take(self, written: Mapping[str, bytes]) -> None:
+        """Add samples as another submission has `written` them.
+
+        Raises:
+            SynclError: unknown or repeated sample.
+        """
+        for token, boxes in written.items():
+            self._check_new(token)
+            self._results[token] = boxes
+
+    def made_with(self, facts: Mapping[str, object]) -> None:
+        """Say in the file what its last digits depend on: device, threads and the like."""
+        self._meta["made_with"] = dict(facts)
+
+    def _check_new(self, sample_token: str) -> None:
+        if sample_token not in self._results:
+            raise SynclError(f"sample '{sample_token}' is not one of the {len(self._results)} of this split")
+        if self._results[sample_token] is not None:
+            raise SynclError(f"sample '{sample_token}' was added twice")
 
     @abstractmethod
     def _extra(self, objects: FrameObjects) -> Sequence[str]:

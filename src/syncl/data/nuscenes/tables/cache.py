@@ -11,6 +11,7 @@ import orjson
 
 from syncl.data.nuscenes.tables.categories import CAMERA_ORDER, CLASS_OF_CATEGORY, VISIBILITY_LEVELS
 from syncl.data.nuscenes.tables.schema import SCHEMA
+from syncl.errors import SynclError
 from syncl.files import atomic_path
 
 if TYPE_CHECKING:
@@ -67,9 +68,9 @@ def save_columns(path: Path, columns: "DataclassInstance", current_fingerprint: 
     try:
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez(file, fingerprint=np.array(current_fingerprint), **arrays)
-    except OSError as error:
+    except SynclError as error:
         warnings.warn(
-            f"{path}: the index cannot be cached ({error.strerror}); the tables will be read anew every time "
+            f"the index cannot be cached ({error}); the tables will be read anew every time "
             "until this folder can be written",
             stacklevel=2,
         )
