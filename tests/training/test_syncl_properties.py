@@ -1,7 +1,7 @@
 """Properties of the SynCL strategy on a small model through the real rooms."""
 
 import dataclasses
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ import torch
 
 import rig
 from rig import SMALL
-from syncl.layers.decoder import PARALLEL, STANDARD, Groups
+from syncl.layers.decoder import PARALLEL, STANDARD
 from syncl.recipes.synthetic import (
     small_mutr3d,
 )
@@ -45,13 +45,15 @@ def build(kind: str):
     return tracker.build(SMALL[kind]().build())
 
 
-def second_look(kind: str, groups: Groups = STANDARD) -> tuple[Tracker, Decoded]:
-    """A model and its look at a second frame, with the first one's objects as tracks."""
+@cache
+def second_look(kind: str) -> tuple[Tracker, Decoded]:
+    """A model and its look at a second frame with both decoders, with the first one's objects as tracks."""
     tracker = build(kind).eval()
     strategy = BaselineConfig().build(tracker.detector.dim)
-    first = tracker.look(make_frame(1.0), tracker.initial_state(1))
-    state = tracker.carry(first, strategy(first, make_annotations(1)))
-    return tracker, tracker.look(make_frame(1.5), state, groups)
+    with torch.no_grad():
+        first = tracker.look(make_frame(1.0), tracker.initial_state(1))
+        state = tracker.carry(first, strategy(first, make_annotations(1)))
+        return tracker, tracker.look(make_frame(1.5), state, PARALLEL)
 
 
 @pytest.mark.parametrize("kind", SMALL)
@@ -89,7 +91,7 @@ def test_cross_only_outputs_do_not_depend_on_other_queries(kind):
 
 @pytest.mark.parametrize("kind", SMALL)
 def test_tracks_hold_the_same_objects_under_both_strategies(kind):
-    tracker, look = second_look(kind, PARALLEL)
+    tracker, look = second_look(kind)
     assert look.state.count == 7
     baseline = BaselineConfig().build(tracker.detector.dim)
     syncl = SynclConfig().build(tracker.detector.dim)
@@ -103,7 +105,7 @@ def test_tracks_hold_the_same_objects_under_both_strategies(kind):
 
 
 def test_pairs_respect_k_uniqueness_range_and_threshold():
-    tracker, look = second_look("detr3d", PARALLEL)
+    tracker, look = second_look("detr3d")
     syncl = SynclConfig(queries_per_object=3).build(tracker.detector.dim)
     _, cross = look.predictions
     annotations = make_annotations(objects=9)  # two of them are new-born
