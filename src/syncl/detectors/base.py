@@ -19,7 +19,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar, runtime_checkable
+from typing import Literal, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -76,11 +76,11 @@ class Interaction(ABC):
     whose `reason` reads it.
 
     Attributes:
-        sees_as_heads: whether boxes are made for it as the heads make them, of `Detector.head_states`, or of
-            the layer's own states.
+        boxes: which boxes are made for it, those of the layer's own `states`, those that `heads` make of
+            `Detector.head_states`, or `none`.
     """
 
-    sees_as_heads: bool = False
+    boxes: Literal["states", "heads", "none"] = "states"
 
     def mask(self, layer: int) -> Tensor | None:  # noqa: ARG002
         """[B, Q, Q] bool, what a query may look at in this layer's self-attention; None = as queries say."""
@@ -93,7 +93,8 @@ class Interaction(ABC):
         Args:
             layer: number of the layer, from 0.
             states: [B, Q, D] the layer's own output.
-            codes: [B, Q, 10] boxes that the layer's head makes of them, vehicle frame, metres.
+            codes: [B, Q, 10] boxes that the layer's head makes of them, vehicle frame, metres; [B, Q, 0]
+                where it wants none.
         """
 
 

@@ -220,8 +220,11 @@ class RefiningDetector(Detector):
             refined: dict[int, Anchors] = {}
             if interaction is not None and "standard" in groups:
                 standard = groups.index("standard")
-                delta = at_full_precision(regress, split_groups(x, groups)[standard])
-                code, refined[standard] = self._boxes(delta, anchors[standard], number)
+                state = split_groups(x, groups)[standard]
+                code = state[..., :0]
+                if interaction.boxes != "none":
+                    delta = at_full_precision(regress, state)
+                    code, refined[standard] = self._boxes(delta, anchors[standard], number)
                 x = interact(interaction, number, x, code, groups)
             parts = zip(
                 apply_to_groups(classify, x, groups),

@@ -166,10 +166,11 @@ class TokenDetector(Detector):
             x = layer(x, positions, mask, groups, tokens, memory)
             if interaction is not None and "standard" in groups:
                 standard = split_groups(x, groups)[groups.index("standard")]
-                if interaction.sees_as_heads:
-                    standard = self.head_states(standard)
-                delta = at_full_precision(self.box_branches[self._branch(number)], standard)
-                codes = self._codes(delta, reference_logits, tokens)
+                codes = standard[..., :0]
+                if interaction.boxes != "none":
+                    seen = self.head_states(standard) if interaction.boxes == "heads" else standard
+                    delta = at_full_precision(self.box_branches[self._branch(number)], seen)
+                    codes = self._codes(delta, reference_logits, tokens)
                 x = interact(interaction, number, x, codes, groups)
             states.append(x)
         return self._predictions(states, queries, tokens, groups)

@@ -35,8 +35,6 @@ class DynamicMask(Interaction):
         score: at or above it a head calls a query an object.
     """
 
-    sees_as_heads = True
-
     def __init__(
         self,
         detector: Detector,
@@ -51,6 +49,7 @@ class DynamicMask(Interaction):
         self._looked_at = queries.looked_at
         self._frame = replace(queries, attention=None).map(lambda rows: rows[:, :count])
         self._guide = guide
+        self.boxes = "none" if guide is None else "heads"
         self._score = score
         self._seen: Tensor | None = None
 
