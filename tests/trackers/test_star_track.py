@@ -8,9 +8,11 @@ import torch
 import rig
 from looks import entered, same
 from rig import DIM, make_clip, make_frame, pose
+from syncl.checkpoints.model_file import initialise_from, save_model
 from syncl.errors import SynclError
 from syncl.geometry.transforms import invert_rigid
 from syncl.trackers import ClipNoise, Move, Mutr3dConfig, StarTrackConfig, TrackQueries
+from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.trackers.star_track.latent_motion import MOTION_SIZE, LatentMotion, relative_motion
 from syncl.training.strategies import BaselineConfig
 from syncl.training.strategies.syncl.strategy import SynclConfig
@@ -225,3 +227,10 @@ def test_settings_that_contradict_one_another_are_refused():
         build(transform="none", norm="layer")
     with pytest.raises(SynclError, match=r"tracker\.blocks=5: 32 channels cannot be split"):
         build(blocks=5)
+
+
+def test_weights_of_another_transform_are_refused_naming_what_differs(tmp_path):
+    config = ModelConfig(InputConfig((rig.HEIGHT, rig.WIDTH)), rig.DETECTORS["petr"], STAR)
+    save_model(tmp_path / "block.safetensors", build("petr").state_dict(), config)
+    with pytest.raises(SynclError, match=r"latent_motion\.transform\.\w+ has shape \(\d+"):
+        initialise_from(build("petr", transform="full"), tmp_path / "block.safetensors")
