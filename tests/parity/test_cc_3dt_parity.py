@@ -4,17 +4,26 @@ Their boxes are x y z h w l yaw, ours x y z l w h yaw; their places are float32 
 origin, so velocities, twice the difference of two places, are compared to a millimetre a second as well.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 import pytest
 import torch
 from golden import Golden
+from heads import frame_of
 from torch import Tensor, nn
+from torch.nn import functional
 
-from syncl.checkpoints.cc_3dt import VELO_LSTM
-from syncl.checkpoints.mapping import read_entries, rule_entries, write_entries
-from syncl.trackers.cc_3dt import AssociationConfig, MemoryConfig
+from syncl.backbones import FpnConfig, ResNetConfig
+from syncl.checkpoints.cc_3dt import IMAGE_NETWORK, SIMILARITY_HEAD, VELO_LSTM
+from syncl.checkpoints.mapping import Rule, read_entries, rule_entries, write_entries
+from syncl.detectors import ImageEncoderConfig
+from syncl.geometry.poses import yaw_from_quaternion
+from syncl.structures import Objects
+from syncl.trackers.by_detection import NoDetector
+from syncl.trackers.cc_3dt import AppearanceConfig, AssociationConfig, Cc3dt, Cc3dtConfig, MemoryConfig
+from syncl.trackers.cc_3dt.appearance import Appearance, level_of
 from syncl.trackers.cc_3dt.association import (
     Detected,
     Known,
@@ -27,6 +36,7 @@ from syncl.trackers.cc_3dt.association import (
 from syncl.trackers.cc_3dt.memory import follow, nothing_remembered
 from syncl.trackers.cc_3dt.motion import Kalman, Motion
 from syncl.trackers.cc_3dt.velo_lstm import VeloLstm, VeloLstmMotion
+from syncl.training.objectives.similarity import contrast_loss, cosine_loss
 
 OpenGolden = Callable[[str], Golden]
 ORDER = [0, 1, 2, 5, 4, 3, 6]
@@ -56,10 +66,10 @@ def rules(config: dict[str, Any], release: str) -> AssociationConfig:
     )
 
 
-def filled(module: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Fill VeloLSTM's networks from a golden by the rules of the adapter, there and back."""
+def filled(module: nn.Module, weights: dict[str, Tensor], rules: Sequence[Rule] = VELO_LSTM) -> None:
+    """Fill a module from a golden by the rules of the adapter, there and back."""
     own = module.state_dict()
-    entries = rule_entries(own, VELO_LSTM, "", "")
+    entries = rule_entries(own, rules, "", "")
     conversion = read_entries(weights, entries, {n: t.shape for n, t in own.items()}, (), "golden")
     assert not conversion.new
     back = write_entries(conversion.weights, entries).weights
@@ -285,3 +295,188 @@ def test_thirteen_frames_of_the_tracker(open_golden: OpenGolden, name: str) -> N
         assert len(theirs) == 0 or (out.velocities - close_rows).abs().amax() < 1e-3
         golden.check(f"{label}/out_scores", done.scores)
         golden.check(f"{label}/out_classes", out.labels)
+
+
+def appearance(depth: Literal[18, 101] = 18) -> Appearance:
+    """Its head in full size; the image network of a golden that has it, else a small one that is not run."""
+    backbone = ResNetConfig(depth=depth, style="pytorch", out_stages=(1, 2, 3, 4))
+    return (
+        AppearanceConfig(ImageEncoderConfig(backbone, FpnConfig(256, num_outs=5), divisor=32)).build().eval()
+    )
+
+
+def test_the_image_network(open_golden: OpenGolden) -> None:
+    golden = open_golden("cc3dt/resnet101_fpn")
+    encoder = appearance(101).encoder
+    filled(encoder, golden.state_dict(), IMAGE_NETWORK)
+    levels = encoder.neck(encoder.backbone(golden.input("image")))
+    for number, level in enumerate(levels):
+        (name,) = (name for name in golden.outputs if f"p{number + 2}" in name.lower())
+        golden.check(name, of_shape(level, golden.outputs[name].shape))
+
+
+def of_shape(level: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """What a golden kept of a level: every so many channels, rows and columns."""
+    steps = [-(-whole // part) for whole, part in zip(level.shape, shape, strict=True)]
+    return level[:: steps[0], :: steps[1], :: steps[2], :: steps[3]]
+
+
+def test_the_similarity_head(open_golden: OpenGolden) -> None:
+    golden = open_golden("cc3dt/similarity_head")
+    head = appearance()
+    head.encoder = nn.Identity()
+    filled(head, golden.state_dict(), SIMILARITY_HEAD)
+    head.encoder.strides = tuple(golden.config["strides"])
+    levels = tuple(golden.input(f"p{number}") for number in range(2, 6))
+    boxes = [golden.input(f"boxes_{image}") for image in range(2)]
+    cameras = torch.tensor([0] * len(boxes[0]) + [1] * len(boxes[1]))
+    golden.check("levels", level_of(torch.cat(boxes), head.encoder.strides) + 2)
+    pooled = head.pooled(levels, cameras, torch.cat(boxes))
+    golden.check("pooled", pooled[:, ::16])
+    golden.check("embeddings", head.embed(pooled))
+
+
+def test_the_losses_of_embeddings(open_golden: OpenGolden) -> None:
+    golden = open_golden("cc3dt/similarity_loss")
+    common = golden.filled("common", scale=0.3)
+    with torch.enable_grad():
+        sides = {
+            name: (golden.filled(name, scale=0.35) + common).requires_grad_()
+            for name in ("key_0", "key_1", "ref_0", "ref_1")
+        }
+        losses = {"track_loss": torch.zeros(()), "track_loss_aux": torch.zeros(())}
+        for sample in range(2):
+            pair = (
+                sides[f"key_{sample}"],
+                golden.input(f"key_ids_{sample}"),
+                sides[f"ref_{sample}"],
+                golden.input(f"ref_ids_{sample}"),
+            )
+            losses["track_loss"] = losses["track_loss"] + 0.25 * contrast_loss(*pair) / 2
+            losses["track_loss_aux"] = losses["track_loss_aux"] + cosine_loss(*pair) / 2
+        sum(losses.values()).backward()
+    for name, value in losses.items():
+        golden.check(name, value[None])
+    for name, side in sides.items():
+        kind, sample = name.split("_")
+        golden.check(f"grad_{kind}_{sample}", side.grad)
+
+
+@pytest.mark.parametrize("name", ["forward", "forward_429"])
+def test_from_boxes_to_tracks(open_golden: OpenGolden, name: str) -> None:
+    golden = open_golden(f"cc3dt/{name}")
+    height, width = golden.config["images_hw"]
+    graph = golden.config["graph"]
+    config = Cc3dtConfig(
+        rules(golden.config["track"], golden.manifest["source"]),
+        MemoryConfig(frames=graph["memory_size"]),
+        motion="velo_lstm",
+        appearance=AppearanceConfig(
+            ImageEncoderConfig(ResNetConfig(18, out_stages=(1, 2, 3, 4)), FpnConfig(256))
+        ),
+    )
+    tracker = Cc3dt(NoDetector(THEIRS), config).eval()
+    weights = golden.state_dict()
+    filled(tracker.motion.network, golden.state_dict("velo_lstm."))
+    head = {n.removeprefix("similarity_head."): t for n, t in weights.items() if n.startswith("similarity")}
+    own = {n: t for n, t in tracker.appearance.state_dict().items() if not n.startswith("encoder")}
+    read = read_entries(
+        head, rule_entries(own, SIMILARITY_HEAD, "", ""), {n: t.shape for n, t in own.items()}, (), ""
+    )
+    tracker.appearance.load_state_dict(read.weights, strict=False)
+    shown: list[Any] = []
+    remembering(tracker, shown)
+
+    frames = len([key for key in golden.outputs if key.startswith("in_boxes_")])
+    state = tracker.initial_state()
+    for number in range(frames):
+        levels = tuple(level(golden, name, size, number) for name, size in pyramid(golden))
+        tracker.appearance.levels = lambda _images, levels=levels: levels
+        extrinsics = golden.input(f"extrinsics_{number}").double()
+        cameras = len(extrinsics)
+        frame = frame_of(torch.eye(4).expand(1, cameras, 4, 4), (height, width))
+        rig = replace(
+            frame.rig,
+            image_from_camera=golden.input("intrinsics").double().expand(1, cameras, 3, 3),
+            camera_from_vehicle=torch.linalg.inv(extrinsics)[None],
+        )
+        frame = replace(frame, rig=rig, timestamp_s=frame.timestamp_s + 0.5 * (number + 1))
+        boxes, scores = golden.input(f"boxes_{number}"), golden.input(f"scores_{number}")
+        yaw = torch.from_numpy(yaw_from_quaternion(boxes[:, 6:].double().numpy()))
+        given = torch.cat(
+            [
+                boxes[:, [0, 1, 2, 4, 3, 5]].double(),
+                yaw[:, None],
+                golden.input(f"velocities_{number}")[:, :2],
+            ],
+            1,
+        )
+        classes = golden.input(f"classes_{number}")
+        objects, state = tracker.step_given(
+            frame,
+            state,
+            Objects(
+                given[None], classes[None], scores[None], classes[None], torch.ones_like(scores).bool()[None]
+            ),
+        )
+        label = f"t{number}"
+        pairs, detected, followed = shown.pop()
+        golden.check(f"{label}/boxes_2d", pairs.image_boxes)
+        golden.check(f"{label}/boxes_per_camera", pairs.cameras.bincount(minlength=cameras))
+        every = tracker.appearance(levels, pairs.cameras, pairs.image_boxes)
+        golden.check(f"{label}/embeddings", every[:, ::8])
+        golden.check(f"{label}/in_boxes_2d", detected.image_boxes)
+        golden.check(f"{label}/in_camera", detected.cameras.float())
+        golden.check(f"{label}/in_class", detected.labels)
+        theirs = torch.from_numpy(golden.outputs[f"{label}/in_boxes_3d"])
+        golden.compare(f"{label}/in_boxes_3d", detected.boxes[:, ORDER], theirs[:, [0, 1, 2, 3, 4, 5, 8]])
+        golden.check(f"{label}/kept", followed.kept)
+        golden.check(f"{label}/ids", followed.identities)
+        if f"{label}/affinity" in golden.outputs:
+            golden.check(f"{label}/affinity", followed.affinities)
+        golden.check(f"{label}/out_ids", objects.identities[0])
+        theirs = torch.from_numpy(golden.outputs[f"{label}/out_boxes"])
+        golden.compare(f"{label}/out_boxes", objects.boxes[0][:, [0, 1, 2, 4, 3, 5]], theirs[:, :6])
+        theirs = torch.from_numpy(golden.outputs[f"{label}/out_velocities"])
+        assert (objects.boxes[0, :, 7:] - theirs[:, :2]).abs().amax() < 1e-3
+        golden.check(f"{label}/out_scores", objects.scores[0])
+        golden.check(f"{label}/out_classes", objects.labels[0])
+
+
+THEIRS = (
+    "bicycle", "motorcycle", "pedestrian", "bus", "car",
+    "trailer", "truck", "construction_vehicle", "traffic_cone", "barrier",
+)  # fmt: skip
+
+
+def pyramid(golden: Golden) -> list[tuple[str, tuple[int, int]]]:
+    return [(f"p{number + 2}", tuple(size)) for number, size in enumerate(golden.config["level_sizes"])]
+
+
+def level(golden: Golden, name: str, size: tuple[int, int], frame: int) -> Tensor:
+    """A level of a frame as the manifest makes it: shared, and the frame's own noise, enlarged."""
+    parts = [golden.filled(name, scale=1.5), golden.filled(f"{name}_noise{frame}", scale=0.1)]
+    return sum(
+        functional.interpolate(part, size=size, mode="bilinear", align_corners=False) for part in parts
+    )
+
+
+def remembering(tracker: Cc3dt, shown: list[Any]) -> None:
+    """Have a tracker show all pairs of camera and box, what it detects, and what comes of a frame."""
+    seen, after = tracker._seen, tracker._after
+    detected = tracker.detected
+    last: list[Any] = []
+
+    def pairs(*arguments: Any) -> Any:
+        last[:] = [seen(*arguments)]
+        return last[0]
+
+    def found(*arguments: Any) -> Any:
+        last.append(detected(*arguments))
+        return last[-1]
+
+    def done(state: Any, streams: Any) -> Any:
+        shown.append((*last, streams[0]))
+        return after(state, streams)
+
+    tracker._seen, tracker.detected, tracker._after = pairs, found, done

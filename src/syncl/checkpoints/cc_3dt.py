@@ -30,3 +30,19 @@ VELO_LSTM: tuple[Rule, ...] = (
     Rule(rf"judgement\.{_GATES}", r"refine_lstm.\1"),
     Rule(r"trust\.weight", "conf2atten.weight", BOX_ROWS),
 )
+
+# A convolution and its norm take two of three places there are between the layers here.
+SIMILARITY_HEAD: tuple[Rule, ...] = (
+    *(Rule(rf"convolutions\.{3 * number}\.weight", f"convs.{number}.weight") for number in range(4)),
+    *(Rule(rf"convolutions\.{3 * number + 1}\.{AFFINE}", rf"convs.{number}.norm.\1") for number in range(4)),
+    Rule(rf"hidden\.{AFFINE}", r"fcs.0.0.\1"),
+    Rule(rf"embedding\.{AFFINE}", r"fc_embed.\1"),
+)
+
+# The backbone has torchvision's names there as here.
+IMAGE_NETWORK: tuple[Rule, ...] = (
+    Rule(r"backbone\.(.*\.num_batches_tracked)", r"basemodel.\1", optional=True),
+    Rule(r"backbone\.(.*)", r"basemodel.\1"),
+    Rule(rf"neck\.lateral_convs\.(\d)\.conv\.{AFFINE}", r"fpn.inner_blocks.\1.0.\2"),
+    Rule(rf"neck\.fpn_convs\.(\d)\.conv\.{AFFINE}", r"fpn.layer_blocks.\1.0.\2"),
+)

@@ -1,7 +1,7 @@
 """Trackers: how queries live from frame to frame, a folder a method. They own propagation and life cycle."""
 
 from syncl.trackers.base import Decoded, Tracker, TrackerConfig
-from syncl.trackers.cc_3dt import AssociationConfig, Cc3dtConfig, MemoryConfig
+from syncl.trackers.cc_3dt import AppearanceConfig, AssociationConfig, Cc3dtConfig, MemoryConfig
 from syncl.trackers.clip_noise import ClipNoise
 from syncl.trackers.greedy import GreedyConfig
 from syncl.trackers.mutr3d import Mutr3dConfig
@@ -13,6 +13,7 @@ from syncl.trackers.state import Move, TrackQueries, TrackState
 
 # Every configuration of a tracker that a file may name: where a tracker of the library is registered.
 TRACKER_TYPES: tuple[type, ...] = (
+    AppearanceConfig,
     AssociationConfig,
     Cc3dtConfig,
     ClipNoise,

@@ -29,7 +29,7 @@ from syncl.errors import SynclError
 from syncl.geometry.boxes import CODE_SIZE
 from syncl.geometry.transforms import invert_similarity, transform_points
 from syncl.layers.decoder import STANDARD, Groups
-from syncl.structures import Frame, Objects, Outcome, Predictions, Queries
+from syncl.structures import Annotations, Frame, Objects, Outcome, Predictions, Queries
 from syncl.structures.soundness import check_frame
 from syncl.structures.tensors import TensorStructure
 from syncl.trackers.clip_noise import UNDISTURBED, ClipNoise
@@ -347,6 +347,16 @@ class Tracker(nn.Module, ABC):
         it. None from trackers that take predictions as they are.
         """
         return None
+
+    def supervised(
+        self, decoded: Decoded, _outcome: Outcome, _annotations: Annotations, /
+    ) -> TensorStructure | None:
+        """What the tracker makes of a frame once supervision has said which query holds which object.
+
+        Training asks between strategy and objectives, which read it as `Decoded.reasoned`, as `carry` does.
+        Here: what it was anyway.
+        """
+        return decoded.reasoned
 
     @abstractmethod
     def conclude(self, decoded: Decoded) -> tuple[Objects, TrackState]:

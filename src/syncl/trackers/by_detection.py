@@ -43,14 +43,17 @@ class ByDetection(Tracker):
 
     def conclude(self, decoded: Decoded) -> tuple[Objects, TrackState]:
         """Detect as `SingleFrame` does, then associate."""
-        detections = best_pairs(
+        return self.associate(decoded.frame, decoded.state, self.detections(decoded))
+
+    def detections(self, decoded: Decoded) -> Objects:
+        """What the own detector sees in a frame."""
+        return best_pairs(
             decoded.standard,
             self.max_detections,
             self.output_range_m,
             self.output_height_m,
             self.detector.boxes(decoded.standard.codes[-1]),
         )
-        return self.associate(decoded.frame, decoded.state, detections)
 
     @torch.no_grad()
     def step_given(self, frame: Frame, state: TrackState, detections: Objects) -> tuple[Objects, TrackState]:

@@ -1,6 +1,6 @@
 """A clip through tracker and strategy, frame by frame, with gradients across frames."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -110,6 +110,8 @@ class ClipTraining(nn.Module):
             # Costs and losses are small differences of large numbers: full precision whatever the model has.
             with torch.autocast(frame.images.device.type, enabled=False):
                 outcome = self.strategy(decoded, annotations)
+                reasoned = self.tracker.supervised(decoded, outcome, annotations)
+                decoded = replace(decoded, reasoned=reasoned)
                 losses = outcome.losses
                 for objective in self.objectives:
                     losses = losses | objective(decoded, outcome, annotations)

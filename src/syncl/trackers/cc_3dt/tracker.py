@@ -14,12 +14,15 @@ from torch import Tensor
 
 from syncl.classes import CLASS_RANGE_M
 from syncl.detectors.base import Detector
+from syncl.errors import SynclError
 from syncl.geometry.transforms import invert_similarity, rotate_planar, transform_points
-from syncl.structures import Frame, Objects, Outcome
+from syncl.structures import Annotations, Frame, Objects, Outcome
 from syncl.structures.tensors import TensorStructure, padded
 from syncl.trackers.base import Decoded
 from syncl.trackers.by_detection import ByDetection
-from syncl.trackers.cc_3dt.association import AssociationConfig, Detected
+from syncl.trackers.cc_3dt.appearance import AppearanceConfig
+from syncl.trackers.cc_3dt.association import AssociationConfig, Detected, image_overlap
+from syncl.trackers.cc_3dt.looks import Looks, sampled
 from syncl.trackers.cc_3dt.memory import (
     Backdrops,
     Followed,
@@ -29,7 +32,7 @@ from syncl.trackers.cc_3dt.memory import (
     nothing_remembered,
 )
 from syncl.trackers.cc_3dt.motion import Kalman, Motion
-from syncl.trackers.cc_3dt.sight import largest, sightings
+from syncl.trackers.cc_3dt.sight import Sightings, largest, sightings
 from syncl.trackers.cc_3dt.velo_lstm import VeloLstmMotion
 from syncl.trackers.state import Move, TrackState
 
@@ -42,6 +45,7 @@ class Cc3dtConfig:
         association: who belongs to whom.
         memory: how tracks are kept.
         motion: `kf3d`, a Kalman filter of constant velocity, or `velo_lstm`, which is trained.
+        appearance: what boxes look like, by an image network of its own; None = place and motion alone.
         min_score: detections not above it are not looked at.
         max_detections: how many (query, class) pairs of the detector are looked at a frame.
         output_range_m: detections whose centre lies beyond +-this in x or y are not looked at.
@@ -52,6 +56,7 @@ class Cc3dtConfig:
     association: AssociationConfig = field(default_factory=AssociationConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     motion: Literal["kf3d", "velo_lstm"] = "kf3d"
+    appearance: AppearanceConfig | None = None
     min_score: float = 0.05
     max_detections: int = 300
     output_range_m: float = 61.2
@@ -79,12 +84,14 @@ class Cc3dtMemory(TensorStructure):
         backdrops: [B, K, ...].
         backdrop_valid: [B, K] bool.
         frame: [B] int64 number of the frame in its scene; -1 before the first.
+        looks: in training, what the objects of the frame before look like.
     """
 
     tracks: Remembered
     backdrops: Backdrops
     backdrop_valid: Tensor
     frame: Tensor
+    looks: Looks
 
 
 class Cc3dt(ByDetection):
@@ -101,6 +108,8 @@ class Cc3dt(ByDetection):
         self.max_detections = config.max_detections
         self.output_range_m, self.output_height_m = config.output_range_m, config.output_height_m
         self.motion: Motion = Kalman() if config.motion == "kf3d" else VeloLstmMotion()
+        self.appearance = None if config.appearance is None else config.appearance.build()
+        self.looks = self.appearance is not None
         # Classes of one's own are evaluated nowhere; they count as far as cars.
         ranges = [float(CLASS_RANGE_M.get(name, CLASS_RANGE_M["car"])) for name in detector.classes]
         self.register_buffer("ranges_m", torch.tensor(ranges), persistent=False)
@@ -108,7 +117,12 @@ class Cc3dt(ByDetection):
     @property
     def channels(self) -> int:
         """Channels E of embeddings; 0 without appearance."""
-        return 0
+        return 0 if self.appearance is None else self.appearance.dim
+
+    def close_eyes(self) -> None:
+        """See `ByDetection.close_eyes`."""
+        super().close_eyes()
+        self.appearance = None
 
     def initial_state(self, streams: int = 1) -> TrackState:
         """See `Tracker.initial_state`."""
@@ -119,6 +133,7 @@ class Cc3dt(ByDetection):
             padded([backdrops] * streams),
             state.alive,
             torch.full_like(state.next_identity, -1),
+            Looks.none(streams, self.channels, next(self.parameters())),
         )
         return replace(state, queries=None, own=memory)
 
@@ -157,14 +172,7 @@ class Cc3dt(ByDetection):
         scores = detections.scores[stream][usable]
         pose = frame.global_from_vehicle[stream]
         boxes, velocities = _moved(pose, given.double())
-        seen = sightings(
-            boxes,
-            self.ranges_m[labels],
-            frame.rig.camera_from_vehicle[stream] @ invert_similarity(pose),
-            frame.rig.image_from_camera[stream],
-            frame.content_size[stream],
-        )
-        seen = seen.pick(frame.camera_valid[stream][seen.cameras])
+        seen = self._seen(frame, stream, boxes, self.ranges_m[labels])
         seen = seen.pick(largest(seen, given[:, :3]))
         rows = seen.rows
         return Detected(
@@ -175,8 +183,17 @@ class Cc3dt(ByDetection):
             labels=labels[rows],
             cameras=seen.cameras,
             image_boxes=seen.image_boxes,
-            embeddings=scores.new_zeros(len(rows), 0),
+            embeddings=self._embedded(frame, stream, seen),
         )
+
+    def _embedded(self, frame: Frame, stream: int, seen: Sightings) -> Tensor:
+        if self.appearance is None:
+            return seen.image_boxes.new_zeros(len(seen.rows), 0)
+        if frame.levels is not None:
+            raise SynclError("CC-3DT's appearance looks at images itself; leave out --cache-features")
+        levels = self.appearance.levels(frame.images[stream])
+        embeddings: Tensor = self.appearance(levels, seen.cameras, seen.image_boxes)
+        return embeddings
 
     def _reported(self, frame: Frame, streams: list[Followed]) -> Objects:
         """The tracks seen in a frame, in the order of their birth."""
@@ -211,9 +228,57 @@ class Cc3dt(ByDetection):
             own=memory,
         )
 
+    def _seen(self, frame: Frame, stream: int, boxes: Tensor, ranges_m: Tensor) -> Sightings:
+        """Which cameras of a stream see boxes [D, 7] of the global frame."""
+        seen = sightings(
+            boxes,
+            ranges_m,
+            frame.rig.camera_from_vehicle[stream] @ invert_similarity(frame.global_from_vehicle[stream]),
+            frame.rig.image_from_camera[stream],
+            frame.content_size[stream],
+        )
+        return seen.pick(frame.camera_valid[stream][seen.cameras])
+
+    def supervised(
+        self, decoded: Decoded, _outcome: Outcome, annotations: Annotations, /
+    ) -> TensorStructure | None:
+        """What the boxes of a frame look like: the detector's and the annotated, and whom they show."""
+        if self.appearance is None:
+            return None
+        streams = [self._looks(decoded, annotations, stream) for stream in range(len(annotations.valid))]
+        return padded(streams)
+
+    def _looks(self, decoded: Decoded, annotations: Annotations, stream: int) -> Looks:
+        """The boxes of one stream's images to learn from, without padding."""
+        assert self.appearance is not None
+        frame = decoded.frame
+        known = annotations.valid[stream]
+        boxes = torch.cat([annotations.boxes[stream][known], self.detections(decoded).boxes[stream]])
+        labels = annotations.labels[stream][known]
+        ranges = torch.cat([self.ranges_m[labels], self.ranges_m.amax().expand(len(boxes) - len(labels))])
+        placed, _ = _moved(frame.global_from_vehicle[stream], boxes.detach().double())
+        seen = self._seen(frame, stream, placed, ranges)
+        own = seen.rows < len(labels)
+        identities = annotations.identities[stream][known]
+        rows, names = [], []
+        for camera in range(frame.images.shape[1]):
+            here = (seen.cameras == camera).nonzero()[:, 0]
+            objects = here[own[here]]
+            overlaps = image_overlap(seen.image_boxes[here], seen.cameras[here])[:, own[here]]
+            picked, who = sampled(overlaps, identities[seen.rows[objects]])
+            rows.append(here[picked])
+            names.append(who)
+        chosen = seen.pick(torch.cat(rows))
+        embeddings = self._embedded(frame, stream, chosen)
+        valid = torch.ones_like(chosen.cameras, dtype=torch.bool)
+        return Looks(embeddings, torch.cat(names), chosen.cameras, valid)
+
     def carry(self, decoded: Decoded, _outcome: Outcome, /) -> TrackState:
-        """Nothing lives on in training."""
-        return decoded.state
+        """Only what the objects look like lives on in training."""
+        if not isinstance(decoded.reasoned, Looks):
+            return decoded.state
+        memory = replace(decoded.state.owned(Cc3dtMemory), looks=decoded.reasoned)
+        return replace(decoded.state, own=memory)
 
 
 def _moved(destination_from_source: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from syncl.training.objectives.denoising import DenoisingConfig
 from syncl.training.objectives.image import ImageLossConfig
 from syncl.training.objectives.proposals import ProposalLossConfig
 from syncl.training.objectives.reasoning import ReasoningLossConfig
+from syncl.training.objectives.similarity import SimilarityLossConfig
 
 # Every configuration of an objective that a file may name.
 OBJECTIVE_TYPES: tuple[type, ...] = (
@@ -16,6 +17,7 @@ OBJECTIVE_TYPES: tuple[type, ...] = (
     ImageLossConfig,
     ProposalLossConfig,
     ReasoningLossConfig,
+    SimilarityLossConfig,
 )
 
 __all__ = [
@@ -26,4 +28,5 @@ __all__ = [
     "ObjectiveConfig",
     "ProposalLossConfig",
     "ReasoningLossConfig",
+    "SimilarityLossConfig",
 ]
