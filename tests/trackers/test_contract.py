@@ -15,6 +15,7 @@ from syncl.structures import Annotations, Clip, Frame, Objects, Outcome
 from syncl.trackers import (
     ClipNoise,
     Decoded,
+    DqTrackConfig,
     GreedyConfig,
     Move,
     Mutr3dConfig,
@@ -42,6 +43,7 @@ TRACKERS = {
     "pf_track": PfTrackConfig(heads=4, hidden=32, layers=1, record_score=0.0, dropout=0.0, **ALWAYS),
     "star_track": StarTrackConfig(keep_score=0.0, blocks=4, hidden=32, noise=ClipNoise(), **ALWAYS),
     "greedy": GreedyConfig(min_score=0.0, classes=CLASSES, longest_gap_s=10.0),
+    "dqtrack": DqTrackConfig(0.0, 0.0, gates_m=(9.0,) * 3, classes=CLASSES, heads=4, longest_gap_s=10.0),
     "cc_3dt": Cc3dtConfig(AssociationConfig(0.0, 0.0), min_score=0.0, longest_gap_s=10.0),
     "single_frame": SingleFrameConfig(),
 }

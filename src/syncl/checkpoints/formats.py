@@ -4,6 +4,7 @@ from syncl.checkpoints.adapter import Adapter
 from syncl.checkpoints.backbone_file import BackboneAdapter
 from syncl.checkpoints.bevformer import BevformerAdapter
 from syncl.checkpoints.detr3d import Detr3dAdapter
+from syncl.checkpoints.dqtrack import DqTrackAdapter
 from syncl.checkpoints.mutr3d import Mutr3dAdapter
 from syncl.checkpoints.petr import PetrAdapter
 from syncl.checkpoints.petrv2 import Petrv2Adapter
@@ -19,6 +20,7 @@ _ADAPTERS: tuple[Adapter, ...] = (
     BevformerAdapter(),
     Mutr3dAdapter(),
     PfTrackAdapter(),
+    DqTrackAdapter(),
     BackboneAdapter(),
 )
 

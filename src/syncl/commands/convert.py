@@ -10,7 +10,9 @@ import tyro
 if TYPE_CHECKING:
     from syncl.checkpoints.mapping import Conversion
 
-Format = Literal["petr", "petrv2", "streampetr", "detr3d", "bevformer", "mutr3d", "pf_track", "backbone"]
+Format = Literal[
+    "petr", "petrv2", "streampetr", "detr3d", "bevformer", "mutr3d", "pf_track", "dqtrack", "backbone"
+]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from syncl.errors import SynclError
 from syncl.recipes import (
+    association,
     bevformer,
     detr3d,
     one_stage,
@@ -48,6 +49,10 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     synthetic_trackers.onetrack_detr3d_synthetic,
     synthetic_trackers.onetrack_petr_synthetic,
     synthetic_trackers.onetrack_streampetr_synthetic,
+    association.dqtrack_detr3d_synthetic,
+    association.dqtrack_detr3d_synthetic_end_to_end,
+    association.dqtrack_petrv2_synthetic,
+    association.cc_3dt_detr3d_synthetic,
     detr3d.detr3d_r101_900x1600,
     detr3d.detr3d_r101_900x1600_q300,
     detr3d.mutr3d_detr3d_r101_900x1600,
@@ -81,6 +86,8 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     one_stage.mutr3d_streampetr_v99_320x800_one_stage_two_heads,
     star_track.star_track_detr3d_r101_900x1600,
     star_track.star_track_petr_v99_640x1600,
+    association.dqtrack_petrv2_v99_320x800,
+    association.cc_3dt_bevformer_r101_900x1600,
     one_track.onetrack_petr_v99_320x800,
     one_track.onetrack_streampetr_v99_320x800,
     one_track.onetrack_streampetr_v99_640x1600,
@@ -88,7 +95,8 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
 
 # Names such as PF-Track's have a hyphen, which Python's names cannot have.
 RECIPES: dict[str, Callable[[], Recipe]] = {
-    function.__name__.replace("_track_", "-track_"): function for function in _FUNCTIONS
+    function.__name__.replace("_track_", "-track_").replace("cc_3dt", "cc-3dt"): function
+    for function in _FUNCTIONS
 }
 
 

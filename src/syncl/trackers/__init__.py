@@ -3,6 +3,7 @@
 from syncl.trackers.base import Decoded, Tracker, TrackerConfig
 from syncl.trackers.cc_3dt import AppearanceConfig, AssociationConfig, Cc3dtConfig, MemoryConfig
 from syncl.trackers.clip_noise import ClipNoise
+from syncl.trackers.dqtrack import DqTrackConfig
 from syncl.trackers.greedy import GreedyConfig
 from syncl.trackers.mutr3d import Mutr3dConfig
 from syncl.trackers.one_track import OneTrackConfig
@@ -17,6 +18,7 @@ TRACKER_TYPES: tuple[type, ...] = (
     AssociationConfig,
     Cc3dtConfig,
     ClipNoise,
+    DqTrackConfig,
     GreedyConfig,
     MemoryConfig,
     Mutr3dConfig,
@@ -31,6 +33,7 @@ __all__ = [
     "Cc3dtConfig",
     "ClipNoise",
     "Decoded",
+    "DqTrackConfig",
     "GreedyConfig",
     "Move",
     "Mutr3dConfig",

@@ -48,7 +48,7 @@ class MemoryConfig:
 
 
 @dataclass(frozen=True)
-class Remembered(TensorStructure):
+class BoxTracks(TensorStructure):
     """The tracks.
 
     Attributes:
@@ -74,7 +74,7 @@ class Remembered(TensorStructure):
     motion: MotionState
 
     @classmethod
-    def born(cls, detected: Detected, identities: Tensor, frame: int, motion: Motion) -> "Remembered":
+    def born(cls, detected: Detected, identities: Tensor, frame: int, motion: Motion) -> "BoxTracks":
         """Tracks that begin with these detections."""
         return cls(
             identities,
@@ -124,7 +124,7 @@ class Followed:
     identities: Tensor
     affinities: Tensor
     known: Tensor
-    tracks: Remembered
+    tracks: BoxTracks
     backdrops: Backdrops
     next_identity: int
     rows: Tensor
@@ -132,7 +132,7 @@ class Followed:
 
 
 def follow(
-    tracks: Remembered,
+    tracks: BoxTracks,
     backdrops: Backdrops,
     frame: int,
     next_identity: int,
@@ -174,7 +174,7 @@ def follow(
     missed = torch.ones_like(tracks.identities, dtype=torch.bool)
     missed[order] = False
     coasted = _coasted(tracks.map(lambda values: values[missed]), motion)
-    born = Remembered.born(seen.rows(births), identities[births], frame, motion)
+    born = BoxTracks.born(seen.rows(births), identities[births], frame, motion)
     tracks = joined(updated, coasted, born)
     by_birth = tracks.identities.argsort()
     alive = by_birth[frame - tracks.last_seen[by_birth] < config.frames]
@@ -191,7 +191,7 @@ def follow(
     )
 
 
-def _known(tracks: Remembered, backdrops: Backdrops, step: Tensor) -> Known:
+def _known(tracks: BoxTracks, backdrops: Backdrops, step: Tensor) -> Known:
     nothing = backdrops.boxes.new_zeros(len(backdrops.boxes), 3)
     predicted = torch.cat([tracks.boxes[:, :3] + step, tracks.boxes[:, 3:]], 1)
     # What was seen once has no velocity yet, whatever the detector said.
@@ -207,17 +207,17 @@ def _known(tracks: Remembered, backdrops: Backdrops, step: Tensor) -> Known:
 
 
 def _updated(
-    tracks: Remembered,
+    tracks: BoxTracks,
     seen: Detected,
     frame: int,
     motion: Motion,
     config: MemoryConfig,
-) -> Remembered:
+) -> BoxTracks:
     """Tracks after a sighting each; a track that coasted steps from where it had coasted to."""
     state = motion.update(tracks.motion, seen.boxes, seen.depth_scores)
     step = (state.boxes - tracks.boxes)[:, :3] / (frame - tracks.last_seen)[:, None]
     count = tracks.updates[:, None]
-    return Remembered(
+    return BoxTracks(
         identities=tracks.identities,
         boxes=state.boxes,
         velocities=motion.steps(state) * config.frames_per_second,
@@ -230,7 +230,7 @@ def _updated(
     )
 
 
-def _coasted(tracks: Remembered, motion: Motion) -> Remembered:
+def _coasted(tracks: BoxTracks, motion: Motion) -> BoxTracks:
     """Tracks that were not seen, a second step on: published trackers predict them twice a frame."""
     state, _ = motion.predict(tracks.motion)
     return replace(tracks, boxes=state.boxes, motion=state)
@@ -243,13 +243,11 @@ def _backdrops(seen: Detected, nobody: Tensor) -> Backdrops:
     return Backdrops(seen.boxes[left], seen.labels[left], seen.embeddings[left])
 
 
-def nothing_remembered(motion: Motion, channels: int, like: Tensor) -> tuple[Remembered, Backdrops]:
+def nothing_remembered(motion: Motion, channels: int, like: Tensor) -> tuple[BoxTracks, Backdrops]:
     """No tracks and no backdrops, on the device and with the dtype of `like`."""
     boxes = torch.zeros(0, BOX, dtype=torch.float64, device=like.device)
     labels = torch.zeros(0, dtype=torch.int64, device=like.device)
     embeddings = like.new_zeros(0, channels)
     places = boxes[:, :3]
-    tracks = Remembered(
-        labels, boxes, places, places, labels, embeddings, labels, labels, motion.start(boxes)
-    )
+    tracks = BoxTracks(labels, boxes, places, places, labels, embeddings, labels, labels, motion.start(boxes))
     return tracks, Backdrops(boxes, labels, embeddings)

@@ -25,9 +25,9 @@ from syncl.trackers.cc_3dt.association import AssociationConfig, Detected, image
 from syncl.trackers.cc_3dt.looks import Looks, sampled
 from syncl.trackers.cc_3dt.memory import (
     Backdrops,
+    BoxTracks,
     Followed,
     MemoryConfig,
-    Remembered,
     follow,
     nothing_remembered,
 )
@@ -87,7 +87,7 @@ class Cc3dtMemory(TensorStructure):
         looks: in training, what the objects of the frame before look like.
     """
 
-    tracks: Remembered
+    tracks: BoxTracks
     backdrops: Backdrops
     backdrop_valid: Tensor
     frame: Tensor

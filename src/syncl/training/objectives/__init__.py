@@ -6,6 +6,7 @@ configuration in a recipe's `training.unroll.objectives`.
 
 from syncl.training.objectives.base import Objective, ObjectiveConfig
 from syncl.training.objectives.denoising import DenoisingConfig
+from syncl.training.objectives.dual_queries import DualQueryLossConfig
 from syncl.training.objectives.image import ImageLossConfig
 from syncl.training.objectives.proposals import ProposalLossConfig
 from syncl.training.objectives.reasoning import ReasoningLossConfig
@@ -14,6 +15,7 @@ from syncl.training.objectives.similarity import SimilarityLossConfig
 # Every configuration of an objective that a file may name.
 OBJECTIVE_TYPES: tuple[type, ...] = (
     DenoisingConfig,
+    DualQueryLossConfig,
     ImageLossConfig,
     ProposalLossConfig,
     ReasoningLossConfig,
@@ -23,6 +25,7 @@ OBJECTIVE_TYPES: tuple[type, ...] = (
 __all__ = [
     "OBJECTIVE_TYPES",
     "DenoisingConfig",
+    "DualQueryLossConfig",
     "ImageLossConfig",
     "Objective",
     "ObjectiveConfig",

@@ -1,0 +1,5 @@
+"""DQTrack: detections are decoupled into object and track queries, and associated by a learned affinity."""
+
+from syncl.trackers.dqtrack.tracker import DqTrack, DqTrackConfig, DqTracks
+
+__all__ = ["DqTrack", "DqTrackConfig", "DqTracks"]

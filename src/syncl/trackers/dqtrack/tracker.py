@@ -1,0 +1,417 @@
+"""DQTrack: end-to-end tracking with decoupled queries (Li et al., ICCV 2023), written from its description.
+
+A query detector looks at every frame alone. The last feature of a detection is decoupled into an object query
+and a track query; a learned affinity of object queries with the tracks' remembered queries, and of distances,
+says who continues whom. Tracks are no rows of the decoder.
+
+Letters: B streams, Q queries, D detections that take part, N tracks, C channels, R supervised queries.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from syncl.classes import CLASS_RANGE_M, TRACKING_CLASSES
+from syncl.detectors.base import Detector, Features
+from syncl.errors import SynclError
+from syncl.geometry.transforms import rotate_planar, transform_points
+from syncl.structures import Annotations, Objects, Outcome, Queries
+from syncl.structures.tensors import TensorStructure, joined, padded
+from syncl.trackers.base import Decoded, Tracker
+from syncl.trackers.dqtrack.association import DecoupledAssociation
+from syncl.trackers.dqtrack.pairing import Pairs, pair
+from syncl.trackers.state import Move, TrackState
+
+
+@dataclass(frozen=True)
+class DqTrackConfig:
+    """DQTrack's settings; the defaults are those published for PETRv2.
+
+    Attributes:
+        detection_score: detections below it take no part; 0.2 on other detectors than PETRv2.
+        birth_score: detections above it that continue no track begin one.
+        min_affinity: pairs below it are refused.
+        gates_m: for each of `classes`, how far a detection, put back by its velocity, may be from where its
+            track was last seen.
+        miss_tolerance: a track ends when it was missed more often in a row.
+        momentum: how much of a remembered query a sighting replaces.
+        classes: names of the classes that are tracked.
+        max_tracks: tracks of a stream at the most; later births wait.
+        max_objects: objects reported a frame at the most, the best.
+        output_range_m: objects whose centre lies beyond +-this in x or y are not reported.
+        output_height_m: the same for z.
+        range_centre_m: where, in the vehicle frame, the origin is from which class ranges are measured: the
+            ego frame's.
+        coasting: missed tracks move on by their velocity; as published they stay where they were last seen.
+        count_refused: tracks in a refused pair count a miss; as published they are neither seen nor missed.
+        false_tracks: in training, how many false tracks there are beside true ones, for one frame each.
+        heads: of the attention among detections.
+        longest_gap_s: tracks end after a longer silence within a scene; None = never.
+    """
+
+    detection_score: float = 0.3
+    birth_score: float = 0.2
+    min_affinity: float = 0.1
+    gates_m: tuple[float, ...] = (6.0, 6.0, 6.0, 5.0, 12.0, 5.0, 5.0)
+    miss_tolerance: int = 7
+    momentum: float = 0.5
+    classes: tuple[str, ...] = TRACKING_CLASSES
+    max_tracks: int = 300
+    max_objects: int = 100
+    output_range_m: float = 61.2
+    output_height_m: float = 10.0
+    range_centre_m: tuple[float, float] = (0.0, 0.0)
+    coasting: bool = False
+    count_refused: bool = False
+    false_tracks: float = 0.2
+    heads: int = 8
+    longest_gap_s: float | None = None
+
+    def build(self, detector: Detector) -> "DqTrack":
+        """Build the module around a detector."""
+        return DqTrack(detector, self)
+
+
+@dataclass(frozen=True)
+class QueryTracks(TensorStructure):
+    """Tracks of one stream; in the state [B, N, ...].
+
+    Attributes:
+        identities: [N] int64; in training -1 = a false track.
+        embeddings: [N, C] track queries.
+        places: [N, 2] float64 x and y in the global frame where last seen.
+        velocities: [N, 2] float64 m/s, global frame.
+        labels: [N] int64 class index.
+        misses: [N] int64.
+        sightings: [N] int64.
+    """
+
+    identities: Tensor
+    embeddings: Tensor
+    places: Tensor
+    velocities: Tensor
+    labels: Tensor
+    misses: Tensor
+    sightings: Tensor
+
+
+@dataclass(frozen=True)
+class DqTracks(TensorStructure):
+    """What DQTrack keeps of B streams.
+
+    Attributes:
+        tracks: [B, N, ...].
+        elapsed_s: [B] float64 time since the frame before; 0 in a scene's first frame.
+    """
+
+    tracks: QueryTracks
+    elapsed_s: Tensor
+
+
+@dataclass(frozen=True)
+class Detections(TensorStructure):
+    """What a stream's queries say in a frame.
+
+    Attributes:
+        embeddings: [Q, C] last features.
+        boxes: [Q, 9] vehicle frame.
+        scores: [Q] of the likeliest class.
+        labels: [Q] int64 of it.
+        places: [Q, 2] float64 x and y in the global frame, without gradient.
+        velocities: [Q, 2] float64, the same.
+    """
+
+    embeddings: Tensor
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    places: Tensor
+    velocities: Tensor
+
+    def tracks(self, rows: Tensor, identities: Tensor, embeddings: Tensor) -> QueryTracks:
+        """Tracks that begin with some rows."""
+        nothing = torch.zeros_like(rows)
+        return QueryTracks(
+            identities,
+            embeddings,
+            self.places[rows],
+            self.velocities[rows],
+            self.labels[rows],
+            nothing,
+            nothing + 1,
+        )
+
+
+@dataclass(frozen=True)
+class Supervised(TensorStructure):
+    """What DQTrack makes of one stream in training.
+
+    Attributes:
+        rows: [R] int64 queries that hold objects, rising.
+        identities: [R] int64 of these objects.
+        embeddings: [R, C] their track queries.
+        logits: [R, N] of their object queries for the tracks.
+        columns: [N] int64 identities of the tracks, -1 = false.
+    """
+
+    rows: Tensor
+    identities: Tensor
+    embeddings: Tensor
+    logits: Tensor
+    columns: Tensor
+
+
+@dataclass(frozen=True)
+class DualQueries(TensorStructure):
+    """The same of B streams."""
+
+    streams: tuple[Supervised, ...]
+
+
+class DqTrack(Tracker):
+    """See the module's docstring."""
+
+    keeps = DqTracks
+    ranges_m: Tensor
+    gates_m: Tensor
+    tracked: Tensor
+
+    def __init__(self, detector: Detector, config: DqTrackConfig) -> None:
+        super().__init__()
+        if len(config.gates_m) != len(config.classes):
+            raise SynclError(
+                f"model.tracker.gates_m: {len(config.gates_m)} distances for {len(config.classes)} classes "
+                f"({', '.join(config.classes)}); give one each"
+            )
+        self.detector = detector
+        self.config = config
+        self.longest_gap_s = config.longest_gap_s
+        self.association = DecoupledAssociation(detector.dim, config.heads)
+        gates = dict(zip(config.classes, config.gates_m, strict=True))
+        numbers = {
+            "ranges_m": [float(CLASS_RANGE_M.get(name, CLASS_RANGE_M["car"])) for name in detector.classes],
+            "gates_m": [gates.get(name, 0.0) for name in detector.classes],
+            "tracked": [name in gates for name in detector.classes],
+        }
+        for name, values in numbers.items():
+            self.register_buffer(name, torch.tensor(values), persistent=False)
+
+    def initial_state(self, streams: int = 1) -> TrackState:
+        """See `Tracker.initial_state`."""
+        state = super().initial_state(streams)
+        nobody, nowhere = state.identities, state.timestamp_s.new_zeros(streams, 0, 2)
+        queries = next(self.parameters()).new_zeros(streams, 0, self.detector.dim)
+        tracks = QueryTracks(nobody, queries, nowhere, nowhere, nobody, nobody, nobody)
+        return replace(state, queries=None, own=DqTracks(tracks, state.timestamp_s))
+
+    def propagate(self, state: TrackState, move: Move) -> TrackState:
+        """Tracks are in the global frame, where they were last seen."""
+        own = replace(state.owned(DqTracks), elapsed_s=move.elapsed_s)
+        if self.config.coasting:
+            tracks = own.tracks
+            places = tracks.places + tracks.velocities * move.elapsed_s[:, None, None]
+            own = replace(own, tracks=replace(tracks, places=places))
+        return replace(state, own=own)
+
+    def queries(self, state: TrackState, features: Features) -> Queries:
+        """Object queries alone."""
+        return super().queries(replace(state, queries=None), features)
+
+    # Tracking
+
+    def conclude(self, decoded: Decoded) -> tuple[Objects, TrackState]:
+        """Who takes part, who continues whom, who is new and who ends."""
+        own = decoded.state.owned(DqTracks)
+        elapsed_s: list[float] = own.elapsed_s.tolist()
+        next_identities: list[int] = decoded.state.next_identity.tolist()
+        results = [
+            self.follow(
+                own.tracks.map(lambda rows, s=stream: rows[s][decoded.state.alive[s]]),  # type: ignore[misc]
+                self.detections(decoded, stream),
+                elapsed_s[stream],
+                next_identities[stream],
+            )
+            for stream in range(len(elapsed_s))
+        ]
+        objects = padded([report for report, _ in results])
+        return objects, _packed(decoded.state, [tracks for _, tracks in results], births=True)
+
+    def detections(self, decoded: Decoded, stream: int, everywhere: bool = False) -> Detections:
+        """What a stream's queries say; those beyond their class's range score 0, unless wanted everywhere."""
+        predictions = decoded.standard
+        codes, logits = predictions.codes[-1][stream], predictions.logits[-1][stream]
+        boxes = self.detector.boxes(codes)
+        scores, labels = logits.detach().sigmoid().max(-1)
+        centre = boxes.new_tensor(self.config.range_centre_m)
+        beyond = (boxes[:, :2].detach() - centre).norm(dim=-1) > self.ranges_m[labels]
+        pose = decoded.frame.global_from_vehicle[stream]
+        seen = boxes.detach().double()
+        return Detections(
+            embeddings=predictions.embeddings[-1][stream],
+            boxes=boxes,
+            scores=scores if everywhere else scores.masked_fill(beyond, 0),
+            labels=labels,
+            places=transform_points(pose, seen[:, :3])[:, :2],
+            velocities=rotate_planar(pose, seen[:, 7:9]),
+        )
+
+    def follow(
+        self, tracks: QueryTracks, seen: Detections, elapsed_s: float, next_identity: int
+    ) -> tuple[Objects, QueryTracks]:
+        """One frame of one stream: what is reported, and the tracks behind it."""
+        config = self.config
+        part = ((seen.scores >= config.detection_score) & self.tracked[seen.labels]).nonzero()[:, 0]
+        if not len(part):
+            # Nobody is missed where nothing is seen, as published.
+            return _reported(seen, part, part), tracks
+        track_queries, object_queries = self.association.decouple(seen.embeddings[part])
+        seen = seen.map(lambda rows: rows[part])
+        if not len(tracks.identities):
+            identities = next_identity + torch.arange(len(part), device=part.device)
+            rows = torch.arange(len(part), device=part.device)[: config.max_tracks]
+            born = seen.tracks(rows, identities[rows], track_queries[rows])
+            return self._best(seen, rows, born.identities), born
+        logits = self.logits(object_queries, seen.places, tracks, elapsed_s)
+        affinities = logits.softmax(1)
+        allowed = self.allowed(seen, tracks, elapsed_s, affinities)
+        pairs = pair(affinities.double().cpu().numpy(), allowed.cpu().numpy())
+        return self._lived(tracks, seen, track_queries, pairs, next_identity)
+
+    def logits(self, objects: Tensor, places: Tensor, tracks: QueryTracks, elapsed_s: float) -> Tensor:
+        """[D, N] of object queries [D, C] at places [D, 2], for tracks that move on until then."""
+        ahead = tracks.places if self.config.coasting else tracks.places + tracks.velocities * elapsed_s
+        distances_m = torch.cdist(places, ahead, compute_mode="donot_use_mm_for_euclid_dist")
+        logits: Tensor = self.association(objects, tracks.embeddings, distances_m)
+        return logits
+
+    def allowed(self, seen: Detections, tracks: QueryTracks, elapsed_s: float, affinities: Tensor) -> Tensor:
+        """[D, N] bool: pairs of one class, alike enough, where the track was when the detection was there."""
+        before = seen.places if self.config.coasting else seen.places - seen.velocities * elapsed_s
+        far = torch.cdist(before, tracks.places, compute_mode="donot_use_mm_for_euclid_dist")
+        same = seen.labels[:, None] == tracks.labels
+        return same & (affinities >= self.config.min_affinity) & (far <= self.gates_m[seen.labels][:, None])
+
+    def _lived(
+        self, tracks: QueryTracks, seen: Detections, queries: Tensor, pairs: Pairs, next_identity: int
+    ) -> tuple[Objects, QueryTracks]:
+        """The tracks behind a frame whose pairs are known: rows of the state, then births."""
+        config, device = self.config, queries.device
+        valid = torch.from_numpy(pairs.valid).to(device)
+        detections, rows = (torch.from_numpy(part).to(device) for part in (pairs.detections, pairs.tracks))
+        paired = torch.zeros_like(tracks.identities, dtype=torch.bool)
+        paired[rows[valid] if config.count_refused else rows] = True
+        misses = tracks.misses + ~paired
+        detections, rows = detections[valid], rows[valid]
+        again = seen.tracks(
+            detections, tracks.identities[rows], self._blended(tracks, rows, queries[detections])
+        )
+        again = replace(again, sightings=tracks.sightings[rows] + 1)
+        others = torch.ones_like(paired)
+        others[rows] = False
+        others &= misses <= config.miss_tolerance
+        missed = replace(tracks, misses=misses).map(lambda values: values[others])
+
+        new = torch.ones(len(seen.labels), dtype=torch.bool, device=device)
+        new[detections] = False
+        born = (new & (seen.scores > config.birth_score)).nonzero()[:, 0]
+        born = born[: config.max_tracks - len(tracks.identities)]
+        identities = next_identity + torch.arange(len(born), device=device)
+        after = joined(again, missed, seen.tracks(born, identities, queries[born]))
+        after = after.map(lambda values: values[after.identities.argsort()])
+        shown, names = torch.cat([detections, born]), torch.cat([again.identities, identities])
+        return self._best(seen, shown, names), after
+
+    def _blended(self, tracks: QueryTracks, rows: Tensor, queries: Tensor) -> Tensor:
+        return (1 - self.config.momentum) * tracks.embeddings[rows] + self.config.momentum * queries
+
+    def _best(self, seen: Detections, rows: Tensor, identities: Tensor) -> Objects:
+        """Reports of rows: the best first, and of these the ones in range."""
+        order = seen.scores[rows].argsort(descending=True, stable=True)[: self.config.max_objects]
+        rows, identities = rows[order], identities[order]
+        boxes = seen.boxes[rows]
+        inside = (boxes[:, :2].abs() <= self.config.output_range_m).all(-1)
+        inside &= boxes[:, 2].abs() <= self.config.output_height_m
+        return _reported(seen, rows[inside], identities[inside])
+
+    # Training
+
+    def supervised(self, decoded: Decoded, outcome: Outcome, annotations: Annotations, /) -> DualQueries:
+        """Track queries and logits of the queries that hold objects of tracked classes."""
+        own = decoded.state.owned(DqTracks)
+        elapsed_s: list[float] = own.elapsed_s.tolist()
+        streams = []
+        for stream, elapsed in enumerate(elapsed_s):
+            seen = self.detections(decoded, stream, everywhere=True)
+            targets, identities = outcome.targets[stream], outcome.identities[stream]
+            held = (targets >= 0) & (identities >= 0)
+            if annotations.labels.shape[1]:
+                held &= self.tracked[annotations.labels[stream][targets.clamp(min=0)]]
+            rows = held.nonzero()[:, 0]
+            tracks = own.tracks.map(lambda r, s=stream: r[s][decoded.state.alive[s]])  # type: ignore[misc]
+            queries, objects = self.association.decouple(seen.embeddings[rows])
+            logits = self.logits(objects, seen.places[rows], tracks, elapsed)
+            streams.append(Supervised(rows, identities[rows], queries, logits, tracks.identities))
+        return DualQueries(tuple(streams))
+
+    def carry(self, decoded: Decoded, _outcome: Outcome, /) -> TrackState:
+        """Tracks of all objects seen so far; those that are not in the frame move on, unlike in tracking.
+
+        Raises:
+            SynclError: if nobody asked `supervised`.
+        """
+        reasoned = decoded.reasoned
+        if not isinstance(reasoned, DualQueries):
+            raise SynclError("DQTrack carries on what supervision made of a frame; call supervised first")
+        own = decoded.state.owned(DqTracks)
+        elapsed_s: list[float] = own.elapsed_s.tolist()
+        after = []
+        for stream, (known, elapsed) in enumerate(zip(reasoned.streams, elapsed_s, strict=True)):
+            seen = self.detections(decoded, stream, everywhere=True)
+            tracks = own.tracks.map(lambda r, s=stream: r[s][decoded.state.alive[s]])  # type: ignore[misc]
+            if not self.config.coasting:
+                tracks = replace(tracks, places=tracks.places + tracks.velocities * elapsed)
+            after.append(self._carried(tracks, seen, known))
+        return _packed(decoded.state, after, births=False)
+
+    def _carried(self, tracks: QueryTracks, seen: Detections, known: Supervised) -> QueryTracks:
+        same = known.identities[:, None] == tracks.identities
+        row, column = same.nonzero().unbind(1)
+        blended = self._blended(tracks, column, known.embeddings[row])
+        queries = known.embeddings.index_copy(0, row, blended) if len(row) else known.embeddings
+        gone = (tracks.identities >= 0) & ~same.any(0)
+        true = joined(
+            tracks.map(lambda values: values[gone]), seen.tracks(known.rows, known.identities, queries)
+        )
+        count = int(self.config.false_tracks * len(true.identities))
+        best = torch.zeros_like(seen.labels, dtype=torch.bool)
+        best[seen.scores.topk(min(count, len(seen.scores))).indices] = True
+        best &= seen.scores > self.config.detection_score
+        best[known.rows] = False
+        rows = best.nonzero()[:, 0]
+        false, _ = self.association.decouple(seen.embeddings[rows])
+        return joined(true, seen.tracks(rows, torch.full_like(rows, -1), false))
+
+
+def _reported(seen: Detections, rows: Tensor, identities: Tensor) -> Objects:
+    valid = torch.ones_like(rows, dtype=torch.bool)
+    return Objects(seen.boxes[rows], seen.labels[rows], seen.scores[rows], identities, valid)
+
+
+def _packed(state: TrackState, streams: list[QueryTracks], *, births: bool) -> TrackState:
+    """The state with these tracks; numbering goes on where tracks are born by themselves."""
+    tracks = padded(streams)
+    counts = torch.tensor([len(stream.identities) for stream in streams], device=tracks.identities.device)
+    alive = torch.arange(tracks.identities.shape[1], device=counts.device) < counts[:, None]
+    identities = tracks.identities.masked_fill(~alive, -1)
+    next_identity = state.next_identity
+    if births and identities.shape[1]:
+        next_identity = torch.maximum(next_identity, identities.amax(1) + 1)
+    return replace(
+        state,
+        identities=identities,
+        misses=tracks.misses,
+        alive=alive,
+        next_identity=next_identity,
+        own=replace(state.owned(DqTracks), tracks=tracks),
+    )
