@@ -25,8 +25,8 @@ from syncl.training.strategies.syncl.strategy import SynclConfig
 _NOISE = ClipNoise(drop_probability=0.1, carry_score=0.2, birth_score=0.2)
 
 # The temperature of the work that the paper cites, with similarities in the range of its cosines: with a
-# limit of 5 the contrast's gradient drowned all others. False tracks, which the cross-attention decoder cannot
-# tell from true ones, turn its class loss against the standard decoder's.
+# limit of 5 the contrast's gradient drowned all others. False tracks, which the cross-attention decoder
+# cannot tell from true ones, turn its class loss against the standard decoder's.
 _SYNCL = SynclConfig(
     loss=TRACKER_LOSS,
     false_tracks="ignored",
