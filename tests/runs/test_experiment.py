@@ -1,6 +1,8 @@
 """Paired experiments: plans, resuming, refusing, reporting."""
 
 import json
+import os
+import time
 from pathlib import Path
 
 import orjson
@@ -218,3 +220,23 @@ def test_a_failed_run_is_named_with_its_reason(small_world, tmp_path):
     with pytest.raises(SynclError, match=r"broken seed 0: .*9 key frames"):
         run_plan(plan, small_world, tmp_path / "out", jobs=1)
     assert not record_path(tmp_path / "out", "broken", 0).exists()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_stopped_experiment_ends_what_runs_and_starts_no_other(small_world, tmp_path, monkeypatch, jobs):
+    """The command in the place of the first training presses Ctrl-C, and would go on for a minute."""
+    from syncl.runs.experiment import run
+
+    program, log = tmp_path / "program", tmp_path / "started"
+    program.write_text(
+        f'#!/bin/sh\necho "$SYNCL_LIVES_WITH" >> {log}\nsleep 0.5\nkill -INT $PPID\nexec sleep 60\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(program))
+    plan = read_plan(write(tmp_path))
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run.run_plan(plan, small_world, tmp_path / "out", jobs=jobs)
+    assert time.monotonic() - begin < 50
+    assert log.read_text().split() == [str(os.getpid())] * jobs, "of four runs, those under way"
+    assert not (tmp_path / "out" / "results").exists()
