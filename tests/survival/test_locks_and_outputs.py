@@ -1,7 +1,6 @@
 """Locks end with their holders, outputs appear whole, and what cannot be written is said before the work."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from limits import file_limit
 from syncl.errors import SynclError
 from syncl.files import atomic_folder, atomic_path, atomic_write, check_output, write_tensors
 from syncl.locks import LOCK, only_one
@@ -40,19 +40,6 @@ def holder(kind: str, target: Path):
     finally:
         process.kill()
         process.wait()
-
-
-@contextmanager
-def file_limit(size: int):
-    """No file larger than this can be written, as on a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_a_second_process_is_told_who_works_in_a_folder_and_a_dead_one_does_not_bind(tmp_path):

@@ -68,10 +68,11 @@ def attempt(case: m.Case, condition: str, material: Path, reference: Path, base:
             if case.name == "prepare":
                 (place / "world" / ".syncl").touch()
                 output = place / case.output
-        elif case.again:
+        elif case.again and not (reference.is_dir() and condition == "full half-way"):
+            # Files that take the places of earlier ones one by one would find room.
             (shutil.copytree if reference.is_dir() else shutil.copy)(reference, output)
         if condition.startswith("full"):
-            fill(place, 0 if condition == "full" else max(taken // 2, 8192))
+            fill(place, 0 if condition == "full" else max(taken // 2, 4096))
         before = m.digest(output)
         if condition == "read-only":
             subprocess.run(["mount", "-o", "remount,ro", place], check=True)

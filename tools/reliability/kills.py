@@ -21,9 +21,9 @@ from pathlib import Path
 import material as m
 
 SHARES = {
-    "train": 34, "track": 34, "generate": 24, "evaluate": 18, "render": 16, "convert": 12, "report": 12,
-    "plot": 10, "diagnose": 10, "check-rig": 8, "track a recording": 8, "prepare": 6, "experiment": 6,
-    "demo": 2,
+    "train": 20, "track": 34, "generate": 14, "evaluate": 28, "render": 24, "convert": 22, "report": 16,
+    "plot": 10, "diagnose": 8, "check-rig": 10, "track a recording": 6, "prepare": 4, "experiment": 3,
+    "demo": 1,
 }  # fmt: skip
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 LIMIT_S = 600.0

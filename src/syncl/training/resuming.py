@@ -180,8 +180,13 @@ def save_checkpoint(
         SynclError: the folder cannot be written; path and reason are named.
     """
     target = run / "checkpoints" / f"{_PREFIX}{step:08d}"
-    with system_errors_named(target):
-        return _save(accelerator, state, target, step, keep, save_model, origin)
+    try:
+        with system_errors_named(target):
+            return _save(accelerator, state, target, step, keep, save_model, origin)
+    except BaseException:
+        if accelerator.is_main_process:
+            clean_checkpoints(target.parent)
+        raise
 
 
 def _save(
