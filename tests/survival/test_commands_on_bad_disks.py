@@ -1,4 +1,4 @@
-"""Every command says in one line, before its work, that it cannot write its output (see tools/reliability)."""
+"""Every command says in a line, before its work, that its output cannot be written (tools/reliability)."""
 
 import pytest
 

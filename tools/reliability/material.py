@@ -101,7 +101,9 @@ def make_material(folder: Path) -> Path:
     for name, recipe in zip(MODELS, (RECIPE, TRACKER)):
         short = [*SETTINGS, "training.steps=1"]
         if name == "tracker":
-            short.append("training.data.clip_length=2")
+            # Whatever it sees is a track.
+            scores = (f"model.tracker.{name}_score=0" for name in ("birth", "keep", "output"))
+            short += ["training.data.clip_length=2", *scores]
         syncl.train(recipe, data=world, output=folder / name, set=tuple(short))
     model = folder / "tracker" / "model.safetensors"
     syncl.track(model, data=world, output=folder / "results.json", threads=1)
