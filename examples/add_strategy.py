@@ -62,7 +62,7 @@ class NearFirst(Baseline):
     def forward(self, decoded: Decoded, annotations: Annotations) -> Outcome:
         assignment, _ = self.assign(decoded, annotations)
         losses = self.losses(decoded.standard, assignment, annotations)
-        return Outcome(losses, self.identities(decoded, assignment, annotations), assignment.targets[-1])
+        return Outcome(losses, self.identities(decoded, assignment, annotations), assignment.targets)
 
     def losses(
         self, predictions: Predictions, assignment: Assignment, annotations: Annotations

@@ -21,7 +21,8 @@ from syncl.trackers.base import Decoded
 from syncl.trackers.pf_track import PfTrack
 from syncl.trackers.pf_track.forecasts import Forecasts, History, Reasoned
 from syncl.trackers.pf_track.track_extension import EXTENSION_SCORE
-from syncl.trackers.pf_track.tracker import PastAndFuture, best_objects
+from syncl.trackers.pf_track.tracker import PastAndFuture
+from syncl.trackers.rows import best_objects
 from syncl.trackers.state import Move, TrackQueries, TrackState
 
 OpenGolden = Callable[[str], Golden]
@@ -272,7 +273,7 @@ def test_motion_by_velocity_as_published(open_golden: OpenGolden, case: Case) ->
 
 def _carried(tracker: PfTrack, case: Case, reasoned: Reasoned) -> TrackState:
     identities = case.state.identities
-    return tracker.carry(case.look(reasoned), Outcome({}, identities, targets=identities))
+    return tracker.carry(case.look(reasoned), Outcome({}, identities, identities[None]))
 
 
 def _future_codes(state: TrackState) -> Tensor:

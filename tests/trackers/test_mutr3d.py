@@ -184,7 +184,7 @@ def carry(tracker, frame: Frame, scores: dict[int, float], held: list[int], obje
     )
     identities = torch.full((1, objects), -1)
     identities[0, : len(held)] = torch.tensor(held)
-    return tracker.carry(decoded, Outcome({}, identities, identities))
+    return tracker.carry(decoded, Outcome({}, identities, identities[None]))
 
 
 def test_training_drops_tracks_and_adds_false_positives(tracker):

@@ -151,6 +151,7 @@ class Detector(nn.Module, ABC):
         positions_follow_references: whether a query's positional part is a function of its reference point.
         views: where the cameras looked that it was trained with, degrees counter-clockwise from the
             vehicle's x axis, of detectors with weights for each camera; None = unknown, or all alike.
+        bottom_centres: whether codes have the centre of a box's bottom face; boxes are lifted when reported.
     """
 
     views: tuple[float, ...] | None = None
@@ -162,6 +163,7 @@ class Detector(nn.Module, ABC):
     layers: nn.ModuleList
     class_branches: nn.ModuleList
     positions_follow_references: bool
+    bottom_centres: bool = False
 
     def look_round(self, frame: Frame) -> None:
         """Warn, once for a rig, of cameras that look elsewhere than those whose weights they get."""
@@ -279,7 +281,12 @@ class Detector(nn.Module, ABC):
 
     def boxes(self, codes: Tensor) -> Tensor:
         """Boxes [..., 9] to report of codes [..., 10]; centres are those of the whole box."""
-        return decode_boxes(codes)
+        boxes = decode_boxes(codes)
+        if not self.bottom_centres:
+            return boxes
+        lift = torch.zeros_like(boxes)
+        lift[..., 2] = boxes[..., 5] / 2
+        return boxes + lift
 
     @abstractmethod
     def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:

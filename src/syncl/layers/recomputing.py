@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+Result = TypeVar("Result")
 
 
 def run_checkpointed(module: nn.Module, features: Tensor) -> Tensor:
@@ -25,12 +28,12 @@ def run_checkpointed(module: nn.Module, features: Tensor) -> Tensor:
     return run(module, features, use_reentrant=False, context_fn=contexts)
 
 
-def recomputed(function: Callable[..., Tensor], *arguments: Tensor | float | None) -> Tensor:
+def recomputed(function: Callable[..., Result], *arguments: object) -> Result:
     """Return `function(*arguments)`, keeping only the arguments for the backward pass.
 
     Values, gradients and random numbers are those of a plain call.
     """
-    run: Callable[..., Tensor] = checkpoint
+    run: Callable[..., Result] = checkpoint
     return run(function, *arguments, use_reentrant=False)
 
 

@@ -12,13 +12,18 @@ class Outcome:
     Attributes:
         losses: scalars by name, weights included.
         identities: [B, Q] int64 annotation identity each query is tied to after the frame, -1 = none.
-        targets: [B, Q] int64 object of the frame that each query holds by the standard decoder's last layer,
-            -1 = none.
+        layer_targets: [L, B, Q] int64 object of the frame that each query holds by the standard decoder's
+            layers, -1 = none.
     """
 
     losses: dict[str, Tensor]
     identities: Tensor
-    targets: Tensor
+    layer_targets: Tensor
+
+    @property
+    def targets(self) -> Tensor:
+        """[B, Q] int64: what counts, the last layer's."""
+        return self.layer_targets[-1]
 
     @property
     def present(self) -> Tensor:

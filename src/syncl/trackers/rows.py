@@ -1,7 +1,11 @@
 """Picking rows of per-query and per-track values. Letters: B streams, N rows there are, R rows picked."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
+
+from syncl.structures import Objects
 
 
 def take_rows(values: Tensor, rows: Tensor) -> Tensor:
@@ -55,3 +59,15 @@ def carried_rows(alive: Tensor, scores: Tensor, most: int) -> Tensor:
     """
     (needed,) = most_rows(alive)
     return ranked_rows(alive, scores, min(needed, most))
+
+
+def best_objects(objects: Objects, most: int, range_m: float, height_m: float) -> Objects:
+    """The valid objects with the highest scores, best first.
+
+    They are chosen before the range is looked at, so there may be fewer than `most` although more are within.
+    """
+    order = torch.where(objects.valid, objects.scores, -1.0)
+    rows = order.topk(min(most, order.shape[1]), dim=1).indices
+    best = objects.map(lambda tensor: take_rows(tensor, rows))
+    inside = (best.boxes[..., :2].abs() <= range_m).all(-1) & (best.boxes[..., 2].abs() <= height_m)
+    return replace(best, valid=best.valid & inside)

@@ -19,7 +19,6 @@ from typing_extensions import override
 
 from syncl.detectors.base import DetectorMemory, Features
 from syncl.detectors.detr3d.detr3d import Detr3d, Detr3dConfig, Detr3dFeatures
-from syncl.geometry.boxes import decode_boxes
 from syncl.layers.numerics import at_full_precision, inverse_sigmoid, mlp
 from syncl.layers.positional import encode_plane
 from syncl.structures import Frame, Queries, object_queries
@@ -93,13 +92,3 @@ class Mutr3dDetr3d(Detr3d):
         queries = super().initial_queries(features)
         sizes = at_full_precision(self.query_sizes, queries.positions)
         return object_queries(queries.embeddings, queries.positions, queries.references, sizes)
-
-    @override
-    def boxes(self, codes: Tensor) -> Tensor:
-        """See `Detector.boxes`."""
-        boxes = decode_boxes(codes)
-        if not self.bottom_centres:
-            return boxes
-        lift = torch.zeros_like(boxes)
-        lift[..., 2] = boxes[..., 5] / 2
-        return boxes + lift

@@ -28,9 +28,11 @@ class PetrConfig(TokenDetectorConfig):
 
     Attributes:
         learned_contents: object queries start from learned contents, as in PF-Track's trackers; else from 0.
+        bottom_centres: whether the weights regress the centre of a box's bottom face, as ADA-Track's do.
     """
 
     learned_contents: bool = False
+    bottom_centres: bool = False
 
     def build(self) -> "Petr":
         """Build the module."""
@@ -44,6 +46,7 @@ class Petr(TokenDetector):
         super().__init__(config)
         self.config = config
         self.query_count = config.queries
+        self.bottom_centres = config.bottom_centres
         dim = config.dim
         self.input_projection = nn.Linear(dim, dim)
         self.position_encoder = mlp(3 * config.depth_count, 4 * dim, dim)

@@ -180,7 +180,7 @@ def matching_pass(subject: Subject, frames: Frames, name: str) -> Matched:
             found.append(Pairs(before, after, persistent))
         boxes.append(_matched_boxes(decoded.standard, assignment.targets[-1, 0], annotations))
         identities = filtering.identities(decoded, assignment, annotations)
-        state = tracker.carry(decoded, Outcome({}, identities, assignment.targets[-1]))
+        state = tracker.carry(decoded, Outcome({}, identities, assignment.targets))
     codes, truth, labels = torch.cat(boxes).double().cpu().split([CODE_SIZE, CODE_SIZE, 1], dim=1)
     return Matched(found, box_numbers(codes.numpy(), truth.numpy(), labels[:, 0].long().numpy()))
 

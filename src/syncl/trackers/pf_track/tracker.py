@@ -26,7 +26,14 @@ from syncl.trackers.clip_noise import UNDISTURBED, ClipNoise
 from syncl.trackers.pf_track.forecasts import Forecasts, History, Reasoned, foreseen, frames_passed
 from syncl.trackers.pf_track.reasoning import FutureReasoning, PastReasoning, TimeEncoder
 from syncl.trackers.pf_track.track_extension import LifeRules, lives_after
-from syncl.trackers.rows import carried_rows, most_rows, ranked_rows, take_rows, with_front_rows
+from syncl.trackers.rows import (
+    best_objects,
+    carried_rows,
+    most_rows,
+    ranked_rows,
+    take_rows,
+    with_front_rows,
+)
 from syncl.trackers.state import Move, TrackQueries, TrackState
 from syncl.trackers.tracking_head import TrackingHead
 
@@ -354,18 +361,6 @@ def _renewed(old: Forecasts, new: Forecasts, seen: Tensor) -> Forecasts:
         centres=torch.where(seen[..., None, None], new.centres, old.centres),
         displacements=torch.where(seen[..., None, None], new.displacements, old.displacements),
     )
-
-
-def best_objects(objects: Objects, most: int, range_m: float, height_m: float) -> Objects:
-    """The valid objects with the highest scores, best first.
-
-    They are chosen before the range is looked at, so there may be fewer than `most` although more are within.
-    """
-    order = torch.where(objects.valid, objects.scores, -1.0)
-    rows = order.topk(min(most, order.shape[1]), dim=1).indices
-    best = objects.map(lambda tensor: take_rows(tensor, rows))
-    inside = (best.boxes[..., :2].abs() <= range_m).all(-1) & (best.boxes[..., 2].abs() <= height_m)
-    return replace(best, valid=best.valid & inside)
 
 
 def _reasoned(decoded: Decoded) -> Reasoned:
