@@ -95,8 +95,13 @@ class Golden:
             rules.append((gain["where"], gain["factor"]))
         rules += self.manifest.get("parameter_overrides", {}).items()
         for which, value in self.manifest.get("state_dict_scale", {}).items():
-            added = which.endswith(" (added)")
-            rules.append((which.removesuffix(" (added)"), f"fill {value:+}" if added else value))
+            name, _, how = which.partition(" (")
+            change = {
+                "": value,
+                "added)": f"fill {value:+}",
+                "sigmoid of scaled)": f"sigmoid({value} * fill)",
+            }
+            rules.append((name, change[how]))
         overrides = self.manifest.get("state_dict_overrides", {})
         if isinstance(overrides, str):
             overrides = self._sibling(overrides).manifest["state_dict_overrides"]

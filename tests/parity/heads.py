@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from golden import TOLERANCE, Golden
 from mmdet3d_boxes import boxes_from_mmdet3d_0
-from torch import Tensor
+from torch import Tensor, nn
 
 from syncl.backbones import FpnConfig, ResNetConfig
 from syncl.checkpoints.adapter import Adapter
@@ -174,3 +174,39 @@ def check_boxes(golden: Golden, name: str, boxes: Tensor, tolerance: float = TOL
         return torch.cat([rows[:, :6], rows[:, 6:7].sin(), rows[:, 6:7].cos(), rows[:, 7:]], dim=1)
 
     golden.compare(name, parts(boxes), parts(theirs), tolerance)
+
+
+def check_gradients(
+    golden: Golden,
+    adapter: Adapter,
+    config: ModelConfig,
+    tracker: nn.Module,
+    key: str = "grad_norms",
+    tolerance: float = TOLERANCE,
+) -> None:
+    """Norms of the gradients, which do not change when box codes are permuted, by published name.
+
+    -1 stands for parameters without gradient, and for those that the original builds and never uses.
+    """
+    gradients = {name: torch.zeros_like(tensor) for name, tensor in tracker.state_dict().items()}
+    without = set()
+    for name, parameter in tracker.named_parameters():
+        if parameter.grad is None:
+            without.add(name)
+        else:
+            gradients[name] = parameter.grad
+    entries = adapter.entries(gradients, config)
+    published = adapter.write(gradients, config).weights
+    absent = {entry.published for entry in entries if entry.ours in without} | set(adapter.constants(config))
+    names = golden.manifest["grad_norm_names"]
+    unused = [name for name in names if name not in published]
+    known = {name: torch.tensor(-1.0) for name in (*absent, *unused)}
+    norms = torch.stack([known[name] if name in known else published[name].norm().float() for name in names])
+    golden.check(key, norms, tolerance)
+    theirs = torch.from_numpy(golden.outputs[key])
+    # Each by itself, too: sums in another order, as of two threads, move some by 1e-4 and more.
+    assert ((norms - theirs).abs() <= 10 * tolerance * theirs.abs() + 1e-5 * theirs.abs().mean()).all(), [
+        (name, float(a), float(b))
+        for name, a, b in zip(names, norms, theirs)
+        if abs(a - b) > 10 * tolerance * abs(b) + 1e-5 * float(theirs.abs().mean())
+    ]

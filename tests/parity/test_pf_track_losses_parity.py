@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 from golden import Golden
-from heads import decoded_of, published_codes
+from heads import check_gradients, decoded_of, published_codes
 from pf_track_models import (
     bookkeeping_of,
     check_losses,
@@ -157,30 +157,5 @@ def test_a_clip(open_golden: OpenGolden) -> None:
     golden.compare("sum of all losses", sums["total"].reshape(1), torch.tensor([total]))
 
     sums["total"].backward()
-    _check_gradients(golden, tracker)
-
-
-def _check_gradients(golden: Golden, tracker: PfTrack) -> None:
-    """Norms of the gradients, which do not change when box codes are permuted, by published name."""
     config = ModelConfig(InputConfig((8, 8)), tracker.detector.config, tracker.config)
-    gradients = {name: torch.zeros_like(tensor) for name, tensor in tracker.state_dict().items()}
-    without = set()
-    for name, parameter in tracker.named_parameters():
-        if parameter.grad is None:
-            without.add(name)
-        else:
-            gradients[name] = parameter.grad
-    entries = PfTrackAdapter().entries(gradients, config)
-    published = PfTrackAdapter().write(gradients, config).weights
-    absent = {entry.published for entry in entries if entry.ours in without}
-    absent |= set(PfTrackAdapter().constants(config))
-    names = golden.manifest["grad_norm_names"]
-    norms = torch.stack([torch.tensor(-1.0) if name in absent else published[name].norm() for name in names])
-    golden.check("grad_norms", norms)
-    theirs = torch.from_numpy(golden.outputs["grad_norms"])
-    # Each by itself, too: sums in another order, as of two threads, move some by 1e-4 and more.
-    assert ((norms - theirs).abs() <= 1e-3 * theirs.abs() + 1e-5 * theirs.abs().mean()).all(), [
-        (name, float(a), float(b))
-        for name, a, b in zip(names, norms, theirs)
-        if abs(a - b) > 1e-3 * abs(b) + 1e-5 * float(theirs.abs().mean())
-    ]
+    check_gradients(golden, PfTrackAdapter(), config, tracker)

@@ -13,6 +13,7 @@ from syncl.checkpoints.state_file import load_state, save_state
 from syncl.errors import SynclError
 from syncl.structures import Annotations, Clip, Frame, Objects, Outcome
 from syncl.trackers import (
+    AdaTrackConfig,
     ClipNoise,
     Decoded,
     DqTrackConfig,
@@ -41,6 +42,7 @@ ALWAYS = {"birth_score": 0.0, "output_score": 0.0, "longest_gap_s": 10.0}
 TRACKERS = {
     "mutr3d": Mutr3dConfig(heads=4, hidden=32, keep_score=0.0, noise=ClipNoise(), **ALWAYS),
     "pf_track": PfTrackConfig(heads=4, hidden=32, layers=1, record_score=0.0, dropout=0.0, **ALWAYS),
+    "ada_track": AdaTrackConfig(heads=4, hidden=32, noise=ClipNoise(), **ALWAYS),
     "star_track": StarTrackConfig(keep_score=0.0, blocks=4, hidden=32, noise=ClipNoise(), **ALWAYS),
     "greedy": GreedyConfig(min_score=0.0, classes=CLASSES, longest_gap_s=10.0),
     "dqtrack": DqTrackConfig(0.0, 0.0, gates_m=(9.0,) * 3, classes=CLASSES, heads=4, longest_gap_s=10.0),
@@ -255,10 +257,10 @@ def held(decoded: Decoded, identities: list[int]) -> Outcome:
     """An outcome by which the first queries hold these objects, all of which are there."""
     rows = torch.full_like(decoded.queries.identities, -1)
     rows[0, : len(identities)] = torch.tensor(identities)
-    return Outcome({}, rows, rows)
+    return Outcome({}, rows, rows[None])
 
 
-@pytest.mark.parametrize("kind", ["mutr3d", "pf_track", "star_track"])
+@pytest.mark.parametrize("kind", ["mutr3d", "pf_track", "ada_track", "star_track"])
 def test_an_undisturbed_tracker_carries_all_that_hold_an_object(kind: str) -> None:
     noise = ClipNoise(drop_probability=1.0, carry_score=0.9, false_positive_ratio=1.0)
     config = dataclasses.replace(TRACKERS[kind], noise=noise)

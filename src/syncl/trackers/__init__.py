@@ -1,5 +1,6 @@
 """Trackers: how queries live from frame to frame, a folder a method. They own propagation and life cycle."""
 
+from syncl.trackers.ada_track import AdaTrackConfig
 from syncl.trackers.base import Decoded, Tracker, TrackerConfig
 from syncl.trackers.cc_3dt import AppearanceConfig, AssociationConfig, Cc3dtConfig, MemoryConfig
 from syncl.trackers.clip_noise import ClipNoise
@@ -15,6 +16,7 @@ from syncl.trackers.state import Move, TrackQueries, TrackState
 # Every configuration of a tracker that a file may name: where a tracker of the library is registered.
 TRACKER_TYPES: tuple[type, ...] = (
     AppearanceConfig,
+    AdaTrackConfig,
     AssociationConfig,
     Cc3dtConfig,
     ClipNoise,
@@ -30,6 +32,7 @@ TRACKER_TYPES: tuple[type, ...] = (
 
 __all__ = [
     "TRACKER_TYPES",
+    "AdaTrackConfig",
     "Cc3dtConfig",
     "ClipNoise",
     "Decoded",

@@ -1,6 +1,7 @@
 """A clip through tracker and strategy, frame by frame, with gradients across frames."""
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from syncl.structures import Annotations, Clip, Frame, Queries
 from syncl.trackers.base import Tracker
 from syncl.trackers.state import TrackState
 from syncl.training.objectives import (
+    AssociationLossConfig,
     DenoisingConfig,
     ImageLossConfig,
     ObjectiveConfig,
@@ -27,9 +29,12 @@ class UnrollConfig:
         proposals: loss weights of the proposal head, where the detector has one.
         image: loss weights of StreamPETR's auxiliary image head, where the detector has it.
         reasoning: loss weights of PF-Track's own refinement and forecasts, where the tracker makes them.
+        association: loss of ADA-Track's association, where the tracker has it.
         denoising: noised copies of the annotated objects as further queries, for detectors that can; None
             leaves them out.
         objectives: further ones, a method's own.
+        poses_ahead: whether each frame has pose and time of the next, and the last of a clip is for these
+            alone: ADA-Track's own training moves tracks as the vehicle does a frame later.
         context_frames: leading frames of a clip that only fill the detector's memory: no losses, no tracks.
             They run in inference mode without gradients. StreamPETR's sliding window has 6 of them in 8.
         frozen: names of the model's parts that are not trained and stay in inference mode, such as
@@ -39,8 +44,10 @@ class UnrollConfig:
     proposals: ProposalLossConfig = field(default_factory=ProposalLossConfig)
     image: ImageLossConfig = field(default_factory=ImageLossConfig)
     reasoning: ReasoningLossConfig = field(default_factory=ReasoningLossConfig)
+    association: AssociationLossConfig = field(default_factory=AssociationLossConfig)
     denoising: DenoisingConfig | None = None
     objectives: tuple[ObjectiveConfig, ...] = ()
+    poses_ahead: bool = False
     context_frames: int = 0
     frozen: tuple[str, ...] = ()
 
@@ -48,7 +55,7 @@ class UnrollConfig:
     def all_objectives(self) -> tuple[ObjectiveConfig, ...]:
         """Every objective, in the order in which losses are named."""
         denoising = () if self.denoising is None else (self.denoising,)
-        return (*denoising, self.reasoning, self.proposals, self.image, *self.objectives)
+        return (*denoising, self.reasoning, self.association, self.proposals, self.image, *self.objectives)
 
 
 class ClipTraining(nn.Module):
@@ -60,6 +67,11 @@ class ClipTraining(nn.Module):
         self.strategy = strategy
         self.config = config
         self.objectives = tuple(objective.build() for objective in config.all_objectives)
+        if config.poses_ahead and tracker.detector.initial_memory(1) is not None:
+            raise SynclError(
+                f"training.unroll.poses_ahead=true: {type(tracker.detector).__name__} remembers frames and "
+                "needs their own poses; set it to false"
+            )
         for name in config.frozen:
             tracker.get_submodule(name).requires_grad_(False)
         self.train()
@@ -93,6 +105,8 @@ class ClipTraining(nn.Module):
         Raises:
             SynclError: if the clip has no frame behind its context.
         """
+        if self.config.poses_ahead:
+            clip = _with_poses_ahead(clip)
         context = self.config.context_frames
         if clip.length <= context:
             raise SynclError(
@@ -137,3 +151,12 @@ class ClipTraining(nn.Module):
         if len(asked) > 1:
             raise SynclError("two objectives of training.unroll ask for queries of their own; leave one out")
         return asked[0] if asked else None
+
+
+def _with_poses_ahead(clip: Clip) -> Clip:
+    """All frames of a clip but the last, each with pose and time of the next."""
+    frames = tuple(
+        replace(frame, global_from_vehicle=ahead.global_from_vehicle, timestamp_s=ahead.timestamp_s)
+        for frame, ahead in pairwise(clip.frames)
+    )
+    return Clip(frames, clip.annotations[:-1])

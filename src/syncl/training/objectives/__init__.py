@@ -4,6 +4,7 @@ Adding one: a file here with a frozen configuration that has `build`, a line in 
 configuration in a recipe's `training.unroll.objectives`.
 """
 
+from syncl.training.objectives.association import AssociationLossConfig
 from syncl.training.objectives.base import Objective, ObjectiveConfig
 from syncl.training.objectives.denoising import DenoisingConfig
 from syncl.training.objectives.dual_queries import DualQueryLossConfig
@@ -14,6 +15,7 @@ from syncl.training.objectives.similarity import SimilarityLossConfig
 
 # Every configuration of an objective that a file may name.
 OBJECTIVE_TYPES: tuple[type, ...] = (
+    AssociationLossConfig,
     DenoisingConfig,
     DualQueryLossConfig,
     ImageLossConfig,
@@ -24,6 +26,7 @@ OBJECTIVE_TYPES: tuple[type, ...] = (
 
 __all__ = [
     "OBJECTIVE_TYPES",
+    "AssociationLossConfig",
     "DenoisingConfig",
     "DualQueryLossConfig",
     "ImageLossConfig",

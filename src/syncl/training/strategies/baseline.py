@@ -7,6 +7,7 @@ from torch import Tensor
 
 from syncl.errors import SynclError
 from syncl.structures import Annotations, Outcome, Predictions, Queries
+from syncl.trackers.ada_track.association import Affinities
 from syncl.trackers.base import Decoded, Guide
 from syncl.training.assignment import (
     Assignment,
@@ -18,6 +19,7 @@ from syncl.training.assignment import (
 )
 from syncl.training.losses import LossConfig, set_losses
 from syncl.training.strategies.base import Strategy
+from syncl.training.strategies.decoupled import decoupled_assignment, decoupled_losses
 from syncl.training.strategies.one_stage import one_stage_assignment
 from syncl.training.strategies.one_track.coordination import Polarity, coordinated_losses
 from syncl.training.strategies.one_track.two_tasks import TwoTasksConfig, two_task_assignment
@@ -74,11 +76,13 @@ class Baseline(Strategy):
         """See `Strategy.forward`."""
         assignment, _ = self.assign(decoded, annotations)
         losses = self.losses(decoded, assignment, annotations)
-        return Outcome(losses, self.identities(decoded, assignment, annotations), assignment.targets[-1])
+        return Outcome(losses, self.identities(decoded, assignment, annotations), assignment.targets)
 
     def losses(self, decoded: Decoded, assignment: Assignment, annotations: Annotations) -> dict[str, Tensor]:
         """The standard decoder's losses."""
         config, tasks = self.config.loss, self.config.two_tasks
+        if isinstance(decoded.reasoned, Affinities):
+            return decoupled_losses(decoded.standard, assignment, annotations, config)
         if tasks is None:
             return set_losses(decoded.standard, assignment, annotations, config)
         return coordinated_losses(
@@ -98,7 +102,10 @@ class Baseline(Strategy):
 
     def assign(self, decoded: Decoded, annotations: Annotations) -> tuple[Assignment, Tensor]:
         """The standard decoder's assignment, and the object [B, N] each track query holds (-1 = none)."""
-        return self.match(decoded.standard, decoded.track_identities, annotations)
+        predictions, identities = decoded.standard, decoded.track_identities
+        if isinstance(decoded.reasoned, Affinities) and self.config.two_tasks is None:
+            return decoupled_assignment(predictions, identities, annotations, self.config.cost)
+        return self.match(predictions, identities, annotations)
 
     def match(
         self, predictions: Predictions, track_identities: Tensor, annotations: Annotations

@@ -46,9 +46,10 @@ class InstanceContrast(nn.Module):
         self.object_projection = mlp(dim, dim, dim)
         self.similarity = mlp(dim, dim, 1)
 
-    def scores(self, projected: Tensor, tracks: Tensor) -> Tensor:
-        """k(o, t) [...] of projected object queries [..., D] and track queries [..., D], one by one."""
-        score: Tensor = self.similarity(projected * tracks)[..., 0]
+    def scores(self, objects: Tensor, tracks: Tensor) -> Tensor:
+        """k(o, t) [..., P, N] of object queries [..., P, D] and track queries [..., N, D]."""
+        product = self.object_projection(objects)[..., :, None, :] * tracks[..., None, :, :]
+        score: Tensor = self.similarity(product)[..., 0]
         limit = self.config.score_limit
         return limit * torch.tanh(score / limit) if limit > 0 else score
 
@@ -67,19 +68,11 @@ class InstanceContrast(nn.Module):
         if tracks.shape[-2] == 0 or objects.shape[-2] == 0:
             mean_over_processes(objects.new_zeros(()))  # Processes that have pairs wait for this one.
             return sum((p.sum() for p in self.parameters()), objects.sum() + tracks.sum()) * 0
-        # Most rows are padding or filtered out: only what the loss reads is computed.
-        (pairs, dim), count = objects.shape[-2:], tracks.shape[-2]
-        stream, pair = pair_valid.reshape(-1, pairs).nonzero(as_tuple=True)
-        positive = positives.reshape(-1, pairs)[stream, pair][:, None]
-        seen = track_valid.reshape(-1, count)[stream]
-        row, column = seen.scatter(1, positive, True).nonzero(as_tuple=True)
-        projected = self.object_projection(objects.reshape(-1, pairs, dim)[stream, pair])
-        found = self.scores(projected[row], tracks.reshape(-1, count, dim)[stream[row], column])
-        scores = found.new_zeros(seen.shape).index_put((row, column), found / self.config.temperature)
-        each = torch.ones_like(positive, dtype=torch.bool)
-        losses, usable = decoupled_loss(scores[:, None], positive, each, seen)
-        formed = mean_over_processes(usable.sum().to(losses.dtype)).clamp(min=1)
-        return self.config.weight * losses.sum() / formed
+        losses, usable = decoupled_loss(
+            self.scores(objects, tracks) / self.config.temperature, positives, pair_valid, track_valid
+        )
+        count = mean_over_processes(usable.sum().to(losses.dtype)).clamp(min=1)
+        return self.config.weight * losses.sum() / count
 
 
 def decoupled_loss(

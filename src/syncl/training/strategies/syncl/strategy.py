@@ -148,16 +148,16 @@ class SynCL(Baseline):
 
     def forward(self, decoded: Decoded, annotations: Annotations) -> Outcome:
         """See `Strategy.forward`; predictions are the standard and the cross-attention decoder's."""
-        standard, matched = decoded.standard, decoded.predictions[-1]
+        matched = decoded.predictions[-1]
         assignment, ties = self.assign(decoded, annotations)
         persistent = held_objects(ties, annotations.labels.shape[1]) & annotations.valid
         wanted = objects_in_range(self.syncl.objects, persistent, annotations.valid)
         candidates = self.reliable_pairs(matched, annotations, wanted)
         identities = self.identities(decoded, assignment, annotations)
         if self.syncl.decoder == "standard":
-            widened = widened_assignment(assignment, candidates, standard.object_count)
-            losses = set_losses(standard, widened, annotations, self.config.loss)
-            return Outcome(losses, identities, assignment.targets[-1])
+            widened = widened_assignment(assignment, candidates, matched.object_count)
+            losses = self.losses(decoded, widened, annotations)
+            return Outcome(losses, identities, assignment.targets)
 
         losses = self.losses(decoded, assignment, annotations)
         ignored = None
@@ -172,7 +172,7 @@ class SynCL(Baseline):
             losses[f"cross_{name}"] = self.syncl.cross_weight * value
         if self.contrast is not None:
             losses["contrast"] = self._contrast(self.contrast, matched, candidates, ties, named)
-        return Outcome(losses, identities, assignment.targets[-1])
+        return Outcome(losses, identities, assignment.targets)
 
     def reliable_pairs(
         self, predictions: Predictions, annotations: Annotations, takes_part: Tensor
