@@ -23,7 +23,7 @@ from syncl.detectors import (
 )
 from syncl.errors import SynclError
 from syncl.recipes import RECIPES
-from syncl.trackers import Mutr3dConfig, PfTrackConfig, SingleFrameConfig
+from syncl.trackers import AdaTrackConfig, Mutr3dConfig, PfTrackConfig, SingleFrameConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 
 RESNET = ImageEncoderConfig(
@@ -41,6 +41,7 @@ DETECTORS = {
     "detr3d": DETR3D,
     "bevformer": BevformerConfig(RESNET, CLASSES, queries=7, bev=BevEncoderConfig((3, 4), 2), **SIZES),
     "mutr3d": Mutr3dDetr3dConfig(RESNET, CLASSES, queries=7, **SIZES),
+    "ada_track": Mutr3dDetr3dConfig(RESNET, CLASSES, queries=7, **SIZES),
     "petr": PETR,
     "pf_track": dataclasses.replace(PETR, learned_contents=True),
     "petrv2": Petrv2Config(VOVNET, CLASSES, queries=7, **SIZES),
@@ -51,7 +52,7 @@ DETECTORS = {
 WHOLE = tuple(name for name in FORMATS if name != "backbone")
 
 
-TRACKERS = {"pf_track": PfTrackConfig(heads=4, hidden=48)}
+TRACKERS = {"pf_track": PfTrackConfig(heads=4, hidden=48), "ada_track": AdaTrackConfig(heads=4, hidden=48)}
 
 
 def model(name: str) -> ModelConfig:
@@ -129,6 +130,28 @@ def test_a_recipe_for_another_detector_is_refused(name: str) -> None:
     wrong = next(config for config in DETECTORS.values() if type(config) is not type(DETECTORS[name]))
     with pytest.raises(SynclError, match="choose another --recipe"):
         find_format(name).read(published(name), dataclasses.replace(model(name), detector=wrong), "f")
+
+
+def test_ada_track_on_the_other_detector_names_the_first_keys_that_differ() -> None:
+    on_detr3d, gated = model("ada_track"), AdaTrackConfig(heads=4, hidden=48, gated=True)
+    on_petr = dataclasses.replace(on_detr3d, detector=DETECTORS["pf_track"], tracker=gated)
+    adapter = find_format("ada_track")
+    files = {
+        name: adapter.write(m.build().state_dict(), m).weights
+        for name, m in (("d", on_detr3d), ("p", on_petr))
+    }
+    with pytest.raises(SynclError, match=r"missing: .*not known in this format: bbox_size_fc\.bias"):
+        adapter.read(files["d"], on_petr, "f")
+    with pytest.raises(SynclError, match=r"lin_edge_gate\.weight"):
+        adapter.read(
+            files["p"], dataclasses.replace(on_petr, tracker=AdaTrackConfig(heads=4, hidden=48)), "f"
+        )
+    # The token of ADA-Track++ is new, and other trackers leave the association unused.
+    plus = dataclasses.replace(on_petr, tracker=dataclasses.replace(gated, auxiliary_token=True))
+    new = adapter.read(files["p"], plus, "f").new
+    assert {name.rsplit(".", 1)[1] for name in new} == {"token", "token_bias"}
+    alone = adapter.read(files["p"], dataclasses.replace(on_petr, tracker=SingleFrameConfig()), "f")
+    assert not alone.new and all("asso" in name or "code_weights" in name for name in alone.ignored)
 
 
 def test_what_a_tracker_adds_is_new() -> None:

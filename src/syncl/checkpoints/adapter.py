@@ -42,7 +42,7 @@ class Adapter:
         name: as in `syncl convert --from NAME`.
         title: what such a file is, in words.
         recipe: the recipe a file of this format is for unless the user names another.
-        detector: class of the configuration that the model's detector must have, exactly.
+        detectors: classes of configurations of which the model's detector must have one, exactly.
         head: what the format holds besides backbone and neck, where that is the same for every model.
         ignored: published names that stay unused.
         code_weights: of the loss, which the originals store although they are no weights; may be empty.
@@ -52,7 +52,7 @@ class Adapter:
     name: str
     title: str
     recipe: str
-    detector: type
+    detectors: tuple[type, ...]
     head: tuple[Part, ...] = ()
     ignored: tuple[Ignored, ...] = (TRAINING_CONSTANTS,)
     code_weights: tuple[float, ...] = (1.0,) * 8 + (0.2,) * 2
@@ -72,10 +72,11 @@ class Adapter:
         Raises:
             SynclError: if the format is not for such a model.
         """
-        if type(config.detector) is not self.detector:
-            wanted, found = (
-                kind.__name__.removesuffix("Config") for kind in (self.detector, type(config.detector))
+        if type(config.detector) not in self.detectors:
+            found, *known = (
+                kind.__name__.removesuffix("Config") for kind in (type(config.detector), *self.detectors)
             )
+            wanted = " or a ".join(known)
             raise SynclError(
                 f"format {self.name} ({self.title}) is for a {wanted}, the recipe's detector is a {found}; "
                 "choose another --recipe"

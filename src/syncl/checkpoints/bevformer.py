@@ -65,7 +65,7 @@ class BevformerAdapter(Adapter):
     name = "bevformer"
     title = "BEVFormer detector"
     recipe = "bevformer_r101_900x1600"
-    detector = BevformerConfig
+    detectors = (BevformerConfig,)
 
     def parts(self, _config: ModelConfig, /) -> tuple[Part, ...]:
         """See `Adapter.parts`."""

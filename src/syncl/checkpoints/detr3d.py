@@ -22,5 +22,5 @@ class Detr3dAdapter(Adapter):
     name = "detr3d"
     title = "DETR3D detector"
     recipe = "detr3d_r101_900x1600"
-    detector = Detr3dConfig
+    detectors = (Detr3dConfig,)
     head = (Part(HEAD),)

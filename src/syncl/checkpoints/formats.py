@@ -1,5 +1,6 @@
 """All published checkpoint formats by name."""
 
+from syncl.checkpoints.ada_track import AdaTrackAdapter
 from syncl.checkpoints.adapter import Adapter
 from syncl.checkpoints.backbone_file import BackboneAdapter
 from syncl.checkpoints.bevformer import BevformerAdapter
@@ -21,6 +22,7 @@ _ADAPTERS: tuple[Adapter, ...] = (
     Mutr3dAdapter(),
     PfTrackAdapter(),
     DqTrackAdapter(),
+    AdaTrackAdapter(),
     BackboneAdapter(),
 )
 

@@ -81,7 +81,7 @@ class Mutr3dAdapter(Adapter):
     name = "mutr3d"
     title = "MUTR3D on DETR3D"
     recipe = "mutr3d_detr3d_r101_900x1600"
-    detector = Mutr3dDetr3dConfig
+    detectors = (Mutr3dDetr3dConfig,)
     head = (Part(HEAD), Part(QUERIES, published=""), *TRACKING)
     code_weights_name = "criterion.code_weights"
     ignored = (

@@ -11,7 +11,7 @@ from syncl.geometry.mmdet3d import CodeLayout
 
 _ENCODER = "detector.image_encoder."
 # The original heads always hold this many prediction branches, whatever the number of decoder layers.
-_PUBLISHED_BRANCHES = 6
+PUBLISHED_BRANCHES = 6
 _COUNTER = "num_batches_tracked"
 
 ATTENTION = r"(in_proj_weight|in_proj_bias|out_proj\.weight|out_proj\.bias)"
@@ -67,7 +67,7 @@ def branch_rules(layout: CodeLayout, shared: bool) -> tuple[Rule, ...]:
         layout: the foreign code.
         shared: whether one branch serves all layers; the originals then store it six times.
     """
-    layer, others = ("(0)", range(1, _PUBLISHED_BRANCHES)) if shared else (r"(\d+)", range(0))
+    layer, others = ("(0)", range(1, PUBLISHED_BRANCHES)) if shared else (r"(\d+)", range(0))
     return tuple(
         Rule(
             rf"{ours}\.{layer}\.{module}\.{AFFINE}",

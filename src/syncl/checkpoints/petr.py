@@ -20,7 +20,7 @@ class PetrAdapter(Adapter):
     name = "petr"
     title = "PETR detector"
     recipe = "petr_v99_320x800"
-    detector = PetrConfig
+    detectors = (PetrConfig,)
 
     def parts(self, config: ModelConfig, /) -> tuple[Part, ...]:
         """See `Adapter.parts`."""

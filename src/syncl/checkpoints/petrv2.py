@@ -39,6 +39,6 @@ class Petrv2Adapter(Adapter):
     name = "petrv2"
     title = "PETRv2 detector"
     recipe = "petrv2_v99_320x800"
-    detector = Petrv2Config
+    detectors = (Petrv2Config,)
     code_weights = (1.0,) * 10
     head = (Part(HEAD),)

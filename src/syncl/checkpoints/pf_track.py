@@ -57,7 +57,7 @@ class PfTrackAdapter(Adapter):
     name = "pf_track"
     title = "PF-Track on PETR"
     recipe = "pf-track_petr_v99_320x800"
-    detector = PetrConfig
+    detectors = (PetrConfig,)
     code_weights_name = "criterion.code_weights"
 
     def read(self, published: Mapping[str, Tensor], config: ModelConfig, source: str) -> Conversion:

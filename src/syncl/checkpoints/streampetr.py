@@ -68,7 +68,7 @@ class StreamPetrAdapter(Adapter):
     name = "streampetr"
     title = "StreamPETR detector"
     recipe = "streampetr_r50_256x704"
-    detector = StreamPetrConfig
+    detectors = (StreamPetrConfig,)
     ignored = (
         TRAINING_CONSTANTS,
         RANGE_CONSTANTS,

@@ -11,7 +11,16 @@ if TYPE_CHECKING:
     from syncl.checkpoints.mapping import Conversion
 
 Format = Literal[
-    "petr", "petrv2", "streampetr", "detr3d", "bevformer", "mutr3d", "pf_track", "dqtrack", "backbone"
+    "petr",
+    "petrv2",
+    "streampetr",
+    "detr3d",
+    "bevformer",
+    "mutr3d",
+    "pf_track",
+    "dqtrack",
+    "ada_track",
+    "backbone",
 ]
 
 

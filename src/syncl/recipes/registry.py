@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from syncl.errors import SynclError
 from syncl.recipes import (
+    ada_track,
     association,
     bevformer,
     detr3d,
@@ -42,6 +43,10 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     synthetic_trackers.pf_track_petrv2_synthetic,
     synthetic_trackers.pf_track_streampetr_synthetic,
     synthetic_trackers.pf_track_bevformer_synthetic,
+    synthetic_trackers.ada_track_detr3d_synthetic,
+    synthetic_trackers.ada_track_petr_synthetic,
+    synthetic_trackers.ada_track_petrv2_synthetic,
+    synthetic_trackers.ada_track_streampetr_synthetic,
     synthetic_trackers.star_track_detr3d_synthetic,
     synthetic_trackers.star_track_petr_synthetic,
     synthetic_trackers.star_track_petrv2_synthetic,
@@ -84,6 +89,10 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     one_stage.pf_track_petr_v99_320x800_one_stage_two_heads,
     one_stage.mutr3d_streampetr_v99_320x800_one_stage,
     one_stage.mutr3d_streampetr_v99_320x800_one_stage_two_heads,
+    ada_track.ada_track_detr3d_r101_900x1600,
+    ada_track.ada_track_petr_v99_640x1600,
+    ada_track.ada_track_petr_v99_320x800,
+    ada_track.ada_track_plus_petr_v99_640x1600,
     star_track.star_track_detr3d_r101_900x1600,
     star_track.star_track_petr_v99_640x1600,
     association.dqtrack_petrv2_v99_320x800,

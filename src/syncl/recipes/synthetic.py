@@ -23,6 +23,7 @@ from syncl.detectors import (
 from syncl.detectors.base import PointRange
 from syncl.recipes.recipe import Recipe
 from syncl.trackers import (
+    AdaTrackConfig,
     Mutr3dConfig,
     OneTrackConfig,
     PfTrackConfig,
@@ -145,6 +146,21 @@ def small_bevformer() -> BevformerConfig:
 def small_mutr3d() -> Mutr3dConfig:
     """MUTR3D's propagation with fewer heads."""
     return Mutr3dConfig(heads=4, hidden=DIM, max_tracks=80, noise=CLIP_NOISE)
+
+
+def small_ada_track() -> AdaTrackConfig:
+    """ADA-Track's association with fewer heads and hidden channels, by the better rules where the published
+    ones are known to be worse.
+    """
+    return AdaTrackConfig(
+        heads=4,
+        hidden=DIM,
+        dropout=0.0,
+        reset_misses=True,
+        wrap_headings=True,
+        max_tracks=80,
+        noise=CLIP_NOISE,
+    )
 
 
 def small_star_track() -> StarTrackConfig:

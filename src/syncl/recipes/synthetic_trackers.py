@@ -12,6 +12,7 @@ from syncl.recipes.synthetic import (
     AUGMENTATION,
     RELEASE_M,
     TRACKER_LOSS,
+    small_ada_track,
     small_bevformer,
     small_detr3d,
     small_model,
@@ -168,6 +169,36 @@ def pf_track_streampetr_synthetic() -> Recipe:
 def pf_track_bevformer_synthetic() -> Recipe:
     """PF-Track on BEVFormer."""
     return _with_pf_track(mutr3d_bevformer_synthetic())
+
+
+def _with_ada_track(base: Recipe) -> Recipe:
+    """A MUTR3D recipe's detector and training with ADA-Track."""
+    return replace(
+        base,
+        name=base.name.replace("mutr3d", "ada-track"),
+        summary=base.summary.replace("MUTR3D", "ADA-Track"),
+        model=replace(base.model, tracker=small_ada_track()),
+    )
+
+
+def ada_track_detr3d_synthetic() -> Recipe:
+    """ADA-Track on DETR3D."""
+    return _with_ada_track(mutr3d_detr3d_synthetic())
+
+
+def ada_track_petr_synthetic() -> Recipe:
+    """ADA-Track on PETR."""
+    return _with_ada_track(mutr3d_petr_synthetic())
+
+
+def ada_track_petrv2_synthetic() -> Recipe:
+    """ADA-Track on PETRv2."""
+    return _with_ada_track(mutr3d_petrv2_synthetic())
+
+
+def ada_track_streampetr_synthetic() -> Recipe:
+    """ADA-Track on StreamPETR."""
+    return _with_ada_track(mutr3d_streampetr_synthetic())
 
 
 def _with_star_track(base: Recipe) -> Recipe:
