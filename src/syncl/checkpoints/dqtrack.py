@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from syncl.checkpoints import detr3d, petrv2
 from syncl.checkpoints.adapter import Adapter, Part
-from syncl.checkpoints.mapping import Entry, Ignored, Rule
+from syncl.checkpoints.mapping import Ignored, Rule
 from syncl.checkpoints.names import AFFINE, ATTENTION, TRAINING_CONSTANTS
 from syncl.detectors import Detr3dConfig, Petrv2Config
 from syncl.trackers.model import ModelConfig
@@ -40,16 +40,11 @@ class DqTrackAdapter(Adapter):
     name = "dqtrack"
     title = "DQTrack on PETRv2 or DETR3D"
     recipe = "dqtrack_petrv2_v99_320x800"
-    detector: type = Petrv2Config
+    detectors = tuple(_HEADS)
     ignored = (
         TRAINING_CONSTANTS,
         Ignored(r"zero_val\.weight", "a parameter of the original without any function"),
     )
-
-    def entries(self, names: Iterable[str], config: ModelConfig) -> list[Entry]:
-        """See `Adapter.entries`."""
-        self.detector = type(config.detector) if type(config.detector) in _HEADS else Petrv2Config
-        return super().entries(names, config)
 
     def parts(self, config: ModelConfig) -> tuple[Part, ...]:
         """See `Adapter.parts`."""
