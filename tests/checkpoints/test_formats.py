@@ -23,7 +23,7 @@ from syncl.detectors import (
 )
 from syncl.errors import SynclError
 from syncl.recipes import RECIPES
-from syncl.trackers import AdaTrackConfig, Mutr3dConfig, PfTrackConfig, SingleFrameConfig
+from syncl.trackers import AdaTrackConfig, DqTrackConfig, Mutr3dConfig, PfTrackConfig, SingleFrameConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 
 RESNET = ImageEncoderConfig(
@@ -42,6 +42,7 @@ DETECTORS = {
     "bevformer": BevformerConfig(RESNET, CLASSES, queries=7, bev=BevEncoderConfig((3, 4), 2), **SIZES),
     "mutr3d": Mutr3dDetr3dConfig(RESNET, CLASSES, queries=7, **SIZES),
     "ada_track": Mutr3dDetr3dConfig(RESNET, CLASSES, queries=7, **SIZES),
+    "dqtrack": Petrv2Config(VOVNET, CLASSES, queries=7, **SIZES),
     "petr": PETR,
     "pf_track": dataclasses.replace(PETR, learned_contents=True),
     "petrv2": Petrv2Config(VOVNET, CLASSES, queries=7, **SIZES),
@@ -52,7 +53,11 @@ DETECTORS = {
 WHOLE = tuple(name for name in FORMATS if name != "backbone")
 
 
-TRACKERS = {"pf_track": PfTrackConfig(heads=4, hidden=48), "ada_track": AdaTrackConfig(heads=4, hidden=48)}
+TRACKERS = {
+    "pf_track": PfTrackConfig(heads=4, hidden=48),
+    "ada_track": AdaTrackConfig(heads=4, hidden=48),
+    "dqtrack": DqTrackConfig(),
+}
 
 
 def model(name: str) -> ModelConfig:
@@ -127,7 +132,7 @@ def test_shared_branches_are_stored_six_times_and_must_agree(name: str) -> None:
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_recipe_for_another_detector_is_refused(name: str) -> None:
-    wrong = next(config for config in DETECTORS.values() if type(config) is not type(DETECTORS[name]))
+    wrong = next(c for c in DETECTORS.values() if type(c) not in find_format(name).detectors)
     with pytest.raises(SynclError, match="choose another --recipe"):
         find_format(name).read(published(name), dataclasses.replace(model(name), detector=wrong), "f")
 

@@ -117,7 +117,7 @@ def _track_valid(decoded: Decoded) -> Tensor:
 
 def _outcome(decoded: Decoded, assignment: Assignment, annotations: Annotations) -> Outcome:
     identities = identities_after(assignment, decoded.track_identities, annotations)
-    return Outcome({}, identities, assignment.targets[-1])
+    return Outcome({}, identities, assignment.targets)
 
 
 def _products(groups: Polarity, detecting: Tensor, tracking: Tensor) -> Tensor:
