@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from syncl.errors import SynclError, system_error
+from syncl.errors import SynclError, system_error, system_errors_named
 from syncl.locks import LOCK, held
 
 if TYPE_CHECKING:
@@ -233,6 +233,24 @@ def parse_json(content: Path | bytes | str, source: str = "", nan: bool = False)
     raise SynclError(f"{source}: nested more than {_DEEPEST} deep; nothing of ours is")
 
 
+def refuse_what_is_no_download(path: Path) -> None:
+    """Refuse what often lies under a checkpoint's name: nothing, a web page, a pointer of Git LFS.
+
+    Raises:
+        SynclError: saying which.
+    """
+    with system_errors_named(path), path.open("rb") as file:
+        begin = file.read(256).lstrip().lower()
+    size = path.stat().st_size
+    what = "an empty file" if not size else ""
+    if begin.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        what = "a web page (HTML)"
+    elif begin.startswith(b"version https://git-lfs"):
+        what = "a pointer of Git LFS to the file"
+    if what:
+        raise SynclError(f"{path} ({size} bytes): {what}, not a checkpoint; download it again")
+
+
 def read_tensors(
     path: Path, kind: str, device: "torch.device | str" = "cpu"
 ) -> tuple[dict[str, "torch.Tensor"], dict[str, str]]:
@@ -250,6 +268,7 @@ def read_tensors(
 
     if not path.is_file():
         raise SynclError(f"{path}: there is no such {kind}")
+    refuse_what_is_no_download(path)
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

@@ -84,6 +84,17 @@ def test_an_unknown_format_lists_those_there_are() -> None:
         find_format("onnx")
 
 
+@pytest.mark.parametrize("name", DETECTORS)
+def test_running_averages_of_mmcv_are_left_out_and_said(name: str) -> None:
+    weights = published(name)
+    averaged = {
+        f"ema_{entry.replace('.', '_')}": torch.zeros_like(tensor) for entry, tensor in weights.items()
+    }
+    conversion = find_format(name).read(weights | averaged, model(name), "trained.pth")
+    assert averaged.keys() <= conversion.ignored.keys()
+    assert "running average" in conversion.ignored[next(iter(averaged))]
+
+
 @pytest.mark.parametrize("name", WHOLE)
 def test_there_and_back(name: str) -> None:
     config = model(name)

@@ -1,13 +1,18 @@
 """Opening checkpoint files: wrappers, prefixes, damage, pickles that hold code."""
 
+import sys
+import types
 from pathlib import Path
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from syncl.checkpoints.published import parameters, read_published, write_published
 from syncl.errors import SynclError
+from syncl.files import read_tensors
 
 WEIGHTS = {"a.weight": torch.arange(4.0), "b": torch.ones(2, 2)}
 
@@ -64,7 +69,7 @@ def test_a_truncated_file_says_so(tmp_path: Path, suffix: str, kept: float) -> N
     else:
         save_file(big, path)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
-    with pytest.raises(SynclError, match="truncated, or not a checkpoint"):
+    with pytest.raises(SynclError, match=r"truncated, or not a checkpoint|an empty file"):
         read_published(path)
 
 
@@ -90,6 +95,50 @@ def test_files_without_parameters(tmp_path: Path, content: object) -> None:
     path = tmp_path / "empty.pth"
     torch.save(content, path)
     with pytest.raises(SynclError, match="there are no"):
+        read_published(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "an empty file"),
+        (b"\n<!DOCTYPE html><html><head><title>Sign in</title>", "a web page"),
+        (b"<html>\n404", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab", "a pointer of Git LFS"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_what_is_no_checkpoint_is_called_what_it_is(
+    tmp_path: Path, content: bytes, said: str, suffix: str
+) -> None:
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(SynclError, match=rf"{said}.*, not a checkpoint; download it again"):
+        read_published(path)
+    with pytest.raises(SynclError, match=rf"{said}.*, not a checkpoint; download it again"):
+        read_tensors(path, "model file")
+
+
+NUMBERS = {"loss": np.float64(0.25), "epoch": np.int64(3), "small": np.float32(1), "yes": np.bool_(True)}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_numbers_of_numpy_beside_the_weights_are_read_over(tmp_path: Path, zipped: bool) -> None:
+    path = tmp_path / "trained.pth"
+    content = {"state_dict": WEIGHTS, "meta": NUMBERS, "best": [np.float64(0.5)]}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    assert read_published(path).keys() == WEIGHTS.keys()
+
+
+def test_other_objects_beside_the_weights_are_named(tmp_path: Path) -> None:
+    """mmengine keeps its logs so; they are of a class that is not there."""
+    module = types.ModuleType("mmengine.logging.history_buffer")
+    module.HistoryBuffer = type("HistoryBuffer", (), {"__module__": module.__name__})
+    path = tmp_path / "mmengine.pth"
+    parents = {name: types.ModuleType(name) for name in ("mmengine", "mmengine.logging")}
+    with patch.dict(sys.modules, {**parents, module.__name__: module}):
+        torch.save({"state_dict": WEIGHTS, "message_hub": {"loss": module.HistoryBuffer()}}, path)
+    with pytest.raises(SynclError, match=r"more than .* \(mmengine\.logging\.history_buffer\.History"):
         read_published(path)
 
 

@@ -336,6 +336,15 @@ def test_calibrations_as_x_y_z_w_are_said_and_refused_where_the_lidar_is_the_veh
         index.with_vehicle_frame("lidar")
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("width", 2**33), ("height", 70_000), ("width", -5), ("timestamp", 1e300)]
+)
+def test_sizes_and_times_that_no_image_has(field: str, value: object, tiny: Any, tmp_path: Path) -> None:
+    record(tiny.tables, "sample_data", "data_scene-0061_t1_CAM_BACK")[field] = value
+    with pytest.raises(SynclError, match="t1_CAM_BACK' has a value that is not finite, or a size that is no"):
+        open_nuscenes(tiny.write(tmp_path, images=False), "v1.0-mini")
+
+
 @pytest.mark.parametrize("value", [None, [], [0.0] * 5])
 def test_cameras_without_distortion(value: object, tiny: Any, tmp_path: Path) -> None:
     every("calibrated_sensor", lambda entry: entry.update(camera_distortion=value))(tiny.tables)

@@ -56,6 +56,18 @@ def write(folder: Path, **changes) -> Path:
         ({"set": ["training.colour=1"]}, "colour"),
         ({"init": "none.safetensors"}, "does not exist"),
         ({"features": "features"}, "the image encoder is trained"),
+        ({"name": 5}, "name: 5; give a text"),
+        ({"split": ["val"]}, r"split: \['val'\]; give a text"),
+        ({"scenes": "all"}, "scenes: 'all'; give a whole number, 0 for all"),
+        ({"scenes": -1}, "scenes: -1; give a whole number"),
+        ({"set": "training.steps=5"}, "set: 'training.steps=5'; give a list of texts"),
+        ({"set": [5]}, r"set: \[5\]; give a list of texts"),
+        ({"seeds": [True]}, r"seeds: \[True\]; give one or more different whole numbers"),
+        ({"seeds": [-1]}, r"seeds: \[-1\]"),
+        ({"arms": [PLAN["arms"][0] | {"set": None}]}, r"arms\[0\]: set: None; give a list of texts"),
+        ({"arms": [PLAN["arms"][0] | {"recipe": {}}]}, r"arms\[0\]: recipe: {}; give a text"),
+        ({"arms": [PLAN["arms"][0] | {"strategy": ["syncl"]}]}, r"arms\[0\]: strategy \['syncl'\]"),
+        ({"init": 7}, r"arms\[0\]: init: 7; give a text"),
     ],
 )
 def test_a_bad_plan_is_refused_before_any_work(tmp_path, changes, said):

@@ -131,6 +131,16 @@ def test_bad_input_is_named(small_world, tmp_path, options, message):
         ("training.steps=many", "'many' is not a int"),
         ("steps", "write NAME=VALUE"),
         ("training.steps.more=1", "inside a plain value"),
+        ("training.steps=-5", r"training\.steps: is -5, expected 1 to"),
+        ("training.steps=0", r"training\.steps: is 0, expected 1 to"),
+        ("training.data.batch_size=0", r"training\.data\.batch_size: is 0, expected 1 to 4,096"),
+        ("training.data.workers=-1", r"training\.data\.workers: is -1"),
+        ("training.data.clip_length=0", r"training\.data\.clip_length: is 0"),
+        ("training.optimiser.learning_rate=-1", r"learning_rate: is -1"),
+        ("training.ema=1.5", r"training\.ema: is 1\.5, expected 0 to 1"),
+        ("training.log_every=0", r"training\.log_every: is 0"),
+        ("training.seed=-1", r"training\.seed: is -1"),
+        ("training.strategy.contrastive.temperature=0", r"temperature: is 0"),
     ],
 )
 def test_bad_settings_are_named(small_world, tmp_path, change, message):

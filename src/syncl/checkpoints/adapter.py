@@ -17,7 +17,7 @@ from syncl.checkpoints.mapping import (
     rule_entries,
     write_entries,
 )
-from syncl.checkpoints.names import TRAINING_CONSTANTS, image_encoder_entries
+from syncl.checkpoints.names import RUNNING_AVERAGES, TRAINING_CONSTANTS, image_encoder_entries
 from syncl.errors import SynclError
 from syncl.trackers.model import ModelConfig
 
@@ -115,7 +115,9 @@ class Adapter:
         shapes = model_shapes(config, source)
         renamed = {_OLD_OFFSETS.sub(r"\1.conv_offset.", name): tensor for name, tensor in published.items()}
         entries = self._complete_entries(shapes, config)
-        conversion = read_entries(renamed, entries, shapes, self.ignored_for(config), source)
+        conversion = read_entries(
+            renamed, entries, shapes, (*self.ignored_for(config), RUNNING_AVERAGES), source
+        )
         check_finite(conversion.weights, source)
         return conversion
 

@@ -28,6 +28,23 @@ _BOUNDS: dict[str, Bounds] = {
     **dict.fromkeys(("history", "future"), (0, 64)),
     "image_size": (1, 8192),
     "std": (1e-6, 1e6),
+    **dict.fromkeys(("steps", "checkpoint_every", "keep_checkpoints", "log_every"), (1, 10**9)),
+    **dict.fromkeys(("warmup_steps", "validate_every", "weight"), (0, 10**9)),
+    **dict.fromkeys(("scenes", "validation_scenes", "min_points"), _COUNT),
+    **dict.fromkeys(("warmup_start", "final_scale", "ema"), _SHARE),
+    **dict.fromkeys(("spare_frames", "context_frames"), (0, 64)),
+    **dict.fromkeys(("groups", "queries_per_object"), (1, 1000)),
+    **dict.fromkeys(("scene_parts", "pair_gap"), _SIZE),
+    "batch_size": (1, 4096),
+    "clip_length": _LOOPED,
+    "workers": (0, 256),
+    "prefetch": (1, 256),
+    "learning_rate": (1e-12, 10),
+    "backbone_scale": (0, 100),
+    "weight_decay": (0, 10),
+    "clip_norm": (1e-6, 1e9),
+    "temperature": (1e-6, 1e6),
+    "seed": (0, 2**63 - 1),
 }
 _OTHERS: Bounds = (-1e9, 1e9)
 _UNBUILDABLE = (

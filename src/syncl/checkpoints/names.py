@@ -55,6 +55,10 @@ TOKEN_ENCODERS: tuple[Rule, ...] = (
 TRAINING_CONSTANTS = Ignored(
     r"(?:.*\.)?(?:code_weights|match_costs)", "a constant of the training loss, not a weight"
 )
+RUNNING_AVERAGES = Ignored(
+    r"ema_.*",
+    "a running average that mmcv's EMAHook keeps beside the weights",
+)
 RANGE_CONSTANTS = Ignored(
     r"(?:.*\.)?(?:pc_range|position_range|coords_d)", "a constant that the recipe's settings hold"
 )

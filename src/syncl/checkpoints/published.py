@@ -2,19 +2,28 @@
 
 import io
 import pickle
+import re
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from syncl.errors import SynclError
-from syncl.files import atomic_write
+from syncl.files import atomic_write, refuse_what_is_no_download
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _MODULE = "module."
+# Numbers of numpy, which training code keeps beside weights, under the names of numpy 1 and 2.
+_SCALAR = cast(Callable[..., object], np.float64(0).__reduce__()[0])
+_PLAIN: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
+    (_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")
+] + [np.dtype, *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}]
+_GLOBAL = re.compile(r"(?:GLOBAL|class|type|function) ([\w.]+\.[\w.]+)")
 # A pickle may hold itself.
 _MOST_WRAPPERS = 8
 _DAMAGE = (
@@ -33,17 +42,20 @@ def read_published(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise SynclError(f"{path}: there is no such checkpoint")
+    refuse_what_is_no_download(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        content: object = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_PLAIN):
+            content: object = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         text = str(error)
         if "global" in text.lower() or "weights_only" in text.lower():
-            reason = text.splitlines()[0]
+            found = _GLOBAL.search(text)
+            what = found.group(1) if found else text.splitlines()[0]
             raise SynclError(
-                f"{path}: this pickle holds more than tensors and plain values; it is not opened because it "
-                f"could run code ({reason}); save its state_dict alone with torch.save and convert that"
+                f"{path}: this pickle holds more than tensors, numbers and texts ({what}); it is not opened, "
+                "because it could run code; save its state_dict alone with torch.save and convert that"
             ) from error
         raise _incomplete(path, error) from error
     except _DAMAGE as error:

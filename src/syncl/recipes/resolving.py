@@ -38,7 +38,8 @@ def resolve_recipe(
         changes: settings such as `training.steps=500`.
 
     Raises:
-        SynclError: if the recipe, a setting or a combination of settings does not exist.
+        SynclError: if the recipe, a setting or a combination of settings does not exist, or a number is
+            beyond what it can mean.
     """
     if isinstance(recipe, str):
         known = find_recipe(recipe, strategy)
@@ -51,6 +52,7 @@ def resolve_recipe(
         known = frozen_encoder(known)
     known = apply_changes(known, changes)
     check_bounds(known.model, f"{known.name}: model")
+    check_bounds(known.training, f"{known.name}: training")
     check_strategy(known)
     return known
 

@@ -7,13 +7,15 @@
 """
 
 import dataclasses
+import types
+import typing
 from collections.abc import Mapping
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from syncl.errors import SynclError
+from syncl.errors import SynclError, shown
 from syncl.structures.tensors import TensorStructure
 from syncl.trackers.state import TrackState
 
@@ -74,7 +76,7 @@ def _restore(value: object, tensors: Mapping[str, Tensor], known: Mapping[str, t
         if name not in tensors:
             raise SynclError(f"{source}: the tensor {name} is missing; it is not complete")
         return tensors[name]
-    structure = known.get(str(kind))
+    structure = known.get(kind) if isinstance(kind, str) else None
     fields = {name: _restore(item, tensors, known, source) for name, item in value.items() if name != _TYPE}
     if structure is None:
         raise SynclError(f"{source}: unknown structure {kind!r}; was it written by another syncl?")
@@ -82,7 +84,23 @@ def _restore(value: object, tensors: Mapping[str, Tensor], known: Mapping[str, t
         restored: object = structure(**fields)
     except TypeError as error:
         raise SynclError(f"{source}: {kind}: {error}; was it written by another syncl?") from error
+    for name, hint in typing.get_type_hints(structure).items():
+        if not _fits(fields.get(name, getattr(restored, name, None)), hint):
+            raise SynclError(f"{source}: {kind}.{name} is {shown(fields.get(name))}; the file is damaged")
     return restored
+
+
+def _fits(value: object, hint: object) -> bool:
+    """Whether a value is of a structure's field's type."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in arguments)
+    if origin is tuple:
+        kinds = arguments[:1] * len(value) if isinstance(value, tuple) and arguments[-1] is ... else arguments
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if hint is None:
+        return value is None
+    return not isinstance(hint, type) or isinstance(value, float | int if hint is float else hint)
 
 
 def _structures(base: type) -> dict[str, type]:

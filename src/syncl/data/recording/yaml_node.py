@@ -171,5 +171,7 @@ def read_yaml(path: Path) -> Node:
         raise SynclError(f"{path}:{line} not valid YAML ({getattr(error, 'problem', error)})") from error
     except SynclError as error:
         raise SynclError(f"{path}: {error}") from None
-    except (ValueError, OverflowError, RecursionError) as error:
-        raise SynclError(f"{path}: a value is no number or date, or nested too deep ({error})") from error
+    except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise SynclError(
+            f"{path}: a value is no number or date, not what its tag says, or nested too deep ({error!r})"
+        ) from error

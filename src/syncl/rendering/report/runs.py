@@ -203,8 +203,9 @@ def _log(path: Path) -> tuple[Json, ...]:
             continue
         try:
             entry = cast(Json, parse_json(line, "line", nan=True))
-            entries.append({"step": int(entry["step"]), "group": str(entry["group"]), **entry})
-        except (SynclError, ValueError, KeyError, TypeError) as error:
+            numbers = {name: float(value) for name, value in entry.items() if name not in ("step", "group")}
+            entries.append({**numbers, "step": int(entry["step"]), "group": str(entry["group"])})
+        except (SynclError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
             if number == len(lines):
                 break  # a run that goes on writes its last line just now
             raise SynclError(f"{path}: line {number}: no entry of a training log ({error!r})") from error

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from syncl.errors import SynclError
+from syncl.errors import SynclError, shown
 from syncl.files import parse_json
 from syncl.recipes import Recipe
 from syncl.recipes.resolving import StrategyName, resolve_recipe
@@ -90,6 +90,7 @@ class Plan:
         return dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, seed=seed))
 
 
+_MOST_SCENES = 10**6
 _FIELDS = {
     "name", "version", "train_split", "split", "scenes", "init", "seeds", "set", "reference", "arms",
     "features", "evaluation_data",
@@ -116,20 +117,25 @@ def read_plan(path: Path, to_run: bool = True) -> Plan:
     arms = value["arms"]
     if not isinstance(arms, list) or not arms:
         raise SynclError(f"{path}: arms: give a list of at least one arm")
-    seeds = _seeds(value["seeds"], f"{path}")
-    reference = str(value.get("reference", arms[0].get("name") if isinstance(arms[0], dict) else ""))
+    where, first = str(path), arms[0].get("name") if isinstance(arms[0], dict) else ""
+    seeds = _seeds(value["seeds"], where)
+    scenes = value.get("scenes", 0)
+    if type(scenes) is not int or not 0 <= scenes <= _MOST_SCENES:
+        raise SynclError(f"{path}: scenes: {shown(scenes)}; give a whole number, 0 for all")
+    reference = _text(value, "reference", where, str(first))
+    features, elsewhere = (_text(value, name, where) for name in ("features", "evaluation_data"))
     plan = Plan(
-        name=str(value["name"]),
-        version=str(value.get("version", "v1.0-mini")),
-        train_split=value.get("train_split"),
-        split=str(value.get("split", "mini_val")),
-        scenes=int(value.get("scenes", 0)),
+        name=_text(value, "name", where),
+        version=_text(value, "version", where, "v1.0-mini"),
+        train_split=_text(value, "train_split", where) or None,
+        split=_text(value, "split", where, "mini_val"),
+        scenes=scenes,
         seeds=seeds,
-        changes=tuple(str(change) for change in value.get("set", ())),
+        changes=_texts(value, "set", where),
         reference=reference,
         arms=tuple(_arm(arm, value, path, number, seeds, reference) for number, arm in enumerate(arms)),
-        features=path.parent / str(value["features"]) if "features" in value else None,
-        evaluation_data=path.parent / str(value["evaluation_data"]) if "evaluation_data" in value else None,
+        features=path.parent / features if features else None,
+        evaluation_data=path.parent / elsewhere if elsewhere else None,
     )
     names = [arm.name for arm in plan.arms]
     if len(set(names)) != len(names):
@@ -149,10 +155,28 @@ def read_plan(path: Path, to_run: bool = True) -> Plan:
     return plan
 
 
+def _text(value: dict[str, object], name: str, where: str, default: str = "") -> str:
+    text = value.get(name)
+    if text is None:
+        text = default
+    if not isinstance(text, str):
+        raise SynclError(f"{where}: {name}: {shown(text)}; give a text")
+    return text
+
+
+def _texts(value: dict[str, object], name: str, where: str) -> tuple[str, ...]:
+    texts = value.get(name, [])
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise SynclError(f"{where}: {name}: {shown(texts)}; give a list of texts")
+    return tuple(texts)
+
+
 def _seeds(value: object, where: str) -> tuple[int, ...]:
-    whole = isinstance(value, list) and all(isinstance(seed, int) for seed in value)
+    whole = isinstance(value, list) and all(type(seed) is int and seed >= 0 for seed in value)
     if not isinstance(value, list) or not whole or not value or len(set(value)) != len(value):
-        raise SynclError(f"{where}: seeds: give one or more different whole numbers")
+        raise SynclError(
+            f"{where}: seeds: {shown(value)}; give one or more different whole numbers from 0 on"
+        )
     return tuple(value)
 
 
@@ -162,17 +186,24 @@ def _arm(
     if not isinstance(arm, dict):
         raise SynclError(f"{path}: arms[{number}]: an arm is a JSON object")
     _check_names(arm, _ARM_FIELDS, {"name", "recipe"}, f"{path}: arms[{number}]")
-    name, strategy, init = str(arm["name"]), arm.get("strategy"), arm.get("init", plan.get("init"))
+    where = f"{path}: arms[{number}]"
+    name, strategy = _text(arm, "name", where), arm.get("strategy")
+    init = _text(arm if "init" in arm else plan, "init", where)
     if strategy not in (None, "baseline", "syncl"):
-        raise SynclError(f"{path}: arms[{number}]: strategy {strategy!r}: choose baseline or syncl")
-    if "/" in name or not name:
-        raise SynclError(f"{path}: arms[{number}]: name {name!r} cannot be part of a file name")
-    file = None if init is None else path.parent / str(init)
-    changes = tuple(str(change) for change in arm.get("set", ()))
+        raise SynclError(f"{where}: strategy {shown(strategy)}: choose baseline or syncl")
+    if not name or name.startswith(".") or any(sign in name for sign in "/\\\0"):
+        raise SynclError(f"{where}: name {name!r} cannot be part of a file name")
     if "seeds" in arm:
-        seeds = _seeds(arm["seeds"], f"{path}: arms[{number}]")
-    reference = str(arm.get("reference", reference))
-    return Arm(name, str(arm["recipe"]), cast(StrategyName | None, strategy), changes, file, seeds, reference)
+        seeds = _seeds(arm["seeds"], where)
+    return Arm(
+        name,
+        _text(arm, "recipe", where),
+        cast(StrategyName | None, strategy),
+        _texts(arm, "set", where),
+        path.parent / init if init else None,
+        seeds,
+        _text(arm, "reference", where, reference),
+    )
 
 
 def _check_names(value: dict[str, object], known: set[str], needed: set[str], where: str) -> None:

@@ -51,7 +51,7 @@ def _sample(path: Path, token: str, entries: object, forecasting: bool) -> Frame
         values = column(field)
         try:
             return np.array(values, np.float64).reshape(len(boxes), *shape)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise SynclError(
                 f"{path}: sample '{token}': field '{field}' does not hold numbers of shape {shape}"
             ) from None

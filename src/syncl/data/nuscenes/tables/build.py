@@ -33,7 +33,6 @@ from syncl.data.nuscenes.tables.schema import (
 )
 from syncl.data.nuscenes.tables.table_files import (
     MEND_TABLE,
-    UNKNOWN_INTEGER,
     Column,
     Field,
     Record,
@@ -105,6 +104,7 @@ def _ego_positions(folder: Path, samples: Keys, count: int) -> Numbers:
 
 
 _KEY_FRAME = Field("is_key_frame", "flag")
+_LONGEST_SIDE, _LATEST_US = 65_535, 2.0**62
 
 
 def build_camera_columns(folder: Path, scenes: SceneColumns) -> CameraColumns:
@@ -214,7 +214,8 @@ def image_columns(
     """
     sizes = np.stack([data["width"], data["height"]], axis=-1)[rows]
     files, times = cast(Tokens, data["filename"])[rows], cast(Numbers, data["timestamp"])[rows]
-    bad = (cast(Integers, sizes) <= 0).any(axis=1) | (files == b"") | (times == UNKNOWN_INTEGER)
+    bad = (cast(Integers, sizes) <= 0).any(axis=1) | (cast(Integers, sizes) > _LONGEST_SIDE).any(axis=1)
+    bad |= (files == b"") | (np.abs(times.astype(np.float64)) > _LATEST_US)
     _refuse_records(folder, "sample_data", CAMERA_FIELDS, data["token"][rows][bad])
     return ImageColumns(
         calibrations=calibrations[rows].astype(np.int32),
@@ -230,7 +231,7 @@ def _refuse_records(folder: Path, table: str, fields: tuple[Field, ...], tokens:
     if not len(tokens):
         return
     token = tokens[0].decode()
-    problem = f"record '{token}' has a value that is not finite, or a size that is not positive"
+    problem = f"record '{token}' has a value that is not finite, or a size that is no image's"
 
     def look(records: list[Record]) -> list[str]:
         mine = [record for record in records if record.get("token") == token]

@@ -1,0 +1,295 @@
+"""Every reader under generated damage: a result or a `SynclError`, within stated memory and time."""
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import fuzzing
+from fuzzing import Reader, damaged_json, damaged_safetensors
+from rig import DETECTORS, TRACKERS, make_frame
+from syncl.checkpoints.model_file import load_model, save_model
+from syncl.checkpoints.published import read_published
+from syncl.checkpoints.state_file import load_state, save_state
+from syncl.data.features import FeatureStore, write_features
+from syncl.data.frame_objects import FrameObjects
+from syncl.data.images import decode_image, image_size
+from syncl.data.nuscenes.clips.dataset import SceneStream
+from syncl.data.nuscenes.clips.frames import ImageOptions
+from syncl.data.nuscenes.index import open_nuscenes
+from syncl.data.nuscenes.results.result_files import read_frame_objects
+from syncl.data.nuscenes.results.submission import TrackingSubmission
+from syncl.data.recording.recording import open_recording
+from syncl.evaluation import read_ground_truth, read_results
+from syncl.files import parse_json
+from syncl.recipes import find_recipe
+from syncl.recipes.recipe import recipe_from_json, recipe_to_json
+from syncl.rendering.report.runs import read_runs
+from syncl.runs.experiment.plan import read_plan
+from syncl.runs.experiment.series import read_records, write_table
+from syncl.trackers.model import InputConfig, ModelConfig
+from syncl.training import resuming
+
+VERSION = "v1.0-mini"
+MODEL = ModelConfig(InputConfig((32, 64)), DETECTORS["petr"], TRACKERS["mutr3d"])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("damaged")
+
+
+def tables(folder: Path, world: Path) -> Reader:
+    root = folder / "tables"
+    shutil.copytree(world / VERSION, root / VERSION)
+
+    def read() -> None:
+        index = open_nuscenes(root, VERSION, cache=False)
+        for name in index.scene_names:
+            for row in index.scene_samples(name):
+                index.sample(row)
+        read_ground_truth(root, VERSION, "mini_val")
+
+    return Reader(tuple(sorted((root / VERSION).glob("*.json"))), read, (damaged_json,) * 3)
+
+
+def index_cache(folder: Path, world: Path) -> Reader:
+    root = folder / "index"
+    shutil.copytree(world / VERSION, root / VERSION)
+    open_nuscenes(root, VERSION)
+    caches = tuple(sorted((root / ".syncl").glob("*.npz")))
+    written = [path.read_bytes() for path in caches]
+
+    def read() -> None:
+        try:
+            open_nuscenes(root, VERSION).sample(0)
+        finally:
+            for path, content in zip(caches, written):
+                path.write_bytes(content)
+
+    return Reader(caches, read)
+
+
+def images(folder: Path, world: Path) -> Reader:
+    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    paths = tuple(folder / f"image.{kind}" for kind in ("jpg", "png"))
+    for path in paths:
+        cv2.imwrite(str(path), noise)
+
+    def read() -> None:
+        for path in paths:
+            image_size(path)
+            decode_image(path)
+
+    return Reader(paths, read)
+
+
+def results(folder: Path, world: Path) -> Reader:
+    path = folder / "results.json"
+    truth = read_ground_truth(world, VERSION, "mini_val")
+    boxes = np.array([[1.0, 2, 0, 4, 2, 1.5, 0.3, 1, 0], [9.0, 2, 0, 4, 2, 1.5, 0.3, np.nan, 0]])
+    objects = FrameObjects(boxes, ("car", "bus"), np.array([0.5, 0.25]), ("1", "2"))
+    submission = TrackingSubmission(truth.samples.tokens, limit_range=False)
+    for token in truth.samples.tokens:
+        submission.add(token, objects, np.eye(4))
+    submission.save(path)
+
+    def read() -> None:
+        read_frame_objects(path)
+        read_results(path, truth.samples, "tracking")
+
+    return Reader((path,), read, (damaged_json,) * 2)
+
+
+def recording(folder: Path, world: Path) -> Reader:
+    root = folder / "rig"
+    (root / "images" / "a").mkdir(parents=True)
+    for number in range(2):
+        cv2.imwrite(str(root / "images" / "a" / f"f{number}.png"), np.zeros((8, 12, 3), np.uint8))
+    pose = {"translation_m": [0.0, 0.0, 1.5], "rotation": [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]}
+    camera = {
+        "image_size": [12, 8],
+        "intrinsics": {"fx": 9.0, "fy": 9.0, "cx": 6, "cy": 4},
+        "vehicle_from_camera": pose,
+        "distortion": {"model": "pinhole", "coefficients": [0.1, 0, 0, 0]},
+    }
+    level = {"translation_m": [0, 0, 0], "rotation": [1, 0, 0, 0]}
+    moments = [
+        {"name": f"f{number}", "timestamp_s": number / 10, "global_from_vehicle": level}
+        for number in range(2)
+    ]
+    content = {"format": "syncl-rig-1", "cameras": {"a": camera}, "frames": moments}
+    # JSON is YAML, so that values can be damaged too; the other file is YAML as people write it.
+    (root / "rig.yaml").write_text(json.dumps(content))
+    (root / "other.yaml").write_text(yaml.safe_dump(content) + "name: !!str drive\ncomment: &c {a: 1}\n")
+
+    def read() -> None:
+        for name in ("rig.yaml", "other.yaml"):
+            list(open_recording(root / name, quiet=True))
+
+    return Reader((root / "rig.yaml",), read, (damaged_json,) * 2 + (tagged,))
+
+
+def tagged(content: bytes, draw: Any) -> bytes:
+    """YAML with a tag before some value."""
+    tag = draw.choice(
+        ("bool", "int", "float", "null", "timestamp", "binary", "set", "omap", "python/tuple", "x")
+    )
+    places = [place for place, byte in enumerate(content) if byte in b":["]
+    place = draw.choice(places) + 1
+    return content[:place] + f" !!{tag} ".encode() + content[place:]
+
+
+def model_file(folder: Path, world: Path) -> Reader:
+    path = folder / "model.safetensors"
+    torch.manual_seed(0)
+    recipe = recipe_to_json(find_recipe("petr_synthetic"))
+    save_model(path, MODEL.build().state_dict(), MODEL, recipe, {"note": "x"}, (0.0, 1.0))
+    return Reader((path,), lambda: load_model(path), (damaged_safetensors,) * 2)
+
+
+def published(folder: Path, world: Path) -> Reader:
+    weights = {f"layer{number}.weight": torch.randn(3, 4) for number in range(3)}
+    paths = folder / "zip.pth", folder / "old.pth", folder / "weights.safetensors"
+    content = {"state_dict": weights, "meta": {"epoch": 3, "loss": np.float64(0.5)}}
+    torch.save(content, paths[0])
+    torch.save(content, paths[1], _use_new_zipfile_serialization=False)
+    from safetensors.torch import save_file
+
+    save_file(weights, paths[2])
+
+    def read() -> None:
+        for path in paths:
+            read_published(path)
+
+    return Reader(paths, read)
+
+
+def state_file(folder: Path, world: Path) -> Reader:
+    path = folder / "state.safetensors"
+    tracker = MODEL.build().eval()
+    _, state = tracker.step(make_frame(), tracker.initial_state())
+    save_state(path, state)
+
+    def read() -> None:
+        restored = load_state(path)
+        tracker.step(make_frame(0.5), restored)
+
+    return Reader((path,), read, (damaged_safetensors,) * 2)
+
+
+def plan(folder: Path, world: Path) -> Reader:
+    path = folder / "plan.json"
+    arms = [
+        {"name": "a", "recipe": "petr_synthetic"},
+        {"name": "b", "recipe": "petr_synthetic", "seeds": [0]},
+    ]
+    content = {"name": "p", "seeds": [0, 1], "scenes": 1, "set": ["training.steps=2"], "arms": arms}
+    path.write_text(json.dumps(content | {"reference": "a", "split": "mini_val", "train_split": None}))
+    return Reader((path,), lambda: read_plan(path), (damaged_json,) * 3)
+
+
+def report_inputs(folder: Path, world: Path) -> Reader:
+    root = folder / "run"
+    root.mkdir()
+    metrics = {"amota": 0.5, "label_metrics": {"amota": {"car": 0.5, "bus": float("nan")}}, "meta": {}}
+    (root / "metrics.json").write_text(json.dumps(metrics))
+    (root / "recipe.json").write_text(json.dumps(recipe_to_json(find_recipe("petr_synthetic"))))
+    (root / "notes.json").write_text(json.dumps({"text": "x", "number": 1}))
+    lines = [json.dumps({"step": step, "group": "train", "total": 1.0 / step}) for step in (1, 2, 3)]
+    (root / "log.jsonl").write_text("\n".join(lines) + "\n")
+    return Reader(tuple(sorted(root.iterdir())), lambda: read_runs([str(root)]))
+
+
+def series(folder: Path, world: Path) -> Reader:
+    root = folder / "series"
+    write_table(root, {("a", seed): {"arm": "a", "seed": seed, "metrics": {"amota": 0.5}} for seed in (0, 1)})
+    return Reader((root / "results.jsonl",), lambda: read_records(root))
+
+
+def recipe_file(folder: Path, world: Path) -> Reader:
+    path = folder / "recipe.json"
+    path.write_text(json.dumps(recipe_to_json(find_recipe("mutr3d_detr3d_synthetic", "syncl"))))
+    return Reader((path,), lambda: recipe_from_json(parse_json(path), str(path)), (damaged_json,) * 3)
+
+
+def features(folder: Path, world: Path) -> Reader:
+    root = folder / "features"
+    write_features(root, [(["s"], torch.ones(1, 2, dtype=torch.bool), [torch.ones(1, 2, 3, 4, 4)])])
+
+    def read() -> None:
+        store = FeatureStore(root)
+        if "s" in store:
+            store.of("s")
+
+    return Reader((root / "features.json",), read, (damaged_json,) * 2)
+
+
+def checkpoint(folder: Path, world: Path) -> Reader:
+    step = folder / "training" / "checkpoints" / "step_00000001"
+    state = step / "state" / "run.safetensors"
+    state.parent.mkdir(parents=True)
+    resuming._write(state, {"optimiser": {"step": 1}}, {"weights.a": torch.ones(3)})
+    facts = {"state/run.safetensors": [state.stat().st_size, resuming._sha256(state)]}
+    progress = {"step": 1, "origin": {"recipe": {"name": "x"}}, "files": facts, "format": "syncl-training-1"}
+    (step / "progress.json").write_text(json.dumps(progress))
+
+    def read() -> None:
+        resuming.check_resumable(folder / "training", {"recipe": {"name": "x"}})
+        resuming._read(state)
+
+    return Reader((step / "progress.json", state), read)
+
+
+def decoded(folder: Path, world: Path) -> Reader:
+    root = folder / "world"
+    shutil.copytree(world, root)
+    index = open_nuscenes(root, VERSION, cache=False)
+    files = tuple(camera.path for camera in index.sample(0).cameras)
+
+    def read() -> None:
+        list(SceneStream(index, index.scene_names[0], ImageOptions((32, 64), resize="fast")))
+
+    return Reader(files, read)
+
+
+READERS: dict[str, Callable[[Path, Path], Reader]] = {
+    function.__name__: function
+    for function in (
+        tables, index_cache, images, decoded, results, recording, model_file, published, state_file, plan,
+        report_inputs, series, recipe_file, features, checkpoint,
+    )
+}  # fmt: skip
+
+
+def check(name: str, folder: Path, world: Path, cases: range) -> None:
+    reader = READERS[name](folder, world)
+    reader.read()
+    with warnings.catch_warnings(), fuzzing.bounded_memory():
+        warnings.simplefilter("ignore")
+        findings, refused = fuzzing.run(reader, cases)
+    print(f"{name}: {len(cases)} damaged files, {refused} refused, {len(findings)} otherwise")
+    assert not findings, "\n".join(map(str, findings[:20]))
+    assert refused or name == "index_cache", "the damage was none; only a cache is made again"
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="memory is read from Linux' /proc")
+@pytest.mark.parametrize("name", READERS)
+def test_damaged_files_give_a_result_or_an_error_for_people(
+    name: str, folder: Path, small_world: Path
+) -> None:
+    check(name, folder, small_world, range(12))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", READERS)
+def test_many_damaged_files(name: str, tmp_path: Path, small_world: Path) -> None:
+    check(name, tmp_path, small_world, range(12, 600))
