@@ -39,7 +39,15 @@ from syncl.recipes.synthetic import (
     small_streampetr,
 )
 from syncl.structures import CameraRig, Frame, Queries
-from syncl.trackers import GreedyConfig, PfTrackConfig, Tracker, TrackerConfig, TrackState
+from syncl.trackers import (
+    Cc3dtConfig,
+    DqTrackConfig,
+    GreedyConfig,
+    PfTrackConfig,
+    Tracker,
+    TrackerConfig,
+    TrackState,
+)
 from syncl.trackers.life_cycle import LifeCycleConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.trackers.pf_track import PfTrack
@@ -110,7 +118,7 @@ def make_frame(config: ModelConfig, index: int, device: torch.device) -> Frame:
 
 
 def build(config: ModelConfig, tracks: int, device: torch.device) -> Tracker:
-    """The model with so many tracks in every frame (greedy: with as many as it can have)."""
+    """The model with so many tracks in every frame (by detection: with as many as it can have)."""
     torch.manual_seed(0)
     life = config.tracker
     always: TrackerConfig
@@ -122,8 +130,10 @@ def build(config: ModelConfig, tracks: int, device: torch.device) -> Tracker:
         always = dataclasses.replace(
             life, birth_score=0.5, record_score=0.5, output_score=0.5, max_tracks=tracks, untracked=()
         )
-    elif isinstance(life, GreedyConfig):
+    elif isinstance(life, GreedyConfig | Cc3dtConfig):
         always = dataclasses.replace(life, min_score=0.0, max_detections=tracks)
+    elif isinstance(life, DqTrackConfig):
+        always = dataclasses.replace(life, detection_score=0.0, birth_score=0.0, max_tracks=tracks)
     else:
         raise SystemExit("this benchmark is for recipes with a tracker")
     tracker = dataclasses.replace(config, tracker=always).build().eval().to(device)
@@ -255,7 +265,9 @@ TRACKERS: dict[str, Callable[[], TrackerConfig]] = {
     "pf-track": small_pf_track,
     "star-track": small_star_track,
     "onetrack": small_one_track,
+    "dqtrack": lambda: find_recipe("dqtrack_detr3d_synthetic").model.tracker,
     "greedy": GreedyConfig,
+    "cc-3dt": Cc3dtConfig,
 }
 
 
