@@ -29,6 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from syncl.recipes import find_recipe
 from syncl.recipes.synthetic import (
     IMAGE_SIZE,
+    small_ada_track,
     small_detr3d,
     small_mutr3d,
     small_one_track,
@@ -40,6 +41,7 @@ from syncl.recipes.synthetic import (
 )
 from syncl.structures import CameraRig, Frame, Queries
 from syncl.trackers import (
+    AdaTrackConfig,
     Cc3dtConfig,
     DqTrackConfig,
     GreedyConfig,
@@ -130,6 +132,8 @@ def build(config: ModelConfig, tracks: int, device: torch.device) -> Tracker:
         always = dataclasses.replace(
             life, birth_score=0.5, record_score=0.5, output_score=0.5, max_tracks=tracks, untracked=()
         )
+    elif isinstance(life, AdaTrackConfig):
+        always = dataclasses.replace(life, birth_score=0.0, output_score=0.0, max_tracks=tracks)
     elif isinstance(life, GreedyConfig | Cc3dtConfig):
         always = dataclasses.replace(life, min_score=0.0, max_detections=tracks)
     elif isinstance(life, DqTrackConfig):
@@ -263,6 +267,7 @@ DETECTORS = {
 TRACKERS: dict[str, Callable[[], TrackerConfig]] = {
     "mutr3d": small_mutr3d,
     "pf-track": small_pf_track,
+    "ada-track": small_ada_track,
     "star-track": small_star_track,
     "onetrack": small_one_track,
     "dqtrack": lambda: find_recipe("dqtrack_detr3d_synthetic").model.tracker,
