@@ -18,10 +18,11 @@ def generate(
     height: int = 128,
     seed: int = 0,
     difficulty: Literal["easy", "default", "hard"] = "default",
+    rigs: bool = False,
     workers: int = 0,
     overwrite: bool = False,
 ) -> "GenerationReport":
-    """Generate synthetic drives in the nuScenes format: six cameras, all tables, every command runs on them.
+    """Generate synthetic drives in the nuScenes format: cameras, all tables, every command runs on them.
 
     Up to 8 training and 2 validation scenes are written as v1.0-mini (splits mini_train, mini_val), more as
     v1.0-trainval (train, val). The same options give the same bytes.
@@ -35,6 +36,8 @@ def generate(
         height: Image height in pixels.
         seed: Chooses the world.
         difficulty: How dense, far, fast and hidden objects are.
+        rigs: Give every scene a rig of its own: three to eight cameras (CAM_0 to CAM_7) with other lenses,
+            places, heights and image shapes, one of them silent now and then.
         workers: Processes; 0 takes one for each CPU core.
         overwrite: Replace OUT if it exists.
 
@@ -51,7 +54,7 @@ def generate(
     from syncl.data.synthetic.config import WorldConfig
     from syncl.data.synthetic.generation import generate_world
 
-    config = WorldConfig(train_scenes, val_scenes, keyframes, width, height, seed, difficulty)
+    config = WorldConfig(train_scenes, val_scenes, keyframes, width, height, seed, difficulty, rigs)
     report = generate_world(out, config, workers or len(os.sched_getaffinity(0)), overwrite)
     rate = report.samples / report.seconds
     Console().print(

@@ -24,6 +24,8 @@ class WorldConfig:
         height: image height in pixels.
         seed: chooses the world; scene k of a split is the same however many scenes there are.
         difficulty: how dense, far, fast and hidden the objects are.
+        rigs: every scene has a rig of its own (`mounts.random_rig`) instead of nuScenes' six cameras; image
+            heights are the rigs'. What happens in a scene is the same.
     """
 
     train_scenes: int = 8
@@ -33,6 +35,7 @@ class WorldConfig:
     height: int = 128
     seed: int = 0
     difficulty: Difficulty = "default"
+    rigs: bool = False
 
     def __post_init__(self) -> None:
         _check("train_scenes", self.train_scenes, 0, TRAINVAL_SCENES[0])

@@ -15,7 +15,7 @@ import orjson
 
 from syncl.data.nuscenes.splits import official_scenes
 from syncl.data.synthetic.config import WorldConfig
-from syncl.data.synthetic.mounts import MOUNTS
+from syncl.data.synthetic.mounts import channels_of
 from syncl.data.synthetic.records import SCENE_TABLES, SceneRecords, Table, shared_tables
 from syncl.data.synthetic.scene import SceneJob, make_scene
 from syncl.errors import SynclError
@@ -72,8 +72,8 @@ def generate_world(
     begin = time.monotonic()
     with atomic_folder(out) as building:
         jobs = _jobs(building, config)
-        for mount in MOUNTS:
-            (building / "samples" / mount.channel).mkdir(parents=True)
+        for channel in channels_of(config.rigs):
+            (building / "samples" / channel).mkdir(parents=True)
         with _makers(min(workers, max(len(jobs), 1))) as make:
             scenes = list(progress_bar(make(jobs), "Generating scenes", len(jobs)))
         _write_tables(building, config, scenes)
@@ -133,7 +133,7 @@ def _write_tables(root: Path, config: WorldConfig, scenes: list[SceneRecords]) -
     for scene in scenes:
         for name, records in scene.tables.items():
             tables[name] += records
-    tables |= shared_tables(config.seed, tables["log"])
+    tables |= shared_tables(config.seed, tables["log"], config.rigs)
     folder = root / config.version
     folder.mkdir()
     for name, records in tables.items():

@@ -1,9 +1,11 @@
-"""The six cameras: where they sit and what they see, in the manner of nuScenes.
+"""Cameras: where they sit and what they see, in the manner of nuScenes or as chance has it.
 
-Calibrations are those of a pinhole camera for the chosen image size: 70 degrees across for five cameras, 110
-for the rear one. Images lower than 16:9 keep the width and lose mostly sky, as training crops do.
+Calibrations are those of a pinhole camera for the chosen image size: in nuScenes' manner 70 degrees across
+for five cameras, 110 for the rear one. Images lower than 16:9 keep the width and lose mostly sky, as training
+crops do.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,8 +42,61 @@ MOUNTS = (
     Mount("CAM_BACK_RIGHT", (1.01, -0.481, 1.56), -110.0, 70.0, -20100),
 )
 
+RIG_CHANNELS = tuple(f"CAM_{number}" for number in range(8))
+_FEWEST = 3
+_DROPPED_SHARE = 0.3
+
 LIDAR_PLACE = (0.94, 0.0, 1.84)
 LIDAR_YAW_DEG = -90.0
+
+
+@dataclass(frozen=True)
+class Rig:
+    """The cameras of a scene.
+
+    Attributes:
+        mounts: of each.
+        height: of the images, pixels.
+        dropped: a camera that delivers nothing in some keyframes, and in which; None = all always deliver.
+    """
+
+    mounts: tuple[Mount, ...]
+    height: int
+    dropped: tuple[str, range] | None = None
+
+    def delivers(self, channel: str, frame: int) -> bool:
+        """Whether there is a picture of a camera in a keyframe."""
+        return self.dropped is None or channel != self.dropped[0] or frame not in self.dropped[1]
+
+
+def random_rig(rng: np.random.Generator, width: int, keyframes: int) -> Rig:
+    """Three to eight cameras all round a vehicle, each with a lens of its own, at a height of the rig's own.
+
+    Neighbours may overlap or leave a gap. Images have one shape, 1.6 to 2.9 times as wide as high. In three
+    rigs of ten one camera is silent for up to half of the scene.
+    """
+    count = int(rng.integers(_FEWEST, len(RIG_CHANNELS) + 1))
+    spacing, height_m = 360.0 / count, rng.uniform(1.2, 2.4)
+    mounts = []
+    for number in range(count):
+        yaw_deg = float((number * spacing + rng.uniform(-0.2, 0.2) * spacing + 180) % 360 - 180)
+        yaw = np.radians(yaw_deg)
+        place = np.array((0.9 + 0.9 * np.cos(yaw), 0.5 * np.sin(yaw), height_m)) + rng.uniform(-0.1, 0.1, 3)
+        view_deg = float(np.clip(spacing * rng.uniform(0.9, 1.4), 45.0, 120.0))
+        x, y, z = (float(value) for value in place)
+        mounts.append(Mount(RIG_CHANNELS[number], (x, y, z), yaw_deg, view_deg, -int(rng.integers(45000))))
+    height = max(16, 2 * round(width / rng.uniform(1.6, 2.9) / 2))
+    dropped = None
+    if rng.random() < _DROPPED_SHARE:
+        start = int(rng.integers(keyframes))
+        silent = range(start, start + int(rng.integers(1, keyframes // 2 + 1)))
+        dropped = (mounts[int(rng.integers(count))].channel, silent)
+    return Rig(tuple(mounts), height, dropped)
+
+
+def channels_of(random: bool) -> Sequence[str]:
+    """All camera channels that a world's scenes may have."""
+    return RIG_CHANNELS if random else [mount.channel for mount in MOUNTS]
 
 
 def intrinsics(mount: Mount, width: int, height: int) -> Array:

@@ -12,7 +12,7 @@ import numpy as np
 from syncl.data.nuscenes.tables.categories import LIDAR_CHANNEL
 from syncl.data.synthetic.actors import Actor
 from syncl.data.synthetic.config import WorldConfig
-from syncl.data.synthetic.mounts import LIDAR_PLACE, LIDAR_YAW_DEG, MOUNTS, vehicle_from_camera
+from syncl.data.synthetic.mounts import LIDAR_PLACE, LIDAR_YAW_DEG, Rig, channels_of, vehicle_from_camera
 from syncl.data.synthetic.shapes import Array
 from syncl.geometry.poses import quaternion_from_rotation, quaternion_from_yaw
 
@@ -86,11 +86,13 @@ class SceneRecords:
         number: index of the scene within its split.
         name: nuScenes scene name.
         rng: chooses where on the map the scene lies.
+        rig: its cameras.
     """
 
     def __init__(
-        self, config: WorldConfig, split: str, number: int, name: str, rng: np.random.Generator
+        self, config: WorldConfig, split: str, number: int, name: str, rng: np.random.Generator, rig: Rig
     ) -> None:
+        self._rig = rig
         self.name = name
         self._config = config
         self._where = (split, number)
@@ -154,7 +156,7 @@ class SceneRecords:
             "description": f"Synthetic streets, {self._config.difficulty} difficulty, seed {seed}",
         }
         self.tables["scene"].append(self._scene)
-        for mount in MOUNTS:
+        for mount in self._rig.mounts:
             self._add_calibration(mount.channel, mount.place, vehicle_from_camera(mount)[:3, :3])
         yaw = np.radians(LIDAR_YAW_DEG)
         turn = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1.0]])
@@ -176,7 +178,7 @@ class SceneRecords:
         time_us = self._start_us + shot.time_us
         calibrations = self.tables["calibrated_sensor"]
         calibration = self._token("calibrated_sensor", shot.channel)
-        if camera and not number:
+        if camera and shot.channel not in self._last_data:
             owner = next(record for record in calibrations if record["token"] == calibration)
             owner["camera_intrinsic"] = shot.matrix.tolist()
         name = self.filename(shot)
@@ -189,7 +191,7 @@ class SceneRecords:
             "timestamp": time_us,
             "fileformat": "jpg" if camera else "pcd",
             "is_key_frame": True,
-            "height": self._config.height if camera else 0,
+            "height": self._rig.height if camera else 0,
             "width": self._config.width if camera else 0,
             "filename": name if camera else name.removesuffix(".jpg") + ".pcd.bin",
             "prev": before["token"] if before else "",
@@ -276,9 +278,9 @@ def attribute_of(actor: Actor, speed: float) -> str:
     return "vehicle.moving" if speed > MOVING_MPS else "vehicle.stopped"
 
 
-def shared_tables(seed: int, logs: Table) -> dict[str, Table]:
+def shared_tables(seed: int, logs: Table, rigs: bool) -> dict[str, Table]:
     """The tables that describe the world, not one scene: attribute, category, map, sensor, visibility."""
-    channels = [(mount.channel, "camera") for mount in MOUNTS] + [(LIDAR_CHANNEL, "lidar")]
+    channels = [(channel, "camera") for channel in channels_of(rigs)] + [(LIDAR_CHANNEL, "lidar")]
     return {
         "attribute": [
             {"token": token(seed, "attribute", name), "name": name, "description": text}

@@ -11,7 +11,7 @@ from syncl.data.synthetic.camera import Lens, see
 from syncl.data.synthetic.config import KEYFRAME_PERIOD_S, POPULATIONS, WorldConfig
 from syncl.data.synthetic.ground import paint_ground
 from syncl.data.synthetic.motion import LEAD_S, STEP_S, Motion
-from syncl.data.synthetic.mounts import MOUNTS, intrinsics, vehicle_from_camera
+from syncl.data.synthetic.mounts import MOUNTS, Rig, intrinsics, random_rig, vehicle_from_camera
 from syncl.data.synthetic.records import Box, SceneRecords, Shot
 from syncl.data.synthetic.scenery import build_scenery, choose_light
 from syncl.data.synthetic.shapes import Array
@@ -22,6 +22,7 @@ from syncl.data.synthetic.streets import lay_streets
 ANNOTATED_M = 60.0
 JPEG_QUALITY = 92
 TOP_EGO_SPEED = 6.0
+_RIG = 1
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,13 @@ def make_scene(job: SceneJob) -> SceneRecords:
     """Write a scene's pictures and return its table records."""
     cv2.setNumThreads(1)
     config = job.config
-    rng = np.random.default_rng([config.seed, 0 if job.split == "train" else 1, job.number])
+    key = [config.seed, 0 if job.split == "train" else 1, job.number]
+    rng = np.random.default_rng(key)
+    # A generator of its own, so that the scene is the one that six cameras would see.
+    rig = Rig(MOUNTS, config.height)
+    if config.rigs:
+        rig = random_rig(np.random.default_rng([*key, _RIG]), config.width, config.keyframes)
+    width, height = config.width, rig.height
     people = POPULATIONS[config.difficulty]
     streets = lay_streets(rng, TOP_EGO_SPEED * config.duration_s, people.through_streets)
     cast = cast_scene(rng, streets, people, config.duration_s)
@@ -55,21 +62,23 @@ def make_scene(job: SceneJob) -> SceneRecords:
     scenery = build_scenery(rng, streets, people.occluders, cast.ego.places)
     ground = paint_ground(rng, streets, scenery, light, cast.ego.places)
     stage = Stage(scenery, cast.actors, light)
-    records = SceneRecords(config, job.split, job.number, job.name, rng)
-    grain = rng.normal(128, rng.uniform(2.0, 5.0), (2 * config.height, 2 * config.width, 3))
+    records = SceneRecords(config, job.split, job.number, job.name, rng, rig)
+    grain = rng.normal(128, rng.uniform(2.0, 5.0), (2 * height, 2 * width, 3))
     noise = np.clip(grain, 0, 255).astype(np.uint8)
-    lenses = {m.channel: (m, intrinsics(m, config.width, config.height)) for m in MOUNTS}
+    lenses = {m.channel: (m, intrinsics(m, width, height)) for m in rig.mounts}
     present = _presence(cast, config)
     for frame in range(config.keyframes):
         time_s = frame * KEYFRAME_PERIOD_S
-        sight = Sight(len(cast.actors), config.width * config.height, people.lidar_range_m)
+        sight = Sight(len(cast.actors), width * height, people.lidar_range_m)
         shots = []
         for channel, (mount, matrix) in lenses.items():
+            if not rig.delivers(channel, frame):
+                continue
             moment = time_s + mount.delay_us * 1e-6
             pose = pose_at(cast.ego, moment)
-            lens = Lens(matrix, pose @ vehicle_from_camera(mount), config.width, config.height)
-            x, y = int(rng.integers(config.width)), int(rng.integers(config.height))
-            view = see(stage, ground, lens, moment, noise[y : y + config.height, x : x + config.width])
+            lens = Lens(matrix, pose @ vehicle_from_camera(mount), width, height)
+            x, y = int(rng.integers(width)), int(rng.integers(height))
+            view = see(stage, ground, lens, moment, noise[y : y + height, x : x + width])
             sight.add(view)
             shot = Shot(channel, round(moment * 1e6), pose, matrix)
             file = job.root / records.filename(shot)
