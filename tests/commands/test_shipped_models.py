@@ -30,7 +30,7 @@ def _diagnose(model: Path, world: Path, folder: Path) -> None:
     found = syncl.diagnose(
         model, data=world, scene=SCENE, output=folder / "out", frames=4, cost_steps=1, device="cpu"
     )
-    assert found.figures["frames"] == 4 and len(found.files) == 7
+    assert found.figures["frames"] == 4 and len(found.files) == 8
 
 
 def _train(model: Path, world: Path, folder: Path) -> None:
