@@ -36,6 +36,9 @@ DETECTORS = (
     "petr_v99_640x1600_q500",
     "petrv2_v99_640x1600",
     "streampetr_v99_640x1600",
+    "bevformer_r50_450x800",
+    "bevformer_r101_720x1280",
+    "bevformer_r101_900x1600",
 )
 
 
@@ -58,6 +61,7 @@ ORIGINALS = {
     "petr_v99_640x1600": Original(89.0, "PF-Track's PETR with 500 queries: V2-99 80, head 9"),
     "petr_v99_640x1600_q500": Original(89.0, "V2-99 + neck 80, head 9"),
     "petrv2_v99_640x1600": Original(178.0, "twelve images, twice PETR's 89; not measured itself"),
+    "bevformer_r101_900x1600": Original(158.4, "head 48.0, R101 110.4 as DETR3D's; not measured together"),
     "streampetr_v99_640x1600": Original(89.0, "V2-99 + neck 80, PETR's head 9; not measured itself"),
 }
 

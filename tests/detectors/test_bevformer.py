@@ -115,6 +115,17 @@ def test_turn_and_shift_find_what_the_last_view_had_at_the_same_place(mounted):
         assert (seen[0, cell] - old).norm() < 1.5
 
 
+def test_readings_that_are_no_numbers_are_refused_by_name_before_anything_remembers_them():
+    tracker = SingleFrameConfig().build(build()).eval()
+    frame = dataclasses.replace(make_frame(), odometry=odometry([pose()]))
+    frame.odometry.readings[0, 4] = float("nan")
+    with pytest.raises(SynclError, match=r"sample a-0\.0: odometry\.readings has numbers that are nan"):
+        tracker.step(frame, tracker.initial_state())
+    short = dataclasses.replace(frame.odometry, readings=torch.zeros(1, 3, dtype=torch.float64))
+    with pytest.raises(SynclError, match=r"odometry\.readings has shape \(1, 3\), expected \(1, 9\)"):
+        tracker.step(dataclasses.replace(frame, odometry=short), tracker.initial_state())
+
+
 def test_turning_by_nothing_changes_nothing_and_by_a_quarter_moves_rows_to_columns():
     view = torch.arange(16.0).view(1, 16, 1)
     angle = torch.zeros(1, dtype=torch.float64)
