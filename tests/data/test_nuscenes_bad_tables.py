@@ -159,6 +159,10 @@ ACCEPTED: dict[str, Callable[[Tables], None]] = {
     "unknown numbers of points": set_field("sample_annotation", CAR, "num_lidar_pts", -1),
     "numbers of points as text": set_field("sample_annotation", CAR, "num_lidar_pts", "many"),
     "no numbers of points": drop_field("sample_annotation", CAR, "num_radar_pts"),
+    "a category without a name": set_field("category", "cat3", "name", None),
+    "categories with names that are no texts": set_field("category", "cat3", "name", 0.25),
+    "an attribute without a name": set_field("attribute", "att0", "name", ""),
+    "a lidar that is nowhere": set_field("calibrated_sensor", "k_lidar", "rotation", None),
     "attributes that are none": set_field("sample_annotation", CAR, "attribute_tokens", None),
 }
 

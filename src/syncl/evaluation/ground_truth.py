@@ -119,7 +119,8 @@ def _annotations(
     if velocities:
         attribute = columns.annotation_attributes[rows].astype(np.int64)
         refuse(known & (attribute == SEVERAL_ATTRIBUTES), "has more than one attribute")
-        known_names = {name.encode(): index for index, name in enumerate(ATTRIBUTE_NAMES)}
+        # The official code takes an attribute without a name for none.
+        known_names = {b"": -1, **{name.encode(): index for index, name in enumerate(ATTRIBUTE_NAMES)}}
         official = [known_names.get(name, -2) for name in columns.attribute_names.tolist()]
         # The last two entries are what -2 (unknown) and -1 (none) refer to.
         attribute = np.array([*official, -2, -1])[np.maximum(attribute, -2)]

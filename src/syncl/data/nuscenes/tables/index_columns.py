@@ -127,7 +127,7 @@ class CameraColumns:
         image_timestamps_us: [I].
         image_files: [I] path below the data root.
         image_sizes: [I, 2] (width, height) pixels.
-        calibration_poses: [K, 7] sensor pose, ego from sensor; nan for some sensors that nobody reads.
+        calibration_poses: [K, 7] sensor pose, ego from sensor; nan for some sensors that are no cameras.
         intrinsics: [K, 3, 3] pixels; nan for sensors that are not cameras.
         distortions: [K, 14] OpenCV's coefficients, zeros where there is none, nan for some that nobody reads.
     """

@@ -81,9 +81,15 @@ def check_lidar(folder: Path, cameras: CameraColumns) -> None:
     """Make sure that the lidar, whose frame is to be the vehicle's, stands upright.
 
     Raises:
-        SynclError: naming its up axis.
+        SynclError: its calibration is no pose; or naming its up axis.
     """
-    up = _up_axes(cameras.calibration_poses[np.unique(cameras.sample_lidars)])
+    poses = cameras.calibration_poses[np.unique(cameras.sample_lidars)]
+    if not np.isfinite(poses).all():
+        raise SynclError(
+            f"{table_path(folder, 'calibrated_sensor')}: LIDAR_TOP's fields 'translation' and 'rotation' are "
+            "no pose, so the vehicle frame cannot be 'lidar'; mend them or use 'ego'"
+        )
+    up = _up_axes(poses)
     if (up[:, 2] < _STEEPEST).any():
         axis = np.round(up[int(up[:, 2].argmin())], 2).tolist()
         raise SynclError(

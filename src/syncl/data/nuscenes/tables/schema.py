@@ -75,7 +75,7 @@ SCHEMA: Mapping[str, TableSchema] = {
         ),
         key_frames_only=True,
     ),
-    "category": TableSchema((TOKEN, Field("name", "text")), of_annotations=True),
+    "category": TableSchema((TOKEN, Field("name", "text", needed=False)), of_annotations=True),
     "attribute": TableSchema((TOKEN, Field("name", "text")), of_annotations=True),
     "visibility": TableSchema((TOKEN, Field("level", "text", needed=False)), of_annotations=True),
     "instance": TableSchema(
