@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import orjson
@@ -20,11 +21,17 @@ from syncl.errors import SynclError
 VERSION = "v1.0-mini"
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Path:
-    root = tmp_path / "world"
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("prepare") / "world"
     generate(root, train_scenes=1, val_scenes=1, keyframes=3, width=96, height=64, seed=4, workers=1)
     return root
+
+
+@pytest.fixture
+def world(generated: Path, tmp_path: Path) -> Path:
+    """A copy of its own for every test, to be spoilt."""
+    return shutil.copytree(generated, tmp_path / "world")
 
 
 def spoil(world: Path, table: str, change) -> None:

@@ -119,8 +119,30 @@ def test_every_scene_is_dealt_to_one_process(monkeypatch: pytest.MonkeyPatch) ->
     assert alone == Processes() and alone.is_main and alone.gather([1, 2]) == [1, 2]
 
 
+# Says at the very end of a process when it was connected.
+PARTING = """
+import atexit, os, sys
+from pathlib import Path
+from torch import distributed
+told, connected = Path(sys.argv.pop(1)) / os.environ["RANK"], distributed.is_initialized
+during = []
+atexit.register(lambda: told.write_text(
+    f"connected: {all(during)} while shares are gathered, {connected()} at the end"
+))
+from syncl.runs.processes import Processes
+gather = Processes.gather
+Processes.gather = lambda self, share: during.append(connected()) or gather(self, share)
+from syncl.__main__ import main
+main()
+"""
+
+
 @pytest.mark.parametrize("launcher", ["torchrun", pytest.param("accelerate", marks=pytest.mark.slow)])
-def test_two_processes_write_the_file_that_one_writes(folder: Path, launcher: str) -> None:
+def test_two_processes_write_the_file_that_one_writes(folder: Path, tmp_path: Path, launcher: str) -> None:
+    """They also disconnect before they end.
+
+    Threads of a connection that is still open end the interpreter with SIGABRT, now and then.
+    """
     # The same number of threads, or sums may round differently.
     track(
         folder / "tracker.safetensors",
@@ -130,38 +152,17 @@ def test_two_processes_write_the_file_that_one_writes(folder: Path, launcher: st
         **SPLIT,
     )
     model, output = folder / "tracker.safetensors", folder / f"two_{launcher}.json"
-    finished = launch(folder, output, str(model), launcher=launcher)
+    (tmp_path / "parting.py").write_text(PARTING)
+    program = f"{tmp_path / 'parting.py'} {tmp_path}"
+    finished = launch(folder, output, str(model), program=program, launcher=launcher)
     assert finished.returncode == 0, finished.stderr[-2000:]
     assert finished.stdout.count("wrote") == 1
     content = output.read_bytes()
     assert content == (folder / f"alone_{launcher}.json").read_bytes()
     results = json.loads(content)["results"]
     assert len(results) == SCENES * KEYFRAMES and any(results.values())
-
-
-PARTING = """
-import atexit, os, sys
-from pathlib import Path
-from torch import distributed
-told = Path(sys.argv[1]) / os.environ["RANK"]
-atexit.register(lambda: told.write_text(f"{shares}, connected: {distributed.is_initialized()}"))
-from syncl.runs.processes import Processes
-processes = Processes.current()
-shares = processes.gather([1, 2])
-processes.finish()
-"""
-
-
-def test_processes_disconnect_before_they_end(tmp_path: Path) -> None:
-    # Threads of a connection that is still open end the interpreter with SIGABRT, now and then.
-    script = tmp_path / "parting.py"
-    script.write_text(PARTING)
-    command = [sys.executable, "-m", *LAUNCHERS["torchrun"].split(), str(script), str(tmp_path)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert finished.returncode == 0, finished.stderr[-2000:]
-    assert (tmp_path / "0").read_text() == "[1, 2, 1, 2], connected: False"
-    assert (tmp_path / "1").read_text() == "None, connected: False"
+    told = "connected: True while shares are gathered, False at the end"
+    assert [(tmp_path / rank).read_text() for rank in "01"] == [told, told]
 
 
 KILLED = """

@@ -1,6 +1,7 @@
 """Generated data sets: the nuScenes schema, the truth of what it says, and the same bytes every time."""
 
 import hashlib
+import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     report = generate_world(out, CONFIG)
     assert report.version == "v1.0-mini" and report.samples == 36
     assert report.train_scenes == ("scene-0061", "scene-0553") and report.val_scenes == ("scene-0103",)
+    return out
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """To be read only."""
+    out = tmp_path_factory.mktemp("synthetic") / "small"
+    generate_world(out, SMALL, workers=1)
     return out
 
 
@@ -307,23 +316,21 @@ def test_our_reader_opens_it(root: Path) -> None:
     index.check_images()
 
 
-def test_same_options_same_bytes_whatever_the_workers(tmp_path: Path) -> None:
-    generate_world(tmp_path / "a", SMALL, workers=1)
+def test_same_options_same_bytes_whatever_the_workers(small: Path, tmp_path: Path) -> None:
     generate_world(tmp_path / "b", SMALL, workers=2)
-    assert digest(tmp_path / "a") == digest(tmp_path / "b")
+    assert digest(small) == digest(tmp_path / "b")
 
 
-def test_scenes_do_not_depend_on_their_neighbours_but_on_the_seed(tmp_path: Path) -> None:
-    generate_world(tmp_path / "both", SMALL)
+def test_scenes_do_not_depend_on_their_neighbours_but_on_the_seed(small: Path, tmp_path: Path) -> None:
     generate_world(tmp_path / "val", WorldConfig(0, 1, 2, 64, 32, 9))
     generate_world(tmp_path / "other", WorldConfig(0, 1, 2, 64, 32, 10))
 
-    def pictures(name: str) -> set[str]:
-        return {value for file, value in digest(tmp_path / name).items() if file.endswith(".jpg")}
+    def pictures(world: Path) -> set[str]:
+        return {value for file, value in digest(world).items() if file.endswith(".jpg")}
 
-    assert len(pictures("both")) == 24  # training and validation differ
-    assert pictures("val") < pictures("both")
-    assert not pictures("val") & pictures("other")
+    both, val, other = (pictures(world) for world in (small, tmp_path / "val", tmp_path / "other"))
+    assert len(both) == 24  # training and validation differ
+    assert val < both and not val & other
 
 
 def test_more_scenes_than_mini_make_a_trainval_version(tmp_path: Path) -> None:
@@ -365,7 +372,7 @@ def test_existing_folders_are_not_overwritten_unless_told(tmp_path: Path) -> Non
     with pytest.raises(SynclError, match="already exists"):
         generate_world(out, SMALL)
     assert (out / "precious.txt").read_text() == "keep me"
-    generate_world(out, SMALL, overwrite=True)
+    generate_world(out, WorldConfig(0, 1, 2, 64, 32, 9), overwrite=True)
     assert not (out / "precious.txt").exists() and (out / "v1.0-mini" / "sample.json").exists()
 
 
@@ -378,10 +385,9 @@ def test_a_file_in_the_way_and_no_workers_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_failure_half_way_leaves_the_old_world_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "world"
-    generate_world(out, SMALL)
+    out = shutil.copytree(small, tmp_path / "world")
     before = digest(out)
     make = generation.make_scene
 

@@ -285,7 +285,7 @@ def test_denoising(open_golden):
 
         kept = memory.keep(exists)
         remembered = bool(kept.started.any())
-        trembling = [run(shaken(kept, seed))[-1] for seed in range(4)] if remembered else []
+        trembling = [run(shaken(kept, seed))[-1] for seed in range(2)] if remembered else []
         seen, predictions, found, losses, gradients = run(kept)
         golden.check(f"all_cls_scores_{index}", predictions.logits)
         golden.check(f"all_bbox_preds_{index}", predictions.codes)

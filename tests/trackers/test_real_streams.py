@@ -172,7 +172,7 @@ def test_streams_in_a_batch_equal_streams_by_themselves(tracker: Tracker) -> Non
             make_frame(
                 10.0 * stream + 0.4 * step, "a" if step < 3 or stream != 1 else "b", 50 * stream + step
             )
-            for step in range(6)
+            for step in range(5)
         ]
         streams.append(frames)
     for step in (0, 1):
@@ -217,13 +217,15 @@ def test_a_missing_camera_is_survived(tracker: Tracker) -> None:
         assert torch.isfinite(objects.scores[objects.valid]).all()
 
 
-@pytest.mark.parametrize("time_s", [1.0, 0.3, 1.0005, 1e6, float("nan"), float("inf")])
 def test_a_wrong_time_is_refused_and_the_stream_goes_on(
-    tracker: Tracker, under_way: TrackState, third: dict[int, Tensor], time_s: float
+    tracker: Tracker, under_way: TrackState, third: dict[int, Tensor]
 ) -> None:
-    wrong = dataclasses.replace(make_frame(1.5), timestamp_s=torch.tensor([time_s], dtype=torch.float64))
-    with pytest.raises(SynclError, match=r"sample a-1\.5.*(not later than|not a finite number|in seconds)"):
-        tracker.step(wrong, under_way)
+    for time_s in (1.0, 0.3, 1.0005, 1e6, NAN, INF):
+        wrong = dataclasses.replace(make_frame(1.5), timestamp_s=torch.tensor([time_s], dtype=torch.float64))
+        with pytest.raises(
+            SynclError, match=r"sample a-1\.5.*(not later than|not a finite number|in seconds)"
+        ):
+            tracker.step(wrong, under_way)
     assert third.keys() == reported(tracker.step(make_frame(1.5), under_way)[0]).keys()
 
 
@@ -237,38 +239,33 @@ def set_to(place: tuple[int, ...], value: float) -> Callable[[Tensor], Tensor]:
 
 
 NAN, INF = float("nan"), float("inf")
-DAMAGES: dict[str, tuple[str, Callable[[Tensor], Tensor], str]] = {
-    "nan in the pose": ("global_from_vehicle", set_to((0, 0, 3), NAN), "global_from_vehicle is no transform"),
-    "a pose of zeros": ("global_from_vehicle", lambda pose: 0 * pose, "global_from_vehicle is no transform"),
-    "a pose far off": (
-        "global_from_vehicle",
-        set_to((0, 0, 3), 1e200),
-        "global_from_vehicle is no transform",
-    ),
-    "a pose in float32": ("global_from_vehicle", Tensor.float, "global_from_vehicle is torch.float32"),
-    "inf in intrinsics": ("image_from_camera", set_to((0, 1, 0, 0), INF), "CAM_1: rig.image_from_camera"),
-    "nan in a camera's pose": ("camera_from_vehicle", set_to((0, 1, 0, 3), NAN), "CAM_1: rig.camera_from"),
-    "nan in pixels": ("images", set_to((0, 1, 2, 3, 4), NAN), "CAM_1: images has pixels that are nan"),
-    "time in float32": ("timestamp_s", Tensor.float, "timestamp_s is torch.float32, and needs torch.float64"),
-    "images of one camera": ("images", lambda images: images[:, :1], "images has shape"),
-}
+DAMAGES: tuple[tuple[str, Callable[[Tensor], Tensor], str], ...] = (
+    ("global_from_vehicle", set_to((0, 0, 3), NAN), "global_from_vehicle is no transform"),
+    ("global_from_vehicle", lambda pose: 0 * pose, "global_from_vehicle is no transform"),
+    ("global_from_vehicle", set_to((0, 0, 3), 1e200), "global_from_vehicle is no transform"),
+    ("global_from_vehicle", Tensor.float, "global_from_vehicle is torch.float32"),
+    ("image_from_camera", set_to((0, 1, 0, 0), INF), "CAM_1: rig.image_from_camera"),
+    ("camera_from_vehicle", set_to((0, 1, 0, 3), NAN), "CAM_1: rig.camera_from"),
+    ("images", set_to((0, 1, 2, 3, 4), NAN), "CAM_1: images has pixels that are nan"),
+    ("timestamp_s", Tensor.float, "timestamp_s is torch.float32, and needs torch.float64"),
+    ("images", lambda images: images[:, :1], "images has shape"),
+)
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_frame_is_refused_by_its_field_and_the_next_goes_on(
-    tracker: Tracker, under_way: TrackState, damage: str
+    tracker: Tracker, under_way: TrackState
 ) -> None:
     """StreamPETR's memory once stayed nan for good after a single pose."""
-    field, change, message = DAMAGES[damage]
     frame = make_frame(1.5)
-    owner = frame.rig if hasattr(frame.rig, field) else frame
-    changed = dataclasses.replace(owner, **{field: change(getattr(owner, field))})
-    bad = dataclasses.replace(frame, rig=changed) if isinstance(changed, CameraRig) else changed
-    with pytest.raises(SynclError, match=rf"sample a-1\.5.*{re.escape(message)}"):
-        tracker.step(bad, under_way)
-    seen = dataclasses.replace(frame, past=bad)
-    with pytest.raises(SynclError, match=re.escape(message)):
-        tracker.step(seen, under_way)
+    for field, change, message in DAMAGES:
+        owner = frame.rig if hasattr(frame.rig, field) else frame
+        changed = dataclasses.replace(owner, **{field: change(getattr(owner, field))})
+        bad = dataclasses.replace(frame, rig=changed) if isinstance(changed, CameraRig) else changed
+        with pytest.raises(SynclError, match=rf"sample a-1\.5.*{re.escape(message)}"):
+            tracker.step(bad, under_way)
+        seen = dataclasses.replace(frame, past=bad)
+        with pytest.raises(SynclError, match=re.escape(message)):
+            tracker.step(seen, under_way)
     (objects,), _ = drive(tracker, [make_frame(2.0)], under_way)
     assert torch.isfinite(objects.boxes[objects.valid]).all()
 

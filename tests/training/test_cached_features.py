@@ -1,5 +1,6 @@
 """Training on stored features of a frozen encoder: the same training, without looking at images."""
 
+import shutil
 from pathlib import Path
 
 import orjson
@@ -20,6 +21,7 @@ CHANGES = (
     "training.optimiser.warmup_steps=0",
 )
 AS_THEY_ARE = "training.data.augmentation=null"
+ONE_STEP = "training.steps=1"
 
 
 def run(world, output, *changes, recipe="mutr3d_petr_synthetic_syncl", freeze=True, cache=None):
@@ -37,40 +39,49 @@ def stores(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob("*/features.json"))
 
 
-def test_training_on_stored_features_equals_training_on_images(small_world, tmp_path):
+@pytest.fixture(scope="module")
+def stored(small_world, tmp_path_factory) -> Path:
+    """A folder with the store of both scenes in `features` and the run that wrote it; to be read only."""
+    folder = tmp_path_factory.mktemp("stored")
+    run(small_world, folder / "run", AS_THEY_ARE, cache=folder / "features")
+    return folder
+
+
+def test_training_on_stored_features_equals_training_on_images(small_world, stored, tmp_path):
     run(small_world, tmp_path / "images", AS_THEY_ARE)
-    run(small_world, tmp_path / "stored", AS_THEY_ARE, cache=tmp_path / "features")
-    logs = [(tmp_path / name / "log.jsonl").read_bytes().splitlines() for name in ("images", "stored")]
+    logs = [
+        (folder / "log.jsonl").read_bytes().splitlines() for folder in (tmp_path / "images", stored / "run")
+    ]
     # The second step shows that the first one changed the weights alike.
     for one, other in zip(*logs, strict=True):
         assert orjson.loads(one)["total"] == pytest.approx(orjson.loads(other)["total"], rel=1e-4)
 
 
-def test_images_are_not_opened_once_features_are_stored(small_world, tmp_path, monkeypatch):
-    run(small_world, tmp_path / "first", AS_THEY_ARE, cache=tmp_path / "features")
+def test_images_are_not_opened_once_features_are_stored(small_world, stored, tmp_path, monkeypatch):
+    cache = shutil.copytree(stored / "features", tmp_path / "features")
 
     def refuse(*_):
         raise AssertionError("an image was opened")
 
     monkeypatch.setattr("syncl.data.nuscenes.clips.frames.load_image", refuse)
-    run(small_world, tmp_path / "second", AS_THEY_ARE, cache=tmp_path / "features")
-    assert len(stores(tmp_path / "features")) == 1
+    run(small_world, tmp_path / "second", AS_THEY_ARE, ONE_STEP, cache=cache)
+    assert len(stores(cache)) == 1
 
 
 def test_a_store_serves_fewer_scenes_but_not_more(small_world, tmp_path):
     cache = tmp_path / "features"
-    run(small_world, tmp_path / "one", AS_THEY_ARE, "training.data.scenes=1", cache=cache)
+    run(small_world, tmp_path / "one", AS_THEY_ARE, ONE_STEP, "training.data.scenes=1", cache=cache)
     assert len(FeatureStore(stores(cache)[0])) == 5
-    run(small_world, tmp_path / "two", AS_THEY_ARE, cache=cache)
+    run(small_world, tmp_path / "two", AS_THEY_ARE, ONE_STEP, cache=cache)
     assert sorted(len(FeatureStore(store)) for store in stores(cache)) == [5, 10]
-    run(small_world, tmp_path / "again", AS_THEY_ARE, "training.data.scenes=1", cache=cache)
+    run(small_world, tmp_path / "again", AS_THEY_ARE, ONE_STEP, "training.data.scenes=1", cache=cache)
     assert len(stores(cache)) == 2
 
 
-def test_another_encoder_has_a_store_of_its_own(small_world, tmp_path):
-    cache = tmp_path / "features"
-    run(small_world, tmp_path / "one", AS_THEY_ARE, cache=cache)
-    run(small_world, tmp_path / "two", AS_THEY_ARE, "training.seed=5", cache=cache)  # other fresh weights
+def test_another_encoder_has_a_store_of_its_own(small_world, stored, tmp_path):
+    cache = shutil.copytree(stored / "features", tmp_path / "features")
+    other_weights = "training.seed=5"
+    run(small_world, tmp_path / "two", AS_THEY_ARE, ONE_STEP, other_weights, cache=cache)
     assert len(stores(cache)) == 2
 
 

@@ -46,6 +46,8 @@ def plant(path: Path, marker: Path, zipped: bool) -> None:
 def resume(world: Path, run: Path):
     changes = (
         "model.input.image_size=[64,96]",
+        "model.detector.layers=1",
+        "training.data.batch_size=1",
         "training.steps=2",
         "training.checkpoint_every=1",
         "training.optimiser.warmup_steps=0",

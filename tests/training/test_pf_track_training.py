@@ -116,7 +116,7 @@ LEAVING = ([0, 1, 2], [0, 2], [0, 2, 5], [0, 1, 5], [0, 1, 2, 5])
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("length", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("length", [1, 2, 5])
 @pytest.mark.parametrize("kind", ["mutr3d", "pf-track"])
 def test_objects_that_leave_and_return_in_clips_of_any_length(kind, length, strategy):
     tracker = build()
@@ -238,10 +238,10 @@ def test_a_tiny_overfit_refines_boxes_and_foresees_motion():
     tracker = build()
     config = UnrollConfig(frozen=("detector.image_encoder",))
     training = ClipTraining(tracker, STRATEGIES["baseline"].build(DIM), config)
-    optimiser = torch.optim.AdamW([p for p in training.parameters() if p.requires_grad], lr=2e-3)
+    optimiser = torch.optim.AdamW([p for p in training.parameters() if p.requires_grad], lr=4e-3)
     clip = make_clip([0, 1], [0, 1])
     history: list[dict[str, float]] = []
-    for _ in range(40):
+    for _ in range(24):
         losses = training(clip)
         optimiser.zero_grad()
         losses["total"].backward()

@@ -2,6 +2,9 @@
 
 import dataclasses
 import random
+import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -43,10 +46,23 @@ def run(world: Path, output: Path, recipe: str, steps: int, *changes: str, **opt
     return train_recipe(recipe, data=world, output=output, changes=changes, **options)
 
 
-def stopped_half_way(world: Path, output: Path, recipe: str, steps: int, *changes: str) -> None:
-    run(world, output, recipe, steps, *changes)
-    # As if killed right after the checkpoint in the middle.
-    (output / "checkpoints" / f"step_{steps:08d}").rename(output.parent / f"gone_{recipe}")
+@pytest.fixture(scope="module")
+def straight(small_world, tmp_path_factory) -> Callable[[str], Path]:
+    """By recipe, a run of four steps that nothing stopped; to be read only."""
+
+    @cache
+    def of(recipe: str) -> Path:
+        folder = tmp_path_factory.mktemp("straight") / recipe
+        run(small_world, folder, recipe, 4)
+        return folder
+
+    return of
+
+
+def stopped_half_way(straight: Path, output: Path) -> None:
+    """A copy of a run as if it had been killed right after the checkpoint in the middle."""
+    shutil.copytree(straight, output)
+    shutil.rmtree(output / "checkpoints" / "step_00000004")
     (output / "model.safetensors").unlink()
 
 
@@ -59,23 +75,22 @@ TRACKS_LAST = (
 
 
 @pytest.mark.parametrize("recipe", ["streampetr_synthetic", "petrv2_synthetic"])
-def test_resuming_equals_running_through_to_the_last_bit(small_world, tmp_path, recipe):
-    run(small_world, tmp_path / "straight", recipe, 4)
-    stopped_half_way(small_world, tmp_path / "stopped", recipe, 4)
-    run(small_world, tmp_path / "stopped", recipe, 4, resume=True)
-    straight = load_file(tmp_path / "straight" / "model.safetensors")
-    resumed = load_file(tmp_path / "stopped" / "model.safetensors")
-    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+def test_resuming_equals_running_through_to_the_last_bit(small_world, straight, tmp_path, recipe):
+    assert gone_on(small_world, straight(recipe), tmp_path / "stopped", recipe)
 
 
-def test_a_run_that_forgot_its_streams_would_show(small_world, tmp_path, monkeypatch):
-    run(small_world, tmp_path / "straight", "streampetr_synthetic", 2)
-    stopped_half_way(small_world, tmp_path / "stopped", "streampetr_synthetic", 2)
+def test_a_run_that_forgot_its_streams_would_show(small_world, straight, tmp_path, monkeypatch):
     monkeypatch.setattr(CarriedState, "put_together", lambda self, *saved: None)
-    run(small_world, tmp_path / "stopped", "streampetr_synthetic", 2, resume=True)
-    straight = load_file(tmp_path / "straight" / "model.safetensors")
-    resumed = load_file(tmp_path / "stopped" / "model.safetensors")
-    assert not all(torch.equal(straight[name], resumed[name]) for name in straight)
+    recipe = "streampetr_synthetic"
+    assert not gone_on(small_world, straight(recipe), tmp_path / "stopped", recipe)
+
+
+def gone_on(world: Path, straight: Path, output: Path, recipe: str) -> bool:
+    """Whether a run that was stopped and goes on ends with the weights of the one that was not."""
+    stopped_half_way(straight, output)
+    run(world, output, recipe, 4, resume=True)
+    expected, found = (load_file(folder / "model.safetensors") for folder in (straight, output))
+    return all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 def test_windows_train(small_world, tmp_path):
