@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from syncl.layers.decoder import STANDARD
 from syncl.recipes import find_recipe
 from syncl.recipes.synthetic import (
     IMAGE_SIZE,
@@ -222,6 +223,7 @@ def measure(name: str, config: ModelConfig, tracks: int, rounds: int, device: to
     frame = make_frame(config, 2, device)
     with torch.no_grad():
         decoded = tracker.look(frame, state)
+        interaction = tracker._decode(frame, state, STANDARD, None, None)[1]
     queries, made = decoded.queries, decoded.predictions[0]
     # What the frame was encoded with, before the detector memorised it.
     entered = dataclasses.replace(decoded.state, detector_memory=state.detector_memory)
@@ -231,7 +233,7 @@ def measure(name: str, config: ModelConfig, tracks: int, rounds: int, device: to
         "detector, all queries": lambda: detect(tracker, frame, entered, queries),
         "step": lambda: tracker.step(frame, state),
         "look": lambda: torch.no_grad()(tracker.look)(frame, state),
-        "reason": lambda: torch.no_grad()(tracker.reason)(unreasoned, None),
+        "reason": lambda: torch.no_grad()(tracker.reason)(unreasoned, interaction),
         "remember": lambda: torch.no_grad()(tracker.detector.remember)(
             entered.detector_memory, frame, decoded.features, made
         ),
