@@ -22,7 +22,8 @@ train() { # name, recipe, further options
 train encoder detr3d_synthetic --set training.steps=12000 training.data.batch_size=4
 
 # 2. Learned queries alone on the frozen encoder, whose features are stored (19 GB): 100,000 frames.
-train detector detr3d_synthetic_plain --init "$work/encoder/model.safetensors" --cache-features "$work/features"
+train detector detr3d_synthetic_plain --init "$work/encoder/model.safetensors" --cache-features "$work/features" \
+    --init-parts detector.image_encoder detector.layers detector.class_branches
 
 # 3. The tracker, on streams of whole scenes: 48,000 frames.
 train tracker "${RECIPE:-mutr3d_detr3d_synthetic_plain}" --init "$work/detector/model.safetensors" \
