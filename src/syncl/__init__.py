@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from syncl.commands.report import report as report
     from syncl.commands.track import track as track
     from syncl.commands.train import train as train
+    from syncl.commands.train_motion import train_motion as train_motion
     from syncl.data.recording.recording import open_recording as open_recording
 
 __version__ = "0.1.0"
@@ -53,6 +54,7 @@ __all__ = [
     "report",
     "track",
     "train",
+    "train_motion",
 ]
 
 _ELSEWHERE = {"load": "syncl.checkpoints.model_file", "open_recording": "syncl.data.recording.recording"}

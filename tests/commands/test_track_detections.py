@@ -8,14 +8,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from rig import SMALL, tiny_encoder
+from syncl.checkpoints.model_file import load_model, save_model
 from syncl.classes import DETECTION_CLASSES, TRACKING_CLASSES
 from syncl.commands.main import main
 from syncl.commands.track import track
+from syncl.commands.train_motion import train_motion
 from syncl.data.frame_objects import FrameObjects
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.nuscenes.results.submission import DetectionSubmission
 from syncl.errors import SynclError
+from syncl.runs.motion import train_model_motion
+from syncl.trackers.cc_3dt import AppearanceConfig, Cc3dtConfig
+from syncl.trackers.model import InputConfig, ModelConfig
+from syncl.training.motion import MotionTrainingConfig
 
 SPLIT = {"version": "v1.0-mini", "split": "mini_train"}
 FRAMES, SCENES = 10, 2
@@ -140,3 +148,58 @@ def test_the_command_needs_no_model(world: Path, capsys: pytest.CaptureFixture[s
     ]
     main(arguments)
     assert "10 frames of 2 scenes" in capsys.readouterr().out
+
+
+def test_a_model_ties_detections_with_appearance_and_learned_motion(world: Path, small_world: Path) -> None:
+    torch.manual_seed(0)
+    looks = AppearanceConfig(tiny_encoder(dim=16), dim=8, hidden=16, convolutions=1, groups=4)
+    config = ModelConfig(
+        InputConfig((64, 96), exact_resize=False), SMALL["detr3d"](), Cc3dtConfig(appearance=looks)
+    )
+    save_model(world / "cc.safetensors", config.build().state_dict(), config)
+    given = world / "detections.json"
+    options = {"detections": given, **SPLIT}
+    blind = track(world / "cc.safetensors", data=world / "world", output=world / "blind.json", **options)
+    assert any("tracked without appearance" in remark for remark in blind.remarks)
+    seeing = track(world / "cc.safetensors", data=small_world, output=world / "seeing.json", **options)
+    assert not any("appearance" in remark for remark in seeing.remarks)
+    texts = [(world / name).read_text() for name in ("blind.json", "seeing.json")]
+    assert texts[0] != texts[1]
+
+
+def test_motion_is_learned_from_detections_and_annotations(world: Path, small_world: Path) -> None:
+    torch.manual_seed(0)
+    config = ModelConfig(InputConfig((64, 96), exact_resize=False), SMALL["detr3d"](), Cc3dtConfig())
+    save_model(world / "still.safetensors", config.build().state_dict(), config)
+    with pytest.raises(SynclError, match="in 10 key frames or more"):
+        train_motion(
+            world / "still.safetensors",
+            world / "detections.json",
+            data=world / "world",
+            output=world / "moving.safetensors",
+            steps=2,
+        )
+    index = open_nuscenes(world / "world", SPLIT["version"])
+    scenes = index.split_scenes(SPLIT["split"])
+    done = train_model_motion(
+        world / "still.safetensors",
+        world / "detections.json",
+        index,
+        scenes,
+        world / "moving.safetensors",
+        MotionTrainingConfig(steps=2, window=4, batch_size=4),
+        others=False,
+        overwrite=False,
+    )
+    assert done.trajectories > 3 and set(done.losses) == {"refined", "foreseen", "smoothness"}
+    moving = load_model(world / "moving.safetensors")
+    assert moving.config.tracker == Cc3dtConfig(motion="velo_lstm")
+    output = world / "moved.json"
+    track(
+        world / "moving.safetensors",
+        detections=world / "detections.json",
+        data=world / "world",
+        output=output,
+        **SPLIT,
+    )
+    assert json.loads(output.read_text())["results"]

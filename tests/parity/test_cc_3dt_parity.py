@@ -36,6 +36,7 @@ from syncl.trackers.cc_3dt.association import (
 from syncl.trackers.cc_3dt.memory import follow, nothing_remembered
 from syncl.trackers.cc_3dt.motion import Kalman, Motion
 from syncl.trackers.cc_3dt.velo_lstm import VeloLstm, VeloLstmMotion
+from syncl.training.motion import MotionTrainingConfig, SeenObjects, motion_losses, unrolled
 from syncl.training.objectives.similarity import contrast_loss, cosine_loss
 
 OpenGolden = Callable[[str], Golden]
@@ -124,6 +125,28 @@ def test_velo_lstms_networks(open_golden: OpenGolden) -> None:
     golden.check("predicted", predicted[:, ORDER])
     golden.check("predict_h", h[..., ::4])
     golden.check("predict_c", c[..., ::4])
+
+
+def test_training_of_velo_lstm(open_golden: OpenGolden) -> None:
+    golden = open_golden("cc3dt/velo_lstm")
+    network = VeloLstm().eval()
+    filled(network, golden.state_dict())
+    seen, truth = golden.input("pred_traj"), golden.input("gt_traj")
+    window = SeenObjects(ours(seen[..., :7]), seen[..., 7], ours(truth[..., :7]))
+    config = MotionTrainingConfig(weight=1.0, smoothness=golden.config["smooth_weight"])
+    with torch.enable_grad():
+        refined, foreseen = unrolled(network, window.seen, window.scores, config.history)
+        losses = motion_losses(network, window, config)
+        sum(losses.values()).backward()
+    golden.check("loc_refines", refined[..., ORDER])
+    golden.check("loc_preds", foreseen[..., ORDER])
+    names = {"refine_loss": "refined", "pred_loss": "foreseen", "linear_loss": "smoothness"}
+    for theirs, mine in names.items():
+        golden.check(f"loss/{theirs}", losses[mine][None])
+    entries = {e.published: e.ours for e in rule_entries(network.state_dict(), VELO_LSTM, "", "")}
+    gradients = dict(network.named_parameters())
+    norms = [gradients[entries[name]].grad.norm().double() for name in golden.manifest["grad_norm_names"]]
+    golden.check("grad_norms", torch.stack(norms))
 
 
 def test_velo_lstm_as_a_motion_model(open_golden: OpenGolden) -> None:

@@ -27,6 +27,7 @@ COMMANDS: dict[str, Command] = {
     "generate": Command("syncl.commands.generate", "make a synthetic world in the nuScenes format"),
     "prepare": Command("syncl.commands.prepare", "check a dataset and index it, once"),
     "train": Command("syncl.commands.train", "train a recipe"),
+    "train-motion": Command("syncl.commands.train_motion", "train CC-3DT's motion model on detections"),
     "track": Command("syncl.commands.track", "track scenes with a model, write results for submission"),
     "evaluate": Command("syncl.commands.evaluate", "score results with the official nuScenes metrics"),
     "render": Command("syncl.commands.render", "draw results as a video or a picture"),

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from syncl.structures.tensors import TensorStructure
 
@@ -147,9 +146,17 @@ def depth_similarity(detected: Detected, known: Known, config: AssociationConfig
     if config.match_velocities:
         trust = (-distances(detected.velocities, known.velocities) / _STEP_M).exp()
     else:
-        way, mean = centres[:, None, :2] - remembered[None, :, :2], known.steps[None, :, :2]
-        trust = (1 + functional.cosine_similarity(way, mean, dim=-1, eps=1e-8)) / 2
+        trust = (1 + _cosines(centres[:, :2], remembered[:, :2], known.steps[:, :2])) / 2
     return trust * place + (1 - trust) * step
+
+
+def _cosines(places: Tensor, origins: Tensor, steps: Tensor) -> Tensor:
+    """[D, M] of ways from origins [M, 2] to places [D, 2] with steps [M, 2]; 0 where one has no length."""
+    middle = origins.mean(0)
+    along = (places - middle) @ steps.T - ((origins - middle) * steps).sum(1)
+    lengths = distances(places, origins).clamp(min=1e-8) * steps.norm(dim=1).clamp(min=1e-8)
+    cosines: Tensor = along / lengths
+    return cosines
 
 
 def appearance_similarity(detected: Tensor, known: Tensor) -> Tensor:

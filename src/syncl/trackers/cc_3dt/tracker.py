@@ -171,7 +171,7 @@ class Cc3dt(ByDetection):
         given, labels = detections.boxes[stream][usable], detections.labels[stream][usable]
         scores = detections.scores[stream][usable]
         pose = frame.global_from_vehicle[stream]
-        boxes, velocities = _moved(pose, given.double())
+        boxes, velocities = moved(pose, given.double())
         seen = self._seen(frame, stream, boxes, self.ranges_m[labels])
         seen = seen.pick(largest(seen, given[:, :3]))
         rows = seen.rows
@@ -202,7 +202,7 @@ class Cc3dt(ByDetection):
             tracks = followed.tracks.map(lambda values, rows=followed.rows: values[rows])  # type: ignore[misc]
             velocities = tracks.velocities[:, :2]
             boxes = torch.cat([tracks.boxes, velocities], 1)
-            boxes, velocity = _moved(invert_similarity(frame.global_from_vehicle[stream]), boxes)
+            boxes, velocity = moved(invert_similarity(frame.global_from_vehicle[stream]), boxes)
             boxes = torch.cat([boxes, velocity[:, :2]], 1).float()
             valid = torch.ones_like(tracks.labels, dtype=torch.bool)
             reports.append(Objects(boxes, tracks.labels, followed.scores, tracks.identities, valid))
@@ -256,7 +256,7 @@ class Cc3dt(ByDetection):
         boxes = torch.cat([annotations.boxes[stream][known], self.detections(decoded).boxes[stream]])
         labels = annotations.labels[stream][known]
         ranges = torch.cat([self.ranges_m[labels], self.ranges_m.amax().expand(len(boxes) - len(labels))])
-        placed, _ = _moved(frame.global_from_vehicle[stream], boxes.detach().double())
+        placed, _ = moved(frame.global_from_vehicle[stream], boxes.detach().double())
         seen = self._seen(frame, stream, placed, ranges)
         own = seen.rows < len(labels)
         identities = annotations.identities[stream][known]
@@ -281,7 +281,7 @@ class Cc3dt(ByDetection):
         return replace(decoded.state, own=memory)
 
 
-def _moved(destination_from_source: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+def moved(destination_from_source: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Boxes [D, 9] of one frame in another: x y z l w h yaw [D, 7], and velocities [D, 3], float64."""
     rotation = destination_from_source[:3, :3]
     heading = torch.stack([boxes[:, 6].cos(), boxes[:, 6].sin()], 1) @ rotation[:2, :2].T

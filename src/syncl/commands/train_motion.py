@@ -1,0 +1,74 @@
+"""`syncl train-motion`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from syncl.runs.motion import TrainedMotion
+
+
+def train_motion(
+    model: Path,
+    detections: Path,
+    /,
+    *,
+    data: Path,
+    output: Path,
+    version: str = "v1.0-mini",
+    split: str = "mini_train",
+    scenes: tuple[str, ...] = (),
+    steps: int = 2000,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> "TrainedMotion":
+    """Train VeloLSTM, CC-3DT's learned motion model, on a detector's boxes of annotated scenes.
+
+    It learns to foresee an object's next box, and how far to trust a detection. Objects are followed by their
+    annotations; where none of their class was detected within 2 m, the annotated box stands in. Runs on the
+    CPU: a step takes a tenth of a second.
+
+    Args:
+        model: CC-3DT model file; a VeloLSTM that it has goes on from there, a Kalman filter makes way for it.
+        detections: nuScenes detection results file of the scenes, as `syncl track --task detection` writes.
+        data: folder of a nuScenes-format dataset.
+        output: model file to write: the model with the trained motion model.
+        version: nuScenes version folder inside data.
+        split: which scenes.
+        scenes: names of some of its scenes, where not all are wanted.
+        steps: optimiser steps; as published, 100 epochs, are about 10,000.
+        seed: of new weights and the order of windows.
+        overwrite: replace an existing output file.
+
+    Returns:
+        The file that was written, how many trajectories were learned from, and the last losses.
+    """
+    from rich.console import Console
+
+    from syncl.data.nuscenes.index import open_nuscenes
+    from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
+    from syncl.errors import SynclError
+    from syncl.runs.motion import train_model_motion
+    from syncl.training.motion import MotionTrainingConfig
+
+    index = open_nuscenes(data, version)
+    known = index.split_scenes(split)
+    unknown = [name for name in scenes if name not in known]
+    if unknown:
+        raise SynclError(f"--scenes: {unknown[0]!r} is no scene of {split}, which has {', '.join(known)}")
+    if steps < 1:
+        raise SynclError(f"--steps: {steps}; at least one is needed")
+    done = train_model_motion(
+        model,
+        detections,
+        index,
+        scenes or known,
+        output,
+        MotionTrainingConfig(steps=steps, seed=seed),
+        others=bool(scenes) or split not in OFFICIAL_SPLITS,
+        overwrite=overwrite,
+    )
+    losses = ", ".join(f"{name} {value:.3f}" for name, value in done.losses.items())
+    Console(highlight=False, soft_wrap=True).print(
+        f"wrote {output}: VeloLSTM from {done.trajectories} trajectories ({losses})"
+    )
+    return done
