@@ -28,6 +28,7 @@ def test_the_public_functions():
         "report",
         "track",
         "train",
+        "train_motion",
     ]
     for name in syncl.__all__:
         function = getattr(syncl, name)
