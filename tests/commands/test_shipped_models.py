@@ -60,6 +60,12 @@ def _report(model: Path, world: Path, folder: Path) -> None:
     assert page.runs == ("shipped",) and page.path.is_file()
 
 
+def _train_motion(model: Path, world: Path, folder: Path) -> None:
+    """For CC-3DT alone, which none of them is."""
+    with pytest.raises(SynclError, match=f"{model.name}: is not a CC-3DT model"):
+        syncl.train_motion(model, folder / "none.json", data=world, output=folder / "never.safetensors")
+
+
 def _demo(model: Path, world: Path, folder: Path) -> None:
     """The demo names its model itself."""
     if model.stem == "demo":
@@ -71,6 +77,7 @@ CALLS: dict[str, Callable[[Path, Path, Path], None]] = {
     "track": _track,
     "diagnose": _diagnose,
     "train": _train,
+    "train-motion": _train_motion,
     "convert": _convert,
     "report": _report,
     "demo": _demo,
