@@ -1,5 +1,6 @@
 """Tables that are missing, damaged or do not fit together: the message must say what to mend."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -159,6 +160,7 @@ ACCEPTED: dict[str, Callable[[Tables], None]] = {
     "unknown numbers of points": set_field("sample_annotation", CAR, "num_lidar_pts", -1),
     "numbers of points as text": set_field("sample_annotation", CAR, "num_lidar_pts", "many"),
     "no numbers of points": drop_field("sample_annotation", CAR, "num_radar_pts"),
+    "levels of visibility without tokens": every("visibility", lambda r: r.update(token=None)),
     "a category without a name": set_field("category", "cat3", "name", None),
     "categories with names that are no texts": set_field("category", "cat3", "name", 0.25),
     "an attribute without a name": set_field("attribute", "att0", "name", ""),
@@ -347,6 +349,18 @@ def test_sizes_and_times_that_no_image_has(field: str, value: object, tiny: Any,
     record(tiny.tables, "sample_data", "data_scene-0061_t1_CAM_BACK")[field] = value
     with pytest.raises(SynclError, match="t1_CAM_BACK' has a value that is not finite, or a size that is no"):
         open_nuscenes(tiny.write(tmp_path, images=False), "v1.0-mini")
+
+
+def test_evaluation_takes_what_is_wrong_with_times_and_tokens_as_the_official_does(
+    tiny: Any, tmp_path: Path
+) -> None:
+    record(tiny.tables, "sample", "scene-0103_t1")["timestamp"] = float("nan")
+    every("sample_data", lambda entry: entry.update(token=None))(tiny.tables)
+    root = tiny.write(tmp_path, images=False)
+    (root / "v1.0-mini" / "sample.json").write_text(json.dumps(tiny.tables["sample"]))
+    assert len(read_ground_truth(root, "v1.0-mini", "mini_val").boxes)
+    with pytest.raises(SynclError):
+        open_nuscenes(root, "v1.0-mini")
 
 
 @pytest.mark.parametrize("value", [None, [], [0.0] * 5])

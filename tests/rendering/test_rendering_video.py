@@ -6,7 +6,7 @@ import time
 import av
 import numpy as np
 import pytest
-from av.video.reformatter import Colorspace
+from av.video.reformatter import ColorRange, Colorspace
 
 from syncl.errors import SynclError
 from syncl.rendering import draw_frame, render_video
@@ -32,10 +32,9 @@ def test_video_decodes_back_to_what_was_written(tmp_path):
         assert (stream.width, stream.height, float(stream.average_rate)) == (128, 96, 5.0)
         assert float(container.duration / av.time_base) == pytest.approx(7 / 5, abs=0.02)
         # Older libraries take BT.601 for granted unless they are told.
-        frames = [
-            frame.reformat(format="rgb24", src_colorspace=Colorspace.ITU709, dst_colorspace=Colorspace.ITU709)
-            for frame in container.decode(stream)
-        ]
+        told = {"src_colorspace": Colorspace.ITU709, "dst_colorspace": Colorspace.ITU709}
+        told |= {"src_color_range": ColorRange.MPEG, "dst_color_range": ColorRange.JPEG}
+        frames = [frame.reformat(format="rgb24", **told) for frame in container.decode(stream)]
         decoded = [frame.to_ndarray() for frame in frames]
     assert len(decoded) == 7
     for number, (found, written) in enumerate(zip(decoded, pictures(7))):

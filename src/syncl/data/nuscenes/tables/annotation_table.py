@@ -106,6 +106,8 @@ def _visibility(folder: Path, table: dict[str, Column]) -> SmallIntegers:
     levels = {field.name: empty_column(field) for field in fields}
     if table_path(folder, "visibility").exists():
         levels = read_table(folder, "visibility", fields)
+    named = levels["token"] != b""
+    levels = {name: column[named] for name, column in levels.items()}
     rows = Keys(folder, "visibility", levels["token"]).find(table["visibility_token"])
     known = [VISIBILITY_LEVELS.get(name.decode(), 0) for name in levels["level"].tolist()]
     # The last entry is what row -1 (no visibility) refers to.

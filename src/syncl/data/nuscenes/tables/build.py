@@ -88,7 +88,7 @@ def _ego_positions(folder: Path, samples: Keys, count: int) -> Numbers:
     calibrations = read_table(folder, "calibrated_sensor", [TOKEN, Field("sensor_token", "text")])
     of_lidar = np.array([token in lidars for token in calibrations["sensor_token"].tolist()], np.bool_)
     wanted = [token.decode() for token in calibrations["token"][of_lidar].tolist()]
-    fields = [TOKEN, Field("sample_token", "text"), Field("ego_pose_token", "text"), _KEY_FRAME]
+    fields = [Field("sample_token", "text"), Field("ego_pose_token", "text"), _KEY_FRAME]
     data = read_table(folder, "sample_data", fields, where=("calibrated_sensor_token", wanted))
     rows = samples.find(data["sample_token"])
     kept = (data["is_key_frame"] != 0) & (rows >= 0)
@@ -214,7 +214,7 @@ def image_columns(
     sizes = np.stack([data["width"], data["height"]], axis=-1)[rows]
     files, times = cast(Tokens, data["filename"])[rows], cast(Numbers, data["timestamp"])[rows]
     bad = (cast(Integers, sizes) <= 0).any(axis=1) | (cast(Integers, sizes) > _LONGEST_SIDE).any(axis=1)
-    bad |= (files == b"") | (np.abs(times.astype(np.float64)) > _LATEST_US)
+    bad |= (files == b"") | ~(np.abs(times.astype(np.float64)) <= _LATEST_US)
     _refuse_records(folder, "sample_data", CAMERA_FIELDS, data["token"][rows][bad])
     return ImageColumns(
         calibrations=calibrations[rows].astype(np.int32),

@@ -77,7 +77,9 @@ SCHEMA: Mapping[str, TableSchema] = {
     ),
     "category": TableSchema((TOKEN, Field("name", "text", needed=False)), of_annotations=True),
     "attribute": TableSchema((TOKEN, Field("name", "text")), of_annotations=True),
-    "visibility": TableSchema((TOKEN, Field("level", "text", needed=False)), of_annotations=True),
+    "visibility": TableSchema(
+        (Field("token", "text", needed=False), Field("level", "text", needed=False)), of_annotations=True
+    ),
     "instance": TableSchema(
         (TOKEN, Field("category_token", "text")),
         (Reference("category_token", "category"),),

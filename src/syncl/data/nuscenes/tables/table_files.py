@@ -32,7 +32,7 @@ class Field:
     """One field of a table and the kind of value it holds.
 
     Kinds: `text` (bytes column), `texts` (a list of texts, joined by spaces), `flag` (bool), `integer`
-    (int64), `time` (int64, float64 where a value is not whole), `vector3`, `vector4` (float64 rows; infinity
+    (int64), `time` (int64, or float64 with fractions or nan), `vector3`, `vector4` (float64 rows; infinity
     is a number), `intrinsics` (3x3 finite float64, nan where the list is empty, as for sensors that are not
     cameras), `distortion` (rows of 14 finite float64, zeros where there is none; no record must have it).
 
@@ -252,7 +252,7 @@ def _convert(values: Sequence[object], kind: Kind) -> Column:
             whole = whole.astype(np.int64)
         if whole.ndim != 1 or whole.dtype.kind not in ("iuf" if kind == "time" else "iu"):
             raise ValueError
-        if whole.dtype.kind == "f" and not np.isfinite(whole).all():
+        if whole.dtype.kind == "f" and np.isinf(whole).any():
             raise ValueError
         return whole.astype(np.float64 if whole.dtype.kind == "f" else np.int64)
     if kind == "intrinsics":
