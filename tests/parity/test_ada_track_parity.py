@@ -1,5 +1,6 @@
 """ADA-Track against the original: association layers, heads, whole trackers, training clips."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -98,7 +99,9 @@ def test_whole_tracker(open_golden: OpenGolden, kind: str) -> None:
         return inverse_sigmoid(unit) if in_logits else unit
 
     state, numbered = tracker.initial_state(), 0
-    frames = list(frames_of(golden, 8, tuple("aaaaaabb")))
+    spans = re.findall(r"frames (\d+)-(\d+) '(\w)'", golden.manifest["inputs"]["scene"]["how"])
+    scenes = tuple(name for first, last, name in spans for _ in range(int(first), int(last) + 1))
+    frames = list(frames_of(golden, len(scenes), scenes))
     assert any(after.scenes != before.scenes for before, after in pairwise(frames))
     for index, frame in enumerate(frames):
         prefix = f"f{index}/"
@@ -190,10 +193,11 @@ def _check_head(golden: Golden, case: str, decoded: Decoded, reference: Callable
 @torch.no_grad()
 def test_head_on_petr(open_golden: OpenGolden, monkeypatch: pytest.MonkeyPatch) -> None:
     golden = open_golden("adatrack/petr_head")
-    dim = 256
+    detections, dim = golden.outputs["first_feat"].shape
+    tracks = len(golden.outputs["track_feat"]) - detections
     shapes = {
-        "reference_points.weight": (24, 3),
-        "query_feat_embedding.weight": (24, dim),
+        "reference_points.weight": (detections, 3),
+        "query_feat_embedding.weight": (detections, dim),
         "query_embedding.0.weight": (dim, 3 * dim // 2),
         "query_embedding.0.bias": (dim,),
         "query_embedding.2.weight": (dim, dim),
@@ -207,14 +211,14 @@ def test_head_on_petr(open_golden: OpenGolden, monkeypatch: pytest.MonkeyPatch) 
     _check_head(
         golden,
         "first",
-        _decoded(tracker, golden, _queries(query[7:], codes[7:], 0), False),
+        _decoded(tracker, golden, _queries(query[tracks:], codes[tracks:], 0), False),
         detector.point_range.normalise,
     )
 
     layers: list[tuple[tuple, tuple]] = []
     for layer in tracker.association.layers:
         layer.register_forward_hook(lambda _, given, out: layers.append((given, out)))
-    decoded = _decoded(tracker, golden, _queries(query, codes, 7), True)
+    decoded = _decoded(tracker, golden, _queries(query, codes, tracks), True)
     _check_head(golden, "track", decoded, detector.point_range.normalise)
     golden.check("affinity", decoded.reasoned.logits[:, 0].transpose(1, 2).flatten(1))
     for number, (given, (out, edges)) in enumerate(layers):
@@ -226,7 +230,7 @@ def test_head_on_petr(open_golden: OpenGolden, monkeypatch: pytest.MonkeyPatch) 
 
     # Detections made in parts come out the same.
     monkeypatch.setattr(association, "_EDGES_AT_ONCE", 40)
-    parts = _decoded(tracker, golden, _queries(query, codes, 7), True)
+    parts = _decoded(tracker, golden, _queries(query, codes, tracks), True)
     golden.compare(
         "affinity, in parts",
         parts.reasoned.logits[:, 0].transpose(1, 2).flatten(1),
@@ -237,11 +241,13 @@ def test_head_on_petr(open_golden: OpenGolden, monkeypatch: pytest.MonkeyPatch) 
 @torch.no_grad()
 def test_head_and_life_cycle_on_detr3d(open_golden: OpenGolden) -> None:
     golden = open_golden("mutr3d/ada_detr3d_head")
+    detections, dim = golden.outputs["first_feat"].shape
+    tracks = len(golden.outputs["track_feat"]) - detections
     shapes = {
-        "query_embedding.weight": (24, 512),
-        "reference_points.weight": (3, 256),
+        "query_embedding.weight": (detections, 2 * dim),
+        "reference_points.weight": (3, dim),
         "reference_points.bias": (3,),
-        "bbox_size_fc.weight": (3, 256),
+        "bbox_size_fc.weight": (3, dim),
         "bbox_size_fc.bias": (3,),
     }
     birth, affinity = golden.input("thresholds").tolist()
@@ -270,18 +276,22 @@ def test_head_and_life_cycle_on_detr3d(open_golden: OpenGolden) -> None:
             return inverse_sigmoid(reach.normalise(points))  # noqa: B023
 
         if way == "greedy":
-            first = _decoded(tracker, golden, _queries(query[7:], codes[7:], 0), False)
+            first = _decoded(tracker, golden, _queries(query[tracks:], codes[tracks:], 0), False)
             _check_head(golden, "first", first, reference)
-        decoded = _decoded(tracker, golden, _queries(query, codes, 7), True)
+        decoded = _decoded(tracker, golden, _queries(query, codes, tracks), True)
         _check_head(golden, "track", decoded, reference)
         golden.check("affinity", decoded.reasoned.logits[:, 0].transpose(1, 2).flatten(1))
-        misses = torch.tensor([[0, 4, 2, 4, 1, 0, 4]])
-        identities = torch.arange(7)[None]
-        state = replace(decoded.state, misses=misses, identities=identities, next_identity=torch.tensor([7]))
+        stated = re.match(r"[\d,]+", golden.manifest["inputs"]["disappear_time"]["how"])
+        assert stated
+        misses = torch.tensor([[int(number) for number in stated[0].split(",")]])
+        identities = torch.arange(tracks)[None]
+        state = replace(
+            decoded.state, misses=misses, identities=identities, next_identity=torch.tensor([tracks])
+        )
         _, after = tracker.conclude(replace(decoded, state=state))
         golden.check(f"{way}_obj_idxes", after.identities[0])
         golden.check(f"{way}_disappear_time", after.misses[0])
-        tracks = after.track_queries
-        golden.check(f"{way}_pred_boxes", published(tracks.codes[0]))
-        golden.check(f"{way}_ref_pts", reference(tracks.references[0]))
-        golden.check(f"{way}_query", torch.cat([tracks.positions, tracks.embeddings], dim=-1)[0])
+        carried = after.track_queries
+        golden.check(f"{way}_pred_boxes", published(carried.codes[0]))
+        golden.check(f"{way}_ref_pts", reference(carried.references[0]))
+        golden.check(f"{way}_query", torch.cat([carried.positions, carried.embeddings], dim=-1)[0])

@@ -28,7 +28,6 @@ from syncl.training.strategies.decoupled import decoupled_losses
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 OpenGolden = Callable[[str], Golden]
-FRAMES = 3
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,11 @@ class DrawnNoise(ClipNoise):
         lucky = torch.ones(tied.shape).masked_scatter(survivors, inventing)
         with patch("torch.rand", side_effect=[place, lucky]):
             return super().carried(tied, scores, valid)
+
+
+def _length(golden: Golden) -> int:
+    """Frames with losses; one more is there for its pose."""
+    return len(golden.input("timestamp")) - 1
 
 
 def _truth(golden: Golden, frame: int, dtype: torch.dtype) -> Annotations:
@@ -81,7 +85,7 @@ class Recorder:
         dtype = next(tracker.parameters()).dtype
         self.features = [
             tuple(level.to(dtype).requires_grad_() for level in features_of(golden, frame))
-            for frame in range(FRAMES)
+            for frame in range(_length(golden))
         ]
         self.frames: list[tuple[Decoded, Annotations, Outcome]] = []
         self.states: list[TrackState] = []
@@ -182,16 +186,18 @@ def test_clip(open_golden: OpenGolden, kind: str, case: str, dtype: torch.dtype,
     tracker.noise = ClipNoise()
     if case == "aug":
         drawn = [
-            (golden.input(f"drop_u_{k}").float(), golden.input(f"fp_u_{k}").float()) for k in range(FRAMES)
+            (golden.input(f"drop_u_{k}").float(), golden.input(f"fp_u_{k}").float())
+            for k in range(_length(golden))
         ]
         noise = tracker.config.noise
-        tracker.noise = DrawnNoise(noise.drop_probability, 0.0, noise.false_positive_ratio, iter(drawn))
+        tracker.noise = DrawnNoise(noise.drop_probability, 0.0, noise.false_positive_ratio, draws=iter(drawn))
     settings, association = _settings(golden)
     strategy = settings.build(tracker.detector.dim)
     recorder = Recorder(golden, tracker, strategy)
-    truth = [_truth(golden, frame, dtype) for frame in range(FRAMES)]
+    length = _length(golden)
+    truth = [_truth(golden, frame, dtype) for frame in range(length)]
     # The original moves tracks as the vehicle does a frame later; the last frame is there for its pose.
-    clip = Clip(tuple(frames_of(golden, FRAMES + 1, ("scene",) * 4)), (*truth, truth[-1]))
+    clip = Clip(tuple(frames_of(golden, length + 1, ("scene",) * (length + 1))), (*truth, truth[-1]))
     training = ClipTraining(tracker, strategy, UnrollConfig(association=association, poses_ahead=True))
     losses, _ = training.eval().unroll(clip, tracker.initial_state(), carry_on=True)
 
