@@ -60,9 +60,11 @@ def same(case: m.Case, one: Path, other: Path) -> bool:
 
 
 def again(case: m.Case, output: Path) -> tuple[str, ...]:
-    if case.name == "train":
-        return ("--resume",) if list((output / "checkpoints").glob("step_*")) else ("--overwrite",)
-    return case.again
+    if case.name != "train":
+        return case.again
+    recipe = output / "recipe.json"
+    begun = recipe.exists() and json.loads(recipe.read_text())["training"]["steps"] == m.STEPS
+    return ("--resume",) if begun and list((output / "checkpoints").glob("step_*")) else ("--overwrite",)
 
 
 def one_kill(
@@ -161,6 +163,7 @@ def main() -> None:
             except StopIteration:
                 continue
             counts[case.name] += 1
+            print(".", end="", flush=True)
             wrong += [f"{case.name}: {problem}" for problem in problems]
             for problem in problems:
                 print(f"  WRONG {case.name}: {problem}", flush=True)

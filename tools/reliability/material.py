@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+STEPS = 4
 SETTINGS = (
     "model.input.image_size=[64,96]",
-    "training.steps=4",
+    f"training.steps={STEPS}",
     "training.checkpoint_every=2",
     "training.log_every=1",
     "training.optimiser.warmup_steps=0",
@@ -112,7 +113,7 @@ def make_material(folder: Path) -> Path:
     )
     stream = SceneStream(open_nuscenes(world, "v1.0-mini"), "scene-0103", ImageOptions(size=(64, 96)))
     write_recording(stream, folder / "rig")
-    short = [setting.replace("steps=4", "steps=2") for setting in SETTINGS]
+    short = [setting.replace(f"steps={STEPS}", "steps=2") for setting in SETTINGS]
     arms = [{"name": name, "recipe": TRACKER} for name in ("first", "second")]
     plan = {"name": "tiny", "seeds": [0], "set": [*short, "training.data.clip_length=2"], "arms": arms}
     (folder / "plan.json").write_text(json.dumps(plan))
