@@ -89,9 +89,9 @@ def tidy(target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
     if not target.parent.is_dir():
         return
-    prefix = f".{target.stem}.partial-"
+    name = re.compile(rf"\.{re.escape(target.stem)}\.partial-[a-z0-9_]{{8}}{re.escape(target.suffix)}")
     for left in list(target.parent.iterdir()):
-        if left.name.startswith(prefix) and left.suffix == target.suffix:
+        if name.fullmatch(left.name):
             with suppress(OSError), held(left, wait=False):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 

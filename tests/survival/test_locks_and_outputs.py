@@ -75,8 +75,9 @@ def test_a_folder_made_for_a_lock_alone_goes_with_it(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_path, kind):
-    target = tmp_path / "world.bin"
+@pytest.mark.parametrize("name", ["world.bin", "world"])
+def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_path, kind, name):
+    target = tmp_path / name
     atomic = atomic_path if kind == "file" else atomic_folder
     with holder(kind, target):
         with atomic(target) as place:
@@ -84,7 +85,7 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_
         assert len(list(tmp_path.iterdir())) == 2, "the other is still writing"
     with atomic(target) as place:
         (place if kind == "file" else place / "a").write_text("whole")
-    assert [path.name for path in tmp_path.iterdir()] == ["world.bin"]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (target if kind == "file" else target / "a").read_text() == "whole"
 
 
