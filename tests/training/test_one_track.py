@@ -8,12 +8,14 @@ import torch
 import rig
 from looks import same
 from rig import DIM, make_clip, make_frame, make_objects
+from syncl.checkpoints.model_file import initialise_from, save_model
 from syncl.detectors.attention_maps import recorded_self_attention
 from syncl.errors import SynclError
 from syncl.geometry.boxes import encode_boxes
 from syncl.recipes import resolve_recipe
 from syncl.structures import Predictions
-from syncl.trackers import ClipNoise, Mutr3dConfig, OneTrackConfig
+from syncl.trackers import ClipNoise, Mutr3dConfig, OneTrackConfig, SingleFrameConfig
+from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.trackers.one_track import HeadsApart
 from syncl.trackers.one_track.dynamic_mask import hide_conflicts
 from syncl.training.losses import LossConfig
@@ -357,6 +359,28 @@ def test_every_coordination_trains(coordination):
     tasks = TwoTasksConfig(coordination=coordination, high_cost="relative", polarity="assigned")
     losses, _ = train("petr", BaselineConfig(two_tasks=tasks))
     assert torch.isfinite(losses["total"])
+
+
+def test_a_tracking_head_that_starts_from_a_detector_begins_as_the_detection_head(tmp_path):
+    def saved(name, tracker, config):
+        seen = InputConfig((rig.HEIGHT, rig.WIDTH))
+        save_model(tmp_path / name, tracker.state_dict(), ModelConfig(seen, rig.DETECTORS["detr3d"], config))
+        return tmp_path / name
+
+    def heads(tracker):
+        parts = (tracker.tracking_head.branches, tracker.detector.class_branches)
+        return [torch.cat([value.flatten() for value in part.parameters()]) for part in parts]
+
+    torch.manual_seed(3)
+    detector = SingleFrameConfig().build(rig.DETECTORS["detr3d"].build())
+    tracker = build("detr3d")
+    assert not torch.equal(*heads(tracker))
+    initialise_from(tracker, saved("detector.safetensors", detector, SingleFrameConfig()))
+    assert torch.equal(*heads(tracker))
+    # A file that has a tracking head gives that.
+    other = build("detr3d")
+    initialise_from(tracker, saved("one_track.safetensors", other, ONE_TRACK))
+    assert torch.equal(heads(tracker)[0], heads(other)[0]) and not torch.equal(*heads(tracker))
 
 
 # Bad settings

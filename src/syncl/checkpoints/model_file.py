@@ -182,7 +182,8 @@ class InitialisationReport:
 
     Attributes:
         filled: parameters taken over.
-        fresh: parameters of the model the file does not have; they keep their initial values.
+        fresh: parameters of the model the file does not have; they keep their initial values, or have what
+            the tracker makes of the others (`Tracker.complete`).
         unused: entries of the file the model has no place for.
     """
 
@@ -220,8 +221,10 @@ def initialise_from(tracker: Tracker, path: Path, parts: tuple[str, ...] = ()) -
         )
         raise SynclError(f"{path}: cannot start this model from it: {reason}")
     tracker.load_state_dict(shared, strict=False)
+    fresh = tuple(name for name in own if name not in shared)
+    tracker.complete(fresh)
     return InitialisationReport(
         tuple(shared),
-        tuple(name for name in own if name not in shared),
+        fresh,
         tuple(name for name in weights if name not in shared),
     )

@@ -366,6 +366,9 @@ class Tracker(nn.Module, ABC):
     def carry(self, decoded: Decoded, outcome: Outcome, /) -> TrackState:
         """The next state in training, where supervision knows which query holds which object."""
 
+    def complete(self, fresh: tuple[str, ...]) -> None:
+        """Told which parameters another model's file, from which all others were filled, did not have."""
+
     def undisturbed(self) -> Self:
         """A copy that forgets no track and makes up none when training carries them on."""
         twin = copy.deepcopy(self)

@@ -81,6 +81,13 @@ class OneTrack(Mutr3d):
             )
         super().__init__(detector, config)
 
+    @torch.no_grad()
+    def complete(self, fresh: tuple[str, ...]) -> None:
+        """A tracking head that starts from a detector's file begins as the detection head."""
+        new = {name.split(".branches")[0].split("_branches")[0] for name in fresh}
+        if "tracking_head" in new and "detector.class" not in new:
+            self.tracking_head.branches.load_state_dict(self.detector.class_branches.state_dict())
+
     def interaction(self, state: TrackState, queries: Queries, guide: Guide | None, /) -> Interaction | None:
         """The dynamic mask."""
         if not self.config.mask:
