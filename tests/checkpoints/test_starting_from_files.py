@@ -48,7 +48,7 @@ def test_a_file_of_another_model_says_that_nothing_fits(tmp_path: Path) -> None:
 def test_a_truncated_model_file_says_so(file: Path, kept: float) -> None:
     file.write_bytes(file.read_bytes()[: int(file.stat().st_size * kept)])
     for attempt in (lambda: load_model(file), lambda: initialise_from(MODEL.build(), file)):
-        with pytest.raises(SynclError, match="not a complete safetensors file|an empty file, not a checkpoint"):
+        with pytest.raises(SynclError, match=r"not a complete safetensors file|an empty file"):
             attempt()
 
 
