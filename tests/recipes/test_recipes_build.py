@@ -185,11 +185,12 @@ def test_published_training_settings() -> None:
         if "synthetic" in name or training.data.augmentation is None:
             continue
         augmentation = training.data.augmentation
-        turned = name.startswith(("petr_", "petrv2_", "streampetr_")) and "q500" not in name
+        turned = name.startswith(("petr_", "petrv2_", "streampetr_", "dqtrack_")) and "q500" not in name
         assert augmentation.rotation_rad == (0.3925 if turned else 0.0)
         assert augmentation.scale_range == ((0.95, 1.05) if turned else (1.0, 1.0))
         assert augmentation.each_frame == name.startswith("streampetr_")
-        assert training.optimiser.decay_all and training.optimiser.clip_norm == 35
+        assert training.optimiser.decay_all
+        assert training.optimiser.clip_norm == (105 if name.startswith("dqtrack_") else 35)
 
 
 def box_weights(part: object) -> list[tuple[float, ...]]:
