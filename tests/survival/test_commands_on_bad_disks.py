@@ -8,6 +8,7 @@ from syncl.commands.main import COMMANDS, main
 ARGUMENTS = {
     "demo": ("--output",),
     "generate": ("--overwrite",),
+    "train-motion": ("model.safetensors", "detections.json", "--data", "nowhere", "--output"),
     "track": ("model.safetensors", "--data", "nowhere", "--output"),
     "evaluate": ("results.json", "--data", "nowhere", "--output"),
     "render": ("results.json", "--data", "nowhere", "--output"),

@@ -116,7 +116,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_report(small_world, tmp_path):
             small_world,
             tmp_path / "run",
             6,
-            "training.optimiser.learning_rate=1e30",
+            "training.optimiser.learning_rate=10",
             "training.optimiser.clip_norm=1e9",
         )
     (report,) = (tmp_path / "run").glob("nonfinite_step_*.json")

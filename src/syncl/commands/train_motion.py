@@ -47,9 +47,11 @@ def train_motion(
     from syncl.data.nuscenes.index import open_nuscenes
     from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
     from syncl.errors import SynclError
+    from syncl.files import check_output
     from syncl.runs.motion import train_model_motion
     from syncl.training.motion import MotionTrainingConfig
 
+    check_output(output, overwrite)
     index = open_nuscenes(data, version)
     known = index.split_scenes(split)
     unknown = [name for name in scenes if name not in known]

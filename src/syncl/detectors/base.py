@@ -168,7 +168,7 @@ class Detector(nn.Module, ABC):
     def look_round(self, frame: Frame) -> None:
         """Warn, once for a rig, of cameras that look elsewhere than those whose weights they get."""
         names = frame.rig.names
-        if self.views is None or self.training or names == self._looked_round:
+        if self.views is None or names == self._looked_round:
             return
         self._looked_round = names
         if len(names) != len(self.views):

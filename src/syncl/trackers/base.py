@@ -191,7 +191,8 @@ class Tracker(nn.Module, ABC):
     ) -> tuple[Decoded, Interaction | None]:
         """A look without the tracker's own reasoning, and what ran between the decoder's layers."""
         state = self.arrive(frame, state)
-        self.detector.look_round(frame)
+        if not self.training:  # Mirrored frames of training look the other way.
+            self.detector.look_round(frame)
         features = self.detector.encode(frame, state.detector_memory)
         queries = self.queries(state, features)
         asked = queries if further is None else queries.followed_by(further)
