@@ -7,9 +7,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,11 +16,27 @@ from syncl.files import atomic_write, refuse_what_is_no_download
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _MODULE = "module."
-# Numbers of numpy, which training code keeps beside weights, under the names of numpy 1 and 2.
-_SCALAR = cast(Callable[..., object], np.float64(0).__reduce__()[0])
+
+
+class _NumpyType:
+    """What stands in for numpy's types: their own code for reading themselves crashes on damaged files."""
+
+    def __init__(self, *said: object) -> None:
+        """Whatever the file says of it is left unread."""
+
+    def __setstate__(self, state: object) -> None:
+        """See `__init__`."""
+
+
+def _numpy_number(*_said: object) -> None:
+    """What stands in for a number of numpy, which training code keeps beside weights: nothing."""
+
+
+# Under the names of numpy 1 and 2.
 _PLAIN: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
-    (_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")
-] + [np.dtype, *{type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}]
+    (_NumpyType, "numpy.dtype"),
+    *((_numpy_number, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
 _GLOBAL = re.compile(r"(?:GLOBAL|class|type|function) ([\w.]+\.[\w.]+)")
 # A pickle may hold itself.
 _MOST_WRAPPERS = 8

@@ -126,13 +126,13 @@ class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  
         return mapping
 
     def get_single_node(self) -> yaml.Node | None:
-        """As YAML's own, but for values that are nested or repeated (`*name`) without end."""
+        """As YAML's own, but for values that are repeated (`*name`) without end."""
         root: yaml.Node | None = super().get_single_node()
         sizes: dict[int, int] = {}
         repeated = [0]
 
         def size(node: yaml.Node, depth: int) -> int:
-            if depth > _DEEPEST:
+            if depth > _DEEPEST:  # It holds itself: `_check_depth` has seen all else.
                 raise SynclError(f"line {node.start_mark.line + 1}: nested more than {_DEEPEST} deep")
             if isinstance(node, yaml.ScalarNode):
                 return 1
@@ -151,6 +151,15 @@ class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  
         return root
 
 
+def _check_depth(text: str) -> None:
+    """Refuse values nested too deep before they are composed: some versions of YAML's C code then crash."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise SynclError(f"line {event.start_mark.line + 1}: nested more than {_DEEPEST} deep")
+
+
 def read_yaml(path: Path) -> Node:
     """Read a YAML file.
 
@@ -164,6 +173,7 @@ def read_yaml(path: Path) -> Node:
     except (OSError, UnicodeDecodeError) as error:
         raise SynclError(f"{path}: cannot be read ({error})") from error
     try:
+        _check_depth(text)
         return Node(path, "", yaml.load(text, Loader=_Loader))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

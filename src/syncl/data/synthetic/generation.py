@@ -1,6 +1,7 @@
 """Making a whole data set: scenes in parallel, tables, and a folder that appears only when complete."""
 
 import multiprocessing
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -16,7 +17,7 @@ import orjson
 from syncl.data.nuscenes.splits import official_scenes
 from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.mounts import channels_of
-from syncl.data.synthetic.records import SCENE_TABLES, SceneRecords, Table, shared_tables
+from syncl.data.synthetic.records import SCENE_TABLES, Table, shared_tables
 from syncl.data.synthetic.scene import SceneJob, make_scene
 from syncl.errors import SynclError
 from syncl.files import atomic_folder, check_output
@@ -24,6 +25,7 @@ from syncl.interrupts import serve_parent, signals_held_back
 from syncl.progress import progress_bar
 
 FORMAT = 1
+_SCENES = ".scenes"
 
 
 @dataclass(frozen=True)
@@ -74,16 +76,18 @@ def generate_world(
         jobs = _jobs(building, config)
         for channel in channels_of(config.rigs):
             (building / "samples" / channel).mkdir(parents=True)
+        (building / _SCENES).mkdir()
         with _makers(min(workers, max(len(jobs), 1))) as make:
-            scenes = list(progress_bar(make(jobs), "Generating scenes", len(jobs)))
-        _write_tables(building, config, scenes)
+            for _ in progress_bar(make(jobs), "Generating scenes", len(jobs)):
+                pass
+        tables = _write_tables(building, config, jobs)
     return GenerationReport(
         root=out,
         version=config.version,
         train_scenes=tuple(job.name for job in jobs if job.split == "train"),
         val_scenes=tuple(job.name for job in jobs if job.split == "val"),
-        samples=sum(len(scene.tables["sample"]) for scene in scenes),
-        annotations=sum(len(scene.tables["sample_annotation"]) for scene in scenes),
+        samples=len(tables["sample"]),
+        annotations=len(tables["sample_annotation"]),
         seconds=time.monotonic() - begin,
     )
 
@@ -97,23 +101,31 @@ def _jobs(root: Path, config: WorldConfig) -> list[SceneJob]:
     ]
 
 
+def _make(job: SceneJob) -> None:
+    """Make a scene and leave its tables in a file.
+
+    Nothing large goes back through a pipe: of a killed process, others would wait for the rest of it.
+    """
+    (job.root / _SCENES / job.name).write_bytes(orjson.dumps(make_scene(job).tables))
+
+
 @contextmanager
-def _makers(count: int) -> Iterator[Callable[[list[SceneJob]], Iterator[SceneRecords]]]:
+def _makers(count: int) -> Iterator[Callable[[list[SceneJob]], Iterator[None]]]:
     """What makes scenes in order, with so many processes, which are gone when the block ends, in any way.
 
     Raises:
         SynclError: one of them was killed.
     """
     if count == 1:
-        yield lambda jobs: map(make_scene, jobs)
+        yield lambda jobs: map(_make, jobs)
         return
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, context, initializer=serve_parent) as pool:
 
-        def made(jobs: list[SceneJob]) -> Iterator[SceneRecords]:
+        def made(jobs: list[SceneJob]) -> Iterator[None]:
             with signals_held_back():
-                return pool.map(make_scene, jobs)
+                return pool.map(_make, jobs)
 
         try:
             yield made
@@ -128,11 +140,12 @@ def _makers(count: int) -> Iterator[Callable[[list[SceneJob]], Iterator[SceneRec
             raise
 
 
-def _write_tables(root: Path, config: WorldConfig, scenes: list[SceneRecords]) -> None:
+def _write_tables(root: Path, config: WorldConfig, jobs: list[SceneJob]) -> dict[str, Table]:
     tables: dict[str, Table] = {name: [] for name in SCENE_TABLES}
-    for scene in scenes:
-        for name, records in scene.tables.items():
+    for job in jobs:
+        for name, records in orjson.loads((root / _SCENES / job.name).read_bytes()).items():
             tables[name] += records
+    shutil.rmtree(root / _SCENES)
     tables |= shared_tables(config.seed, tables["log"], config.rigs)
     folder = root / config.version
     folder.mkdir()
@@ -145,3 +158,4 @@ def _write_tables(root: Path, config: WorldConfig, scenes: list[SceneRecords]) -
     (root / str(tables["map"][0]["filename"])).write_bytes(blank.tobytes())
     described = {"generator": "syncl", "format": FORMAT, "version": config.version, **asdict(config)}
     (root / "world.json").write_bytes(orjson.dumps(described, option=orjson.OPT_INDENT_2))
+    return tables
