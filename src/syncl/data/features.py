@@ -54,6 +54,8 @@ class FeatureStore:
             self._valid = [tuple(map(bool, valid)) for valid in head["camera_valid"]]
             self._dtype = _DTYPES[head["dtype"]]
             shapes = [tuple(map(int, shape)) for shape in head["channels_last_shapes"]]
+            if not len(self._rows) == len(head["samples"]) == len(self._valid):
+                raise ValueError(f"{len(self._rows)} different samples, {len(self._valid)} of camera_valid")
         except (SynclError, KeyError, TypeError, ValueError) as error:
             raise SynclError(
                 f"{path}: not a complete store of features ({error!r}); delete {folder}"
