@@ -1,5 +1,6 @@
 """Options and reports shared by all tests."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,10 @@ def nuscenes_sample(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture
 def parity_records(request: pytest.FixtureRequest) -> list[tuple[str, str, float, float]]:
     return request.config.stash[PARITY_RECORDS]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c_is_heard() -> None:
+    """Whoever started the tests may have had them ignore Ctrl-C, and processes inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

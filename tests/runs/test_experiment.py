@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import time
 from pathlib import Path
 
@@ -255,15 +254,10 @@ def test_a_failed_run_is_named_with_its_reason(small_world, tmp_path):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_stopped_experiment_ends_what_runs_and_starts_no_other(
-    small_world, tmp_path, monkeypatch, request, jobs
-):
+def test_a_stopped_experiment_ends_what_runs_and_starts_no_other(small_world, tmp_path, monkeypatch, jobs):
     """The command in the place of the first training presses Ctrl-C, and would go on for a minute."""
     from syncl.runs.experiment import run
 
-    # Whoever started the tests in the background had them ignore Ctrl-C.
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, handler))
     program, log = tmp_path / "program", tmp_path / "started"
     program.write_text(
         f'#!/bin/sh\necho "$SYNCL_LIVES_WITH" >> {log}\nsleep 0.5\nkill -INT $PPID\nexec sleep 60\n'
