@@ -26,7 +26,7 @@ from syncl.trackers.by_detection import NoDetector
 from syncl.trackers.dqtrack import DqTrack, DqTracks
 from syncl.trackers.dqtrack.association import DecoupledAssociation
 from syncl.trackers.dqtrack.pairing import pair
-from syncl.trackers.dqtrack.tracker import Detections, QueryTracks
+from syncl.trackers.dqtrack.query_tracks import Detections, QueryTracks
 from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.training.assignment import CostConfig
 from syncl.training.losses import LossConfig

@@ -105,8 +105,8 @@ class NoDetector(Detector):
         raise SynclError("this tracker has no detector; give it detections (Tracker.step_given)")
 
     def initial_queries(self, features: Features) -> Queries:
-        """See `encode`, which comes first."""
-        raise NotImplementedError
+        """Never reached: `encode`, which comes first, refuses."""
+        raise NotImplementedError("nothing is decoded without a detector")
 
     def decode(
         self,
@@ -115,8 +115,8 @@ class NoDetector(Detector):
         groups: Groups = STANDARD,
         interaction: Interaction | None = None,
     ) -> tuple[Predictions, ...]:
-        """See `encode`, which comes first."""
-        raise NotImplementedError
+        """Never reached: `encode`, which comes first, refuses."""
+        raise NotImplementedError("nothing is decoded without a detector")
 
     def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:  # noqa: ARG002
         """The same."""

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from syncl.structures import Annotations, Outcome
 from syncl.trackers.base import Decoded
-from syncl.trackers.dqtrack.tracker import DualQueries
+from syncl.trackers.dqtrack.query_tracks import DualQueries
 from syncl.training.objectives.base import Objective
 
 # Between these, wrong logits are pushed up; below there is no gradient, as published.
