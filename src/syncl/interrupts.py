@@ -1,7 +1,10 @@
 """Being asked to stop: by Ctrl-C, by a signal, or by the end of the process that all is done for."""
 
+import atexit
 import ctypes
+import functools
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -161,8 +164,28 @@ def signals_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@functools.cache
+def servants_end_with_us() -> None:
+    """End daemonic workers that `serve_parent` when this process ends in any way that it notices itself.
+
+    Python would ask them by SIGTERM, which they do not hear, and then wait for them for ever.
+    """
+    # Registered later, it runs earlier than what would wait, which `multiprocessing.util` has registered.
+    atexit.register(_end_servants)
+
+
+def _end_servants() -> None:
+    for worker in multiprocessing.active_children():
+        if worker.daemon:
+            worker.kill()
+
+
 def serve_parent(_: int = 0) -> None:
-    """What a worker process starts with: signals are its parent's business, with which it ends."""
+    """What a worker process starts with: signals are its parent's business, with which it ends.
+
+    Signals go to whole groups of processes: a worker that obeyed them would be missing for the parent's last
+    step. The parent of daemonic workers calls `servants_end_with_us`.
+    """
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

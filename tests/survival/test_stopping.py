@@ -103,6 +103,28 @@ def test_no_worker_outlives_its_parent(number):
     assert gone(worker)
 
 
+def test_a_process_whose_workers_wait_for_more_work_ends():
+    """The loader of a training that failed: nobody told its workers to end."""
+    parent = start(
+        """
+        import multiprocessing, time
+        from syncl.interrupts import servants_end_with_us, serve_parent
+        def work(ready):
+            serve_parent()
+            ready.set()
+            time.sleep(60)
+        servants_end_with_us()
+        ready = multiprocessing.Event()
+        worker = multiprocessing.Process(target=work, args=(ready,), daemon=True)
+        worker.start()
+        ready.wait()
+        print(worker.pid, flush=True)
+        """
+    )
+    said, _ = parent.communicate(timeout=20)
+    assert parent.returncode == 0 and gone(int(said))
+
+
 def test_work_in_hand_is_finished_before_a_signal_is_obeyed():
     before = signal.getsignal(signal.SIGTERM)
     with finishing_first() as request:

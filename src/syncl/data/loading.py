@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from syncl.data.stream_clips import ClipSource, StreamSampler
 from syncl.errors import SynclError
-from syncl.interrupts import serve_parent
+from syncl.interrupts import servants_end_with_us, serve_parent
 from syncl.structures import Annotations, CameraRig, Clip, Frame, Odometry, Trajectories
 
 Item = TypeVar("Item")
@@ -208,6 +208,7 @@ def clip_loader(
         import cv2
 
         cv2.setNumThreads(1)
+        servants_end_with_us()
     # A generator of its own: the loader would otherwise advance torch's global one at every start.
     generator = torch.Generator()
     generator.manual_seed(seed)
