@@ -1,7 +1,7 @@
 """The one exception users are meant to see."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,6 +31,14 @@ def shown(value: object, length: int = 80) -> str:
         # Nested deeper than Python follows, or with more digits than it writes.
         return f"too large to show ({type(value).__name__})"
     return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` where something known is spelt like this name; otherwise nothing."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name.lower(), tuple(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def system_error(error: OSError, path: Path | str | None = None) -> SynclError:

@@ -49,6 +49,9 @@ def test_light_imports_do_not_pull_in_torch(module):
     ("arguments", "message"),
     [
         (["dance"], "there is no command 'dance'"),
+        (["trian"], "there is no command 'trian'; did you mean 'train'?"),
+        (["track", "--outptu", "r.json"], "syncl track has no option --outptu; did you mean '--output'?"),
+        (["train", "petr_synthetc", "--data", ".", "--output", "out"], "did you mean 'petr_synthetic'?"),
         (["train", "nonsense", "--data", "nowhere", "--output", "out"], "there is no recipe 'nonsense'"),
         (["track", "missing.safetensors", "--data", "nowhere", "--output", "r.json"], "nowhere"),
         (["evaluate", "missing.json", "--data", "nowhere"], "nowhere"),
@@ -65,3 +68,12 @@ def test_errors_name_the_problem_without_a_traceback(arguments, message, capsys,
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error
     assert "Traceback" not in error and not list(tmp_path.iterdir())
+
+
+def test_options_that_take_a_list_add_up_when_given_twice(monkeypatch):
+    given = {}
+    monkeypatch.setattr("syncl.runs.train.run.train_recipe", lambda recipe, **options: given.update(options))
+    line = "train r --set a=1 b=2 --data d --set=c=3 --output o --init-parts p"
+    main(line.split())
+    assert given["changes"] == ("a=1", "b=2", "c=3") and given["init_parts"] == ("p",)
+    assert (str(given["data"]), str(given["output"])) == ("d", "o")

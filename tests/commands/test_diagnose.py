@@ -127,7 +127,7 @@ def test_what_training_does_to_tracks_plays_no_part_in_the_matching(folder):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"scene": "scene-x"}, r"--scene scene-x: is not in split 'mini_val', which has scene-"),
+        ({"scene": "scene-x"}, r"scene 'scene-x' is not in split 'mini_val' of .*, which has scene-"),
         ({"frames": 1}, "--frames 1: at least 2"),
         ({"frames": 99}, "--frames 99: scene .* has only 4"),
         ({"cost_steps": -1}, "--cost-steps -1"),

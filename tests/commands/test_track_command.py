@@ -299,7 +299,7 @@ def test_some_scenes_alone(folder: Path) -> None:
     track(detector, output=folder / "one.json", scenes=every[1:2], **options)
     whole, part = (json.loads((folder / name).read_text())["results"] for name in ("all.json", "one.json"))
     assert len(part) == KEYFRAMES and all(whole[sample] == boxes for sample, boxes in part.items())
-    with pytest.raises(SynclError, match="'scene-x' is no scene of"):
+    with pytest.raises(SynclError, match="scene 'scene-x' is not in split 'mini_val'"):
         track(detector, output=folder / "never.json", scenes=("scene-x",), **options)
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from syncl.data.nuscenes.splits import OFFICIAL_SPLITS, official_scenes, split_scenes
+from syncl.data.nuscenes.splits import OFFICIAL_SPLITS, official_scenes, own_split, split_scenes
 from syncl.errors import SynclError
 
 
@@ -51,3 +51,18 @@ def test_custom_split(tmp_path: Path):
         split_scenes("bad", "v1.0-mini", tmp_path)
     with pytest.raises(SynclError, match="to define it"):
         split_scenes("mine", "v1.0-trainval", tmp_path)
+
+
+def test_a_version_has_splits_of_its_own():
+    found = {name: own_split(name) for name in ("v1.0-mini", "v1.0-trainval", "v1.0-test")}
+    assert found == {"v1.0-mini": "mini_val", "v1.0-trainval": "val", "v1.0-test": "test"}
+    assert own_split("v1.0-trainval", training=True) == "train"
+    with pytest.raises(SynclError, match=r"version 'v1.0-test' has no training split of its own.*--split"):
+        own_split("v1.0-test", training=True)
+    with pytest.raises(SynclError, match="version 'own' has no validation split of its own"):
+        own_split("own")
+
+
+def test_a_misspelt_split_is_told_from_the_one_that_was_meant(tmp_path: Path):
+    with pytest.raises(SynclError, match="did you mean 'mini_val'"):
+        split_scenes("mini_vla", "v1.0-mini", tmp_path)

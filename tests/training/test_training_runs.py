@@ -151,7 +151,8 @@ def test_bad_input_is_named(small_world, tmp_path, options, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("training.stepz=1", "no setting 'stepz'.*steps"),
+        ("training.stepz=1", r"no setting 'stepz'.*steps.*did you mean 'training\.steps'"),
+        ("learning_rate=1", "did you mean 'training.optimiser.learning_rate'"),
         ("training.steps=many", "'many' is not a int"),
         ("steps", "write NAME=VALUE"),
         ("training.steps.more=1", "inside a plain value"),

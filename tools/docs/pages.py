@@ -234,6 +234,17 @@ def _default(parameter: inspect.Parameter) -> str:
     return f"`{value}`"
 
 
+def page_of_source(place: str) -> str:
+    """The page made from a file or folder inside `src/syncl`: `commands/train.py` is in commands.md."""
+    folder, _, name = place.partition("/")
+    if folder == "commands":
+        return f"commands.md#{name.removesuffix('.py').replace('_', '-')}".removesuffix("#")
+    if place == "recipes/":
+        return "recipes.md"
+    dotted = place.removesuffix(".py").strip("/").replace("/", ".")
+    return f"api/{max((room for room in ROOMS if dotted.startswith(room)), key=len)}.md"
+
+
 def api_pages() -> dict[str, str]:
     """One page a room, by the page's file name: every public module, from its docstrings."""
     pages = {f"{room}.md": _room(room) for room in ROOMS}

@@ -15,7 +15,7 @@ def diagnose(
     scene: str,
     output: Path,
     version: str = "v1.0-mini",
-    split: str = "mini_val",
+    split: str | None = None,
     checkpoints: tuple[Path, ...] = (),
     frames: int = 12,
     min_score: float = 0.2,
@@ -47,7 +47,7 @@ def diagnose(
         scene: name of the scene.
         output: folder to write.
         version: nuScenes version folder inside data.
-        split: which the scene belongs to.
+        split: which the scene belongs to (default: the version's own validation split).
         checkpoints: for the matching costs over training: run folders, whose checkpoints are taken in order,
             or model files; all for the model's input. Default: the model alone.
         frames: how many of the scene's frames are looked at, from the first on.
@@ -65,6 +65,7 @@ def diagnose(
     import torch
 
     from syncl.data.nuscenes.index import open_nuscenes
+    from syncl.data.nuscenes.splits import own_split
     from syncl.errors import SynclError
     from syncl.files import check_output
     from syncl.runs.diagnose.box_numbers import numbers_table
@@ -79,10 +80,7 @@ def diagnose(
         raise SynclError(f"--cost-steps {cost_steps}: cannot be negative; 0 leaves the timing out")
     check_output(output, overwrite, "folder")
     index = open_nuscenes(data, version)
-    scenes = index.split_scenes(split)
-    if scene not in scenes:
-        raise SynclError(f"--scene {scene}: is not in split {split!r}, which has {', '.join(scenes)}")
-    index.check_images((scene,))
+    index.check_images(index.choose_scenes(split or own_split(version), (scene,)))
     others = find_checkpoints(checkpoints)
     diagnosis = Diagnosis.of_model(model, index, scene, frames, device)
     found = diagnosis.write(output, others, min_score, cost_steps, overwrite)

@@ -13,7 +13,7 @@ def evaluate(
     *,
     data: Path,
     version: str = "v1.0-mini",
-    split: str = "mini_val",
+    split: str | None = None,
     task: Literal["tracking", "detection"] = "tracking",
     output: Path | None = None,
     details: Path | None = None,
@@ -33,7 +33,8 @@ def evaluate(
         results: results file in the nuScenes submission format (JSON).
         data: folder of a nuScenes-format dataset.
         version: nuScenes version folder inside data.
-        split: official split of that version, or one of its splits.json.
+        split: official split of that version, or one of its splits.json (default: the version's own
+            validation split).
         task: what the results are.
         output: file for the metrics, with the keys of the official metrics_summary.json (and NaN, as there).
         details: file for the curves behind the metrics, in the form of the official metrics_details.json.
@@ -56,6 +57,7 @@ def evaluate(
 
     from rich.console import Console
 
+    from syncl.data.nuscenes.splits import own_split
     from syncl.evaluation.constants import DETECTION_ORDER, TRACKING_ORDER
     from syncl.evaluation.detection import evaluate_detection
     from syncl.evaluation.inputs import STEPS
@@ -73,7 +75,7 @@ def evaluate(
     function = evaluate_tracking if task == "tracking" else evaluate_detection
     names = TRACKING_ORDER if task == "tracking" else DETECTION_ORDER
     bar = progress_bar((*STEPS, *names), "evaluating")
-    source = (data, version, split, scenes or None)
+    source = (data, version, split or own_split(version), scenes or None)
     with warnings.catch_warnings():
         # The remarks are part of the metrics.
         warnings.simplefilter("ignore", UserWarning)

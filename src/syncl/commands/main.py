@@ -1,16 +1,18 @@
 """The `syncl` command: a table of plain typed functions, one a command."""
 
 import importlib
+import inspect
 import os
 import sys
 import types
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
 from syncl import __version__
-from syncl.errors import SynclError, system_error
+from syncl.errors import SynclError, did_you_mean, system_error
 from syncl.interrupts import Interrupted, end_with_starter, forget_signals, raise_on_signals
 
 
@@ -39,6 +41,9 @@ COMMANDS: dict[str, Command] = {
     "experiment": Command("syncl.commands.experiment", "train and compare recipes pairwise over seeds"),
     "recipes": Command("syncl.commands.recipes", "list the recipes with size, cost and published results"),
 }
+
+
+_OF_TYRO = ("--tyro-print-completion", "--tyro-write-completion")
 
 
 def usage() -> str:
@@ -86,7 +91,8 @@ def _main(arguments: list[str]) -> None:
         return
     name, *rest = arguments
     if name not in COMMANDS:
-        _fail(f"there is no command {name!r}; commands: {', '.join(COMMANDS)}")
+        close = did_you_mean(name, COMMANDS) or f"; commands: {', '.join(COMMANDS)}"
+        _fail(f"there is no command {name!r}{close}")
     try:
         _run(name, rest)
         sys.stdout.flush()
@@ -119,7 +125,40 @@ def command_function(name: str) -> Callable[..., object]:
 def _run(name: str, arguments: list[str]) -> None:
     import tyro
 
-    tyro.cli(command_function(name), prog=f"syncl {name}", args=arguments)
+    function = command_function(name)
+    named = (
+        item for item in inspect.signature(function).parameters.values() if item.kind is item.KEYWORD_ONLY
+    )
+    options = {f"--{item.name.strip('_').replace('_', '-')}": item.annotation for item in named}
+    for argument in arguments:
+        option = _option(argument)
+        if option and option.replace("--no-", "--", 1) not in {*options, "--help", *_OF_TYRO}:
+            close = did_you_mean(option, options)
+            raise SynclError(f"syncl {name} has no option {option}{close or f'; see syncl {name} --help'}")
+    lists = {option for option, hint in options.items() if typing.get_origin(hint) is tuple}
+    tyro.cli(function, prog=f"syncl {name}", args=_added_up(arguments, lists))
+
+
+def _option(argument: str) -> str:
+    """The option that an argument names, as `--help` writes it; nothing for values."""
+    return argument.partition("=")[0].replace("_", "-") if argument.startswith("--") else ""
+
+
+def _added_up(arguments: list[str], lists: Collection[str]) -> list[str]:
+    """The arguments, the values of each option that takes a list in one place: given twice, they add up."""
+    plain: list[str] = []
+    values: dict[str, list[str]] = {}
+    current = plain
+    for argument in arguments:
+        option = _option(argument)
+        if option in lists:
+            current = values.setdefault(option, [])
+            current += [argument.partition("=")[2]] if "=" in argument else []
+            continue
+        if option:
+            current = plain
+        current.append(argument)
+    return [*plain, *(word for option, words in values.items() for word in (option, *words))]
 
 
 def _fail(message: str) -> NoReturn:

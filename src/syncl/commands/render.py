@@ -21,7 +21,7 @@ def render(
     output: Path | None = None,
     rerun: Path | None = None,
     version: str = "v1.0-mini",
-    split: str = "mini_val",
+    split: str | None = None,
     scene: str | None = None,
     frame: int | None = None,
     sheet: int | None = None,
@@ -48,7 +48,7 @@ def render(
         rerun: rerun recording (.rrd) to write, instead of a video or beside it: images, cameras, boxes and
             trails to walk around in with the rerun viewer. Needs the extra: pip install 'syncl[rerun]'.
         version: nuScenes version folder inside data.
-        split: which scenes.
+        split: which scenes (default: the version's own validation split).
         scene: one scene of the split (default: all of them, one after another).
         frame: draw only this frame of the scene (of the first, if none is named), counted from 1.
         sheet: draw so many frames, spread evenly over the scene (the first, if none is named), as one
@@ -71,6 +71,7 @@ def render(
     import sys
 
     from syncl.data.nuscenes.index import open_nuscenes
+    from syncl.data.nuscenes.splits import own_split
     from syncl.errors import SynclError
     from syncl.files import check_output
     from syncl.progress import progress_bar
@@ -95,13 +96,7 @@ def render(
     if rerun is not None:
         check_rerun(rerun)
     index = open_nuscenes(data, version)
-    scenes = index.split_scenes(split)
-    if scene is not None and scene not in scenes:
-        raise SynclError(
-            f"scene: {scene} is not in split '{split}' of {data / version}: {', '.join(scenes[:8])}"
-        )
-    if scene is not None:
-        scenes = (scene,)
+    scenes = index.choose_scenes(split or own_split(version), () if scene is None else (scene,))
     if kind != "video":
         scenes = scenes[:1]
     if sheet is not None:

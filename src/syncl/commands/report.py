@@ -22,7 +22,7 @@ def report(
     output: Path,
     data: Path | None = None,
     version: str = "v1.0-mini",
-    split: str = "mini_val",
+    split: str | None = None,
     scenes: tuple[str, ...] = (),
     title: str = "Tracking report",
     failures: int = 6,
@@ -42,7 +42,7 @@ def report(
         data: folder of the nuScenes-format dataset. With it, results are scored anew and the worst failures
             are shown with pictures; without it, metrics are those on file.
         version: nuScenes version folder inside data.
-        split: which scenes were tracked.
+        split: which scenes were tracked (default: the version's own validation split).
         scenes: names of some of its scenes, where results cover a part of the split only.
         title: heading of the page.
         failures: how many of each kind are shown of each run; 0 shows none.
@@ -57,6 +57,7 @@ def report(
 
     from syncl import __version__
     from syncl.data.nuscenes.index import open_nuscenes
+    from syncl.data.nuscenes.splits import own_split
     from syncl.errors import SynclError
     from syncl.evaluation.headings import HeadingErrors
     from syncl.files import check_output
@@ -83,7 +84,8 @@ def report(
         lead = "Metrics as they were on file; the data set was not at hand."
     else:
         index = open_nuscenes(data, version)
-        shown = scenes or index.split_scenes(split)
+        split = split or own_split(version)
+        shown = index.choose_scenes(split, scenes)
         bar = progress_bar([run.name for run in found], "evaluating")
         scored = score_runs(found, data, version, split, scenes, lambda _: next(bar, None))
         next(bar, None)

@@ -16,7 +16,7 @@ def track(
     recording: Path | None = None,
     output: Path | None = None,
     version: str = "v1.0-mini",
-    split: str = "mini_val",
+    split: str | None = None,
     scenes: tuple[str, ...] = (),
     task: Literal["tracking", "detection"] = "tracking",
     tracker: Literal["model", "greedy", "greedy-observed", "cc-3dt", "cc-3dt++"] = "model",
@@ -47,7 +47,7 @@ def track(
         recording: folder of a recording with its rig.yaml, instead of data (docs/recordings.md).
         output: results file (JSON) to write; for a recording, a folder (default: RECORDING_tracks).
         version: nuScenes version folder inside data.
-        split: which scenes.
+        split: which scenes (default: the version's own validation split).
         scenes: names of some of its scenes, where not all are wanted.
         task: tracking writes tracks; detection writes what the model's detector sees in each frame alone.
         tracker: model tracks as the model was trained to. greedy is the yardstick: the model's detector
@@ -77,7 +77,7 @@ def track(
     from syncl.checkpoints.model_file import load_model
     from syncl.data.nuscenes.index import open_nuscenes
     from syncl.data.nuscenes.odometry import can_bus_remark
-    from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
+    from syncl.data.nuscenes.splits import OFFICIAL_SPLITS, own_split
     from syncl.errors import SynclError
     from syncl.files import check_output
     from syncl.runs.processes import Processes
@@ -108,11 +108,8 @@ def track(
     processes = Processes.current()
     check_output(output, overwrite)
     index = open_nuscenes(data, version)
-    known = index.split_scenes(split)
-    unknown = [name for name in scenes if name not in known]
-    if unknown:
-        raise SynclError(f"--scenes: {unknown[0]!r} is no scene of {split}, which has {', '.join(known)}")
-    chosen = scenes or known
+    split = split or own_split(version)
+    chosen = index.choose_scenes(split, scenes)
     if detections is not None:
         if task == "detection" or forecasts or past != "model":
             raise SynclError(

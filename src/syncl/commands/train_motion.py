@@ -15,7 +15,7 @@ def train_motion(
     data: Path,
     output: Path,
     version: str = "v1.0-mini",
-    split: str = "mini_train",
+    split: str | None = None,
     scenes: tuple[str, ...] = (),
     steps: int = 2000,
     seed: int = 0,
@@ -33,7 +33,7 @@ def train_motion(
         data: folder of a nuScenes-format dataset.
         output: model file to write: the model with the trained motion model.
         version: nuScenes version folder inside data.
-        split: which scenes.
+        split: which scenes (default: the version's own training split).
         scenes: names of some of its scenes, where not all are wanted.
         steps: optimiser steps; as published, 100 epochs, are about 10,000.
         seed: of new weights and the order of windows.
@@ -45,7 +45,7 @@ def train_motion(
     from rich.console import Console
 
     from syncl.data.nuscenes.index import open_nuscenes
-    from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
+    from syncl.data.nuscenes.splits import OFFICIAL_SPLITS, own_split
     from syncl.errors import SynclError
     from syncl.files import check_output
     from syncl.runs.motion import train_model_motion
@@ -53,17 +53,15 @@ def train_motion(
 
     check_output(output, overwrite)
     index = open_nuscenes(data, version)
-    known = index.split_scenes(split)
-    unknown = [name for name in scenes if name not in known]
-    if unknown:
-        raise SynclError(f"--scenes: {unknown[0]!r} is no scene of {split}, which has {', '.join(known)}")
+    split = split or own_split(version, training=True)
+    chosen = index.choose_scenes(split, scenes)
     if steps < 1:
         raise SynclError(f"--steps: {steps}; at least one is needed")
     done = train_model_motion(
         model,
         detections,
         index,
-        scenes or known,
+        chosen,
         output,
         MotionTrainingConfig(steps=steps, seed=seed),
         others=bool(scenes) or split not in OFFICIAL_SPLITS,

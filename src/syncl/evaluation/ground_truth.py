@@ -10,7 +10,7 @@ from syncl.data.nuscenes.splits import split_scenes
 from syncl.data.nuscenes.tables.categories import LIDAR_CHANNEL, RACK_CATEGORY
 from syncl.data.nuscenes.tables.index_columns import SEVERAL_ATTRIBUTES, UNKNOWN_POINTS, SceneColumns
 from syncl.data.nuscenes.tables.plausibility import time_problem
-from syncl.errors import SynclError
+from syncl.errors import SynclError, did_you_mean
 from syncl.evaluation.arrays import Bools, EvaluationBoxes, GroundTruth, Ints, Racks, Samples
 from syncl.evaluation.constants import ATTRIBUTE_NAMES
 
@@ -48,7 +48,9 @@ def read_ground_truth(
     names = set(split_scenes(split, version, dataroot))
     if scenes is not None:
         if unknown := sorted(set(scenes) - names):
-            raise SynclError(f"scene {unknown[0]!r} is not part of split {split!r}")
+            raise SynclError(
+                f"scene {unknown[0]!r} is not part of split {split!r}{did_you_mean(unknown[0], names)}"
+            )
         names = set(scenes)
     columns = open_scene_columns(dataroot, version)
     if version.endswith("test") and not len(columns.annotation_tokens):

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 
-from syncl.errors import SynclError
+from syncl.errors import SynclError, did_you_mean
 from syncl.recipes import (
     ada_track,
     association,
@@ -132,6 +132,8 @@ def find_recipe(name: str, strategy: str | None = None) -> Recipe:
     if name in RECIPES:
         base, ending = name, BASELINE
     elif base not in RECIPES or ending == BASELINE or ending not in RECIPES[base]().strategies:
-        raise SynclError(f"there is no recipe {name!r}; recipes: {', '.join(recipe_names())}")
+        names = recipe_names()
+        close = did_you_mean(name, names) or f"; recipes: {', '.join(names)}"
+        raise SynclError(f"there is no recipe {name!r}{close}")
     recipe = RECIPES[base]()
     return recipe.trained_with(strategy or ending) if recipe.strategies else recipe

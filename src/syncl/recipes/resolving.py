@@ -2,12 +2,13 @@
 
 import dataclasses
 import typing
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal, TypeVar
 
 from syncl.checkpoints.limits import check_bounds, fitted
 from syncl.checkpoints.upgrades import replacement
-from syncl.errors import SynclError, shown
+from syncl.errors import SynclError, did_you_mean, shown
 from syncl.files import parse_json
 from syncl.recipes.recipe import BASELINE, Recipe
 from syncl.recipes.registry import RECIPES, find_recipe
@@ -109,7 +110,10 @@ def apply_changes(config: Config, changes: tuple[str, ...]) -> Config:
         name, separator, text = change.partition("=")
         if not separator or not name:
             raise SynclError(f"--set {change!r}: write NAME=VALUE, such as training.steps=500")
-        config = _replace(config, name.split("."), _parse(text), change)
+        names = tuple(_names(config))
+        whole = [known for known in names if known.endswith(f".{name}")]
+        close = did_you_mean(whole[0] if whole else name, names)
+        config = _replace(config, name.split("."), _parse(text), change, close)
     return config
 
 
@@ -124,15 +128,23 @@ def _tuples(value: object) -> object:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def _replace(config: Config, path: list[str], value: object, change: str) -> Config:
+def _names(config: object) -> Iterator[str]:
+    """Every setting in a configuration, such as `training.steps`."""
+    if dataclasses.is_dataclass(config):
+        for field in dataclasses.fields(config):
+            yield field.name
+            yield from (f"{field.name}.{name}" for name in _names(getattr(config, field.name)))
+
+
+def _replace(config: Config, path: list[str], value: object, change: str, close: str) -> Config:
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise SynclError(f"--set {change!r}: {path[0]!r} is inside a plain value, not inside settings")
     names = [field.name for field in dataclasses.fields(config)]
     if path[0] not in names:
         known = replacement(type(config).__name__, path[0]) or f"settings: {', '.join(names)}"
-        raise SynclError(f"--set {change!r}: no setting {path[0]!r} there; {known}")
+        raise SynclError(f"--set {change!r}: no setting {path[0]!r} there; {known}{close}")
     if len(path) > 1:
-        inner = _replace(getattr(config, path[0]), path[1:], value, change)
+        inner = _replace(getattr(config, path[0]), path[1:], value, change, close)
         return dataclasses.replace(config, **{path[0]: inner})
     expected = typing.get_type_hints(type(config))[path[0]]
     accepted, converted = fitted(value, expected)

@@ -1,7 +1,7 @@
 """Opening a nuScenes dataset: scenes, samples, cameras and annotations."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -25,7 +25,7 @@ from syncl.data.nuscenes.tables.index_columns import (
     SmallIntegers,
 )
 from syncl.data.nuscenes.tables.plausibility import check_cameras, check_lidar
-from syncl.errors import SynclError
+from syncl.errors import SynclError, did_you_mean
 from syncl.files import inside
 from syncl.geometry.poses import (
     invert_pose,
@@ -41,6 +41,8 @@ CAMERAS = "cameras"
 VehicleFrame = Literal["ego", "lidar"]
 
 Array = NDArray[np.float64]
+
+_SCENES_SHOWN = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +131,22 @@ class NuScenesIndex:
                 f"scene.json (it has {len(self.scene_names)} scenes, the first is {self.scene_names[0]})"
             )
         return names
+
+    def choose_scenes(self, split: str, names: Sequence[str] = ()) -> tuple[str, ...]:
+        """Some scenes of a split, or all of them if none is named.
+
+        Raises:
+            SynclError: as `split_scenes`, or a name is not among them.
+        """
+        known = self.split_scenes(split)
+        for name in names:
+            if name not in known:
+                more = "" if len(known) <= _SCENES_SHOWN else f", ... ({len(known)} in all)"
+                raise SynclError(
+                    f"scene {name!r} is not in split {split!r} of {self.dataroot / self.version}, which has "
+                    f"{', '.join(known[:_SCENES_SHOWN])}{more}{did_you_mean(name, known)}"
+                )
+        return tuple(names) or known
 
     def sample_token(self, row: int) -> str:
         """Token of a sample."""

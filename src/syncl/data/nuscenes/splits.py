@@ -3,7 +3,7 @@
 from functools import cache
 from pathlib import Path
 
-from syncl.errors import SynclError
+from syncl.errors import SynclError, did_you_mean
 from syncl.files import parse_json
 
 # Scene numbers as inclusive ranges.
@@ -44,6 +44,30 @@ _SUFFIX_OF_SPLIT = {
 
 OFFICIAL_SPLITS = tuple(_SUFFIX_OF_SPLIT)
 """Names of the predefined splits."""
+
+
+_OWN_SPLITS = {"mini": ("mini_train", "mini_val"), "trainval": ("train", "val"), "test": (None, "test")}
+
+
+def own_split(version: str, *, training: bool = False) -> str:
+    """The official split that a version is validated (v1.0-test: tested) or trained on.
+
+    Args:
+        version: name of the table folder, such as "v1.0-trainval".
+        training: the one to train on.
+
+    Raises:
+        SynclError: if it has none of its own.
+    """
+    found = next((_OWN_SPLITS[end] for end in _OWN_SPLITS if version.endswith(end)), (None, None))
+    split = found[0 if training else 1]
+    if split is None:
+        raise SynclError(
+            f"version {version!r} has no {'training' if training else 'validation'} split of its own; name "
+            "an official one, or one of its splits.json (--split; for validation in training "
+            "--validation-split)"
+        )
+    return split
 
 
 @cache
@@ -87,12 +111,16 @@ def _custom_scenes(split: str, file: Path) -> tuple[str, ...]:
     if not file.is_file():
         raise SynclError(
             f"split {split!r} is none of {', '.join(OFFICIAL_SPLITS)}, and there is no {file} to define it"
+            f"{did_you_mean(split, OFFICIAL_SPLITS)}"
         )
     content = parse_json(file)
     if not isinstance(content, dict):
         raise SynclError(f"{file}: must hold an object from split name to a list of scene names")
     if split not in content:
-        raise SynclError(f"{file}: no split {split!r}; it defines {', '.join(sorted(content)) or 'none'}")
+        raise SynclError(
+            f"{file}: no split {split!r}; it defines {', '.join(sorted(content)) or 'none'}"
+            f"{did_you_mean(split, (*content, *OFFICIAL_SPLITS))}"
+        )
     scenes = content[split]
     if not isinstance(scenes, list) or not all(isinstance(scene, str) for scene in scenes):
         raise SynclError(f"{file}: split {split!r} must be a list of scene names")

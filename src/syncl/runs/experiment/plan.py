@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from syncl.data.nuscenes.splits import own_split
 from syncl.errors import SynclError, shown
 from syncl.files import parse_json
 from syncl.recipes import Recipe
@@ -124,11 +125,12 @@ def read_plan(path: Path, to_run: bool = True) -> Plan:
         raise SynclError(f"{path}: scenes: {shown(scenes)}; give a whole number, 0 for all")
     reference = _text(value, "reference", where, str(first))
     features, elsewhere = (_text(value, name, where) for name in ("features", "evaluation_data"))
+    version = _text(value, "version", where, "v1.0-mini")
     plan = Plan(
         name=_text(value, "name", where),
-        version=_text(value, "version", where, "v1.0-mini"),
+        version=version,
         train_split=_text(value, "train_split", where) or None,
-        split=_text(value, "split", where, "mini_val"),
+        split=_text(value, "split", where) or own_split(version),
         scenes=scenes,
         seeds=seeds,
         changes=_texts(value, "set", where),

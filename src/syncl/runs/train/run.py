@@ -14,8 +14,8 @@ from syncl.data.nuscenes.clips.dataset import choose_cameras
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
 from syncl.data.nuscenes.odometry import can_bus_remark
 from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
+from syncl.data.nuscenes.splits import own_split
 from syncl.data.views import cameras_by_view, index_views
-from syncl.errors import SynclError
 from syncl.recipes import Recipe
 from syncl.recipes.recipe import recipe_to_json
 from syncl.recipes.resolving import StrategyName, resolve_recipe
@@ -26,11 +26,6 @@ from syncl.runs.train.feature_cache import cached_features, check_cacheable
 from syncl.runs.train.run_folder import carried_on, earlier_notes, run_folder, run_origin, start_anew
 from syncl.runs.train.validation import Validation
 from syncl.training.loop import make_accelerator, run_training
-
-SPLITS: Mapping[str, tuple[str, str]] = {
-    "v1.0-mini": ("mini_train", "mini_val"),
-    "v1.0-trainval": ("train", "val"),
-}
 
 
 @dataclass(frozen=True)
@@ -77,8 +72,7 @@ def train_recipe(
     """
     recipe = resolve_recipe(recipe, strategy, freeze_encoder, changes)
     index = open_nuscenes(data, version, vehicle_frame=recipe.model.input.vehicle_frame)
-    default_train, default_validation = SPLITS.get(version, (None, None))
-    scenes = index.split_scenes(_split(split, default_train, "--split", version))
+    scenes = index.split_scenes(split or own_split(version, training=True))
     scenes = scenes[: recipe.training.data.scenes or None]
     index.check_images(scenes)
     if cache_features is not None:
@@ -135,7 +129,7 @@ def train_recipe(
 
         validate = None
         if recipe.training.validate_every:
-            held_out = _split(validation_split, default_validation, "--validation-split", version)
+            held_out = validation_split or own_split(version)
             chosen = index.split_scenes(held_out)
             most = recipe.training.validation_scenes or len(chosen)
             validate = Validation(index, held_out, chosen[:most], recipe.model, output)
@@ -153,13 +147,6 @@ def train_recipe(
         model = output / "model.safetensors"
         console.print(f"wrote {model} after {result.seconds / 60:.1f} min", highlight=False)
         return TrainingSummary(model, recipe, result.step, result.losses, result.seconds)
-
-
-def _split(given: str | None, default: str | None, option: str, version: str) -> str:
-    chosen = given or default
-    if chosen is None:
-        raise SynclError(f"{option}: version {version} has no default; name a split")
-    return chosen
 
 
 def _with_views(
