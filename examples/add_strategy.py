@@ -19,7 +19,7 @@ from syncl.data.nuscenes.index import open_nuscenes
 from syncl.geometry.boxes import encode_boxes
 from syncl.recipes import Recipe
 from syncl.recipes.synthetic import TRACKER_LOSS
-from syncl.recipes.synthetic_trackers import mutr3d_petr_synthetic
+from syncl.recipes.synthetic_trackers import small_tracker
 from syncl.runs.track.run import track_to_file
 from syncl.runs.train.run import train_recipe
 from syncl.structures import Annotations, Outcome, Predictions
@@ -96,7 +96,7 @@ class NearFirst(Baseline):
 # --8<-- [start:recipe]
 def near_first() -> Recipe:
     """The small MUTR3D on PETR, trained with this strategy."""
-    base = mutr3d_petr_synthetic()
+    base = small_tracker("mutr3d", "petr")
     return replace(
         base,
         name="mutr3d_petr_synthetic_near-first",

@@ -17,7 +17,7 @@ from syncl.checkpoints.model_file import load_model
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.detectors import Detector
 from syncl.recipes import Recipe
-from syncl.recipes.synthetic_trackers import mutr3d_petr_synthetic
+from syncl.recipes.synthetic_trackers import small_tracker
 from syncl.runs.track.run import track_to_file
 from syncl.runs.train.run import train_recipe
 from syncl.structures import Objects, Outcome
@@ -100,7 +100,7 @@ class Coasting(Tracker):
 # --8<-- [start:recipe]
 def coasting() -> Recipe:
     """The small PETR with this tracker in the place of MUTR3D."""
-    base = mutr3d_petr_synthetic()
+    base = small_tracker("mutr3d", "petr")
     return replace(
         base,
         name="coasting_petr_synthetic",

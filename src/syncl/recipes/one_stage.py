@@ -13,7 +13,7 @@ from syncl.recipes.pf_track import pf_track_petr_v99_320x800
 from syncl.recipes.recipe import PaperResult, Recipe, with_syncl
 from syncl.recipes.settings import VOVNET_FILE, steps
 from syncl.recipes.streampetr import mutr3d_streampetr_v99_320x800
-from syncl.recipes.synthetic_trackers import pf_track_petr_synthetic
+from syncl.recipes.synthetic_trackers import small_tracker
 from syncl.trackers import Mutr3dConfig, PfTrackConfig
 from syncl.training.objectives.denoising import DenoisingConfig
 from syncl.training.strategies.syncl.strategy import SynclConfig
@@ -82,9 +82,9 @@ def mutr3d_streampetr_v99_320x800_one_stage_two_heads() -> Recipe:
 
 def pf_track_petr_synthetic_one_stage() -> Recipe:
     """Small PF-Track on PETR in one stage."""
-    return in_one_stage(pf_track_petr_synthetic(), "", None)
+    return in_one_stage(small_tracker("pf-track", "petr"), "", None)
 
 
 def pf_track_petr_synthetic_one_stage_two_heads() -> Recipe:
     """The same with two class heads."""
-    return _two_heads(pf_track_petr_synthetic(), "", None, None)
+    return _two_heads(small_tracker("pf-track", "petr"), "", None, None)

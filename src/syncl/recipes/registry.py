@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from syncl.errors import SynclError, did_you_mean
 from syncl.recipes import (
@@ -31,29 +32,9 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     synthetic.streampetr_synthetic,
     synthetic.bevformer_synthetic,
     synthetic_plain.detr3d_synthetic_plain,
-    synthetic_trackers.mutr3d_detr3d_synthetic,
+    *(partial(synthetic_trackers.small_tracker, *names) for names in synthetic_trackers.SMALL_TRACKERS),
     synthetic_trackers.mutr3d_detr3d_synthetic_long,
     synthetic_plain.mutr3d_detr3d_synthetic_plain,
-    synthetic_trackers.mutr3d_petr_synthetic,
-    synthetic_trackers.mutr3d_petrv2_synthetic,
-    synthetic_trackers.mutr3d_streampetr_synthetic,
-    synthetic_trackers.mutr3d_bevformer_synthetic,
-    synthetic_trackers.pf_track_detr3d_synthetic,
-    synthetic_trackers.pf_track_petr_synthetic,
-    synthetic_trackers.pf_track_petrv2_synthetic,
-    synthetic_trackers.pf_track_streampetr_synthetic,
-    synthetic_trackers.pf_track_bevformer_synthetic,
-    synthetic_trackers.ada_track_detr3d_synthetic,
-    synthetic_trackers.ada_track_petr_synthetic,
-    synthetic_trackers.ada_track_petrv2_synthetic,
-    synthetic_trackers.ada_track_streampetr_synthetic,
-    synthetic_trackers.star_track_detr3d_synthetic,
-    synthetic_trackers.star_track_petr_synthetic,
-    synthetic_trackers.star_track_petrv2_synthetic,
-    synthetic_trackers.star_track_streampetr_synthetic,
-    synthetic_trackers.onetrack_detr3d_synthetic,
-    synthetic_trackers.onetrack_petr_synthetic,
-    synthetic_trackers.onetrack_streampetr_synthetic,
     association.dqtrack_detr3d_synthetic,
     association.dqtrack_detr3d_synthetic_end_to_end,
     association.dqtrack_petrv2_synthetic,
@@ -102,11 +83,7 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     one_track.onetrack_streampetr_v99_640x1600,
 )
 
-# Names such as PF-Track's have a hyphen, which Python's names cannot have.
-RECIPES: dict[str, Callable[[], Recipe]] = {
-    function.__name__.replace("_track_", "-track_").replace("cc_3dt", "cc-3dt"): function
-    for function in _FUNCTIONS
-}
+RECIPES: dict[str, Callable[[], Recipe]] = {function().name: function for function in _FUNCTIONS}
 
 
 def recipe_names() -> tuple[str, ...]:

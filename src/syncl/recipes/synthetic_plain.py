@@ -15,7 +15,7 @@ from syncl.recipes.synthetic import (
     small_model,
     small_mutr3d,
 )
-from syncl.recipes.synthetic_trackers import mutr3d_detr3d_synthetic
+from syncl.recipes.synthetic_trackers import small_tracker
 from syncl.trackers.clip_noise import ClipNoise
 from syncl.training.strategies import BaselineConfig
 from syncl.training.strategies.syncl.contrastive import ContrastiveConfig
@@ -55,7 +55,7 @@ def detr3d_synthetic_plain() -> Recipe:
 
 def mutr3d_detr3d_synthetic_plain() -> Recipe:
     """MUTR3D on it, streams of whole scenes, four frames a step: the kind of model `syncl demo` has."""
-    base = frozen_encoder(mutr3d_detr3d_synthetic())
+    base = frozen_encoder(small_tracker("mutr3d", "detr3d"))
     tracker = replace(
         small_mutr3d(), birth_score=0.35, keep_score=0.3, output_score=0.2, miss_tolerance=1, noise=_NOISE
     )
