@@ -52,7 +52,9 @@ CLASSES = (
     "traffic_cone",
     "barrier",
 )
-SmallDetector = TypeVar("SmallDetector", Detr3dConfig, PetrConfig, Petrv2Config, StreamPetrConfig)
+SmallDetector = TypeVar(
+    "SmallDetector", Detr3dConfig, PetrConfig, Petrv2Config, StreamPetrConfig, BevformerConfig
+)
 IMAGE_SIZE = (128, 352)
 DIM = 128
 QUERIES = 96
@@ -127,20 +129,7 @@ def small_streampetr() -> StreamPetrConfig:
 
 def small_bevformer() -> BevformerConfig:
     """BEVFormer with a view of 40 x 40 cells, two encoder layers and three decoder layers."""
-    return BevformerConfig(
-        image_encoder(),
-        CLASSES,
-        queries=QUERIES,
-        dim=DIM,
-        heads=4,
-        layers=3,
-        hidden=256,
-        dropout=0.0,
-        point_range=RANGE,
-        bev=BevEncoderConfig((40, 40), layers=2),
-        proposals=ProposalConfig(count=64, nearby=True),
-        lifted_tracks=True,
-    )
+    return _small(BevformerConfig(image_encoder(), CLASSES, bev=BevEncoderConfig((40, 40), layers=2)))
 
 
 def small_mutr3d() -> Mutr3dConfig:
