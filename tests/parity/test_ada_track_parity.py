@@ -109,7 +109,8 @@ def test_whole_tracker(open_golden: OpenGolden, kind: str) -> None:
             # Identities of the original go on counting when the scene changes.
             numbered += int(state.next_identity)
         show(tracker, features_of(golden, index))
-        decoded = tracker.look(frame, state)
+        with torch.enable_grad():  # so that all layers are asked, not the last alone
+            decoded = tracker.look(frame, state)
         queries, predictions = decoded.queries, decoded.standard
         live = tracks_first(queries.valid[0], queries.object_count)
 
@@ -165,7 +166,8 @@ def _decoded(tracker: AdaTrack, golden: Golden, queries: Queries, begun: bool) -
     alive = queries.valid[:, queries.object_count :]
     state = replace(state, alive=alive, own=Begun(torch.tensor([begun])))
     features = detector.encode(frame, None)
-    interaction = tracker.interaction(state, queries, None)
+    with torch.enable_grad():  # so that all layers are asked, not the last alone
+        interaction = tracker.interaction(state, queries, None)
     predictions = detector.decode(queries, features, interaction=interaction)
     decoded = Decoded(state, frame, features, queries, predictions)
     return replace(decoded, reasoned=tracker.reason(decoded, interaction))
@@ -229,7 +231,7 @@ def test_head_on_petr(open_golden: OpenGolden, monkeypatch: pytest.MonkeyPatch) 
         golden.check(f"asso{number}_edge", edges[0].transpose(0, 1).flatten(0, 1)[:, ::4])
 
     # Detections made in parts come out the same.
-    monkeypatch.setattr(association, "_EDGES_AT_ONCE", 40)
+    monkeypatch.setattr(association, "_NUMBERS_AT_ONCE", 40 * dim)
     parts = _decoded(tracker, golden, _queries(query, codes, tracks), True)
     golden.compare(
         "affinity, in parts",

@@ -144,8 +144,8 @@ def test_headings_differ_by_a_whole_turn_unless_wrapped() -> None:
 
 def test_edges_made_in_parts_give_the_same_losses_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
-    for edges in (association._EDGES_AT_ONCE, 30):
-        monkeypatch.setattr(association, "_EDGES_AT_ONCE", edges)
+    for numbers in (association._NUMBERS_AT_ONCE, 30 * DIM):
+        monkeypatch.setattr(association, "_NUMBERS_AT_ONCE", numbers)
         training = ClipTraining(build(gated=True), BaselineConfig().build(DIM), UnrollConfig())
         losses = training(make_clip([0, 1, 2], [0, 2, 3], streams=2))
         losses["total"].backward()
@@ -155,6 +155,17 @@ def test_edges_made_in_parts_give_the_same_losses_and_gradients(monkeypatch: pyt
     for name, gradient in gradients.items():
         if gradient is not None:
             torch.testing.assert_close(gradient, others[name], rtol=1e-3, atol=1e-5)
+
+
+def test_tracking_asks_the_last_layer_alone_for_affinities() -> None:
+    tracker = build()
+    frames = make_clip([0, 1], [0, 2]).frames
+    _, state = tracker.eval().step(frames[0], tracker.initial_state())
+    every = tracker.look(frames[1], state).reasoned.logits
+    with torch.no_grad():
+        last = tracker.look(frames[1], state).reasoned.logits
+    assert len(every) == len(tracker.detector.layers) and len(last) == 1
+    torch.testing.assert_close(last[0], every[-1].detach())
 
 
 # Life cycle

@@ -25,9 +25,10 @@ from syncl.layers.recomputing import recomputed
 from syncl.structures.tensors import TensorStructure
 
 _PAIR_NUMBERS = 7
-# More edges than these are made a part of the detections at a time, and again in the backward pass. The edges
-# of 500 detections and 500 tracks, with what comes of them on the way, would otherwise take some gigabytes.
-_EDGES_AT_ONCE = 2**14
+# Edges of more numbers than these are made a part of the detections at a time, and again in the backward
+# pass. Those of 500 detections and 500 tracks, with what comes of them on the way, would otherwise take
+# gigabytes.
+_NUMBERS_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Affinities(TensorStructure):
     """What association makes of a frame.
 
     Attributes:
-        logits: [L, B, D, N] after every layer, how sure it is that a detection and a track are one object.
+        logits: [L, B, D, N] after every layer, in tracking after the last alone (L = 1), how sure it is
+            that a detection and a track are one object.
     """
 
     logits: Tensor
@@ -174,11 +176,17 @@ class Associating(Interaction):
     """Association between the layers of one frame.
 
     Attributes:
-        affinities: logits [B, D, N] of every layer so far.
+        affinities: logits [B, D, N] of every layer so far that was asked.
     """
 
     def __init__(
-        self, association: Association, objects: int, alive: Tensor, runs: Tensor, wrapped: bool
+        self,
+        association: Association,
+        objects: int,
+        alive: Tensor,
+        runs: Tensor,
+        wrapped: bool,
+        every_layer: bool,
     ) -> None:
         """Prepare a frame.
 
@@ -188,9 +196,10 @@ class Associating(Interaction):
             alive: [B, N] bool tracks.
             runs: [B] bool streams that are associated; others go on as if there were no association.
             wrapped: whether differences of headings are wrapped.
+            every_layer: whether all layers are asked for affinities, as losses need them, or the last alone.
         """
         self.association, self.objects, self.alive = association, objects, alive
-        self.runs, self.wrapped = runs, wrapped
+        self.runs, self.wrapped, self.every_layer = runs, wrapped, every_layer
         self.affinities: list[Tensor] = []
         self._edges: list[Tensor | None] = []
 
@@ -199,11 +208,14 @@ class Associating(Interaction):
         network, count = self.association, self.objects
         detections, tracks = states[:, :count], states[:, count : count + self.alive.shape[1]]
         own = cast(AssociationLayer, network.layers[layer])
-        branch = network.affinity_branches[min(layer, len(network.affinity_branches) - 1)]
+        branch: nn.Sequential | None = None
+        if self.every_layer or layer == len(network.layers) - 1:
+            chosen = network.affinity_branches[min(layer, len(network.affinity_branches) - 1)]
+            branch = cast(nn.Sequential, chosen)
         boxes = compared_numbers(codes.detach())
         track_boxes = boxes[:, count : count + tracks.shape[1]]
         keys, values = own.attention.tracks(tracks)
-        parts = max(1, -(-len(states) * count * tracks.shape[1] // _EDGES_AT_ONCE))
+        parts = max(1, -(-detections.numel() * tracks.shape[1] // _NUMBERS_AT_ONCE))
         chunks = detections.chunk(parts, dim=1)
         if layer == 0:
             self._edges = [None] * len(chunks)
@@ -217,29 +229,34 @@ class Associating(Interaction):
                 out, edges, sure = _associate(own, branch, *given)
             self._edges[number] = edges
             found.append(out)
-            logits.append(sure)
-        self.affinities.append(torch.cat(logits, dim=1))
+            if sure is not None:
+                logits.append(sure)
+        if logits:
+            self.affinities.append(torch.cat(logits, dim=1))
         associated = torch.where(self.runs[:, None, None], torch.cat(found, dim=1), detections)
         return torch.cat([associated, states[:, count:]], dim=1)
 
     def result(self) -> Affinities:
-        """What all layers say."""
+        """What the layers say."""
         return Affinities(torch.stack(self.affinities))
 
 
 def _associate(
     layer: AssociationLayer,
-    branch: nn.Module,
+    branch: nn.Sequential | None,
     detections: Tensor,
     keys: Tensor,
     values: Tensor,
     pairs: Tensor,
     edges: Tensor | None,
     valid: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """A layer's detections and edges, and the affinity logits [B, D, N] of the latter."""
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A layer's detections and edges, and the affinity logits [B, D, N] of the latter, where asked."""
     detections, edges = layer(detections, keys, values, pairs, edges, valid)
-    return detections, edges, at_full_precision(branch, edges)[..., 0]
+    if branch is None:
+        return detections, edges, None
+    hidden, last = branch[:-1], branch[-1]
+    return detections, edges, at_full_precision(last, hidden(edges))[..., 0]
 
 
 def compared_numbers(codes: Tensor) -> Tensor:

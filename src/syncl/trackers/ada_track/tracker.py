@@ -157,8 +157,8 @@ class AdaTrack(Tracker):
         """The association, between all layers."""
         begun = state.owned(Begun).begun
         runs = torch.ones_like(begun) if self.config.associate_first else begun
-        wrapped = self.config.wrap_headings
-        return Associating(self.association, queries.object_count, state.alive, runs, wrapped)
+        wrapped, every_layer = self.config.wrap_headings, self.training or torch.is_grad_enabled()
+        return Associating(self.association, queries.object_count, state.alive, runs, wrapped, every_layer)
 
     def reason(self, _decoded: Decoded, interaction: Interaction | None, /) -> Affinities:
         """What the association's layers said."""
