@@ -35,7 +35,7 @@ def check_cacheable(recipe: Recipe) -> None:
     Raises:
         SynclError: saying which setting is in the way.
     """
-    if _ENCODER not in recipe.training.unroll.frozen:
+    if not any(f"{_ENCODER}.".startswith(f"{part}.") for part in recipe.training.unroll.frozen):
         raise SynclError(
             "--cache-features: the image encoder is trained, so its features change; add --freeze-encoder"
         )
