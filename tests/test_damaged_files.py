@@ -30,7 +30,7 @@ from syncl.data.nuscenes.results.submission import TrackingSubmission
 from syncl.data.recording.recording import open_recording
 from syncl.evaluation import read_ground_truth, read_results
 from syncl.files import parse_json
-from syncl.recipes import find_recipe
+from syncl.recipes import find_recipe, resolve_recipe
 from syncl.recipes.recipe import recipe_from_json, recipe_to_json
 from syncl.rendering.report.runs import read_runs
 from syncl.runs.experiment.plan import read_plan
@@ -218,7 +218,17 @@ def series(folder: Path, world: Path) -> Reader:
 def recipe_file(folder: Path, world: Path) -> Reader:
     path = folder / "recipe.json"
     path.write_text(json.dumps(recipe_to_json(find_recipe("mutr3d_detr3d_synthetic", "syncl"))))
-    return Reader((path,), lambda: recipe_from_json(parse_json(path), str(path)), (damaged_json,) * 3)
+    own, short = folder / "own.yaml", folder / "short.yaml"
+    own.write_text(json.dumps(json.loads(path.read_text()) | {"paper": None}))
+    changes = {"steps": 3, "optimiser": {"learning_rate": 1e-4}, "ema": 0.5}
+    short.write_text(json.dumps({"base": "petr_synthetic", "training": changes}))
+
+    def read() -> None:
+        recipe_from_json(parse_json(path), str(path))
+        resolve_recipe(str(own))
+        resolve_recipe(str(short))
+
+    return Reader((path, own, short), read, (damaged_json,) * 3)
 
 
 def features(folder: Path, world: Path) -> Reader:

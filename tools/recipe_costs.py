@@ -1,4 +1,4 @@
-"""Counts what every recipe costs: python tools/recipe_costs.py; run it when recipes or models change.
+"""Writes what `syncl recipes` lists, costs too: python tools/recipe_costs.py, when recipes or models change.
 
 The file it writes is part of the package, since counting takes half a minute; tests count anew.
 """
@@ -17,6 +17,7 @@ from syncl.detectors.base import Detector
 from syncl.progress import progress_bar
 from syncl.recipes import RECIPES
 from syncl.recipes.cost import COSTS_FILE, Cost
+from syncl.recipes.listing import LISTING_FILE, entries_of
 from syncl.structures import CameraRig, Frame
 from syncl.trackers.model import InputConfig, ModelConfig
 
@@ -85,6 +86,10 @@ def main() -> None:
     path = Path(syncl.__file__).parent / "recipes" / COSTS_FILE
     path.write_bytes(orjson.dumps(costs, option=orjson.OPT_INDENT_2) + b"\n")
     print(f"wrote {path}: {len(costs)} recipes")
+    entries = [entry for name, function in RECIPES.items() for entry in entries_of(name, function())]
+    path = path.parent / LISTING_FILE
+    path.write_bytes(orjson.dumps([asdict(entry) for entry in entries], option=orjson.OPT_INDENT_2) + b"\n")
+    print(f"wrote {path}: {len(entries)} names")
 
 
 if __name__ == "__main__":

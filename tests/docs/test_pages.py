@@ -73,7 +73,10 @@ def parsed_only(function: Callable[..., object]) -> Callable[..., dict[str, obje
 
 
 @pytest.mark.parametrize(("page", "line"), LINES)
-def test_command_lines_are_understood(page, line, capsys):
+def test_command_lines_are_understood(page, line, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (own,) = re.findall(r"```yaml\n(base: .*?)```", (ROOT / "docs" / "training.md").read_text(), re.DOTALL)
+    (tmp_path / "my.yaml").write_text(own)
     name, *arguments = shlex.split(line, comments=True)
     assert name in COMMANDS, f"{page}: there is no command {name!r}"
     try:

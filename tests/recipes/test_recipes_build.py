@@ -1,5 +1,7 @@
 """Every recipe: builds, survives its JSON form, keeps its promises; cost and listing."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -16,6 +18,7 @@ from syncl.detectors.base import Detector
 from syncl.errors import SynclError
 from syncl.recipes import RECIPES, find_recipe, recipe_names, resolve_recipe
 from syncl.recipes.cost import Cost, recipe_cost
+from syncl.recipes.listing import entries_of, recipe_entries
 from syncl.recipes.recipe import PaperResult, recipe_from_json, recipe_to_json
 from syncl.runs.recipes import details, list_recipes, listing, published
 from syncl.trackers import PfTrackConfig, SingleFrameConfig
@@ -148,12 +151,25 @@ def test_the_listing_fits_a_narrow_terminal_without_breaking_words() -> None:
 def test_details_of_a_recipe(name: str) -> None:
     (entry,) = list_recipes(name)
     recipe = entry.recipe
-    lines = details(replace(entry, cost=Cost(1_500_000, 2 * 10**9)))
+    lines = details(recipe, entry.strategies, Cost(1_500_000, 2 * 10**9))
     text = " ".join(" ".join(lines).split())
     assert max(map(len, lines)) <= 80
     assert lines[0] == name and recipe.summary in text and "1.5 M" in text and "2 GFLOPs" in text
     if recipe.paper is not None:
         assert published(recipe.paper) in text
+
+
+def test_the_shipped_listing_is_what_recipes_say() -> None:
+    """A failure means that recipes changed: run tools/recipe_costs.py."""
+    made = [entry for name, function in RECIPES.items() for entry in entries_of(name, function())]
+    assert list(recipe_entries()) == made
+
+
+def test_listing_imports_no_torch() -> None:
+    code = (
+        "import sys; from syncl.commands.recipes import recipes; recipes(); sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
 def test_an_unknown_recipe_lists_those_there_are() -> None:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from syncl.checkpoints.limits import fitted
 from syncl.checkpoints.upgrades import Json, upgrade
-from syncl.errors import SynclError, shown
+from syncl.errors import SynclError, did_you_mean, shown
 
 Config = TypeVar("Config")
 _TYPE = "type"
@@ -65,13 +65,16 @@ def _decode(value: Json, registry: Mapping[str, type], source: str) -> object:
     if cls is None:
         raise SynclError(
             f"{source}: unknown configuration type {name!r}; if it is a class of your own, pass it to "
-            "load_model(..., types=(...,)); else a newer syncl wrote this"
+            f"load_model(..., types=(...,)); else a newer syncl wrote this{did_you_mean(str(name), registry)}"
         )
     current = upgrade(cls.__name__, {key: item for key, item in value.items() if key != _TYPE}, source)
     declared = dataclasses.fields(cls)
     unknown = sorted(current.keys() - {field.name for field in declared})
     if unknown:
-        raise SynclError(f"{source}: {name} has no field {', '.join(unknown)}; did a newer syncl write it?")
+        close = did_you_mean(unknown[0], (field.name for field in declared))
+        raise SynclError(
+            f"{source}: {name} has no field {', '.join(unknown)}{close or '; did a newer syncl write it?'}"
+        )
     missing = [field.name for field in declared if field.name not in current and _is_required(field)]
     if missing:
         raise SynclError(f"{source}: {name} lacks the field {', '.join(missing)}")

@@ -60,7 +60,8 @@ def convert(
         output: model file (.safetensors) for --from; checkpoint (.pth) for --to.
         from_: format of a published checkpoint; backbone takes only the image backbone of any network.
         to: format to write a model file in.
-        recipe: recipe whose model is filled (with --from; default: the format's own).
+        recipe: recipe whose model is filled (with --from; default: the format's own), or one of your own,
+            as for syncl train.
         set: changed settings of the recipe, such as model.detector.queries=500.
         overwrite: replace an existing output file.
 
@@ -77,14 +78,14 @@ def convert(
     from syncl.checkpoints.published import read_published, write_published
     from syncl.errors import SynclError
     from syncl.files import check_output
-    from syncl.recipes import find_recipe
+    from syncl.recipes.own import named_recipe
     from syncl.recipes.recipe import recipe_to_json
     from syncl.recipes.resolving import apply_changes
 
     if from_ is not None and to is None:
         check_output(output, overwrite)
         adapter = find_format(from_)
-        filled = apply_changes(find_recipe(recipe or adapter.recipe), set)
+        filled = apply_changes(named_recipe(recipe or adapter.recipe), set)
         filled = replace(filled, model=adapter.converted(filled.model))
         conversion = adapter.read(read_published(source), filled.model, str(source))
         # What is new gets its initial values, the same at every call; the note `new` names it, so that

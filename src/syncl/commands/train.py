@@ -33,7 +33,8 @@ def train(
     since the last checkpoint are lost. A folder takes one process at a time.
 
     Args:
-        recipe: name of a recipe (`syncl recipes` lists them).
+        recipe: name of a recipe (`syncl recipes` lists them), a file of your own (my.yaml), or a function
+            of your own that returns one (my_recipes.py:quick, my_package.recipes:quick).
         data: folder of a nuScenes-format dataset.
         output: the run's folder; model.safetensors is the result.
         version: nuScenes version folder inside data.

@@ -1,8 +1,8 @@
 """What the models of recipes cost: parameters, and operations of one frame, as counted beforehand."""
 
-import importlib.resources
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import orjson
 
@@ -33,5 +33,5 @@ def recipe_cost(name: str) -> Cost:
 
 @cache
 def _counted() -> dict[str, Cost]:
-    text = (importlib.resources.files("syncl.recipes") / COSTS_FILE).read_bytes()
+    text = (Path(__file__).parent / COSTS_FILE).read_bytes()
     return {name: Cost(**counted) for name, counted in orjson.loads(text).items()}

@@ -9,6 +9,7 @@ from syncl.checkpoints.model_file import MODEL_TYPES
 from syncl.checkpoints.upgrades import Json
 from syncl.data.augmentation import Augmentation
 from syncl.errors import SynclError
+from syncl.recipes.paper import PaperResult as PaperResult
 from syncl.trackers.model import ModelConfig
 from syncl.training.assignment import CostConfig
 from syncl.training.config import DataConfig, OptimiserConfig, TrainingConfig
@@ -19,35 +20,6 @@ from syncl.training.strategies.one_track import TwoTasksConfig
 from syncl.training.strategies.syncl.contrastive import ContrastiveConfig
 from syncl.training.strategies.syncl.strategy import SynclConfig
 from syncl.training.unroll import UnrollConfig
-
-
-@dataclass(frozen=True)
-class PaperResult:
-    """What a paper reports for a recipe, on nuScenes' validation split. None = not reported.
-
-    Attributes:
-        source: whose number it is.
-        amota: percent.
-        amotp: metres.
-        recall: percent.
-        mota: percent.
-        ids: identity switches.
-        fp: false positives.
-        fn: false negatives.
-        nds: nuScenes detection score, percent.
-        map: detection mAP, percent.
-    """
-
-    source: str
-    amota: float | None = None
-    amotp: float | None = None
-    recall: float | None = None
-    mota: float | None = None
-    ids: int | None = None
-    fp: int | None = None
-    fn: int | None = None
-    nds: float | None = None
-    map: float | None = None
 
 
 @dataclass(frozen=True)

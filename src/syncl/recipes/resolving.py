@@ -1,17 +1,14 @@
 """A recipe with everything that a command line says about it."""
 
-import dataclasses
-import typing
-from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal, TypeVar
+from typing import Literal
 
-from syncl.checkpoints.limits import check_bounds, fitted
-from syncl.checkpoints.upgrades import replacement
-from syncl.errors import SynclError, did_you_mean, shown
-from syncl.files import parse_json
+from syncl.checkpoints.limits import check_bounds
+from syncl.errors import SynclError
+from syncl.recipes.changes import apply_changes as apply_changes
+from syncl.recipes.own import named_recipe
 from syncl.recipes.recipe import BASELINE, Recipe
-from syncl.recipes.registry import RECIPES, find_recipe
+from syncl.recipes.registry import RECIPES
 from syncl.recipes.synthetic import frozen_encoder
 from syncl.trackers.one_track import OneTrackConfig
 from syncl.training.strategies import BaselineConfig, StrategyConfig
@@ -33,7 +30,7 @@ def resolve_recipe(
     """A recipe, or the one of this name, with a strategy chosen and settings changed.
 
     Args:
-        recipe: name of a recipe, or a recipe of your own.
+        recipe: name of a recipe, a file or function of your own (`named_recipe`), or a recipe.
         strategy: the recipe's own of this name; for a recipe that has none, see `strategy_for`.
         freeze_encoder: keep backbone and neck as they are.
         changes: settings such as `training.steps=500`.
@@ -43,7 +40,7 @@ def resolve_recipe(
             beyond what it can mean.
     """
     if isinstance(recipe, str):
-        known = find_recipe(recipe, strategy)
+        known = named_recipe(recipe, strategy)
     else:
         known = recipe.trained_with(strategy or BASELINE) if recipe.strategies else recipe
     if strategy is not None:
@@ -93,65 +90,3 @@ def strategy_for(recipe: Recipe, name: StrategyName) -> StrategyConfig:
     if isinstance(own, BaselineConfig | SynclConfig) and isinstance(chosen, BaselineConfig | SynclConfig):
         return replace(chosen, cost=own.cost, loss=own.loss, release_m=own.release_m, two_tasks=own.two_tasks)
     return chosen
-
-
-Config = TypeVar("Config")
-
-
-def apply_changes(config: Config, changes: tuple[str, ...]) -> Config:
-    """A configuration with settings such as `training.steps=500` changed.
-
-    Values are read as JSON (numbers, true, false, null, "text", [lists]); anything else is text.
-
-    Raises:
-        SynclError: if a name does not exist, with the names there are, or a value has the wrong type.
-    """
-    for change in changes:
-        name, separator, text = change.partition("=")
-        if not separator or not name:
-            raise SynclError(f"--set {change!r}: write NAME=VALUE, such as training.steps=500")
-        names = tuple(_names(config))
-        whole = [known for known in names if known.endswith(f".{name}")]
-        close = did_you_mean(whole[0] if whole else name, names)
-        config = _replace(config, name.split("."), _parse(text), change, close)
-    return config
-
-
-def _parse(text: str) -> object:
-    try:
-        return _tuples(parse_json(text))
-    except SynclError:
-        return text
-
-
-def _tuples(value: object) -> object:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
-
-
-def _names(config: object) -> Iterator[str]:
-    """Every setting in a configuration, such as `training.steps`."""
-    if dataclasses.is_dataclass(config):
-        for field in dataclasses.fields(config):
-            yield field.name
-            yield from (f"{field.name}.{name}" for name in _names(getattr(config, field.name)))
-
-
-def _replace(config: Config, path: list[str], value: object, change: str, close: str) -> Config:
-    if not dataclasses.is_dataclass(config) or isinstance(config, type):
-        raise SynclError(f"--set {change!r}: {path[0]!r} is inside a plain value, not inside settings")
-    names = [field.name for field in dataclasses.fields(config)]
-    if path[0] not in names:
-        known = replacement(type(config).__name__, path[0]) or f"settings: {', '.join(names)}"
-        raise SynclError(f"--set {change!r}: no setting {path[0]!r} there; {known}{close}")
-    if len(path) > 1:
-        inner = _replace(getattr(config, path[0]), path[1:], value, change, close)
-        return dataclasses.replace(config, **{path[0]: inner})
-    expected = typing.get_type_hints(type(config))[path[0]]
-    accepted, converted = fitted(value, expected)
-    if not accepted:
-        raise SynclError(f"--set {change!r}: {shown(value)} is not a {_name(expected)}")
-    return dataclasses.replace(config, **{path[0]: converted})
-
-
-def _name(expected: object) -> str:
-    return getattr(expected, "__name__", None) or str(expected)

@@ -1,12 +1,16 @@
 """What `syncl recipes` lists, and its lines of text."""
 
 import textwrap
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from syncl.recipes import RECIPES, Recipe, find_recipe
-from syncl.recipes.cost import Cost, recipe_cost
-from syncl.recipes.recipe import PaperResult
+from syncl.errors import SynclError, did_you_mean
+from syncl.recipes.cost import Cost
+from syncl.recipes.listing import RecipeEntry, recipe_entries
+from syncl.recipes.paper import PaperResult
+
+if TYPE_CHECKING:
+    from syncl.recipes.recipe import Recipe
 
 # Columns that names may have in narrower ones.
 _NAME = 36
@@ -18,42 +22,25 @@ _LEGEND = (
 )
 
 
-@dataclass(frozen=True)
-class RecipeEntry:
-    """A recipe and what its model costs.
-
-    Attributes:
-        recipe: with its strategy chosen.
-        strategies: all that it could be trained with; empty where it leaves no choice.
-        cost: of its model.
-    """
-
-    recipe: Recipe
-    strategies: tuple[str, ...]
-    cost: Cost
-
-
 def list_recipes(name: str | None = None) -> tuple[RecipeEntry, ...]:
     """All recipes under all their names, or the one of this name.
 
     Raises:
-        SynclError: if there is no such recipe, with the names there are.
+        SynclError: if there is no such recipe, with the one that was meant or the names there are.
     """
-    if name is not None:
-        find_recipe(name)
-    entries = []
-    for base, function in RECIPES.items():
-        template = function()
-        for strategy in template.strategies or (None,):
-            recipe = template if strategy is None else template.trained_with(strategy)
-            if name in (None, recipe.name):
-                entries.append(RecipeEntry(recipe, tuple(template.strategies), recipe_cost(base)))
-    return tuple(entries)
+    entries = recipe_entries()
+    if name is None:
+        return entries
+    names = [entry.name for entry in entries]
+    if name not in names:
+        close = did_you_mean(name, names) or f"; recipes: {', '.join(names)}"
+        raise SynclError(f"there is no recipe {name!r}{close}")
+    return (entries[names.index(name)],)
 
 
 def listing(entries: Iterable[RecipeEntry], wide: bool) -> list[str]:
     """Lines of the list: aligned numbers, and behind (wide) or below them where a recipe starts from."""
-    table = [(entry.recipe, _cells(entry.recipe, entry.cost)) for entry in entries]
+    table = [(entry, _cells(entry)) for entry in entries]
     widths = [
         max(len(column), *(len(cells[place]) for _, cells in table)) for place, column in enumerate(_COLUMNS)
     ]
@@ -74,15 +61,22 @@ def listing(entries: Iterable[RecipeEntry], wide: bool) -> list[str]:
     return [*lines, "", *_wrapped(f"{_LEGEND} `syncl recipes NAME` tells more of one.")]
 
 
-def details(entry: RecipeEntry) -> list[str]:
-    """Everything about one recipe, in lines of at most 80 columns."""
-    recipe, cost = entry.recipe, entry.cost
+def details(recipe: "Recipe", strategies: Sequence[str], cost: Cost | None) -> list[str]:
+    """What is to be said of one recipe, in lines of at most 80 columns.
+
+    Args:
+        recipe: with its strategy chosen.
+        strategies: all that it could be trained with.
+        cost: of its model, if it was counted.
+    """
     training, data = recipe.training, recipe.training.data
     height, width = recipe.model.input.image_size
     facts = {
         "input": f"{height} x {width} pixels a camera, boxes in the {recipe.model.input.vehicle_frame} frame",
-        "parameters": f"{cost.parameters / 1e6:.1f} M",
-        "cost": f"{cost.frame_flops / 1e9:.0f} GFLOPs a frame, without tracks",
+        "parameters": "not counted" if cost is None else f"{cost.parameters / 1e6:.1f} M",
+        "cost": "not counted"
+        if cost is None
+        else f"{cost.frame_flops / 1e9:.0f} GFLOPs a frame, without tracks",
         "published": "none" if recipe.paper is None else published(recipe.paper),
         "starts from": recipe.starts_from or "nothing",
         "training": (
@@ -90,7 +84,7 @@ def details(entry: RecipeEntry) -> list[str]:
             f"learning rate {training.optimiser.learning_rate:g}, of the backbone "
             f"{training.optimiser.learning_rate * training.optimiser.backbone_scale:g}"
         ),
-        "strategies": ", ".join(entry.strategies) or "no choice",
+        "strategies": ", ".join(strategies) or "no choice",
         "command": f"syncl train {recipe.name} --data DIR --output RUN"
         + (" --init FILE" if recipe.starts_from else ""),
     }
@@ -117,12 +111,12 @@ def published(result: PaperResult) -> str:
     return f"{result.source}: {values}"
 
 
-def _cells(recipe: Recipe, cost: Cost) -> tuple[str, ...]:
-    height, width = recipe.model.input.image_size
-    paper = recipe.paper
+def _cells(entry: RecipeEntry) -> tuple[str, ...]:
+    height, width = entry.image_size
+    paper, cost = entry.paper, entry.cost
     results = (None,) * 3 if paper is None else (paper.amota, paper.nds, paper.map)
     return (
-        recipe.name,
+        entry.name,
         f"{height}x{width}",
         f"{cost.parameters / 1e6:.1f}",
         f"{cost.frame_flops / 1e9:.0f}",

@@ -1,0 +1,91 @@
+"""Recipes of your own: written, read, changed, refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from syncl.commands.recipes import recipes
+from syncl.errors import SynclError
+from syncl.recipes import find_recipe, resolve_recipe
+
+NAME = "mutr3d_detr3d_synthetic_syncl"
+
+
+def test_a_recipe_written_whole_is_the_same_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    recipes(NAME, write=path, set=("training.steps=7",))
+    known = resolve_recipe(NAME, changes=("training.steps=7",))
+    assert resolve_recipe(str(path)) == replace(known, name="mine")
+    with pytest.raises(SynclError, match="exists"):
+        recipes(NAME, write=path)
+
+
+def test_a_recipe_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    recipes(NAME, set=("training.steps=77",))
+    shown = capsys.readouterr().out
+    assert shown.startswith(NAME) and "steps: 77" in shown and "point_range: [-51.2," in shown
+
+
+def test_a_file_may_say_what_differs_from_a_recipe_or_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "first.yaml").write_text(
+        f"base: {NAME}\ntraining:\n  steps: 9\n  optimiser: {{learning_rate: 1e-4}}\n"
+        "  data:\n    augmentation: {type: Augmentation, flip_probability: 0.25}\n"
+    )
+    recipes(str(tmp_path / "first.yaml"))
+    assert "steps: 9\n" in capsys.readouterr().out
+    (tmp_path / "second.yaml").write_text("base: first.yaml\nsummary: mine\ntraining: {ema: 0.5}\n")
+    recipe = resolve_recipe(str(tmp_path / "second.yaml"))
+    base = find_recipe(NAME)
+    assert (recipe.name, recipe.summary, recipe.training.steps) == ("second", "mine", 9)
+    assert recipe.training.optimiser.learning_rate == 1e-4 and recipe.training.ema == 0.5
+    assert recipe.training.data.augmentation is not None
+    assert recipe.training.data.augmentation.flip_probability == 0.25
+    assert recipe.model == base.model and recipe.training.strategy == base.training.strategy
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("training: {stepz: 3}", r"own.yaml: training.stepz: no setting 'stepz'.*mean 'training.steps'"),
+        ("training: {steps: many}", r"own.yaml: training.steps: 'many' is not a int"),
+        ("training: {steps: -1}", r"own: training.steps: is -1, expected 1"),
+        ("training: [1]", r"own.yaml: training: .* is not a TrainingConfig"),
+        ("model: {detector: {type: PetrConfg}}", r"own.yaml: model.detector: .*did you mean 'PetrConfig'"),
+        ("base: petr_synthetc", r"own.yaml: base: there is no recipe .*did you mean 'petr_synthetic'"),
+        ("base: own.yaml", r"own.yaml: base: recipes that stand on each other without end"),
+        ("base: os:getcwd", r"own.yaml: base: there is no recipe 'os:getcwd'"),
+        ("- 1", r"own.yaml: is \[1\], expected a mapping"),
+    ],
+)
+def test_files_that_cannot_be_used_are_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(text if text[0] in "b-" else f"base: petr_synthetic\n{text}\n")
+    with pytest.raises(SynclError, match=message):
+        resolve_recipe(str(path))
+    with pytest.raises(SynclError, match="no such file; syncl recipes NAME --write"):
+        resolve_recipe(str(tmp_path / "none.yaml"))
+
+
+def test_functions_of_your_own_are_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "my_own_recipes.py"
+    path.write_text(
+        "from dataclasses import replace\nfrom syncl.recipes import RECIPES\n"
+        "def quick():\n    return replace(RECIPES['petr_synthetic'](), name='quick')\n"
+        "def none():\n    return 3\ndef broken():\n    return 1 / 0\n"
+    )
+    assert resolve_recipe(f"{path}:quick", changes=("training.steps=2",)).name == "quick"
+    monkeypatch.syspath_prepend(tmp_path)
+    assert resolve_recipe("my_own_recipes:quick").training == find_recipe("petr_synthetic").training
+    for name, message in (
+        (f"{path}:none", "returns a int, not a Recipe"),
+        (f"{path}:broken", "the code there fails: ZeroDivisionError"),
+        (f"{path}:slow", "'slow' is not there; there are .*quick"),
+        (f"{path}", "name the function behind a colon"),
+        (f"{tmp_path}/none.py:quick", "there is no such file"),
+        ("no_such_module:quick", "ModuleNotFoundError"),
+    ):
+        with pytest.raises(SynclError, match=message):
+            resolve_recipe(name)
