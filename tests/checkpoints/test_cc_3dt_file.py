@@ -37,9 +37,7 @@ IMAGE_NETWORK = ImageEncoderConfig(
 MODEL = ModelConfig(
     InputConfig((64, 96)),
     DETECTORS["detr3d"],
-    Cc3dtConfig(
-        motion="velo_lstm", appearance=AppearanceConfig(IMAGE_NETWORK, EMBEDDED, HIDDEN, groups=8)
-    ),
+    Cc3dtConfig(motion="velo_lstm", appearance=AppearanceConfig(IMAGE_NETWORK, EMBEDDED, HIDDEN, groups=8)),
 )
 ADAPTER = find_format("cc_3dt")
 
@@ -97,7 +95,7 @@ def test_each_file_fills_its_part_and_the_rest_is_new(what, ours: str, prefix: s
     read = ADAPTER.read({prefix + name: value for name, value in weights.items()}, MODEL, "file.pt")
     assert read.weights and all(name.startswith(ours) for name in read.weights)
     assert not [name for name in read.new if name.startswith(ours) and "num_batches" not in name]
-    assert all("detector that" in reason for reason in read.ignored.values())
+    assert all("of the detector" in reason for reason in read.ignored.values())
     model = MODEL.build()
     model.load_state_dict(read.weights, strict=False)
     back = ADAPTER.write(model.state_dict(), MODEL).weights
@@ -112,7 +110,7 @@ def test_height_and_length_change_places_in_the_motion_model() -> None:
 
 
 def test_files_of_other_sizes_and_other_networks_name_the_first_keys_that_differ() -> None:
-    with pytest.raises(SynclError, match=r"r50\.pt does not fit: missing: basemodel\.layer3\.1\.conv1\.weight"):
+    with pytest.raises(SynclError, match=r"r50\.pt does not fit: missing: basemodel\.layer3\.1\.conv1"):
         ADAPTER.read(image_network((1, 1, 1, 1)), MODEL, "r50.pt")
     with pytest.raises(SynclError, match=r"not known in this format: fpn\.inner_blocks\.4\.0\.weight"):
         ADAPTER.read(image_network() | {"fpn.inner_blocks.4.0.weight": torch.ones(1)}, MODEL, "f")
@@ -130,7 +128,7 @@ def test_a_recipe_that_has_no_place_for_the_file_is_refused() -> None:
     with pytest.raises(SynclError, match=r"holds an image network.*model\.tracker\.appearance"):
         ADAPTER.read(image_network(), plain, "f")
     other = dataclasses.replace(MODEL, tracker=SingleFrameConfig())
-    with pytest.raises(SynclError, match="is for CC-3DT.*choose another --recipe"):
+    with pytest.raises(SynclError, match=r"is for CC-3DT.*choose another --recipe"):
         ADAPTER.read(velo_lstm(), other, "f")
 
 

@@ -77,7 +77,8 @@ class Cc3dtAdapter(Adapter):
     code_weights = ()
     ignored = (
         Ignored(
-            r"(?:faster_rcnn_head|bbox_3d_head)\..*", "of the detector that the image network was trained with"
+            r"(?:faster_rcnn_head|bbox_3d_head)\..*",
+            "of the detector that the image network was trained with",
         ),
     )
 

@@ -55,8 +55,8 @@ def convert(
     """Convert a published checkpoint to a model file, or a model file back to the original's names.
 
     Every parameter must fit: whatever is missing, unknown or of another shape is an error that names it. What
-    the published file does not have (a tracker's parts, say) starts out new and is listed, or comes from another
-    model file (--init).
+    the published file does not have (a tracker's parts, say) starts out new and is listed, or comes from
+    another model file (--init).
 
     Args:
         source: published checkpoint (.pth or .safetensors) for --from; our model file for --to.
@@ -117,7 +117,9 @@ def convert(
         )
     check_output(output, overwrite)
     if recipe is not None or set or init is not None:
-        raise SynclError("--recipe, --set and --init go with --from; a model file knows its own configuration")
+        raise SynclError(
+            "--recipe, --set and --init go with --from; a model file knows its own configuration"
+        )
     adapter, model = find_format(to), load_model(source)
     conversion = adapter.write(model.tracker.state_dict(), model.config)
     classes = ", ".join(model.config.detector.classes)
