@@ -8,7 +8,6 @@ Letters: B streams, D detections.
 """
 
 from abc import abstractmethod
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -68,8 +67,7 @@ class ByDetection(Tracker):
         Raises:
             SynclError: see `Tracker.look`.
         """
-        objects, state = self.associate(frame, self.arrive(frame, state), detections)
-        return replace(objects, classes=self.classes), state
+        return self.associate(frame, self.arrive(frame, state), detections)
 
     @abstractmethod
     def associate(self, frame: Frame, state: TrackState, detections: Objects) -> tuple[Objects, TrackState]:

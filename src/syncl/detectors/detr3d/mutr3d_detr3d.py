@@ -23,6 +23,10 @@ from syncl.layers.numerics import at_full_precision, inverse_sigmoid, mlp
 from syncl.layers.positional import encode_plane
 from syncl.structures import Frame, Queries, object_queries
 
+# Of the range: what metres in float32 may make of a place in it. Object queries farther from where they
+# learned to start were put elsewhere, by proposals.
+_ROUNDING = 1e-6
+
 
 @dataclass(frozen=True)
 class Mutr3dDetr3dConfig(Detr3dConfig):
@@ -73,6 +77,12 @@ class Mutr3dDetr3d(Detr3d):
     def start(self, queries: Queries) -> tuple[Tensor, Tensor, Tensor | None]:
         # The original keeps references as logits, which saturate.
         unit = inverse_sigmoid(self.point_range.normalise(queries.references)).sigmoid()
+        # Where object queries start is learned as logits. Metres in float32 round it, which at the range's
+        # border, where a logit is steep, is 3e-4 of the gradient that it learns by.
+        count = queries.object_count
+        learned = at_full_precision(self.reference_points, queries.positions[:, :count]).sigmoid()
+        rounded = (learned - unit[:, :count]).abs() < _ROUNDING
+        unit = torch.cat([torch.where(rounded, learned, unit[:, :count]), unit[:, count:]], dim=1)
         return self.point_range.to_metres(unit), unit, queries.codes[..., 3:6]
 
     @override
