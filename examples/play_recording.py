@@ -10,8 +10,7 @@ import argparse
 import time
 from pathlib import Path
 
-from syncl.checkpoints.model_file import load_model
-from syncl.runs.track.recording import recording_for
+import syncl
 from syncl.trackers.live import LiveTracker
 
 
@@ -25,12 +24,11 @@ def main() -> None:
     parser.add_argument("--speed", type=float, default=1.0, help="of the playback")
     arguments = parser.parse_args()
 
-    model = load_model(arguments.model, arguments.device)
-    classes = model.tracker.detector.classes
-    recording = recording_for(model.config.input, arguments.recording)
+    tracker = syncl.load(arguments.model, arguments.device)
+    recording = tracker.open(arguments.recording)
     first_s = recording.rig.moments[0].timestamp_s
 
-    with LiveTracker(model.tracker) as live:
+    with LiveTracker(tracker) as live:
         print(f"warm: {live.warm_up(recording.frame(0)) * 1e3:.0f} ms a step")
         started = time.perf_counter()
         # What a camera driver would do: hand over each frame when it is there, and never wait for the model.
@@ -39,9 +37,7 @@ def main() -> None:
             time.sleep(max(0.0, due - (time.perf_counter() - started)))
             live.push(frame)
             while (result := live.poll()) is not None:
-                labels = result.objects.labels[result.objects.valid].tolist()
-                counts = {name: labels.count(row) for row, name in enumerate(classes) if row in labels}
-                print(f"{result.samples[0]}: {result.latency_s * 1e3:5.0f} ms  {counts}")
+                print(f"{result.samples[0]}: {result.latency_s * 1e3:5.0f} ms  {result.objects}")
         live.drain()
         print(live.statistics())
 

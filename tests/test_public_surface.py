@@ -21,6 +21,7 @@ def test_the_public_functions():
         "generate",
         "load",
         "open_recording",
+        "open_rig",
         "plot",
         "prepare",
         "recipes",
@@ -37,7 +38,7 @@ def test_the_public_functions():
 
 def test_every_command_is_a_function_of_the_package_that_says_what_it_returns():
     names = {name.replace("-", "_") for name in COMMANDS}
-    assert names == {*syncl.__all__} - {"load", "open_recording"}
+    assert names == {*syncl.__all__} - {"load", "open_recording", "open_rig"}
     for name in names:
         function = getattr(syncl, name)
         assert function.__module__ == f"syncl.commands.{name}"

@@ -2,10 +2,12 @@
 
 Importing the package is cheap; the public functions import their machinery on first use.
 
-    tracker = syncl.load("model.safetensors", device="cuda")
+    tracker = syncl.load("model.safetensors")
     state = tracker.initial_state()
-    for frame in syncl.open_recording("my_rig/", image_size=(320, 800)):
+    for frame in tracker.open("my_rig/"):
         objects, state = tracker.step(frame, state)
+        for tracked in objects:
+            print(tracked)
 
 Every command of `syncl --help` is a function here: `syncl.train(...)` does what `syncl train ...` does,
 prints the same, and returns what came of it. `recipes` is a command and a folder of this package:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from syncl.commands.train import train as train
     from syncl.commands.train_motion import train_motion as train_motion
     from syncl.data.recording.recording import open_recording as open_recording
+    from syncl.data.recording.rig_file import open_rig as open_rig
 
 __version__ = "0.1.0"
 
@@ -47,6 +50,7 @@ __all__ = [
     "generate",
     "load",
     "open_recording",
+    "open_rig",
     "plot",
     "prepare",
     "recipes",
@@ -57,7 +61,11 @@ __all__ = [
     "train_motion",
 ]
 
-_ELSEWHERE = {"load": "syncl.checkpoints.model_file", "open_recording": "syncl.data.recording.recording"}
+_ELSEWHERE = {
+    "load": "syncl.checkpoints.model_file",
+    "open_recording": "syncl.data.recording.recording",
+    "open_rig": "syncl.data.recording.rig_file",
+}
 
 
 class _Package(ModuleType):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from golden import TOLERANCE, Golden
+from golden import Golden
 from heads import feed, frame_of, tiny_encoder
 from torch import Tensor
 
@@ -207,9 +207,9 @@ def ego_origin(golden: Golden) -> tuple[float, float]:
 
 
 def run(
-    golden: Golden, tracker: DqTrack, look: Callable[[int, Frame, Any], Any], scores: float = TOLERANCE
+    golden: Golden, tracker: DqTrack, look: Callable[[int, Frame, Any], Any], noisy: tuple[int, ...] = ()
 ) -> None:
-    """The whole test loop against what the golden says of every frame; scores to a tolerance of their own."""
+    """The whole test loop against what the golden says of every frame, but for scores of noisy queries."""
     state = tracker.initial_state()
     shown: list[Any] = []
     follow, lived, affine = tracker.follow, tracker._lived, tracker.logits
@@ -223,7 +223,9 @@ def run(
         objects, state = tracker.conclude(look(number, frame, state))
         label = f"f{number}"
         seen = shown[0]
-        golden.check(f"{label}/det_scores", seen.scores, scores)
+        steady = [row for row in range(len(seen.scores)) if row not in noisy]
+        scores = torch.from_numpy(golden.outputs[f"{label}/det_scores"])
+        golden.compare(f"{label}/det_scores", seen.scores[steady], scores[steady])
         part = (seen.scores >= tracker.config.detection_score) & tracker.tracked[seen.labels]
         golden.check(f"{label}/det_rows", part.nonzero()[:, 0])
         if f"{label}/asso_logits" in golden.outputs:
@@ -247,7 +249,7 @@ def run(
         if f"{label}/track_pos_velo" in golden.outputs:
             golden.check(f"{label}/track_pos_velo", torch.cat([tracks.places, tracks.velocities], 1))
         golden.check(f"{label}/res_ids", objects.identities[0])
-        golden.check(f"{label}/res_scores", objects.scores[0], scores)
+        golden.check(f"{label}/res_scores", objects.scores[0])
         named = torch.tensor(
             [TRACKING_CLASSES.index(DETECTION_CLASSES[i]) for i in objects.labels[0].tolist()]
         )
@@ -311,7 +313,9 @@ def with_heads(golden: Golden, detector: Any) -> DqTrack:
         detector,
         settings(
             golden.config["tracker_cfg"], golden.config.get("bbox_coder"), range_centre_m=ego_origin(golden)
-        ),
+        )
+        if "lidar2ego" in golden.manifest["inputs"]
+        else settings(golden.config["tracker_cfg"]),
     )
     tracker = config.build()
     assert isinstance(tracker, DqTrack)
@@ -367,34 +371,56 @@ def levels_of(golden: Golden, frame: int) -> tuple[Tensor, ...]:
     )
 
 
+def seen_by(golden: Golden, frame: Frame, number: int) -> Frame:
+    """A frame with its cameras, and for PETRv2 those of a while ago."""
+    projections = golden.input("lidar2img").double()[number][None]
+    frame = replace(frame, rig=frame_of(projections[:, :6], (64, 160)).rig)
+    if projections.shape[1] == 6:
+        return frame
+    ages = golden.input("camera_age")[number]
+    past = frame_of(projections[:, 6:], (64, 160))
+    return replace(frame, past=replace(past, timestamp_s=frame.timestamp_s - (ages[6:] - ages[:6]).mean()))
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["petrv2_tracker", "detr3d_tracker"])
 def test_from_features_to_tracks(open_golden: OpenGolden, name: str) -> None:
     golden = open_golden(f"dqtrack/{name}")
     with_past = name == "petrv2_tracker"
     tracker = with_heads(golden, petrv2(golden) if with_past else detr3d(golden))
-    projections = golden.input("lidar2img").double()
 
     def look(number: int, frame: Frame, state: Any) -> Any:
         feed(tracker.detector, levels_of(golden, number))
-        present = projections[number][None, :6] if with_past else projections[number][None]
-        seen = frame_of(present, (64, 160))
-        frame = replace(frame, rig=seen.rig)
-        if with_past:
-            ages = golden.input("camera_age")[number]
-            interval = (ages[6:] - ages[:6]).mean()
-            past = frame_of(projections[number][None, 6:], (64, 160))
-            past = replace(past, timestamp_s=frame.timestamp_s - interval)
-            frame = replace(frame, past=past)
+        frame = seen_by(golden, frame, number)
         decoded = tracker.look(frame, state)
         golden.check(f"f{number}/det_logits", decoded.standard.logits[-1, 0])
         codes = MMDET3D_0_CODE.to_library(torch.from_numpy(golden.outputs[f"f{number}/det_boxes"]))
         golden.compare(f"f{number}/det_boxes", decoded.standard.codes[-1, 0], codes)
         return decoded
 
-    # One query of DETR3D's looks past the edge of an image: the original's own float32 logit is 9e-4 from the
-    # float64 one, and so is its score.
-    run(golden, tracker, look, TOLERANCE if with_past else 3e-4)
+    run(golden, tracker, look, () if with_past else (NOISY,))
+
+
+# DETR3D's first layer moves this query by 19 metres. In float32 its box ends 2 mm off the exact one in the
+# original, half a millimetre here, and its score 1.1e-4 of all scores apart.
+NOISY = 19
+
+
+@torch.no_grad()
+def test_the_one_noisy_query_of_detr3d_is_nearer_to_the_exact_score_than_the_original(
+    open_golden: OpenGolden,
+) -> None:
+    golden = open_golden("dqtrack/detr3d_tracker")
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        detector = with_heads(golden, detr3d(golden)).detector.to(dtype)
+        feed(detector, tuple(level.to(dtype) for level in levels_of(golden, 0)))
+        features = detector.encode(seen_by(golden, frames(golden)[0], 0), None)
+        (said,) = detector.decode(detector.initial_queries(features), features)
+        found.append(said.logits[-1, 0, NOISY].double())
+    ours, exact = found
+    theirs = torch.from_numpy(golden.outputs["f0/det_logits"])[NOISY].double()
+    assert (ours - exact).norm() < 0.5 * (theirs - exact).norm()
 
 
 # Training
@@ -428,11 +454,7 @@ def test_a_training_clip_from_what_the_head_made_of_it(open_golden: OpenGolden, 
     whole = name.endswith("end_to_end")
     heads = [part.clone().requires_grad_(whole) for part in said]
     weights = LossConfig() if whole else LossConfig(classification=0.0, box=0.0)
-    training = ClipTraining(
-        tracker,
-        BaselineConfig(cost=CostConfig(), loss=replace(weights, own_class_count=True)).build(DIM),
-        UnrollConfig(objectives=(DualQueryLossConfig(),)),
-    )
+    training = clip_training(tracker, weights)
     moments = [augmented(golden, frame, number) for number, frame in enumerate(frames(golden))]
     truth = [annotations(golden, number) for number in range(len(moments))]
     state = tracker.initial_state()
@@ -489,6 +511,53 @@ def test_a_training_clip_from_what_the_head_made_of_it(open_golden: OpenGolden, 
         golden.compare(f"grad_norm {published}", gradient.norm().double(), torch.tensor(norms[published]))
         if f"grad/{published}" in golden.outputs:
             golden.check(f"grad/{published}", gradient.flatten())
+
+
+def test_gradients_reach_the_head_end_to_end(open_golden: OpenGolden) -> None:
+    """The whole clip from image features, every gradient of the head among them."""
+    golden = open_golden("dqtrack/forward_train_clip_end_to_end")
+    tracker = with_heads(golden, petrv2(golden))
+    training = clip_training(tracker, LossConfig())
+    state, found = tracker.initial_state(), []
+    for number, frame in enumerate(frames(golden)):
+        objects = annotations(golden, number)
+        feed(tracker.detector, levels_of(golden, number))
+        decoded = tracker.look(seen_by(golden, augmented(golden, frame, number), number), state)
+        outcome = training.strategy(decoded, objects)
+        decoded = replace(decoded, reasoned=tracker.supervised(decoded, outcome, objects))
+        losses = training.objectives[-1](decoded, outcome, objects)
+        found += [*outcome.losses.values(), losses["association"], losses["wrong_tracks"]]
+        state = tracker.carry(decoded, outcome)
+    total = torch.stack([loss.reshape(()) for loss in found]).sum()
+    golden.check("total", total)
+    total.backward()
+    config = ModelConfig(InputConfig((8, 8)), petrv2(golden), tracker.config)
+    norms = dict(zip(golden.manifest["grad_names"], golden.outputs["grad_norms"], strict=True))
+    named = dict(tracker.named_parameters())
+    compared = set()
+    for entry in DqTrackAdapter().entries(named, config):
+        gradient = named[entry.ours].grad
+        if entry.published not in norms or gradient is None:
+            continue
+        compared.add(entry.published)
+        if norms[entry.published] < 1e-4:  # Nothing but noise: what is added to all keys alike.
+            assert gradient.norm() < 1e-4
+            continue
+        norm = torch.tensor(norms[entry.published])
+        golden.compare(f"grad_norm {entry.published}", gradient.norm().double(), norm)
+        if f"grad/{entry.published}" in golden.outputs:
+            theirs = entry.change.write(gradient)
+            golden.check(f"grad/{entry.published}", theirs.flatten())
+    assert compared == norms.keys() - {"zero_val.weight"}
+
+
+def clip_training(tracker: DqTrack, weights: LossConfig) -> ClipTraining:
+    """As the original trains; its focal loss counts positives of its own process."""
+    return ClipTraining(
+        tracker,
+        BaselineConfig(cost=CostConfig(), loss=replace(weights, own_class_count=True)).build(DIM),
+        UnrollConfig(objectives=(DualQueryLossConfig(),)),
+    )
 
 
 def by_place(golden: Golden, number: int, state: Any) -> list[int]:

@@ -71,8 +71,8 @@ def test_a_step_is_a_look_and_its_conclusion(kind: str, detector: str) -> None:
     state, frame = after(tracker), make_frame(1.0, speed_m_s=2.0)
     stepped = tracker.step(frame, state)
     with torch.no_grad():
-        concluded = tracker.conclude(tracker.look(frame, state))
-    assert same(stepped, concluded)
+        objects, concluded = tracker.conclude(tracker.look(frame, state))
+    assert same(stepped, (dataclasses.replace(objects, classes=tracker.classes), concluded))
     assert stepped[0].valid.any()
 
 

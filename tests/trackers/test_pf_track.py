@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from looks import entered, look_with
+from looks import entered, look_with, same
 from rig import CLASSES, DETECTORS, DIM, make_frame, pose
 from rig import OBJECT_QUERIES as OBJECTS
 from syncl.errors import SynclError
@@ -324,8 +324,7 @@ def test_any_detector_tracks_and_its_state_can_be_saved(kind):
     saved = torch.load(file, weights_only=False)
     first, _ = small.step(frames[3], state)
     second, _ = small.step(frames[3], saved.to("cpu"))
-    for field in dataclasses.fields(Objects):
-        assert torch.equal(getattr(first, field.name), getattr(second, field.name)), field.name
+    assert same(first, second)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,6 +4,7 @@ from syncl.checkpoints.ada_track import AdaTrackAdapter
 from syncl.checkpoints.adapter import Adapter
 from syncl.checkpoints.backbone_file import BackboneAdapter
 from syncl.checkpoints.bevformer import BevformerAdapter
+from syncl.checkpoints.cc_3dt import Cc3dtAdapter
 from syncl.checkpoints.detr3d import Detr3dAdapter
 from syncl.checkpoints.dqtrack import DqTrackAdapter
 from syncl.checkpoints.mutr3d import Mutr3dAdapter
@@ -23,6 +24,7 @@ _ADAPTERS: tuple[Adapter, ...] = (
     PfTrackAdapter(),
     DqTrackAdapter(),
     AdaTrackAdapter(),
+    Cc3dtAdapter(),
     BackboneAdapter(),
 )
 

@@ -20,6 +20,7 @@ Format = Literal[
     "pf_track",
     "dqtrack",
     "ada_track",
+    "cc_3dt",
     "backbone",
 ]
 
@@ -48,12 +49,14 @@ def convert(
     to: Format | None = None,
     recipe: str | None = None,
     set: tuple[str, ...] = (),
+    init: Path | None = None,
     overwrite: bool = False,
 ) -> ConvertedFile:
     """Convert a published checkpoint to a model file, or a model file back to the original's names.
 
     Every parameter must fit: whatever is missing, unknown or of another shape is an error that names it. What
-    the published file does not have (a tracker's parts, say) starts out new and is listed.
+    the published file does not have (a tracker's parts, say) starts out new and is listed, or comes from
+    another model file (--init).
 
     Args:
         source: published checkpoint (.pth or .safetensors) for --from; our model file for --to.
@@ -63,6 +66,8 @@ def convert(
         recipe: recipe whose model is filled (with --from; default: the format's own), or one of your own,
             as for syncl train.
         set: changed settings of the recipe, such as model.detector.queries=500.
+        init: model file from which comes what the published file does not have, such as the detector under a
+            tracker (with --from).
         overwrite: replace an existing output file.
 
     Returns:
@@ -74,7 +79,7 @@ def convert(
     import torch
 
     from syncl.checkpoints.formats import find_format
-    from syncl.checkpoints.model_file import load_model, save_model
+    from syncl.checkpoints.model_file import initialise_from, load_model, save_model
     from syncl.checkpoints.published import read_published, write_published
     from syncl.errors import SynclError
     from syncl.files import check_output
@@ -91,22 +96,30 @@ def convert(
         # What is new gets its initial values, the same at every call; the note `new` names it, so that
         # training started from the file draws its own.
         torch.manual_seed(0)
-        weights = filled.model.build().state_dict() | conversion.weights
-        notes = {"converted_from": f"{source.name} ({adapter.title})", "new": "\n".join(conversion.new)}
+        tracker = filled.model.build()
+        taken = () if init is None else initialise_from(tracker, init).filled
+        kept = tuple(name for name in conversion.new if name in taken)
+        new = tuple(name for name in conversion.new if name not in taken)
+        weights = tracker.state_dict() | conversion.weights
+        notes = {"converted_from": f"{source.name} ({adapter.title})", "new": "\n".join(new)}
         save_model(output, weights, filled.model, recipe_to_json(filled), notes)
         _say(f"wrote {output}: {filled.name}, {len(conversion.weights)} entries from {source.name}")
-        _say_names("new", conversion.new)
+        if init is not None:
+            _say_names(f"from {init.name}", kept)
+        _say_names("new", new)
         for reason, count in Counter(conversion.ignored.values()).items():
             first = next(name for name, why in conversion.ignored.items() if why == reason)
             _say(f"  not used: {count} entries such as {first} ({reason})")
-        return ConvertedFile(output, filled.name, conversion)
+        return ConvertedFile(output, filled.name, replace(conversion, new=new))
     if from_ is not None or to is None:
         raise SynclError(
             "pass either --from FORMAT (to read a published checkpoint) or --to FORMAT (to write one)"
         )
     check_output(output, overwrite)
-    if recipe is not None or set:
-        raise SynclError("--recipe and --set go with --from; a model file knows its own configuration")
+    if recipe is not None or set or init is not None:
+        raise SynclError(
+            "--recipe, --set and --init go with --from; a model file knows its own configuration"
+        )
     adapter, model = find_format(to), load_model(source)
     conversion = adapter.write(model.tracker.state_dict(), model.config)
     classes = ", ".join(model.config.detector.classes)

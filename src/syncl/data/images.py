@@ -146,6 +146,17 @@ def load_image(
     return _crop(_resize(image, transform.resized(size), method), transform)
 
 
+def fit_image(
+    image: RGBImage,
+    transform: ImageTransform,
+    method: ResizeMethod = "exact",
+    undistort: Callable[[RGBImage], RGBImage] | None = None,
+) -> RGBImage:
+    """An image [h, w, 3] at hand transformed as `load_image` does with a file's."""
+    whole = image if undistort is None else undistort(image)
+    return _crop(_resize(whole, transform.resized((image.shape[0], image.shape[1])), method), transform)
+
+
 def decode_image(path: Path, source_size: tuple[int, int] | None = None) -> RGBImage:
     """Decode an image file at full size: [h, w, 3] uint8 RGB.
 

@@ -119,5 +119,5 @@ class Attention(nn.Module):
 
     def _split(self, tensor: Tensor) -> Tensor:
         batch, count, _ = tensor.shape
-        split: Tensor = tensor.view(batch, count, self.heads, -1).transpose(1, 2)
+        split: Tensor = tensor.view(batch, count, self.heads, self.dim // self.heads).transpose(1, 2)
         return split

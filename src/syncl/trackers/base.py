@@ -18,21 +18,28 @@ Letters: B streams, Q queries, N track slots, D channels.
 import copy
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, Self, runtime_checkable
+from pathlib import Path
+from typing import Literal, Protocol, Self, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from syncl.data.recording.recording import Recording
+from syncl.data.recording.rig import Rig
 from syncl.detectors.base import Detector, Features, Interaction
 from syncl.errors import SynclError
 from syncl.geometry.boxes import CODE_SIZE
 from syncl.geometry.transforms import invert_similarity, transform_points
 from syncl.layers.decoder import STANDARD, Groups
-from syncl.structures import Annotations, Frame, Objects, Outcome, Predictions, Queries
+from syncl.structures import Annotations, CameraRig, Frame, Objects, Outcome, Predictions, Queries
 from syncl.structures.soundness import check_frame
 from syncl.structures.tensors import TensorStructure
 from syncl.trackers.clip_noise import UNDISTURBED, ClipNoise
+from syncl.trackers.inputs import Image, InputConfig, frame_for, recording_for
 from syncl.trackers.state import Move, TrackQueries, TrackState
 
 # Between two frames of a scene: no camera is faster, no drive that long.
@@ -98,6 +105,7 @@ class Tracker(nn.Module, ABC):
 
     Attributes:
         detector: the detector whose queries it carries.
+        input: what its weights expect of images, of trackers built from a `ModelConfig` (loaded ones are).
         longest_gap_s: tracks end where a stream was silent for longer; None = never. Identities go on
             counting, so that none is used twice in a scene.
         forecast_step_s: seconds from one forecast centre of reported objects to the next; None from trackers
@@ -108,11 +116,92 @@ class Tracker(nn.Module, ABC):
     """
 
     detector: Detector
+    input: InputConfig | None = None
     longest_gap_s: float | None = None
     forecast_step_s: float | None = None
     future_frames: int = 0
     noise: ClipNoise = UNDISTURBED
     keeps: type[TensorStructure] | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that reported labels number."""
+        return tuple(self.detector.classes)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) of the images it sees, pixels."""
+        return self._known_input().image_size
+
+    @property
+    def cameras(self) -> int | None:
+        """How many cameras it has weights for; None = it takes any number."""
+        count: int | None = getattr(self.detector, "cameras", None)
+        return count
+
+    def open(self, path: str | Path, *, damaged: Literal["fail", "skip"] = "fail") -> Recording:
+        """A recording of any rig, read as this tracker wants it (docs/recordings.md).
+
+            for frame in tracker.open("my_rig/"):
+                objects, state = tracker.step(frame.to(device), state)
+
+        Args:
+            path: folder of the recording, or its `rig.yaml`.
+            damaged: see `syncl.open_recording`.
+
+        Raises:
+            SynclError: see `syncl.open_recording`.
+        """
+        return recording_for(self._known_input(), Path(path), self.detector.views, damaged)
+
+    def frame(
+        self,
+        images: Mapping[str, Image | None] | Sequence[Image | None],
+        rig: Rig | CameraRig,
+        timestamp_s: float,
+        global_from_vehicle: NDArray[np.float64] | Tensor | None = None,
+        *,
+        scene: str = "live",
+        name: str | None = None,
+    ) -> Frame:
+        """A frame of images as cameras deliver them: undistorted, scaled and cropped as for a recording.
+
+        Args:
+            images: uint8 RGB of the cameras' own sizes, by camera name or in the order of the rig: numpy
+                [H, W, 3], or tensors [3, H, W] or [H, W, 3]. None, or left out by name: a camera that
+                delivered nothing.
+            rig: of a `rig.yaml` (`syncl.open_rig`), or calibration of undistorted images of that size.
+            timestamp_s: seconds, later than the frame before.
+            global_from_vehicle: [4, 4] the vehicle's pose; None = it stands still.
+            scene: a change of name ends all tracks.
+            name: of the frame, for messages; its time if None.
+
+        Returns:
+            The frame, B = 1, on the tracker's device.
+
+        Raises:
+            SynclError: an image of another type or size than its camera's, or of a camera that the rig does
+                not have; it says which.
+        """
+        made = frame_for(
+            self._known_input(),
+            images,
+            rig,
+            timestamp_s,
+            global_from_vehicle,
+            views=self.detector.views,
+            scene=scene,
+            name=name,
+        )
+        return made.to(next(self.parameters()).device)
+
+    def _known_input(self) -> InputConfig:
+        if self.input is None:
+            raise SynclError(
+                "this tracker does not know its input: load it (syncl.load), build it from a ModelConfig, or "
+                "set tracker.input"
+            )
+        return self.input
 
     def initial_state(self, streams: int = 1) -> TrackState:
         """The state of `streams` streams that have seen nothing, on the tracker's device."""
@@ -147,9 +236,17 @@ class Tracker(nn.Module, ABC):
             The objects reported in this frame and the state after it.
 
         Raises:
-            SynclError: see `look`.
+            SynclError: images of another size than the weights know; else see `look`.
         """
-        return self.conclude(self.look(frame, state))
+        if self.input is not None and frame.image_size != self.input.image_size:
+            (height, width), (rows, columns) = self.input.image_size, frame.image_size
+            raise SynclError(
+                f"sample {frame.samples[0]}: images of {rows}x{columns} pixels (height x width), and this "
+                f"model sees {height}x{width}; read recordings with tracker.open(folder), make frames with "
+                f"tracker.frame(images, ...), or pass image_size=({height}, {width})"
+            )
+        objects, state = self.conclude(self.look(frame, state))
+        return replace(objects, classes=self.classes), state
 
     def look(
         self,

@@ -8,6 +8,7 @@ Letters: B streams, D detections.
 """
 
 from abc import abstractmethod
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +68,8 @@ class ByDetection(Tracker):
         Raises:
             SynclError: see `Tracker.look`.
         """
-        return self.associate(frame, self.arrive(frame, state), detections)
+        objects, state = self.associate(frame, self.arrive(frame, state), detections)
+        return replace(objects, classes=self.classes), state
 
     @abstractmethod
     def associate(self, frame: Frame, state: TrackState, detections: Objects) -> tuple[Objects, TrackState]:

@@ -3,6 +3,7 @@
 from syncl.data.lenses import Lens
 from syncl.data.recording.recording import Recording, open_recording
 from syncl.data.recording.rig import Moment, Rig, RigCamera
+from syncl.data.recording.rig_file import open_rig
 from syncl.data.recording.writing import write_recording
 
 __all__ = [
@@ -12,5 +13,6 @@ __all__ = [
     "Rig",
     "RigCamera",
     "open_recording",
+    "open_rig",
     "write_recording",
 ]

@@ -8,7 +8,7 @@ Letters: C cameras.
 
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,12 +66,7 @@ class Recording:
         if unknown or not self.cameras or len(set(self.cameras)) < len(self.cameras):
             problem = f"no camera '{unknown[0]}'" if unknown else "choose every camera once, at least one"
             raise SynclError(f"{self.rig.path}: {problem}; it has {', '.join(known)}")
-        if self.vehicle_frame == "lidar" and self.rig.vehicle_from_lidar is None:
-            raise SynclError(
-                f"{self.rig.path}: vehicle_from_lidar is missing: this model's boxes are in the frame of a "
-                "roof lidar, as published weights' are; give the pose such a lidar would have (nuScenes: "
-                "{translation_m: [0.94, 0, 1.84], rotation: [0.7071068, 0, 0, -0.7071068]})"
-            )
+        vehicle_from_body(self.rig, self.vehicle_frame)
 
     def __len__(self) -> int:
         return len(self.rig.moments)
@@ -131,54 +126,17 @@ class Recording:
         Raises:
             SynclError: an image is missing or damaged and `damaged` is "fail".
         """
-        moment = self.rig.moments[number]
-        cameras = [self.rig.camera(name) for name in self.cameras]
-        shapes = [(camera.height, camera.width) for camera in cameras]
-        transforms = [test_transform(shape, self.image_size or shape) for shape in shapes]
-        height = max(transform.output_size[0] for transform in transforms)
-        width = max(transform.output_size[1] for transform in transforms)
-        images = np.zeros((len(cameras), height, width, 3), np.uint8)
-        valid = np.zeros(len(cameras), np.bool_)
-        intrinsics = np.zeros((len(cameras), 3, 3))
-        extrinsics = np.zeros((len(cameras), 4, 4))
-        for row, (camera, transform) in enumerate(zip(cameras, transforms)):
-            intrinsics[row] = transform.matrix() @ self.rig.intrinsics(moment, camera)
-            vehicle_from_camera = self.rig.vehicle_from_camera(moment, camera)
-            extrinsics[row] = invert_pose(vehicle_from_camera) @ self.vehicle_from_body
-            image = self.image(number, camera.name, transform)
-            if image is not None:
-                images[row, : image.shape[0], : image.shape[1]], valid[row] = image, True
-        sizes = [transform.output_size for transform in transforms]
-        pose = moment.global_from_vehicle @ self.vehicle_from_body
-        return Frame(
-            images=torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))[None],
-            rig=CameraRig(
-                names=self.cameras,
-                image_from_camera=torch.from_numpy(intrinsics)[None],
-                camera_from_vehicle=torch.from_numpy(extrinsics)[None],
-            ),
-            camera_valid=torch.from_numpy(valid)[None],
-            content_size=torch.tensor(sizes, dtype=torch.int64)[None],
-            global_from_vehicle=torch.from_numpy(pose)[None],
-            timestamp_s=torch.tensor([moment.timestamp_s], dtype=torch.float64),
-            scenes=(self.rig.name,),
-            samples=(moment.name,),
-            odometry=self._odometry(moment),
-        )
+        moment, body = self.rig.moments[number], self.vehicle_from_body
 
-    def _odometry(self, moment: Moment) -> Odometry | None:
-        """Where the frames' vehicle frame is, if it is not the vehicle's own; nothing else is known."""
-        if self.vehicle_frame == "vehicle":
-            return None
-        rotation = quaternion_from_rotation(moment.global_from_vehicle[:3, :3])
-        parts = (self.vehicle_from_body, rotation, np.zeros(9))
-        return Odometry(*(torch.tensor(part, dtype=torch.float64)[None] for part in parts))
+        def image(camera: RigCamera, transform: ImageTransform) -> RGBImage | None:
+            return self.image(number, camera.name, transform)
+
+        return rig_frame(self.rig, self.cameras, moment, body, self.image_size, image)
 
     @cached_property
     def vehicle_from_body(self) -> Array:
         """[4, 4] the rig's vehicle from what frames call vehicle."""
-        lidar = self.rig.vehicle_from_lidar
-        return lidar if self.vehicle_frame == "lidar" and lidar is not None else np.eye(4)
+        return vehicle_from_body(self.rig, self.vehicle_frame)
 
     def image(self, number: int, camera: str, transform: ImageTransform) -> RGBImage | None:
         """One undistorted image of a moment; None where the camera delivered none.
@@ -199,6 +157,82 @@ class Recording:
                 raise
             warnings.warn(f"{error} (camera left out of this frame)", stacklevel=2)
             return None
+
+
+def vehicle_from_body(rig: Rig, vehicle_frame: Literal["vehicle", "lidar"]) -> Array:
+    """[4, 4] a rig's vehicle from what frames call vehicle: that, or its `vehicle_from_lidar`.
+
+    Raises:
+        SynclError: the rig does not say where a lidar would be.
+    """
+    if vehicle_frame == "vehicle":
+        return np.eye(4)
+    if rig.vehicle_from_lidar is None:
+        raise SynclError(
+            f"{rig.path}: vehicle_from_lidar is missing: this model's boxes are in the frame of a "
+            "roof lidar, as published weights' are; give the pose such a lidar would have (nuScenes: "
+            "{translation_m: [0.94, 0, 1.84], rotation: [0.7071068, 0, 0, -0.7071068]})"
+        )
+    return rig.vehicle_from_lidar
+
+
+def rig_frame(
+    rig: Rig,
+    names: Sequence[str],
+    moment: Moment,
+    body: Array,
+    image_size: tuple[int, int] | None,
+    image: Callable[[RigCamera, ImageTransform], RGBImage | None],
+) -> Frame:
+    """The frame of a moment of a rig; B = 1.
+
+    Args:
+        rig: whose cameras they are.
+        names: of the C cameras, in the order that the frame has them in.
+        moment: its pose, time and, where they differ, calibrations.
+        body: `vehicle_from_body`.
+        image_size: (H, W) of the frame's images; None leaves them as they are.
+        image: a camera's image, undistorted and transformed; None where it delivered none.
+    """
+    cameras = [rig.camera(name) for name in names]
+    shapes = [(camera.height, camera.width) for camera in cameras]
+    transforms = [test_transform(shape, image_size or shape) for shape in shapes]
+    height = max(transform.output_size[0] for transform in transforms)
+    width = max(transform.output_size[1] for transform in transforms)
+    images = np.zeros((len(cameras), height, width, 3), np.uint8)
+    valid = np.zeros(len(cameras), np.bool_)
+    intrinsics = np.zeros((len(cameras), 3, 3))
+    extrinsics = np.zeros((len(cameras), 4, 4))
+    for row, (camera, transform) in enumerate(zip(cameras, transforms)):
+        intrinsics[row] = transform.matrix() @ rig.intrinsics(moment, camera)
+        extrinsics[row] = invert_pose(rig.vehicle_from_camera(moment, camera)) @ body
+        seen = image(camera, transform)
+        if seen is not None:
+            images[row, : seen.shape[0], : seen.shape[1]], valid[row] = seen, True
+    sizes = [transform.output_size for transform in transforms]
+    return Frame(
+        images=torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))[None],
+        rig=CameraRig(
+            names=tuple(names),
+            image_from_camera=torch.from_numpy(intrinsics)[None],
+            camera_from_vehicle=torch.from_numpy(extrinsics)[None],
+        ),
+        camera_valid=torch.from_numpy(valid)[None],
+        content_size=torch.tensor(sizes, dtype=torch.int64)[None],
+        global_from_vehicle=torch.from_numpy(moment.global_from_vehicle @ body)[None],
+        timestamp_s=torch.tensor([moment.timestamp_s], dtype=torch.float64),
+        scenes=(rig.name,),
+        samples=(moment.name,),
+        odometry=_odometry(moment, body) if body is rig.vehicle_from_lidar else None,
+    )
+
+
+def _odometry(moment: Moment, body: Array) -> Odometry:
+    """Where the frames' vehicle frame is, if it is not the vehicle's own; nothing else is known."""
+    rotation = quaternion_from_rotation(moment.global_from_vehicle[:3, :3])
+    return Odometry(
+        *(torch.tensor(part, dtype=torch.float64)[None] for part in (body, rotation, np.zeros(9)))
+    )
 
 
 def open_recording(

@@ -1,5 +1,6 @@
 """Reading `rig.yaml`; docs/recordings.md describes it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from syncl.data.lenses import COEFFICIENTS, Lens
 from syncl.data.listing import FolderListing
 from syncl.data.recording.calibration import read_intrinsics, read_pose
 from syncl.data.recording.moments import STEEPEST, read_moments
-from syncl.data.recording.rig import Rig, RigCamera, find_images
+from syncl.data.recording.rig import Array, Rig, RigCamera, find_images
 from syncl.data.recording.yaml_node import Node, read_yaml
 from syncl.files import inside
 
@@ -17,11 +18,12 @@ RIG_FILE = "rig.yaml"
 FORMAT = "syncl-rig-1"
 
 
-def read_rig(folder: Path) -> Rig:
+def read_rig(folder: Path, live: bool = False) -> Rig:
     """Read the rig file of a recording and find its images.
 
     Args:
         folder: the recording (or its `rig.yaml`).
+        live: only the cameras matter, since their images come from elsewhere; the rig has no moments.
 
     Raises:
         SynclError: a field is missing, unknown or wrong, or cameras and image folders do not fit together;
@@ -38,6 +40,8 @@ def read_rig(folder: Path) -> Rig:
     cameras = tuple(_camera(entry, name, root) for name, entry in fields["cameras"].entries().items())
     if not cameras:
         fields["cameras"].fail("there is no camera; describe at least one")
+    if live:
+        return Rig(path, _name(fields, root), cameras, (), _lidar(fields), False)
     listing = FolderListing()
     _refuse_undescribed(fields["cameras"], cameras, root / "images", listing)
     moments, has_poses = read_moments(node, fields, cameras, listing)
@@ -47,18 +51,31 @@ def read_rig(folder: Path) -> Rig:
                 f"cameras.{camera.name}: no frame has an image of it in {camera.folder}; put its images "
                 "there or remove the camera"
             )
+    return Rig(path, _name(fields, root), cameras, moments, _lidar(fields), has_poses)
+
+
+def open_rig(path: str | Path) -> Rig:
+    """The cameras that a `rig.yaml` describes, for live tracking (`Tracker.frame`); no image is looked for.
+
+    Args:
+        path: the file, or its folder. `frames` may be left out.
+
+    Raises:
+        SynclError: as `open_recording`.
+    """
+    return read_rig(Path(path), live=True)
+
+
+def _name(fields: Mapping[str, Node], root: Path) -> str:
+    return fields["name"].text() if "name" in fields else root.resolve().name
+
+
+def _lidar(fields: Mapping[str, Node]) -> Array | None:
     lidar = read_pose(fields["vehicle_from_lidar"]) if "vehicle_from_lidar" in fields else None
     if lidar is not None and lidar[2, 2] < STEEPEST:
         axis = np.round(lidar[:3, 2], 2).tolist()
         fields["vehicle_from_lidar"].fail(f"the lidar's up axis does not point up but along {axis}")
-    return Rig(
-        path=path,
-        name=fields["name"].text() if "name" in fields else root.resolve().name,
-        cameras=cameras,
-        moments=moments,
-        vehicle_from_lidar=lidar,
-        has_poses=has_poses,
-    )
+    return lidar
 
 
 def _camera(node: Node, name: str, root: Path) -> RigCamera:

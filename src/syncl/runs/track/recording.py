@@ -7,19 +7,16 @@ from pathlib import Path
 from rich.console import Console
 
 from syncl.checkpoints.model_file import LoadedModel
-from syncl.data.recording.recording import Recording, open_recording
 from syncl.data.recording.track_files import write_csv, write_json
-from syncl.data.views import cameras_by_view, view_deg
 from syncl.errors import SynclError
 from syncl.files import check_output
-from syncl.geometry.poses import invert_pose
 from syncl.progress import progress_bar
 from syncl.rendering import RenderStyle, render_video
 from syncl.rendering.recordings import playback_rate, recording_frames
 from syncl.runs.track.run import TrackingSummary, choose_device
 from syncl.runs.track.scenes import report_objects
 from syncl.trackers import SingleFrame
-from syncl.trackers.model import InputConfig
+from syncl.trackers.inputs import recording_for
 
 FILES = ("tracks.json", "tracks.csv", "tracks.mp4")
 
@@ -85,36 +82,3 @@ def track_recording(
     drawn = progress_bar(pictures, "drawing", total=len(tracks))
     render_video(drawn, output / FILES[2], style, playback_rate(recording), overwrite)
     return TrackingSummary(tuple(output / file for file in FILES), len(tracks), seconds)
-
-
-def recording_for(config: InputConfig, folder: Path, views: tuple[float, ...] | None = None) -> Recording:
-    """A recording as a model wants it.
-
-    A model with weights for each camera gets the cameras that look where its own looked, in its order.
-    For others, a rig whose camera names are those of the model's data set is read in the model's order, any
-    other in the order of the rig file.
-
-    Args:
-        config: of the model.
-        folder: the recording.
-        views: where the model's cameras looked (`Detector.views`).
-    """
-    recording = open_recording(
-        folder,
-        quiet=True,
-        image_size=config.image_size,
-        resize="exact" if config.exact_resize else "fast",
-        vehicle_frame="lidar" if config.vehicle_frame == "lidar" else "vehicle",
-    )
-    if config.cameras is not None and set(config.cameras) == set(recording.cameras):
-        recording = dataclasses.replace(recording, cameras=config.cameras)
-    if views is None:
-        return recording
-    rig, from_body = recording.rig, recording.vehicle_from_body
-    found = {
-        camera.name: float(view_deg(invert_pose(camera.vehicle_from_camera) @ from_body))
-        for camera in rig.cameras
-    }
-    return dataclasses.replace(
-        recording, cameras=cameras_by_view(views, found, recording.cameras, str(rig.path))
-    )

@@ -115,9 +115,10 @@ def suppressed(detected: Detected, config: AssociationConfig) -> Tensor:
 
 def image_overlap(boxes: Tensor, cameras: Tensor) -> Tensor:
     """[D, D] intersection over union of image boxes [D, 4]; 0 between cameras [D] and of empty boxes."""
-    low = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    shared = (high - low).clamp(min=0).prod(-1)
+    left, top, right, bottom = boxes.unbind(1)
+    widths = torch.minimum(right[:, None], right) - torch.maximum(left[:, None], left)
+    heights = torch.minimum(bottom[:, None], bottom) - torch.maximum(top[:, None], top)
+    shared = widths.clamp(min=0) * heights.clamp(min=0)
     area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
     union = area[:, None] + area[None] - shared
     overlap = torch.where(union > 0, shared / union.clamp(min=1e-12), 0.0)

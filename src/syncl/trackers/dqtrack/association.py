@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from syncl.layers.attention import Attention
+
 
 class Residual(nn.Module):
     """Two linear layers beside the way through, behind them a norm: [..., C] to the same."""
@@ -31,7 +33,7 @@ class DecoupledAssociation(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.track_branch, self.object_branch = Residual(dim), Residual(dim)
-        self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
+        self.attention = Attention(dim, heads)
         self.attention_norm = nn.LayerNorm(dim)
         self.feed_forward = Residual(dim)
         self.distance_embedding, self.distance_branch = nn.Linear(1, dim), Residual(dim)
@@ -47,7 +49,7 @@ class DecoupledAssociation(nn.Module):
         """
         both = torch.cat([self.track_branch(embeddings), self.object_branch(embeddings)])[None]
         asked = both if positions is None else both + torch.cat([positions, positions])
-        attended, _ = self.attention(asked, asked, both, need_weights=False)
+        attended = self.attention(asked, asked, both)
         track, detected = self.feed_forward(self.attention_norm(both + attended))[0].chunk(2)
         return track, detected
 
@@ -72,11 +74,16 @@ class DecoupledAssociation(nn.Module):
             direct: Tensor = self.affinity(embedded)[..., 0]
             return direct
         starts, line, square, constant = self._pieces()
-        distance = distances_m.double()
-        piece = torch.searchsorted(starts, distance.contiguous(), right=True)
-        numerator = line[0][piece] * distance + line[1][piece]
-        variance = (square[0][piece] * distance + square[1][piece]) * distance + square[2][piece]
-        return numerator / (variance + self.distance_branch.norm.eps).sqrt() + constant
+        distance = distances_m.double().flatten()
+        piece = torch.searchsorted(starts, distance, right=True)
+
+        def of(numbers: Tensor) -> Tensor:
+            return numbers.index_select(0, piece)
+
+        numerator = torch.addcmul(of(line[1]), of(line[0]), distance)
+        variance = torch.addcmul(of(square[1]), of(square[0]), distance).mul_(distance).add_(of(square[2]))
+        deviation = variance.add_(self.distance_branch.norm.eps).sqrt_()
+        return numerator.div_(deviation).add_(constant).view(distances_m.shape)
 
     def _pieces(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The pieces of `distance_logits`, float64.
