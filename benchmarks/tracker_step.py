@@ -26,7 +26,6 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from syncl.layers.decoder import STANDARD
 from syncl.recipes import find_recipe
 from syncl.recipes.synthetic import (
     IMAGE_SIZE,
@@ -223,7 +222,7 @@ def measure(name: str, config: ModelConfig, tracks: int, rounds: int, device: to
     frame = make_frame(config, 2, device)
     with torch.no_grad():
         decoded = tracker.look(frame, state)
-        interaction = tracker._decode(frame, state, STANDARD, None, None)[1]
+        interaction = tracker._decode(frame, state, tracker.admit(frame, state))[1]
     queries, made = decoded.queries, decoded.predictions[0]
     # What the frame was encoded with, before the detector memorised it.
     entered = dataclasses.replace(decoded.state, detector_memory=state.detector_memory)

@@ -22,7 +22,6 @@ from syncl.detectors.base import (
     Interaction,
     PointRange,
     ReferenceRange,
-    check_calibration,
     interact,
 )
 from syncl.geometry.boxes import CODE_SIZE
@@ -134,7 +133,7 @@ class GroundGrid(Detector):
 
     def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> GridFeatures:
         frame = self.image_encoder.pad(frame)
-        projections = check_calibration(frame)
+        projections = frame.rig.image_from_vehicle
         levels = self.image_encoder(frame)
         return GridFeatures(projections, frame.camera_valid, frame.image_size, (), levels)
 

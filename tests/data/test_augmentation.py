@@ -58,12 +58,11 @@ def test_points_along_rays_move_with_the_world(world: WorldTransform) -> None:
     intrinsics = np.array([[300.0, 0, 170], [0, 310, 90], [0, 0, 1]])
     rig = intrinsics[None], random_pose(1)[None]
     depths = torch.tensor([1.0, 5.0, 40.0])
-    unit = (0.0, 0.0, 0.0, 1.0, 1.0, 1.0)
 
     def rays(image_from_camera: np.ndarray, camera_from_vehicle: np.ndarray) -> np.ndarray:
         tensors = (torch.from_numpy(array)[None] for array in (image_from_camera, camera_from_vehicle))
-        projections = CameraRig(("CAM",), *tensors).image_from_vehicle
-        return frustum_points(projections, (180, 340), (9, 17), depths, unit).double().numpy()
+        inverse = CameraRig(("CAM",), *tensors).vehicle_from_image
+        return frustum_points(inverse, (180, 340), (9, 17), depths).double().numpy()
 
     # What the originals do to boxes and to `lidar2img` alike.
     matrix = world.vehicle_matrix()

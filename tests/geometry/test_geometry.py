@@ -18,7 +18,7 @@ from syncl.geometry.poses import (
     yaw_from_quaternion,
 )
 from syncl.geometry.projection import project_points
-from syncl.geometry.transforms import invert_rigid, rotate_planar, transform_points
+from syncl.geometry.transforms import invert_affine, invert_rigid, rotate_planar, transform_points
 
 angles = st.floats(-3.1, 3.1)
 numbers = st.floats(-50, 50)
@@ -112,3 +112,10 @@ def test_projection_by_hand():
     assert torch.allclose(pixels[0, :2], torch.tensor([[40.0, 40], [50, 60]]))
     assert depth[0].tolist() == [10, 5, -1]
     assert torch.isfinite(pixels).all()
+
+
+def test_affine_maps_are_inverted_in_closed_form() -> None:
+    torch.manual_seed(0)
+    matrices = torch.eye(4, dtype=torch.float64).repeat(50, 1, 1)
+    matrices[:, :3] = torch.randn(50, 3, 4, dtype=torch.float64)
+    torch.testing.assert_close(invert_affine(matrices), torch.linalg.inv(matrices), rtol=1e-9, atol=1e-9)

@@ -46,12 +46,9 @@ def test_ray_points_project_back_to_their_pixels():
     camera = torch.tensor([[50.0, 0, 24, 0], [0, 50, 16, 0], [0, 0, 1, 0], [0, 0, 0, 1]], dtype=torch.float64)
     extrinsics = torch.tensor([[0.0, -1, 0, 0.2], [0, 0, -1, 1.5], [1, 0, 0, -0.3], [0, 0, 0, 1]]).double()
     projection = camera @ extrinsics
-    bounds = (-60.0, -60.0, -10.0, 60.0, 60.0, 10.0)
     depths = depth_bins(8, 1.0, 60.0)
     for offset in (0.0, 0.5):
-        unit = frustum_points(projection[None, None], (32, 48), (4, 6), depths, bounds, offset)
-        low, high = torch.tensor(bounds).view(2, 3)
-        points = (unit * (high - low) + low).double()
+        points = frustum_points(projection.inverse()[None, None], (32, 48), (4, 6), depths, offset).double()
         seen = torch.cat([points, torch.ones_like(points[..., :1])], dim=-1) @ projection.T
         assert torch.allclose(seen[..., 2], depths.double().expand(1, 1, 4, 6, 8), atol=1e-3)
         u = seen[0, 0, 0, :, -1, 0] / seen[0, 0, 0, :, -1, 2]

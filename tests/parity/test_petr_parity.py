@@ -29,7 +29,6 @@ from syncl.checkpoints.pf_track import PfTrackAdapter
 from syncl.detectors import ImageEncoderConfig, PetrConfig
 from syncl.detectors.base import PointRange
 from syncl.detectors.petr import Petr
-from syncl.layers.frustum import depth_bins, frustum_coordinates
 from syncl.layers.positional import encode_grid, encode_points
 from syncl.structures import object_queries
 from syncl.trackers import SingleFrameConfig
@@ -158,13 +157,7 @@ def test_pf_track_petr_head(open_golden: OpenGolden) -> None:
     encoded = detector.encode(frame_of(projections, image_size))
     (predictions,) = detector.decode(queries, encoded)
 
-    coordinates = frustum_coordinates(
-        projections,
-        image_size,
-        features.shape[-2:],
-        depth_bins(detector.config.depth_count, 1.0, detector.config.position_range[3]),
-        detector.config.position_range,
-    )
+    coordinates = detector.ray_coordinates(projections.double().inverse(), image_size, features.shape[-2:])
     cells = torch.ones(1, features.shape[1], *features.shape[-2:], dtype=torch.bool)
     golden.check("coords3d", _maps(coordinates)[0, :, ::12, ::3, ::6])
     golden.check("position_embedding_3d", _maps(recorded["ray"])[0, :, ::16, ::3, ::6])

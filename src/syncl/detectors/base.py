@@ -68,6 +68,20 @@ class DetectorMemory(TensorStructure, ABC):
     def keep(self, streams: Tensor) -> Self:
         """This memory with the streams emptied where `streams` [B] bool is False."""
 
+    def rebased(self, new_from_global: Tensor, start_s: Tensor) -> Self:  # noqa: ARG002
+        """The same memory, with its places in another global frame and its times by another clock.
+
+        So that what is exported can do with float32: metres from the vehicle, and seconds ago.
+
+        Args:
+            new_from_global: [B, 4, 4] float64.
+            start_s: [B] float64 what the new clock calls 0.
+
+        Raises:
+            SynclError: if it depends on the global frame itself. So it is here.
+        """
+        raise SynclError(f"{type(self).__name__} is tied to its global frame, and cannot be exported")
+
 
 class Interaction(ABC):
     """What a tracker puts between a detector's decoder layers, made anew for each frame.
@@ -152,8 +166,11 @@ class Detector(nn.Module, ABC):
         views: where the cameras looked that it was trained with, degrees counter-clockwise from the
             vehicle's x axis, of detectors with weights for each camera; None = unknown, or all alike.
         bottom_centres: whether codes have the centre of a box's bottom face; boxes are lifted when reported.
+        fixed_shapes: whether it takes no way that depends on what tensors hold, so that nothing waits for a
+            device and a pass can be exported or captured; the same up to rounding.
     """
 
+    fixed_shapes: bool = False
     views: tuple[float, ...] | None = None
     _looked_round: tuple[str, ...] = ()
     classes: tuple[str, ...]
@@ -186,6 +203,14 @@ class Detector(nn.Module, ABC):
                 stacklevel=2,
             )
 
+    def fix_shapes(self) -> None:
+        """Take no way that depends on what tensors hold from now on (`fixed_shapes`).
+
+        Raises:
+            SynclError: if the detector cannot do without, saying why.
+        """
+        self.fixed_shapes = True
+
     def initialise(self) -> None:
         """Draw the weights that start otherwise than their layers do; constructors end with it."""
 
@@ -200,8 +225,7 @@ class Detector(nn.Module, ABC):
             frame: B streams at one moment each.
             memory: of the same streams; None = they have seen nothing.
 
-        Raises:
-            SynclError: if the calibration holds nan or cannot be inverted, naming the camera.
+        Calibration is taken as it is: trackers check all of a frame before (`structures.soundness`).
         """
 
     def head_states(self, states: Tensor) -> Tensor:
@@ -284,9 +308,8 @@ class Detector(nn.Module, ABC):
         boxes = decode_boxes(codes)
         if not self.bottom_centres:
             return boxes
-        lift = torch.zeros_like(boxes)
-        lift[..., 2] = boxes[..., 5] / 2
-        return boxes + lift
+        raised = boxes[..., 2:3] + boxes[..., 5:6] / 2
+        return torch.cat([boxes[..., :2], raised, boxes[..., 3:]], dim=-1)
 
     @abstractmethod
     def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:
@@ -334,30 +357,3 @@ class DetectorConfig(Hashable, Protocol):
     def build(self) -> Detector:
         """The detector, with fresh weights."""
         ...
-
-
-def check_calibration(frame: Frame) -> Tensor:
-    """The frame's `image_from_vehicle`, after making sure that it can be used.
-
-    Raises:
-        SynclError: if images and calibration are of different cameras, an entry is not finite or a projection
-            is singular, naming camera and sample.
-    """
-    cameras = frame.images.shape[1]
-    if not cameras == len(frame.rig.names) == frame.rig.image_from_camera.shape[1]:
-        raise SynclError(
-            f"sample {frame.samples[0]}: images of {cameras} cameras, calibration of "
-            f"{frame.rig.image_from_camera.shape[1]} ({', '.join(frame.rig.names)})"
-        )
-    projections = frame.rig.image_from_vehicle
-    if projections.is_meta:
-        return projections  # Cost is being counted without values.
-    determinants = torch.linalg.det(projections)
-    sound = torch.isfinite(projections).all(-1).all(-1) & (determinants.abs() > 1e-9)
-    if not bool(sound.all()):
-        stream, camera = (~sound).nonzero()[0].tolist()
-        raise SynclError(
-            f"sample {frame.samples[stream]}, camera {frame.rig.names[camera]}: the calibration is not "
-            f"usable (nan, infinite or singular): {projections[stream, camera].tolist()}"
-        )
-    return projections

@@ -31,6 +31,25 @@ def invert_similarity(matrix: Tensor) -> Tensor:
     return torch.cat([upper, matrix[..., 3:, :]], dim=-2)
 
 
+def invert_affine(matrix: Tensor) -> Tensor:
+    """Inverse of [..., 4, 4] whose last row is (0, 0, 0, 1), such as pixel projections, in closed form.
+
+    A general inverse waits for the device to say that there is one, and has no form in ONNX.
+    """
+    rows = matrix[..., :3, :3].unbind(-2)
+    cofactors = torch.stack([_cross(rows[n - 2], rows[n - 1]) for n in range(3)], dim=-1)
+    linear = cofactors / (rows[0] * cofactors[..., 0]).sum(-1)[..., None, None]
+    with full_precision(matrix):
+        translation = -(linear @ matrix[..., :3, 3:])
+    upper = torch.cat([linear, translation], dim=-1)
+    return torch.cat([upper, matrix[..., 3:, :]], dim=-2)
+
+
+def _cross(one: Tensor, other: Tensor) -> Tensor:
+    (a, b, c), (x, y, z) = one.unbind(-1), other.unbind(-1)
+    return torch.stack([b * z - c * y, c * x - a * z, a * y - b * x], dim=-1)
+
+
 def transform_points(destination_from_source: Tensor, points: Tensor) -> Tensor:
     """Move points [..., N, 3] by transforms [..., 4, 4]; the points' dtype is kept.
 

@@ -21,6 +21,13 @@ def inverse_sigmoid(value: Tensor, eps: float = REFERENCE_EPS) -> Tensor:
     return torch.log(value.clamp(min=eps) / (1 - value).clamp(min=eps))
 
 
+def either(condition: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """`torch.where`, with truth values chosen among by the operators that every runtime has for them."""
+    if one.dtype == torch.bool:
+        return (condition & one) | (~condition & other)
+    return torch.where(condition, one, other)
+
+
 def at_full_precision(module: nn.Module, tensor: Tensor) -> Tensor:
     """Apply a module in float32 even under autocast.
 

@@ -22,14 +22,14 @@ class Taps(NamedTuple):
     Attributes:
         visible: [B, C, Q] points strictly inside the image and in front of the camera.
         pairs: [P] the point and camera of each pair, as its place in [B, Q, C] laid out flat.
-        starts: [B Q] the first of each point's pairs.
+        starts: [B Q] the first of each point's pairs; None = all B Q C pairs are there, in order.
         rows: per level [P, 4] rows of its table (`tables_of`).
         shares: per level [P, 4] how much each row counts; beyond the border nothing does.
     """
 
     visible: Tensor
     pairs: Tensor
-    starts: Tensor
+    starts: Tensor | None
     rows: tuple[Tensor, ...]
     shares: tuple[Tensor, ...]
 
@@ -50,6 +50,7 @@ def taps_of(
     camera_valid: Tensor,
     image_size: tuple[int, int],
     shapes: tuple[tuple[int, int], ...],
+    fixed_shapes: bool = False,
 ) -> Taps:
     """Where points lie in every camera and level.
 
@@ -59,14 +60,18 @@ def taps_of(
         camera_valid: [B, C] bool; the others see nothing.
         image_size: (H, W) of the images the levels come from.
         shapes: (H_l, W_l) of each level.
+        fixed_shapes: look all pairs up, so that no shape depends on what points see.
     """
     pixels, depth = project_points(image_from_vehicle.to(points.dtype), points)
     height, width = image_size
-    grid = pixels / torch.tensor([width, height], dtype=pixels.dtype, device=pixels.device) * 2 - 1
+    grid = torch.stack([pixels[..., 0] / width, pixels[..., 1] / height], dim=-1) * 2 - 1
     visible = (depth > MIN_DEPTH_M) & (grid > -1).all(-1) & (grid < 1).all(-1) & camera_valid[..., None]
     cameras, count = visible.shape[1:]
     seen = visible.transpose(1, 2).flatten()
-    if points.device.type == "cpu":
+    starts: Tensor | None
+    if fixed_shapes:
+        pairs, starts = torch.arange(len(seen), device=points.device), None
+    elif points.device.type == "cpu":
         pairs = seen.nonzero()[:, 0]
         counts = seen.view(-1, cameras).sum(1)
         starts = counts.cumsum(0) - counts
@@ -106,16 +111,28 @@ def weighted_samples(tables: tuple[Tensor, ...], taps: Taps, weights: Tensor) ->
         taps: from `taps_of`.
         weights: [B, Q, C, L] how much each sample counts.
     """
+    streams, count, cameras, _ = weights.shape
+    if taps.starts is None:
+        # Bags of one length, as products that export to every format.
+        counted = weights.flatten(0, 2).to(tables[0].dtype)
+        shares = [counted[:, level, None] * share for level, share in enumerate(taps.shares)]
+        bags = (streams * count, 1, 4 * cameras)
+        read = [
+            share.view(bags) @ table[rows.view(bags[0], -1)]
+            for table, rows, share in zip(tables, taps.rows, shares)
+        ]
+        return torch.stack(read).sum(0).view(streams, count, -1)
     chosen = weights.flatten(0, 2)[taps.pairs].to(tables[0].dtype)
+    starts = taps.starts
     sums = [
         functional.embedding_bag(
             rows.flatten(),
             table,
-            taps.starts * rows.shape[1],
+            starts * rows.shape[1],
             mode="sum",
             per_sample_weights=(chosen[:, level, None] * shares).flatten(),
         )
         for level, (table, rows, shares) in enumerate(zip(tables, taps.rows, taps.shares))
     ]
     total = torch.stack(sums).sum(0)
-    return total.view(*weights.shape[:2], -1)
+    return total.view(streams, count, -1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from syncl.geometry.transforms import invert_affine
 from syncl.structures.tensors import TensorStructure
 
 
@@ -32,8 +33,13 @@ class CameraRig(TensorStructure):
         """
         intrinsics = torch.zeros_like(self.camera_from_vehicle)
         intrinsics[..., :3, :3] = self.image_from_camera
-        intrinsics[..., 3, 3] = 1
+        intrinsics[..., 3, 3].fill_(1)
         return intrinsics @ self.camera_from_vehicle
+
+    @property
+    def vehicle_from_image(self) -> Tensor:
+        """[B, C, 4, 4] float64 the inverse of `image_from_vehicle`."""
+        return invert_affine(self.image_from_vehicle)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,26 @@ class TensorStructure:
 Structure = TypeVar("Structure", bound=TensorStructure)
 
 
+def named_tensors(structure: TensorStructure) -> dict[str, Tensor]:
+    """All tensors of a structure by the names of the fields they are in, `memory.references`, as `map` meets
+    them; those of tuples by number.
+    """
+    found: dict[str, Tensor] = {}
+
+    def note(value: object, name: str) -> None:
+        if isinstance(value, Tensor):
+            found[name] = value
+        elif isinstance(value, TensorStructure):
+            for field in dataclasses.fields(value):  # type: ignore[arg-type]
+                note(getattr(value, field.name), f"{name}.{field.name}" if name else field.name)
+        elif isinstance(value, tuple):
+            for number, item in enumerate(value):
+                note(item, f"{name}.{number}")
+
+    note(structure, "")
+    return found
+
+
 def joined(*parts: Structure) -> Structure:
     """The rows of several structures of one kind, one behind the other."""
     columns = iter(zip(*map(_tensors, parts), strict=True))

@@ -113,6 +113,8 @@ class Tracker(nn.Module, ABC):
         future_frames: how many frames behind the present one training's annotations have to tell of.
         noise: how training disturbs tracks between frames.
         keeps: the structure that its states have in `TrackState.own`; None = nothing of its own.
+        slots: rows that its states always have, alive or not, so that no shape depends on what is seen and a
+            step waits for no device (`with_fixed_slots`); None = as many as are alive in the fullest stream.
     """
 
     detector: Detector
@@ -122,6 +124,7 @@ class Tracker(nn.Module, ABC):
     future_frames: int = 0
     noise: ClipNoise = UNDISTURBED
     keeps: type[TensorStructure] | None = None
+    slots: int | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -205,7 +208,7 @@ class Tracker(nn.Module, ABC):
 
     def initial_state(self, streams: int = 1) -> TrackState:
         """The state of `streams` streams that have seen nothing, on the tracker's device."""
-        parameter = next(self.parameters())
+        parameter, slots = next(self.parameters()), self.slots or 0
 
         def zeros(*shape: int, dtype: torch.dtype = parameter.dtype) -> Tensor:
             return torch.zeros(streams, *shape, dtype=dtype, device=parameter.device)
@@ -213,15 +216,15 @@ class Tracker(nn.Module, ABC):
         dim = self.detector.dim
         pose = torch.eye(4, dtype=torch.float64, device=parameter.device)
         return TrackState(
-            identities=zeros(0, dtype=torch.int64),
-            misses=zeros(0, dtype=torch.int64),
-            alive=zeros(0, dtype=torch.bool),
+            identities=zeros(slots, dtype=torch.int64) - 1,
+            misses=zeros(slots, dtype=torch.int64),
+            alive=zeros(slots, dtype=torch.bool),
             next_identity=zeros(dtype=torch.int64),
             global_from_vehicle=pose.expand(streams, 4, 4),
             timestamp_s=zeros(dtype=torch.float64),
             scenes=("",) * streams,
             detector_memory=self.detector.initial_memory(streams),
-            queries=TrackQueries(zeros(0, dim), zeros(0, dim), zeros(0, CODE_SIZE)),
+            queries=TrackQueries(zeros(slots, dim), zeros(slots, dim), zeros(slots, CODE_SIZE)),
         )
 
     @torch.no_grad()
@@ -245,8 +248,43 @@ class Tracker(nn.Module, ABC):
                 f"model sees {height}x{width}; read recordings with tracker.open(folder), make frames with "
                 f"tracker.frame(images, ...), or pass image_size=({height}, {width})"
             )
-        objects, state = self.conclude(self.look(frame, state))
+        objects, state = self.advance(frame, state, self.admit(frame, state))
         return replace(objects, classes=self.classes), state
+
+    def advance(self, frame: Frame, state: TrackState, move: Move) -> tuple[Objects, TrackState]:
+        """A step behind its checks. With fixed slots it is a pure function of tensors and waits for nothing.
+
+        Args:
+            frame: see `step`.
+            state: see `step`.
+            move: what `admit` said of both.
+        """
+        decoded, interaction = self._decode(frame, state, move)
+        return self.conclude(replace(decoded, reasoned=self.reason(decoded, interaction)))
+
+    def with_fixed_slots(self) -> Self:
+        """A twin with the same weights whose `advance` waits for nothing (`slots`); the same up to rounding.
+
+        Raises:
+            SynclError: if tracker or detector have no such form, saying why.
+        """
+        slots = self.fixed_slots()
+        shared = [*self.parameters(), *self.buffers()]
+        twin = copy.deepcopy(self, {id(tensor): tensor for tensor in shared})
+        twin.slots = slots
+        twin.detector.fix_shapes()
+        return twin
+
+    def fixed_slots(self) -> int:
+        """How many rows its states have where they have a fixed number.
+
+        Raises:
+            SynclError: if there is no such form, saying why. So it is here.
+        """
+        raise SynclError(
+            f"{type(self).__name__} ties detections to tracks on the host, one after the other, so its step "
+            "has no form that waits for nothing"
+        )
 
     def look(
         self,
@@ -271,25 +309,24 @@ class Tracker(nn.Module, ABC):
                 a millisecond or more than a day, naming it; a value of it is nan, infinite or of another
                 type, naming the field (`structures.soundness`); or the state is another tracker's.
         """
-        decoded, interaction = self._decode(frame, state, groups, further, guide)
+        decoded, interaction = self._decode(frame, state, self.admit(frame, state), groups, further, guide)
         return replace(decoded, reasoned=self.reason(decoded, interaction))
 
     def watch(self, frame: Frame, state: TrackState) -> TrackState:
         """The state at a frame of which only the detector's memory takes notice: no track begins."""
-        return self._decode(frame, state, STANDARD, None, None)[0].state
+        return self._decode(frame, state, self.admit(frame, state))[0].state
 
     def _decode(
         self,
         frame: Frame,
         state: TrackState,
-        groups: Groups,
-        further: Queries | None,
-        guide: "Guide | None",
+        move: Move,
+        groups: Groups = STANDARD,
+        further: Queries | None = None,
+        guide: "Guide | None" = None,
     ) -> tuple[Decoded, Interaction | None]:
         """A look without the tracker's own reasoning, and what ran between the decoder's layers."""
-        state = self.arrive(frame, state)
-        if not self.training:  # Mirrored frames of training look the other way.
-            self.detector.look_round(frame)
+        state = self._enter(state, frame, move)
         features = self.detector.encode(frame, state.detector_memory)
         queries = self.queries(state, features)
         asked = queries if further is None else queries.followed_by(further)
@@ -314,15 +351,27 @@ class Tracker(nn.Module, ABC):
         )
         return decoded, interaction
 
-    def arrive(self, frame: Frame, state: TrackState) -> TrackState:
-        """The state at a frame, before anybody looks at it.
+    def admit(self, frame: Frame, state: TrackState) -> Move:
+        """How far streams went to a frame, after making sure that it can be tracked from this state.
+
+        All of a step that is decided on the host, and the only part that waits for a device.
 
         Raises:
             SynclError: see `look`.
         """
         self._check_own(state)
         check_frame(frame)
-        return self._enter(state, frame, self._move(state, frame))
+        if not self.training:  # Mirrored frames of training look the other way.
+            self.detector.look_round(frame)
+        return self._move(state, frame)
+
+    def arrive(self, frame: Frame, state: TrackState) -> TrackState:
+        """The state at a frame, before anybody looks at it.
+
+        Raises:
+            SynclError: see `look`.
+        """
+        return self._enter(state, frame, self.admit(frame, state))
 
     def _check_own(self, state: TrackState) -> None:
         """Refuse a state that this tracker's `initial_state` and steps cannot have made.

@@ -87,6 +87,10 @@ class LivingByScore(Tracker):
         alive = self.noise.carried((identities >= 0) & valid, scores, valid)
         return self._carried(decoded, scores, identities, torch.zeros_like(identities), alive)
 
+    def fixed_slots(self) -> int:
+        """See `Tracker.fixed_slots`."""
+        return self.config.max_tracks
+
     @abstractmethod
     def renewed(
         self, decoded: Decoded, rows: Tensor, kept: Tensor, scores: Tensor
@@ -104,7 +108,7 @@ class LivingByScore(Tracker):
         self, decoded: Decoded, scores: Tensor, identities: Tensor, misses: Tensor, alive: Tensor
     ) -> TrackState:
         """Compaction to the live rows, and their renewal."""
-        rows = carried_rows(alive, scores, self.config.max_tracks)
+        rows = carried_rows(alive, scores, self.config.max_tracks, self.slots)
 
         def take(tensor: Tensor) -> Tensor:
             return take_rows(tensor, rows)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from syncl.layers.numerics import either
 from syncl.structures import Objects
 
 
@@ -18,8 +19,8 @@ def take_rows_or_zero(values: Tensor, rows: Tensor) -> Tensor:
     """The same, zero (or False) where a row is negative; N may be 0."""
     if values.shape[1] == 0:
         return values.new_zeros(*rows.shape, *values.shape[2:])
-    absent = (rows < 0).reshape(*rows.shape, *[1] * (values.dim() - 2))
-    return take_rows(values, rows.clamp(min=0)).masked_fill(absent, 0)
+    present = (rows >= 0).reshape(*rows.shape, *[1] * (values.dim() - 2))
+    return either(present, take_rows(values, rows.clamp(min=0)), torch.zeros_like(values[:, :1]))
 
 
 def with_front_rows(values: Tensor, count: int, fill: float) -> Tensor:
@@ -38,27 +39,32 @@ def ranked_rows(selected: Tensor, scores: Tensor, count: int) -> Tensor:
     """
     best = torch.where(selected, scores, scores - 2).topk(count, dim=1).indices
     chosen = torch.zeros_like(selected).scatter(1, best, True) & selected
-    return (~chosen).to(torch.uint8).argsort(dim=1, stable=True)[:, :count]
+    total = selected.shape[1]
+    order = torch.arange(total, 0, -1, device=selected.device)
+    return (order + total * chosen).topk(count, dim=1).indices
 
 
 def most_rows(*selections: Tensor) -> list[int]:
-    """Of each selection [B, N] bool, how many rows the fullest stream has; one host round trip for all."""
+    """Of each selection [B, N] bool, how many rows the fullest stream has; one wait for all."""
     counts: list[int] = torch.stack([selected.sum(1).amax() for selected in selections]).tolist()
     return counts
 
 
-def carried_rows(alive: Tensor, scores: Tensor, most: int) -> Tensor:
+def carried_rows(alive: Tensor, scores: Tensor, most: int, slots: int | None = None) -> Tensor:
     """Indices [B, R] of the rows that go on, see `ranked_rows`: R is what the fullest stream needs.
 
-    One of a step's host round trips.
+    To know it is to wait for the device; where `slots` says how many there always are, nobody has to.
 
     Args:
         alive: [B, N] bool.
         scores: [B, N] in [0, 1].
         most: rows at the most.
+        slots: R, at most N (`Tracker.slots`).
     """
-    (needed,) = most_rows(alive)
-    return ranked_rows(alive, scores, min(needed, most))
+    if slots is None:
+        (needed,) = most_rows(alive)
+        slots = min(needed, most)
+    return ranked_rows(alive, scores, slots)
 
 
 def best_objects(objects: Objects, most: int, range_m: float, height_m: float) -> Objects:

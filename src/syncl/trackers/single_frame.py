@@ -64,6 +64,10 @@ class SingleFrame(Tracker):
         self.detector = detector
         self.config = config
 
+    def fixed_slots(self) -> int:
+        """None: nothing is carried on."""
+        return 0
+
     def conclude(self, decoded: Decoded) -> tuple[Objects, TrackState]:
         """Objects are the best (query, class) pairs."""
         config = self.config

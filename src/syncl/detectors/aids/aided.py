@@ -95,7 +95,7 @@ class Aided(Detector):
         levels = cast(tuple[Tensor, ...], frame.levels)
         proposals = head(
             levels[head.config.level],
-            features.image_from_vehicle,
+            frame.rig.vehicle_from_image,
             frame.rig.image_from_camera,
             frame.camera_valid,
             frame.image_size[0],

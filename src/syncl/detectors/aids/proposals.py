@@ -87,7 +87,7 @@ class ProposalHead(nn.Module):
     def forward(
         self,
         features: Tensor,
-        image_from_vehicle: Tensor,
+        vehicle_from_image: Tensor,
         image_from_camera: Tensor,
         camera_valid: Tensor,
         image_height: int,
@@ -96,7 +96,7 @@ class ProposalHead(nn.Module):
 
         Args:
             features: [B, C, D, H, W].
-            image_from_vehicle: [B, C, 4, 4] float64.
+            vehicle_from_image: [B, C, 4, 4].
             image_from_camera: [B, C, 3, 3] float64 intrinsics.
             camera_valid: [B, C] bool.
             image_height: pixels.
@@ -111,7 +111,7 @@ class ProposalHead(nn.Module):
         heat, offsets, log_depths = (x.unflatten(0, shape) for x in (heat, offsets, log_depths))
         with torch.no_grad():
             references, scores, cells = self._best(
-                heat, offsets, log_depths, image_from_vehicle, camera_valid
+                heat, offsets, log_depths, vehicle_from_image, camera_valid
             )
         tokens = features.permute(0, 1, 3, 4, 2).flatten(1, 3)
         chosen = tokens.gather(1, cells[..., None].expand(-1, -1, tokens.shape[-1]))
@@ -143,7 +143,7 @@ class ProposalHead(nn.Module):
         heat: Tensor,
         offsets: Tensor,
         log_depths: Tensor,
-        image_from_vehicle: Tensor,
+        vehicle_from_image: Tensor,
         camera_valid: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         score = heat.amax(2).masked_fill(~camera_valid[..., None, None], float("-inf"))
@@ -160,8 +160,7 @@ class ProposalHead(nn.Module):
         v = ((rows[:, None] + 0.5 + offsets[:, :, 1]) * self.stride).flatten(1).gather(1, cells)
         depth = log_depths.exp().clamp(max=self.config.max_depth_m).flatten(1).gather(1, cells)
         camera = cells // (height * width)
-        vehicle_from_image = torch.linalg.inv(image_from_vehicle).to(u.dtype)
-        matrix = vehicle_from_image.gather(1, camera[..., None, None].expand(-1, -1, 4, 4))
+        matrix = vehicle_from_image.to(u.dtype).gather(1, camera[..., None, None].expand(-1, -1, 4, 4))
         pixel = torch.stack([u * depth, v * depth, depth, torch.ones_like(depth)], dim=-1)
         with full_precision(pixel):
             points = matrix @ pixel[..., None]

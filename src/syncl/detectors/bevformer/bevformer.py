@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from syncl.detectors.base import DetectorMemory, Features, check_calibration, own
+from syncl.detectors.base import DetectorMemory, Features, own
 from syncl.detectors.bevformer.bev_encoder import BevEncoder, BevEncoderConfig
 from syncl.detectors.bevformer.bev_memory import BevMemory, turned
 from syncl.detectors.bevformer.vehicle_motion import NUMBERS, VehicleMotion
@@ -27,6 +27,7 @@ from syncl.detectors.refining_detector import (
     RefiningDetectorConfig,
     SamplingLayer,
 )
+from syncl.errors import SynclError
 from syncl.layers.attention import Attention
 from syncl.layers.decoder import FeedForward
 from syncl.layers.deformable_attention import DeformableAttention, deformable_attention
@@ -132,16 +133,23 @@ class Bevformer(RefiningDetector):
         return BevMemory.empty(streams, self.bev_encoder.bev_embedding.weight)
 
     @override
+    def fix_shapes(self) -> None:
+        """Refused: how many cells a camera sees is known when it has been looked."""
+        raise SynclError(
+            "BEVFormer attends, of each camera, the cells that it sees, whose number differs from frame to "
+            "frame, so it has no step of fixed shapes"
+        )
+
+    @override
     def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> BevFeatures:
         """The view of a frame, into which the last one enters.
 
         Raises:
-            SynclError: if the rig has another number of cameras than the weights know, or the calibration
-                cannot be used.
+            SynclError: if the rig has another number of cameras than the weights know.
         """
         self.check_cameras(frame)
         frame = self.image_encoder.pad(frame)
-        projections = check_calibration(frame)
+        projections = frame.rig.image_from_vehicle
         before = self.initial_memory(frame.batch_size) if memory is None else own(BevMemory, memory, self)
         motion, encoder = VehicleMotion.of(frame), self.bev_encoder
         numbers = motion.since(before.place, before.valid)

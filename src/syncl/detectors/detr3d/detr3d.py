@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from syncl.detectors.base import DetectorMemory, Features, check_calibration, own
+from syncl.detectors.base import DetectorMemory, Features, own
 from syncl.detectors.refining_detector import Anchors, Look, RefiningDetector, RefiningDetectorConfig
 from syncl.layers.sampling import Taps, tables_of, taps_of, weighted_samples
 from syncl.structures import Frame
@@ -102,9 +102,8 @@ class Detr3d(RefiningDetector):
         """Feature levels of all cameras."""
         self.check_cameras(frame)
         frame = self.image_encoder.pad(frame)
-        projections = check_calibration(frame)
         levels = self.image_encoder(frame)
-        return Detr3dFeatures(projections, frame.camera_valid, frame.image_size, (), levels)
+        return Detr3dFeatures(frame.rig.image_from_vehicle, frame.camera_valid, frame.image_size, (), levels)
 
     @override
     def looking(self, features: Features, dtype: torch.dtype) -> Look:
@@ -114,6 +113,9 @@ class Detr3d(RefiningDetector):
         rig = (images.image_from_vehicle, images.camera_valid, images.image_size, shapes)
 
         def look(_layer: int, anchors: Sequence[Anchors]) -> list[Sight]:
-            return [Sight(group.logits, taps_of(group.references, *rig), tables) for group in anchors]
+            return [
+                Sight(group.logits, taps_of(group.references, *rig, self.fixed_shapes), tables)
+                for group in anchors
+            ]
 
         return look

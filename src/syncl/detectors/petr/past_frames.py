@@ -13,6 +13,7 @@ from torch import Tensor
 from syncl.detectors.base import DetectorMemory
 from syncl.errors import SynclError
 from syncl.geometry.transforms import invert_similarity
+from syncl.layers.numerics import either
 from syncl.structures import Frame
 from syncl.structures.tensors import TensorStructure
 
@@ -73,6 +74,14 @@ class PastFrames(DetectorMemory):
         """See `DetectorMemory.keep`."""
         return replace(self, valid=self.valid & streams[:, None])
 
+    def rebased(self, new_from_global: Tensor, start_s: Tensor) -> Self:
+        """See `DetectorMemory.rebased`."""
+        return replace(
+            self,
+            global_from_vehicle=new_from_global[:, None] @ self.global_from_vehicle,
+            timestamps_s=self.timestamps_s - start_s[:, None],
+        )
+
     def pushed(self, frame: Frame, view: FrameView, most: int) -> "PastFrames":
         """This memory with a frame in front, at most `most` frames long."""
         memory = self._fitting(view, frame)
@@ -116,7 +125,7 @@ class PastFrames(DetectorMemory):
         past = replace(past, image_from_vehicle=past.image_from_vehicle @ past_from_now[:, None])
 
         def chosen(old: Tensor, new: Tensor) -> Tensor:
-            return torch.where(exists.view(-1, *[1] * (new.dim() - 1)), old, new)
+            return either(exists.view(-1, *[1] * (new.dim() - 1)), old, new)
 
         return past.combine(view, chosen), torch.where(exists, age_s[stream, nearest], repeated)
 

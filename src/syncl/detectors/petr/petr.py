@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from syncl.detectors.base import DetectorMemory, Features, check_calibration, in_front
+from syncl.detectors.base import DetectorMemory, Features, ReferenceRange, in_front
 from syncl.detectors.image_encoder import inside_content
 from syncl.detectors.token_detector import TokenDetector, TokenDetectorConfig, TokenFeatures
-from syncl.layers.frustum import depth_bins, frustum_coordinates
-from syncl.layers.numerics import mlp
+from syncl.layers.frustum import depth_bins, frustum_points
+from syncl.layers.numerics import inverse_sigmoid, mlp
 from syncl.layers.positional import encode_grid, encode_points
 from syncl.structures import Frame, Queries, object_queries
 
@@ -42,12 +42,17 @@ class PetrConfig(TokenDetectorConfig):
 class Petr(TokenDetector):
     """See the module's docstring. State-dict layout: ours; `checkpoints` maps the published one."""
 
+    depths: Tensor
+
     def __init__(self, config: PetrConfig) -> None:
         super().__init__(config)
         self.config = config
         self.query_count = config.queries
         self.bottom_centres = config.bottom_centres
         dim = config.dim
+        depths = depth_bins(config.depth_count, config.depth_start_m, float(config.position_range[3]))
+        self.register_buffer("depths", depths, persistent=False)
+        self.ray_range = ReferenceRange(config.position_range)
         self.input_projection = nn.Linear(dim, dim)
         self.position_encoder = mlp(3 * config.depth_count, 4 * dim, dim)
         self.grid_encoder = mlp(3 * (dim // 2), 4 * dim, dim)
@@ -68,12 +73,11 @@ class Petr(TokenDetector):
     def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> TokenFeatures:
         """Tokens of all cameras with their 3D positions."""
         frame = self.image_encoder.pad(frame)
-        projections = check_calibration(frame)
         attended = self.image_encoder(frame)[self.config.attended_level]
         cell_valid = self._valid_cells(frame, attended.shape[-2:])
-        keys, values = self._tokens(attended, projections, cell_valid, frame.image_size)
+        keys, values = self._tokens(attended, frame.rig.vehicle_from_image, cell_valid, frame.image_size)
         return TokenFeatures(
-            projections,
+            frame.rig.image_from_vehicle,
             frame.camera_valid,
             frame.image_size,
             auxiliary=(),
@@ -83,26 +87,31 @@ class Petr(TokenDetector):
         )
 
     def _tokens(
-        self, features: Tensor, projections: Tensor, cell_valid: Tensor, image_size: tuple[int, int]
+        self, features: Tensor, vehicle_from_image: Tensor, cell_valid: Tensor, image_size: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
         """Keys and values [B, S, D] of feature maps [B, C, D, H, W] and their valid cells [B, C, H, W]."""
         values = self.input_projection(features.permute(0, 1, 3, 4, 2))
         # Most streams have the same rig and padding: wide networks look at each once.
-        rigs, rig_of = distinct_rows(projections)
-        grids, grid_of = distinct_rows(cell_valid)
-        coordinates = frustum_coordinates(
-            rigs,
-            image_size,
-            (features.shape[-2], features.shape[-1]),
-            depth_bins(
-                self.config.depth_count, self.config.depth_start_m, float(self.config.position_range[3])
-            ),
-            self.config.position_range,
-        )
+        rigs, rig_of = self._distinct(vehicle_from_image)
+        grids, grid_of = self._distinct(cell_valid)
+        coordinates = self.ray_coordinates(rigs, image_size, (features.shape[-2], features.shape[-1]))
         rays = self.position_encoder(coordinates)[rig_of]
         cells = self.grid_encoder(encode_grid(grids, self.dim // 2))[grid_of]
         positions = self.ray_positions(rays, values) + cells
         return (values + positions).flatten(1, 3), values.flatten(1, 3)
+
+    def _distinct(self, tensor: Tensor) -> tuple[Tensor, Tensor | slice]:
+        return (tensor, slice(None)) if self.fixed_shapes else distinct_rows(tensor)
+
+    def ray_coordinates(
+        self, vehicle_from_image: Tensor, image_size: tuple[int, int], grid_size: tuple[int, int]
+    ) -> Tensor:
+        """Points along every cell's ray as logits [B, C, H, W, 3 Z], depth-major, x y z fastest.
+
+        A cell's pixel is its top-left corner, not its centre: published PETR weights were trained so.
+        """
+        points = frustum_points(vehicle_from_image, image_size, grid_size, self.depths)
+        return inverse_sigmoid(self.ray_range.normalise(points)).flatten(-2)
 
     def ray_positions(self, rays: Tensor, values: Tensor) -> Tensor:  # noqa: ARG002
         """Positional part [..., D] of encoded rays [..., D] whose cells have the contents [..., D]."""

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from syncl.detectors.base import DetectorMemory, Features, check_calibration, own
+from syncl.detectors.base import DetectorMemory, Features, own
 from syncl.detectors.image_encoder import beside
 from syncl.detectors.petr.past_frames import FrameView, PastFrames
 from syncl.detectors.petr.petr import Petr, PetrConfig, attended_tokens
 from syncl.detectors.token_detector import TokenFeatures
+from syncl.geometry.transforms import invert_affine
 from syncl.layers.conditioning import FeatureGate
 from syncl.layers.numerics import mlp
 from syncl.structures import Frame, Predictions
@@ -110,7 +111,7 @@ class Petrv2(Petr):
         """Tokens of the present cameras, then of the past ones.
 
         Raises:
-            SynclError: if the calibration cannot be used, or cameras or image size change within a scene.
+            SynclError: if cameras or image size change within a scene.
         """
         if frame.past is None:
             view = self._look(frame)
@@ -125,7 +126,10 @@ class Petrv2(Petr):
             interval_s = frame.timestamp_s - frame.past.timestamp_s
         frame = self.image_encoder.pad(frame)
         both = view.beside(past)
-        keys, values = self._tokens(both.features, both.image_from_vehicle, both.cell_valid, frame.image_size)
+        vehicle_from_image = torch.cat(
+            [frame.rig.vehicle_from_image, invert_affine(past.image_from_vehicle)], dim=1
+        )
+        keys, values = self._tokens(both.features, vehicle_from_image, both.cell_valid, frame.image_size)
         return Petrv2Features(
             view.image_from_vehicle,
             frame.camera_valid,
@@ -139,16 +143,11 @@ class Petrv2(Petr):
         )
 
     def _look(self, frame: Frame) -> FrameView:
-        """The view of all cameras of a frame.
-
-        Raises:
-            SynclError: if the calibration cannot be used.
-        """
+        """The view of all cameras of a frame."""
         frame = self.image_encoder.pad(frame)
-        projections = check_calibration(frame)
         attended = self.image_encoder(frame)[self.config.attended_level]
         cell_valid = self._valid_cells(frame, attended.shape[-2:])
-        return FrameView(attended, projections, cell_valid, frame.camera_valid)
+        return FrameView(attended, frame.rig.image_from_vehicle, cell_valid, frame.camera_valid)
 
     def _past(self, memory: DetectorMemory | None, frame: Frame) -> PastFrames:
         if memory is None:

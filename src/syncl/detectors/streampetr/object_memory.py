@@ -74,6 +74,15 @@ class ObjectMemory(DetectorMemory):
         """See `DetectorMemory.keep`."""
         return replace(self, started=self.started & streams)
 
+    def rebased(self, new_from_global: Tensor, start_s: Tensor) -> Self:
+        """See `DetectorMemory.rebased`."""
+        return replace(
+            self,
+            references=transform_points(new_from_global, self.references),
+            global_from_vehicle=new_from_global[:, None] @ self.global_from_vehicle,
+            timestamps_s=self.timestamps_s - start_s[:, None],
+        )
+
     def entered(self, frame: Frame, starting_points: Tensor) -> Self:
         """This memory with streams that remember nothing filled for `frame`.
 

@@ -6,7 +6,7 @@ Letters: B batch, C cameras, S tokens in the order camera, row, column, D channe
 import torch
 from torch import Tensor, nn
 
-from syncl.detectors.base import PointRange
+from syncl.detectors.base import PointRange, ReferenceRange
 from syncl.layers.conditioning import FeatureGate, MotionNorm
 from syncl.layers.frustum import depth_bins, frustum_points
 from syncl.layers.numerics import inverse_sigmoid, mlp
@@ -23,7 +23,7 @@ class RayTokens(nn.Module):
 
     def __init__(self, dim: int, depth_count: int, depth_start_m: float, position_range: PointRange) -> None:
         super().__init__()
-        self.position_range = position_range
+        self.position_range = ReferenceRange(position_range)
         depths = depth_bins(depth_count, depth_start_m, float(position_range[3]))
         self.register_buffer("depths", depths.float(), persistent=False)
         self.content_encoder = mlp(dim, dim, dim)
@@ -31,18 +31,18 @@ class RayTokens(nn.Module):
         self.position_encoder = mlp(3 * depth_count, 4 * dim, dim)
         self.feature_gate = FeatureGate(dim)
 
-    def forward(self, features: Tensor, projections: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
         """Keys (content plus position) and values (content), [B, S, D] each.
 
         Args:
             features: [B, C, D, H, W].
-            projections: [B, C, 4, 4] float64 image_from_vehicle.
             frame: whose images they are of.
         """
         rows, columns = features.shape[-2:]
         points = frustum_points(
-            projections, frame.image_size, (rows, columns), self.depths, self.position_range, 0.5
-        ).flatten(1, 3)
+            frame.rig.vehicle_from_image, frame.image_size, (rows, columns), self.depths, 0.5
+        )
+        points = self.position_range.normalise(points).flatten(1, 3)
         tokens = features.permute(0, 1, 3, 4, 2).flatten(1, 3)
         values = self.camera_norm(self.content_encoder(tokens), self._cone(points, frame, rows * columns))
         positions = self.position_encoder(inverse_sigmoid(points).flatten(-2))
@@ -59,12 +59,10 @@ class RayTokens(nn.Module):
         return torch.cat([focal, points[:, :, -1], points[:, :, middle]], dim=-1)
 
 
-def attended_cameras(camera_valid: Tensor, cells: int) -> Tensor | None:
-    """Mask [B, S] of the tokens of cameras [B, C] with `cells` cells each; None if none is missing.
+def attended_cameras(camera_valid: Tensor, cells: int) -> Tensor:
+    """Mask [B, S] of the tokens of cameras [B, C] with `cells` cells each.
 
     A stream without any camera attends its black images rather than nothing (which would be nan).
     """
-    if camera_valid.is_meta or bool(camera_valid.all()):
-        return None
     attended = camera_valid | ~camera_valid.any(1, keepdim=True)
     return attended.repeat_interleave(cells, dim=1)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from syncl.detectors.base import DetectorMemory, Features, check_calibration, in_front, own
+from syncl.detectors.base import DetectorMemory, Features, in_front, own
 from syncl.detectors.streampetr.focal_head import FocalHead, FocalHeadConfig
 from syncl.detectors.streampetr.object_memory import ObjectMemory
 from syncl.detectors.streampetr.ray_tokens import RayTokens, attended_cameras
@@ -135,10 +135,9 @@ class StreamPetr(TokenDetector):
         """Tokens of all cameras, and the memory brought to the frame's place and time."""
         # As in the original, tokens of the padding are attended.
         frame = self.image_encoder.pad(frame)
-        projections = check_calibration(frame)
         levels = self.image_encoder(frame)
         attended = levels[self.config.attended_level]
-        keys, values = self.tokens(attended, projections, frame)
+        keys, values = self.tokens(attended, frame)
         if memory is None:
             memory = self.initial_memory(frame.batch_size)
         starting_points = self.point_range.to_metres(self.starting_points)
@@ -149,18 +148,23 @@ class StreamPetr(TokenDetector):
         first = self.config.propagated
         propagated = object_queries(contents[:, :first], positions[:, :first], recalled.references[:, :first])
         return StreamPetrFeatures(
-            projections,
+            frame.rig.image_from_vehicle,
             frame.camera_valid,
             frame.image_size,
             auxiliary=self._look_for_boxes(levels),
             keys=keys,
             values=values,
-            token_valid=attended_cameras(frame.camera_valid, attended.shape[-2:].numel()),
+            token_valid=self._attended(frame.camera_valid, attended.shape[-2:].numel()),
             propagated=propagated,
             temporal_keys=(contents + positions)[:, first:],
             temporal_values=contents[:, first:],
             memory=entered,
         )
+
+    def _attended(self, camera_valid: Tensor, cells: int) -> Tensor | None:
+        if not self.fixed_shapes and (camera_valid.is_meta or bool(camera_valid.all())):
+            return None
+        return attended_cameras(camera_valid, cells)
 
     def _look_for_boxes(self, levels: tuple[Tensor, ...]) -> tuple[TensorStructure, ...]:
         if self.focal_head is None or not self.training:
@@ -221,8 +225,7 @@ class StreamPetr(TokenDetector):
         return self._present_positions(references)
 
     def _present_positions(self, references: Tensor) -> Tensor:
-        age_s = torch.zeros((), dtype=torch.float64, device=references.device)
-        return self._positions(references, self.at_rest, age_s)
+        return self._positions(references, self.at_rest, self.at_rest[2])
 
     def _positions(self, references: Tensor, motion: Tensor, age_s: Tensor) -> Tensor:
         """Positional part of references in metres, told how object, vehicle and time moved since."""

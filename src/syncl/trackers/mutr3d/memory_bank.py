@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from syncl.layers.attention import Attention
-from syncl.layers.numerics import mlp
+from syncl.layers.numerics import either, mlp
 from syncl.structures.tensors import TensorStructure
 
 # After saving, a track's next embedding is taken this many frames later at inference (training saves always).
@@ -80,6 +80,6 @@ class MemoryBank(nn.Module):
         shifted_valid = torch.cat([valid[:, :, 1:], torch.ones_like(valid[:, :, :1])], dim=2)
         return RememberedEmbeddings(
             torch.where(save[..., None, None], shifted, memory),
-            torch.where(save[..., None], shifted_valid, valid),
+            either(save[..., None], shifted_valid, valid),
             countdown,
         )

@@ -164,22 +164,27 @@ class PfTrack(Tracker):
         tracked = torch.tensor([name not in config.untracked for name in detector.classes])
         self.register_buffer("tracked", tracked, persistent=False)
 
+    def fixed_slots(self) -> int:
+        """See `Tracker.fixed_slots`."""
+        return self.config.max_tracks
+
     def initial_state(self, streams: int = 1) -> TrackState:
         """See `Tracker.initial_state`."""
         state = super().initial_state(streams)
         zeros, slots, horizon = self.tracked.new_zeros, self.config.history, self.config.horizon
+        tracks = state.count
         dtype = next(self.parameters()).dtype
         return replace(
             state,
             own=PastAndFuture(
                 History(
-                    embeddings=zeros(streams, 0, slots, self.detector.dim, dtype=dtype),
-                    valid=zeros(streams, 0, slots),
+                    embeddings=zeros(streams, tracks, slots, self.detector.dim, dtype=dtype),
+                    valid=zeros(streams, tracks, slots),
                 ),
                 Forecasts(
-                    labels=zeros(streams, 0, dtype=torch.int64),
-                    centres=zeros(streams, 0, horizon, 3, dtype=dtype),
-                    displacements=zeros(streams, 0, horizon, 3, dtype=dtype),
+                    labels=zeros(streams, tracks, dtype=torch.int64),
+                    centres=zeros(streams, tracks, horizon, 3, dtype=dtype),
+                    displacements=zeros(streams, tracks, horizon, 3, dtype=dtype),
                 ),
             ),
         )
@@ -251,13 +256,17 @@ class PfTrack(Tracker):
         displacements: Tensor = self.future(times, history.embeddings, history.valid)
         return displacements
 
-    def _displacements_of(self, reasoned: Reasoned, seen: Tensor, scores: Tensor, count: int) -> Tensor:
+    def _displacements_of(
+        self, reasoned: Reasoned, seen: Tensor, scores: Tensor, count: int | None
+    ) -> Tensor:
         """[B, Q, F, 3], those of rows that were not seen 0 where none are foreseen yet.
 
-        No stream has seen more than `count`.
+        No stream has seen more than `count`; where nobody knows that, all rows are foreseen.
         """
         if reasoned.displacements is not None:
             return reasoned.displacements
+        if count is None:
+            return self._displacements(reasoned.history)
         rows = ranked_rows(seen, scores, count)
         found = self._displacements(reasoned.history.map(lambda tensor: take_rows(tensor, rows)))
         everywhere = found.new_zeros(*seen.shape, *found.shape[2:])
@@ -276,8 +285,11 @@ class PfTrack(Tracker):
         )
         lives = lives_after(rules, state, queries, reasoned.logits, old.labels, self.tracked)
         seen, scores, identities = lives.seen, lives.scores, lives.identities
-        # The one host round trip of a conclusion.
-        seen_count, alive_count = most_rows(seen, lives.alive)
+        seen_count, slots = None, self.slots
+        if slots is None:
+            # A conclusion's one wait for the device.
+            seen_count, alive_count = most_rows(seen, lives.alive)
+            slots = min(alive_count, config.max_tracks)
 
         # News of what was seen, the expectation of what was not.
         expected = old.centres[:, :, 0] if config.horizon else queries.references
@@ -303,7 +315,7 @@ class PfTrack(Tracker):
         )
         known = PastAndFuture(reasoned.history, forecasts)
         state = replace(state, next_identity=lives.next_identity)
-        rows = ranked_rows(lives.alive, scores, min(alive_count, config.max_tracks))
+        rows = ranked_rows(lives.alive, scores, slots)
         return objects, self._carried(state, tracks, known, identities, lives.misses, lives.alive, rows)
 
     def carry(self, decoded: Decoded, outcome: Outcome, /) -> TrackState:
@@ -322,7 +334,7 @@ class PfTrack(Tracker):
         )
         if not self.config.place_gradients:
             tracks = replace(tracks, positions=tracks.positions.detach(), codes=tracks.codes.detach())
-        rows = carried_rows(alive, scores, self.config.max_tracks)
+        rows = carried_rows(alive, scores, self.config.max_tracks, self.slots)
         misses = torch.zeros_like(identities)
         return self._carried(decoded.state, tracks, known, identities, misses, alive, rows)
 

@@ -43,14 +43,14 @@ def relative_motion(before: TrackQueries, references: Tensor, move: Move) -> Ten
     streams, count = codes.shape[:2]
     pose = move.now_from_before.to(codes.dtype)
     # The box code has sine before cosine.
-    heading = rotate_planar(move.now_from_before, codes[..., [7, 6]])
+    heading = rotate_planar(move.now_from_before, codes[..., 6:8].flip(-1))
     vehicle = torch.cat([pose[:, :3, :3].flatten(1), pose[:, :3, 3] / _LENGTH_M], dim=1)
     numbers = [
         vehicle[:, None].expand(-1, count, -1),
         (references - before.references) / _LENGTH_M,
         before.velocities / _LENGTH_M,
         move.elapsed_s.to(codes.dtype)[:, None, None].expand(streams, count, 1),
-        heading[..., [1, 0]],
+        heading.flip(-1),
     ]
     return torch.cat(numbers, dim=-1)
 
