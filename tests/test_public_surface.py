@@ -20,6 +20,7 @@ def test_the_public_functions():
         "experiment",
         "generate",
         "load",
+        "models",
         "open_recording",
         "open_rig",
         "plot",

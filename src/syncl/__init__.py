@@ -2,7 +2,7 @@
 
 Importing the package is cheap; the public functions import their machinery on first use.
 
-    tracker = syncl.load("model.safetensors")
+    tracker = syncl.load("demo")                     # or a model file, or a run's folder
     state = tracker.initial_state()
     for frame in tracker.open("my_rig/"):
         objects, state = tracker.step(frame, state)
@@ -10,7 +10,7 @@ Importing the package is cheap; the public functions import their machinery on f
             print(tracked)
 
 Every command of `syncl --help` is a function here: `syncl.train(...)` does what `syncl train ...` does,
-prints the same, and returns what came of it. `recipes` is a command and a folder of this package:
+prints the same, and returns what came of it. `recipes` and `models` are commands and folders of this package:
 `syncl.recipes` is the command, and what the folder holds comes by `from syncl.recipes import find_recipe`.
 """
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from syncl.commands.evaluate import evaluate as evaluate
     from syncl.commands.experiment import experiment as experiment
     from syncl.commands.generate import generate as generate
+    from syncl.commands.models import models as models
     from syncl.commands.plot import plot as plot
     from syncl.commands.prepare import prepare as prepare
     from syncl.commands.recipes import recipes as recipes
@@ -49,6 +50,7 @@ __all__ = [
     "experiment",
     "generate",
     "load",
+    "models",
     "open_recording",
     "open_rig",
     "plot",

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-import syncl.models
 from syncl.checkpoints.model_file import initialise_from, load_model, read_model_file, save_model
 from syncl.checkpoints.upgrades import current_names
+from syncl.models import find_model
 from syncl.recipes import find_recipe
 
 # Names of all parameters outside image encoders, as version 0.1.0 wrote them.
@@ -29,7 +29,7 @@ def test_every_name_that_was_ever_written_has_its_place(name: str) -> None:
 
 
 def test_the_shipped_model_is_read_whole() -> None:
-    path = Path(syncl.models.__file__).parent / "demo.safetensors"
+    path = find_model("demo")
     stored, _ = read_model_file(path)
     loaded = load_model(path).tracker.state_dict()
     for old, tensor in stored.items():

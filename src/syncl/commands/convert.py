@@ -83,6 +83,7 @@ def convert(
     from syncl.checkpoints.published import read_published, write_published
     from syncl.errors import SynclError
     from syncl.files import check_output
+    from syncl.models import find_model
     from syncl.recipes.own import named_recipe
     from syncl.recipes.recipe import recipe_to_json
     from syncl.recipes.resolving import apply_changes
@@ -120,7 +121,7 @@ def convert(
         raise SynclError(
             "--recipe, --set and --init go with --from; a model file knows its own configuration"
         )
-    adapter, model = find_format(to), load_model(source)
+    adapter, model = find_format(to), load_model(find_model(source))
     conversion = adapter.write(model.tracker.state_dict(), model.config)
     classes = ", ".join(model.config.detector.classes)
     write_published(output, conversion.weights, {"classes": classes, "written_by": "syncl convert"})

@@ -42,7 +42,7 @@ def diagnose(
     the class gradients' cosines.
 
     Args:
-        model: model file of a tracker.
+        model: a tracker: name of a shipped model (syncl models), model file, or a run's folder.
         data: folder of a nuScenes-format dataset.
         scene: name of the scene.
         output: folder to write.
@@ -68,6 +68,7 @@ def diagnose(
     from syncl.data.nuscenes.splits import own_split
     from syncl.errors import SynclError
     from syncl.files import check_output
+    from syncl.models import find_model
     from syncl.runs.diagnose.box_numbers import numbers_table
     from syncl.runs.diagnose.class_gradients import gradients_table
     from syncl.runs.diagnose.run import Diagnosis, find_checkpoints
@@ -82,7 +83,7 @@ def diagnose(
     index = open_nuscenes(data, version)
     index.check_images(index.choose_scenes(split or own_split(version), (scene,)))
     others = find_checkpoints(checkpoints)
-    diagnosis = Diagnosis.of_model(model, index, scene, frames, device)
+    diagnosis = Diagnosis.of_model(find_model(model), index, scene, frames, device)
     found = diagnosis.write(output, others, min_score, cost_steps, overwrite)
     lines = [*numbers_table(found.numbers), *gradients_table(found.gradients)]
     lines.append(f"{output}: {', '.join(path.name for path in found.files)}")

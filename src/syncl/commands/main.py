@@ -39,6 +39,7 @@ COMMANDS: dict[str, Command] = {
     "convert": Command("syncl.commands.convert", "read published checkpoints, or write their format"),
     "diagnose": Command("syncl.commands.diagnose", "look into a model: attention, matching, cost of SynCL"),
     "experiment": Command("syncl.commands.experiment", "train and compare recipes pairwise over seeds"),
+    "models": Command("syncl.commands.models", "list the models that ship with syncl"),
     "recipes": Command("syncl.commands.recipes", "list the recipes with size, cost and published results"),
 }
 

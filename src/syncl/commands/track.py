@@ -40,8 +40,8 @@ def track(
     goes on with the others and writes the same file.
 
     Args:
-        model: model file (a run's model.safetensors, or a checkpoint folder's). With detections it may be
-            left out; a CC-3DT model's tracker ties them together, and its detector is not asked.
+        model: name of a shipped model (syncl models), a model file, or a run's folder. With detections it may
+            be left out; a CC-3DT model's tracker ties them together, and its detector is not asked.
         detections: a nuScenes detection results file of the same samples, whose boxes are tied together.
         data: folder of a nuScenes-format dataset.
         recording: folder of a recording with its rig.yaml, instead of data (docs/recordings.md).
@@ -80,12 +80,14 @@ def track(
     from syncl.data.nuscenes.splits import OFFICIAL_SPLITS, own_split
     from syncl.errors import SynclError
     from syncl.files import check_output
+    from syncl.models import find_model
     from syncl.runs.processes import Processes
     from syncl.runs.track.given import track_given
     from syncl.runs.track.parts import scene_parts
     from syncl.runs.track.recording import track_recording
     from syncl.runs.track.run import check_past_images, track_to_file, tracking_origin, without_past_images
 
+    model = None if model is None else find_model(model)
     if threads is not None:
         torch.set_num_threads(threads)
     console = Console(highlight=False, soft_wrap=True)

@@ -40,7 +40,8 @@ def train(
         version: nuScenes version folder inside data.
         split: scenes to train on (default: the version's training split).
         validation_split: scenes for validation during training (default: the version's validation split).
-        init: model file to start from; what fits by name is taken over.
+        init: model to start from: file, run's folder, or name of a shipped one; what fits by name is taken
+            over.
         init_parts: take over only these modules of it, such as detector.image_encoder detector.proposal_head.
         strategy: replaces the recipe's training strategy; its costs and loss weights stay.
         freeze_encoder: keep backbone and neck as they are (steps become cheaper).
@@ -57,6 +58,7 @@ def train(
     Returns:
         Path of the model file, the recipe as it was trained, and the last losses.
     """
+    from syncl.models import find_model
     from syncl.runs.train.run import train_recipe
 
     return train_recipe(
@@ -66,7 +68,7 @@ def train(
         version=version,
         split=split,
         validation_split=validation_split,
-        init=init,
+        init=None if init is None else find_model(init),
         init_parts=init_parts,
         strategy=strategy,
         freeze_encoder=freeze_encoder,

@@ -48,6 +48,7 @@ def train_motion(
     from syncl.data.nuscenes.splits import OFFICIAL_SPLITS, own_split
     from syncl.errors import SynclError
     from syncl.files import check_output
+    from syncl.models import find_model
     from syncl.runs.motion import train_model_motion
     from syncl.training.motion import MotionTrainingConfig
 
@@ -58,7 +59,7 @@ def train_motion(
     if steps < 1:
         raise SynclError(f"--steps: {steps}; at least one is needed")
     done = train_model_motion(
-        model,
+        find_model(model),
         detections,
         index,
         chosen,

@@ -1,6 +1,5 @@
 """What `syncl demo` does: generate, track, evaluate, draw, and say where everything is."""
 
-import importlib.resources
 import json
 import time
 import warnings
@@ -17,11 +16,11 @@ from syncl.data.synthetic.generation import generate_world
 from syncl.errors import SynclError
 from syncl.evaluation import TrackingMetrics, evaluate_tracking
 from syncl.files import atomic_write, check_output
+from syncl.models import find_model
 from syncl.rendering import RenderStyle, render_image, render_video
 from syncl.rendering.nuscenes_scenes import open_results
 from syncl.runs.track.run import track_to_file
 
-DEMO_MODEL = "demo.safetensors"
 _RESULTS = {
     "results.json": "tracks in the nuScenes submission format",
     "metrics.json": "metrics with the official keys",
@@ -63,8 +62,7 @@ def run_demo(output: Path, *, seed: int, scenes: int, keyframes: int, overwrite:
     names = index.split_scenes("mini_val")
     console.print(f"generated {len(names)} unseen scenes of {keyframes} frames (seed {seed}) in {world}")
 
-    with importlib.resources.as_file(importlib.resources.files("syncl.models") / DEMO_MODEL) as path:
-        model = load_model(path)
+    model = load_model(find_model("demo"))
     results, metrics_file, video, picture = (output / name for name in _RESULTS)
     report = track_to_file(model, index, names, results, device="cpu", overwrite=overwrite)
     console.print(f"tracked {report.frames} frames, {report.seconds_per_frame * 1000:.0f} ms each")
