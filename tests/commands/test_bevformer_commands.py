@@ -26,9 +26,12 @@ BIRTHS = {
 
 @pytest.fixture(scope="module")
 def detector(small_world, tmp_path_factory):
-    """A detector after a step on a window of three frames, told of the vehicle's motion."""
+    """A detector after a step on a window of three frames, as published, told of the vehicle's motion."""
     output = tmp_path_factory.mktemp("bevformer") / "detector"
-    train("bevformer_synthetic", data=small_world, output=output, set=(*SMALL, "model.input.odometry=true"))
+    windows = ("sampling=windows", "clip_length=3")
+    settings = (*SMALL, "model.input.odometry=true", "training.unroll.context_frames=2")
+    settings += tuple(f"training.data.{setting}" for setting in windows)
+    train("bevformer_synthetic", data=small_world, output=output, set=settings)
     return output / "model.safetensors"
 
 

@@ -12,7 +12,14 @@ from syncl.recipes.bevformer import bevformer_r101_900x1600
 from syncl.recipes.petrv2 import petrv2_v99_320x800
 from syncl.recipes.recipe import PaperResult, Recipe
 from syncl.recipes.settings import TURNED, published_training, steps
-from syncl.recipes.synthetic import AUGMENTATION, TRACKER_LOSS, small_detr3d, small_model, small_petrv2
+from syncl.recipes.synthetic import (
+    AUGMENTATION,
+    TRACKER_LOSS,
+    small_bevformer,
+    small_detr3d,
+    small_model,
+    small_petrv2,
+)
 from syncl.trackers import Cc3dtConfig, DqTrackConfig
 from syncl.trackers.cc_3dt import AppearanceConfig, AssociationConfig
 from syncl.training.config import DataConfig, OptimiserConfig, TrainingConfig
@@ -128,8 +135,8 @@ def dqtrack_detr3d_synthetic_end_to_end() -> Recipe:
     )
 
 
-def cc_3dt_detr3d_synthetic() -> Recipe:
-    """CC-3DT on DETR3D: trains what boxes look like; its Kalman filter needs no training."""
+def _small_cc_3dt(name: str, detector: DetectorConfig) -> Recipe:
+    """Trains what boxes look like; its Kalman filter needs no training."""
     backbone = ResNetConfig(
         depth=None, blocks=(1, 1, 1, 1), stem_width=16, widths=(16, 32, 64, 64), out_stages=(1, 2, 3, 4)
     )
@@ -137,9 +144,19 @@ def cc_3dt_detr3d_synthetic() -> Recipe:
         ImageEncoderConfig(backbone, FpnConfig(32), divisor=32), dim=64, hidden=128, convolutions=2, groups=8
     )
     return Recipe(
-        "cc-3dt_detr3d_synthetic",
-        "CC-3DT on DETR3D, small, appearance from pairs of frames of the synthetic world, detector frozen",
-        small_model(small_detr3d(), Cc3dtConfig(appearance=looks)),
+        f"cc-3dt_{name.lower()}_synthetic",
+        f"CC-3DT on {name}, small, appearance from pairs of frames of the synthetic world, detector frozen",
+        small_model(detector, Cc3dtConfig(appearance=looks)),
         _small_training(2, _beside(SimilarityLossConfig()), _SMALL_MATCHED_ONLY),
-        starts_from="detr3d_synthetic",
+        starts_from=f"{name.lower()}_synthetic",
     )
+
+
+def cc_3dt_detr3d_synthetic() -> Recipe:
+    """CC-3DT on DETR3D."""
+    return _small_cc_3dt("DETR3D", small_detr3d())
+
+
+def cc_3dt_bevformer_synthetic() -> Recipe:
+    """CC-3DT on BEVFormer."""
+    return _small_cc_3dt("BEVFormer", small_bevformer())

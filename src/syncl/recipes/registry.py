@@ -39,6 +39,7 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     association.dqtrack_detr3d_synthetic_end_to_end,
     association.dqtrack_petrv2_synthetic,
     association.cc_3dt_detr3d_synthetic,
+    association.cc_3dt_bevformer_synthetic,
     detr3d.detr3d_r101_900x1600,
     detr3d.detr3d_r101_900x1600_q300,
     detr3d.mutr3d_detr3d_r101_900x1600,

@@ -88,7 +88,7 @@ class ByDetection(Tracker):
 class NoDetector(Detector):
     """Stands where a tracker's detector is, when all detections come from elsewhere.
 
-    It knows the nuScenes classes and nothing else; asked to look at a frame it refuses.
+    It knows the nuScenes classes and nothing else; asked for anything of a frame it refuses.
     """
 
     dim, query_count = 0, 0
@@ -104,25 +104,29 @@ class NoDetector(Detector):
 
     def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> Features:  # noqa: ARG002
         """Raises, naming the way on."""
-        raise SynclError("this tracker has no detector; give it detections (Tracker.step_given)")
+        raise _refusal()
 
-    def initial_queries(self, features: Features) -> Queries:
-        """Never reached: `encode`, which comes first, refuses."""
-        raise NotImplementedError("nothing is decoded without a detector")
+    def initial_queries(self, features: Features) -> Queries:  # noqa: ARG002
+        """Raises as `encode` does."""
+        raise _refusal()
 
     def decode(
         self,
-        queries: Queries,
-        features: Features,
-        groups: Groups = STANDARD,
-        interaction: Interaction | None = None,
+        queries: Queries,  # noqa: ARG002
+        features: Features,  # noqa: ARG002
+        groups: Groups = STANDARD,  # noqa: ARG002
+        interaction: Interaction | None = None,  # noqa: ARG002
     ) -> tuple[Predictions, ...]:
-        """Never reached: `encode`, which comes first, refuses."""
-        raise NotImplementedError("nothing is decoded without a detector")
+        """Raises as `encode` does."""
+        raise _refusal()
 
     def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:  # noqa: ARG002
         """The same."""
         return positions
+
+
+def _refusal() -> SynclError:
+    return SynclError("this tracker has no detector; give it detections (Tracker.step_given)")
 
 
 _EVERYWHERE: PointRange = (-61.2, -61.2, -10.0, 61.2, 61.2, 10.0)
