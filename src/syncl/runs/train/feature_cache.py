@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -149,7 +150,8 @@ def _digest(recipe: Recipe, index: NuScenesIndex, encoder: ImageEncoder, acceler
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     settings = [
         encode_config(recipe.model.detector.image),
-        encode_config(image_options(recipe.model.input)),
+        # How the vehicle moves is no part of its images.
+        encode_config(replace(image_options(recipe.model.input), odometry=False)),
         accelerator.mixed_precision,
         str(index.dataroot.resolve()),
         index.version,
