@@ -4,6 +4,10 @@ Wherever a class is a number, it is an index into `DETECTION_CLASSES` (the order
 PF-Track), but for a model's own outputs, which index its own `classes`.
 """
 
+from collections.abc import Iterable
+
+from syncl.errors import SynclError, did_you_mean
+
 DETECTION_CLASSES = (
     "car",
     "truck",
@@ -35,3 +39,28 @@ CLASS_RANGE_M = {
 
 MAX_BOXES_PER_SAMPLE = 500
 """Most boxes a sample may have in a results file, all classes together."""
+
+
+def check_classes(names: Iterable[str], known: Iterable[str] = DETECTION_CLASSES) -> None:
+    """Refuse names of classes that are none.
+
+    Raises:
+        SynclError: naming the first, what was probably meant, and the classes there are.
+    """
+    known = tuple(known)
+    for name in names:
+        if name not in known:
+            raise SynclError(
+                f"--classes: there is no class {name!r}{did_you_mean(name, known)}; there are "
+                f"{', '.join(known)}"
+            )
+
+
+def check_min_score(score: float | None) -> None:
+    """Refuse a least score that is none.
+
+    Raises:
+        SynclError: if it is not between 0 and 1.
+    """
+    if score is not None and not 0 <= score <= 1:
+        raise SynclError(f"--min-score: {score}; choose a score between 0 and 1")

@@ -299,7 +299,18 @@ def test_some_scenes_alone(folder: Path) -> None:
     track(detector, output=folder / "one.json", scenes=every[1:2], **options)
     whole, part = (json.loads((folder / name).read_text())["results"] for name in ("all.json", "one.json"))
     assert len(part) == KEYFRAMES and all(whole[sample] == boxes for sample, boxes in part.items())
-    with pytest.raises(SynclError, match="scene 'scene-x' is not in split 'mini_val'"):
+    track(detector, output=folder / "few.json", min_score=0.2, classes=("car", "bus"), **options)
+    chosen = json.loads((folder / "few.json").read_text())["results"]
+    assert chosen == {
+        sample: [
+            box for box in boxes
+            if box["tracking_name"] in ("car", "bus") and box["tracking_score"] >= 0.2
+        ]
+        for sample, boxes in whole.items()
+    }  # fmt: skip
+    with pytest.raises(SynclError, match="no class 'cra'; did you mean 'car'"):
+        track(detector, output=folder / "never.json", classes=("cra",), **options)
+    with pytest.raises(SynclError, match="scene 'scene-x' is not in split 'val' of "):
         track(detector, output=folder / "never.json", scenes=("scene-x",), **options)
 
 

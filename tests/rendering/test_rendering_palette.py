@@ -1,36 +1,12 @@
-import itertools
-
 import numpy as np
-import pytest
 
 from syncl.rendering.cameras import short_identity
-from syncl.rendering.palette import ERROR, IDENTITY_COLOURS, TRUTH, identity_colour, mix
-
-# Machado, Oliveira & Fernandes 2009, severity 1, on linear RGB.
-VISION = {
-    "normal": np.eye(3),
-    "protanopia": (
-        (0.152286, 1.052583, -0.204868),
-        (0.114503, 0.786281, 0.099216),
-        (-0.003882, -0.048116, 1.051998),
-    ),
-    "deuteranopia": (
-        (0.367322, 0.860646, -0.227968),
-        (0.280085, 0.672501, 0.047413),
-        (-0.011820, 0.042940, 0.968881),
-    ),
-    "tritanopia": (
-        (1.255528, -0.076749, -0.178779),
-        (-0.078411, 0.930809, 0.147602),
-        (0.004733, 0.691367, 0.303900),
-    ),
-}
+from syncl.rendering.palette import ERROR, TRUTH, identity_colour, mix
 
 
-def oklab(colours, vision):
+def oklab(colours):
     share = np.array(colours) / 255
     linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
-    linear = np.clip(linear @ np.array(vision).T, 0, 1)
     cones = linear @ np.array(
         [
             [0.4122214708, 0.2119034982, 0.0883024619],
@@ -47,41 +23,33 @@ def oklab(colours, vision):
     )
 
 
-@pytest.mark.parametrize("vision", VISION)
-def test_colours_are_told_apart(vision):
-    # A just noticeable difference in OKLab is about 0.02.
-    lab = oklab([*IDENTITY_COLOURS, TRUTH], VISION[vision])
-    nearest = min(np.linalg.norm(a - b) for a, b in itertools.combinations(lab, 2))
-    assert nearest > (0.09 if vision == "normal" else 0.055)
+MANY = [identity_colour(str(number)) for number in range(120)]
 
 
-def test_error_colour_is_no_identity_colour():
-    lab = oklab([*IDENTITY_COLOURS, ERROR], VISION["normal"])
-    assert np.linalg.norm(lab[:-1] - lab[-1], axis=1).min() > 0.09
-
-
-def test_colours_are_light_enough_for_dark_panels():
-    assert oklab(IDENTITY_COLOURS, VISION["normal"])[:, 0].min() > 0.65
+def test_colours_are_light_enough_for_dark_panels_and_keep_clear_of_errors_and_truth():
+    lab = oklab([*MANY, ERROR, TRUTH])
+    assert lab[:-2, 0].min() > 0.65
+    assert np.linalg.norm(lab[:-2, None] - lab[None, -2:], axis=2).min() > 0.08
 
 
 def test_colour_depends_on_nothing_but_the_name():
     # Written down: pictures made by different versions keep their colours.
-    assert identity_colour("0") == (75, 195, 225)
-    assert identity_colour("scene-0103_3") == identity_colour("3") == (120, 255, 165)
-    assert identity_colour("ca9a282c9e77460f8360f564131a8af5") == (165, 150, 255)
+    assert identity_colour("scene-0103_3") == identity_colour("3") == (206, 122, 217)
+    assert identity_colour("scene-0103_40") == identity_colour("40") != identity_colour("4")
 
 
-def test_tracks_born_one_after_another_differ():
-    for first in range(0, 100, 7):
-        colours = {identity_colour(f"scene-0103_{first + step}") for step in range(len(IDENTITY_COLOURS))}
-        assert len(colours) == len(IDENTITY_COLOURS)
+def test_no_two_tracks_of_a_scene_share_a_colour():
+    assert len({identity_colour(f"scene-0103_{number}") for number in range(300)}) > 290
+    lab = oklab(MANY)
+    apart = np.linalg.norm(lab[:, None] - lab[None], axis=2) + np.eye(len(MANY))
+    windows = [apart[first : first + 45, first : first + 45].min() for first in range(len(MANY) - 45)]
+    # A just noticeable difference is about 0.02.
+    assert min(windows) > 0.04
 
 
-def test_tokens_spread_over_the_palette():
+def test_tokens_spread_over_the_hues():
     rng = np.random.default_rng(0)
-    tokens = [rng.bytes(16).hex() for _ in range(1200)]
-    counts = [sum(identity_colour(token) == colour for token in tokens) for colour in IDENTITY_COLOURS]
-    assert min(counts) > 60
+    assert len({identity_colour(rng.bytes(16).hex()) for _ in range(200)}) > 190
 
 
 def test_mix_goes_from_one_colour_to_the_other():

@@ -54,6 +54,12 @@ def test_drawn_tracks_lie_on_the_ground_truth_they_repeat(dataset):
         assert all(image.shape == (90, 160, 3) for image in frame.images)
 
 
+def test_classes_can_be_chosen(dataset):
+    _, index, path = dataset
+    (*_, frame) = open_results(index, path, SCENES, 0.1, classes=("truck",)).frames(RenderStyle())
+    assert frame.objects.classes == ("truck",) and set(frame.ground_truth.classes) == {"truck"}
+
+
 def test_known_box_of_the_tables_in_the_vehicle_frame(dataset):
     _, index, path = dataset
     frame, _ = open_results(index, path, SCENES).frame("scene-0061", 1, RenderStyle())
@@ -194,7 +200,8 @@ def test_dataset_without_annotations_is_drawn_without_ground_truth(dataset):
         ),
         ({"frame": 4, "output": "f.png"}, r"frame: 4; scene-0103 has frames 1 to 3"),
         ({"frame": 0, "output": "f.png"}, r"frame: 0; scene-0103 has frames 1 to 3"),
-        ({"min_score": 1.5}, r"min_score: 1\.5"),
+        ({"min_score": 1.5}, r"--min-score: 1\.5"),
+        ({"classes": ("cra",)}, r"--classes: there is no class 'cra'; did you mean 'car'"),
         ({"frame": 1, "sheet": 2, "output": "f.png"}, r"--frame and --sheet: .*leave one out"),
         ({"sheet": 1, "output": "f.png"}, r"sheet: 1 pictures; choose between 2 and 24"),
         ({"trail_s": -1.0}, r"trail_s: -1"),

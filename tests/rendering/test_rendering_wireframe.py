@@ -8,6 +8,7 @@ from syncl.rendering.wireframe import (
     clip_polygon,
     clip_segments,
     corners_of,
+    heading_marks,
     to_homogeneous,
     to_pixels,
 )
@@ -85,3 +86,8 @@ def test_polygon_larger_than_the_image_becomes_the_image(rig):
     polygon = clip_polygon(to_homogeneous(projection, wall), SIZE, margin=0)
     corners = {tuple(point) for point in polygon.round(6)}
     assert corners == {(0, 0), (0, 128), (352, 0), (352, 128)}
+
+
+def test_heading_marks_lie_on_the_floor_ahead_of_the_front():
+    box = np.array([[10.0, 5.0, 1.0, 4.0, 2.0, 1.6, np.pi / 2, 0.0, 0.0]])
+    np.testing.assert_allclose(heading_marks(box), [[[10, 7, 0.2], [10, 8.5, 0.2]]], atol=1e-9)

@@ -229,6 +229,22 @@ def test_the_gallery_shows_the_planted_failures(planted, page):
     assert "synthetic world" in text
 
 
+def test_failures_of_chosen_classes_alone(planted, tmp_path):
+    path = tmp_path / "few.html"
+    report(
+        (str(planted.bad),),
+        output=path,
+        data=planted.world,
+        failures=3,
+        classes=("pedestrian",),
+        min_score=0.95,
+    )
+    text = " ".join(" ".join(Reader(path.read_text()).words).split())
+    assert "Failures of pedestrian are shown. Tracks of a mean score of 0.95 on count" in text
+    # The planted pedestrian scores 0.9, and no switch is of a pedestrian.
+    assert "pedestrian 950" not in text and "(no switches)" in text and "pedestrian: missed" in text
+
+
 def test_pictures_show_the_place(planted, page):
     tags = Reader(page.read_text()).tags
     images = [attributes for tag, attributes in tags if tag == "img"]

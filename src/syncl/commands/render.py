@@ -26,6 +26,7 @@ def render(
     frame: int | None = None,
     sheet: int | None = None,
     min_score: float = 0.3,
+    classes: tuple[str, ...] = (),
     ground_truth: bool = True,
     mark_errors: bool = False,
     velocities: bool = True,
@@ -54,6 +55,7 @@ def render(
         sheet: draw so many frames, spread evenly over the scene (the first, if none is named), as one
             picture.
         min_score: leave out tracks with a lower mean score, and detections with a lower score.
+        classes: draw these only, such as car pedestrian; all if none is named.
         ground_truth: outline the annotated objects where the dataset has them.
         mark_errors: mark false positives, misses and identity switches: tracks and annotated objects belong
             together if they are of one class and their centres nearer than 2 m (ground plane).
@@ -111,7 +113,7 @@ def render(
         mark_errors=mark_errors,
     )
     written: list[Rendered] = []
-    source = open_results(index, results, scenes, min_score)
+    source = open_results(index, results, scenes, min_score, classes=classes)
     if rerun is not None:
         frames = progress_bar(source.frames(style), "logging", total=source.frame_count)
         count = write_rerun(frames, rerun, style, overwrite)

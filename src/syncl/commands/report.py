@@ -26,6 +26,8 @@ def report(
     scenes: tuple[str, ...] = (),
     title: str = "Tracking report",
     failures: int = 6,
+    min_score: float | None = None,
+    classes: tuple[str, ...] = (),
     embed_mb: float = 24.0,
     overwrite: bool = False,
 ) -> ReportPage:
@@ -46,6 +48,9 @@ def report(
         scenes: names of some of its scenes, where results cover a part of the split only.
         title: heading of the page.
         failures: how many of each kind are shown of each run; 0 shows none.
+        min_score: for failures and their causes, least mean score of the tracks that count. Without it, each
+            class is taken at its score of best MOTA, as in the official counts.
+        classes: show failures of these only, such as car pedestrian; all if none is named.
         embed_mb: a larger video (megabytes) is not put into the page, which then looks for it beside itself.
         overwrite: replace an existing page.
 
@@ -56,6 +61,7 @@ def report(
     import time
 
     from syncl import __version__
+    from syncl.classes import TRACKING_CLASSES, check_classes, check_min_score
     from syncl.data.nuscenes.index import open_nuscenes
     from syncl.data.nuscenes.splits import own_split
     from syncl.errors import SynclError
@@ -73,6 +79,10 @@ def report(
         raise SynclError(f"failures: {failures}; choose between 0 and {_MOST_FAILURES} of each kind")
     if not embed_mb >= 0:
         raise SynclError(f"embed_mb: {embed_mb}; must not be negative")
+    check_min_score(min_score)
+    check_classes(classes, TRACKING_CLASSES)
+    if (min_score is not None or classes) and data is None:
+        raise SynclError("--min-score, --classes: choose failures, which need --data")
     if scenes and data is None:
         raise SynclError("--scenes: needs --data, the data set they are scenes of")
     check_output(output, overwrite)
@@ -87,13 +97,15 @@ def report(
         split = split or own_split(version)
         shown = index.choose_scenes(split, scenes)
         bar = progress_bar([run.name for run in found], "evaluating")
-        scored = score_runs(found, data, version, split, scenes, lambda _: next(bar, None))
+        scored = score_runs(found, data, version, split, scenes, lambda _: next(bar, None), min_score)
         next(bar, None)
         headings = run_headings(scored, index)
         if failures:
-            galleries = run_galleries(scored, index, failures)
+            galleries = run_galleries(scored, index, failures, classes)
         many = f"{len(shown)} scene{'' if len(shown) == 1 else 's'}"
         lead = f"{many} of split {split} of {version} in {data.resolve().name}."
+        lead += f" Failures of {', '.join(classes)} are shown." if classes else ""
+        lead += "" if min_score is None else f" Tracks of a mean score of {min_score:g} on count in failures."
     remarks: tuple[str, ...] = ()
     if (data is not None and (data / "world.json").is_file()) or any(
         run.record.get("synthetic") for run in found

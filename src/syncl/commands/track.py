@@ -20,6 +20,8 @@ def track(
     scenes: tuple[str, ...] = (),
     task: Literal["tracking", "detection"] = "tracking",
     tracker: Literal["model", "greedy", "greedy-observed", "cc-3dt", "cc-3dt++"] = "model",
+    min_score: float | None = None,
+    classes: tuple[str, ...] = (),
     forecasts: bool = False,
     past: Literal["model", "key-frames"] = "model",
     device: str = "auto",
@@ -56,6 +58,9 @@ def track(
             by the order of depth and by tracks' motion, which a Kalman filter follows; cc-3dt++ has other
             settings, which trust detected velocities. Neither needs training, and detections without a model
             are tracked by greedy unless another is named.
+        min_score: leave out boxes that score less (default: none; what a recording's video shows scores at
+            least 0.3). The official metrics choose scores themselves, and lose by it.
+        classes: write these only, such as car pedestrian; all if none is named.
         forecasts: write where tracks are expected next as well (PF-Track): a field `forecast` of every box,
             centres (x, y) in the global frame, one every `forecast_step_s` seconds (in the file's meta). The
             official evaluation reads over both. A recording's JSON has them unasked.
@@ -75,6 +80,7 @@ def track(
     from rich.console import Console
 
     from syncl.checkpoints.model_file import load_model
+    from syncl.classes import check_classes, check_min_score
     from syncl.data.nuscenes.index import open_nuscenes
     from syncl.data.nuscenes.odometry import can_bus_remark
     from syncl.data.nuscenes.splits import OFFICIAL_SPLITS, own_split
@@ -97,10 +103,20 @@ def track(
         data is not None or task == "detection" or detections is not None or resume
     ):
         raise SynclError("--recording: goes without --data, --detections, --resume and --task detection")
+    check_min_score(min_score)
+    if model is None:
+        check_classes(classes)
     if recording is not None and model is not None:
         target = output or Path(f"{recording.resolve().name}_tracks")
         done = track_recording(
-            load_model(model), recording, target, name=model.stem, device=device, overwrite=overwrite
+            load_model(model),
+            recording,
+            target,
+            name=model.stem,
+            device=device,
+            min_score=min_score,
+            classes=classes,
+            overwrite=overwrite,
         )
         files = ", ".join(map(str, done.files))
         console.print(f"wrote {files}: {done.frames} frames, {done.seconds_per_frame:.3f} s a frame")
@@ -120,13 +136,18 @@ def track(
     else:
         index.check_images(chosen)
     loaded = None if model is None else load_model(model)
+    if loaded is not None:
+        check_classes(classes, loaded.tracker.classes)
     if loaded is not None and detections is None:
         if past == "key-frames":
             loaded = without_past_images(loaded)
         check_past_images(loaded, index, chosen)
         if loaded.config.input.odometry and processes.is_main:
             console.print(can_bus_remark(index, chosen))
-    asked = {"task": task, "tracker": tracker, "forecasts": forecasts, "past": past}
+    asked: dict[str, object] = {"task": task, "tracker": tracker, "forecasts": forecasts, "past": past}
+    # Named where they were asked for, so that earlier calls' finished scenes are still known.
+    asked |= {} if min_score is None else {"min_score": min_score}
+    asked |= {"classes": list(classes)} if classes else {}
     sources = {"model": model, "detections": detections}
     origin = asked | tracking_origin(sources, index, device, processes)
     with scene_parts(output, origin, resume, overwrite, processes) as parts:
@@ -140,6 +161,8 @@ def track(
                 tracker="greedy" if model is None and tracker == "model" else tracker,
                 others=bool(scenes) or split not in OFFICIAL_SPLITS,
                 device=device,
+                min_score=min_score,
+                classes=classes,
                 overwrite=overwrite,
                 processes=processes,
                 parts=parts,
@@ -154,6 +177,8 @@ def track(
                 tracker=tracker,
                 forecasts=forecasts,
                 device=device,
+                min_score=min_score,
+                classes=classes,
                 overwrite=overwrite,
                 processes=processes,
                 parts=parts,

@@ -89,6 +89,18 @@ class FrameObjects:
             forecasts=None if self.forecasts is None else self.forecasts[rows],
         )
 
+    def chosen(self, min_score: float | None, classes: Sequence[str] = ()) -> "FrameObjects":
+        """Those of some classes (all if none is named) that reach a score.
+
+        Args:
+            min_score: least score; None takes all.
+            classes: names.
+        """
+        if min_score is None and not classes:
+            return self
+        of_class = np.array([not classes or name in classes for name in self.classes], np.bool_)
+        return self.select(of_class & (self.scores >= (-np.inf if min_score is None else min_score)))
+
     def moved(self, destination_from_source: Array) -> "FrameObjects":
         """The same objects in another frame, by a rigid transform [4, 4]."""
         ahead = self.forecasts

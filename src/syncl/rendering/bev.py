@@ -21,7 +21,7 @@ from syncl.rendering.strokes import (
     fill_polygon,
     text_width,
 )
-from syncl.rendering.wireframe import corners_of
+from syncl.rendering.wireframe import corners_of, heading_marks
 
 # A middle-class car about nuScenes' origin, the middle of the rear axle: rear, front, half width (metres).
 EGO_REAR_M, EGO_FRONT_M, EGO_HALF_WIDTH_M = -0.9, 3.2, 0.87
@@ -77,9 +77,9 @@ def draw_bev(
     # Pedestrians would be specks: small footprints are drawn somewhat larger than they are.
     visible = view.objects.boxes.copy()
     visible[:, 3:5] = np.maximum(visible[:, 3:5], SMALLEST_PX * scale / ground.pixels_a_metre)
-    shapes = ground(footprints(visible))
+    shapes, marks = ground(footprints(visible)), ground(heading_marks(visible))
     for row in np.flatnonzero(near):
-        _draw_object(panel, shapes[row], view.colours[row], scale)
+        _draw_object(panel, shapes[row], marks[row], view.colours[row], scale)
         if view.arrows[row]:
             _draw_velocity(panel, ground, view.objects.boxes[row], scale)
         if len(view.paths[row]):
@@ -160,13 +160,14 @@ def _draw_truth(panel: Image, ground: GroundMap, view: SceneView, scale: float) 
         draw_polyline(panel, np.stack([shape.mean(axis=0), shape[:2].mean(axis=0)]), faint, width)
 
 
-def _draw_object(panel: Image, shape: Floats, colour: Colour, scale: float) -> None:
+def _draw_object(panel: Image, shape: Floats, mark: Floats, colour: Colour, scale: float) -> None:
     width = max(1, round(1.6 * scale))
     fill_polygon(panel, shape, colour, 0.45)
     draw_polyline(panel, shape, colour, width, closed=True)
-    # The heading: the front third in full colour.
-    nose = np.stack([shape[:2].mean(axis=0), shape[:2].mean(axis=0) * 0.5 + shape.mean(axis=0) * 0.5])
-    draw_polyline(panel, nose, colour, width)
+    # The heading: a thick front edge, and a line from within it straight ahead.
+    draw_polyline(
+        panel, np.stack([(shape[:2].mean(axis=0) + shape.mean(axis=0)) / 2, mark[1]]), colour, width
+    )
     draw_polyline(panel, shape[:2], colour, width + max(1, round(scale)))
 
 

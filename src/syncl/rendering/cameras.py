@@ -25,6 +25,7 @@ from syncl.rendering.wireframe import (
     clip_polygon,
     clip_segments,
     corners_of,
+    heading_marks,
     to_homogeneous,
     to_pixels,
 )
@@ -117,6 +118,8 @@ Label = tuple[str, Rectangle, Colour, bool]
 def _draw_tracks(tile: Image, projection: Floats, view: SceneView, scale: float) -> list[Label]:
     """Draw the tracks far to near; returns their labels near to far with the rectangles they belong to."""
     corners, edges, depth = _project(tile, projection, view.objects.boxes)
+    marks = to_homogeneous(projection, heading_marks(view.objects.boxes))
+    marks, marked = clip_segments(marks, (tile.shape[0], tile.shape[1]))
     labels: list[Label] = []
     for row in np.argsort(-depth, kind="stable"):
         lines = edges[row]
@@ -133,6 +136,10 @@ def _draw_tracks(tile: Image, projection: Floats, view: SceneView, scale: float)
         if tall > 18:
             draw_segments(tile, lines, mix(INK, colour, 0.25), width + 2)
         draw_segments(tile, lines, colour, width)
+        if marked[row] and tall > 9:
+            head = min(5 * scale, 0.7 * float(np.hypot(*(marks[row, 1] - marks[row, 0]))))
+            draw_arrow(tile, marks[row, 0], marks[row, 1], mix(INK, colour, 0.25), width + 2, head + 2)
+            draw_arrow(tile, marks[row, 0], marks[row, 1], colour, width, head)
         wrong = view.verdict is not None and view.verdict.partner[row] < 0
         if wrong:
             arm = float(np.clip((high - low).min() * 0.22, 4 * scale, 14 * scale))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from syncl.classes import CLASS_RANGE_M, DETECTION_CLASSES, TRACKING_CLASSES
+from syncl.classes import CLASS_RANGE_M, DETECTION_CLASSES, TRACKING_CLASSES, check_classes, check_min_score
 from syncl.data.frame_objects import FrameObjects
 from syncl.data.images import ImageTransform, image_size, load_image
 from syncl.data.nuscenes.index import NuScenesIndex
@@ -34,6 +34,7 @@ class ResultsSource:
         min_score: tracks whose mean score over the scene (as the nuScenes tracking metrics take it) is lower
             are left out whole, so that none flickers; detections one by one.
         title: shown in the title bar.
+        classes: those that are drawn; all if none is named.
     """
 
     index: NuScenesIndex
@@ -42,6 +43,7 @@ class ResultsSource:
     scenes: tuple[str, ...]
     min_score: float = 0.3
     title: str = ""
+    classes: tuple[str, ...] = ()
 
     @property
     def frame_count(self) -> int:
@@ -109,7 +111,7 @@ class ResultsSource:
                 global_from_vehicle=sample.global_from_vehicle,
                 timestamp_s=sample.timestamp_us * 1e-6,
                 objects=self._objects(sample, scores),
-                ground_truth=_ground_truth(sample, classes) if annotated else None,
+                ground_truth=_ground_truth(sample, classes).chosen(None, self.classes) if annotated else None,
                 scene=scene,
                 title=self.title,
                 number=place + 1,
@@ -132,19 +134,25 @@ class ResultsSource:
             for identity, score in zip(found.identities, found.scores.tolist())
         ]
         keep = np.array(scores, np.float64) >= self.min_score
-        return found.moved(invert_pose(sample.global_from_vehicle)).select(keep)
+        shown = found.moved(invert_pose(sample.global_from_vehicle)).select(keep)
+        return shown.chosen(None, self.classes)
 
 
 def open_results(
-    index: NuScenesIndex, path: Path, scenes: tuple[str, ...], min_score: float = 0.3, title: str = ""
+    index: NuScenesIndex,
+    path: Path,
+    scenes: tuple[str, ...],
+    min_score: float = 0.3,
+    title: str = "",
+    classes: tuple[str, ...] = (),
 ) -> ResultsSource:
-    """Read a results file and make sure that all of `scenes` can be drawn.
+    """Read a results file and make sure that all of `scenes` can be drawn; see `ResultsSource` for arguments.
 
     Raises:
         SynclError: the file is missing or damaged, lacks a sample of the scenes, or an image file is missing.
     """
-    if not 0 <= min_score <= 1:
-        raise SynclError(f"min_score: {min_score}; choose a score between 0 and 1")
+    check_min_score(min_score)
+    check_classes(classes)
     results = read_frame_objects(path)
     for scene in scenes:
         tokens = [index.sample_token(row) for row in index.scene_samples(scene)]
@@ -155,7 +163,7 @@ def open_results(
                 f"{len(tokens)} samples are missing); choose the version, split or scene they were made for"
             )
     index.check_images(scenes)
-    return ResultsSource(index, path, results, scenes, min_score, title)
+    return ResultsSource(index, path, results, scenes, min_score, title, classes)
 
 
 def _ground_truth(sample: Sample, classes: tuple[str, ...]) -> FrameObjects:

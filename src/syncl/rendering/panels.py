@@ -7,7 +7,7 @@ import numpy as np
 from syncl.classes import DETECTION_CLASSES
 from syncl.rendering.cameras import short_identity
 from syncl.rendering.frame_view import Image, RenderFrame
-from syncl.rendering.palette import ERROR, FAINT, IDENTITY_COLOURS, PANEL, RING, TEXT, TRUTH, mix
+from syncl.rendering.palette import ERROR, FAINT, PANEL, RING, TEXT, TRUTH, identity_colour, mix
 from syncl.rendering.scene_view import SceneView
 from syncl.rendering.strokes import (
     Align,
@@ -24,6 +24,9 @@ from syncl.rendering.strokes import (
     text_width,
 )
 from syncl.rendering.style import RenderStyle
+
+# Of bars and of the legend.
+_PLAIN = identity_colour("12")
 
 
 def draw_title(bar: Image, frame: RenderFrame, view: SceneView, scale: float) -> None:
@@ -127,7 +130,7 @@ def draw_legend(panel: Image, view: SceneView, style: RenderStyle) -> None:
     entries += ["truth"] if view.truth is not None else []
     entries += ["false", "missed", "switch"] if view.verdict is not None else []
     words = {
-        "track": "track, front edge thick; a colour an identity",
+        "track": "track, its heading ahead; a colour an identity",
         "trail": f"where it was in the last {style.trail_s:g} s",
         "velocity": "where it will be in 1 s at this velocity",
         "forecast": "the path that the tracker expects",
@@ -162,7 +165,7 @@ def _draw_class_counts(panel: Image, view: SceneView, scale: float) -> float:
         draw_text(panel, name.replace("_", " "), left, y, size, TEXT)
         fill_rectangle(panel, bar_left, y - 4 * scale, right, y + 4 * scale, mix(PANEL, RING, 0.5))
         reach = bar_left + (right - bar_left) * tracked[name] / most
-        fill_rectangle(panel, bar_left, y - 4 * scale, reach, y + 4 * scale, IDENTITY_COLOURS[0])
+        fill_rectangle(panel, bar_left, y - 4 * scale, reach, y + 4 * scale, _PLAIN)
         counts = f"{tracked[name]}"
         if view.truth is not None:
             mark = bar_left + (right - bar_left) * annotated[name] / most
@@ -174,13 +177,14 @@ def _draw_class_counts(panel: Image, view: SceneView, scale: float) -> float:
 
 def _draw_sample(panel: Image, entry: str, x: float, y: float, scale: float) -> None:
     """The mark that a legend entry explains, about (x, y)."""
-    colour, centre = IDENTITY_COLOURS[0], np.array([x, y])
+    colour, centre = _PLAIN, np.array([x, y])
     box = centre + np.array([(9, -5), (9, 5), (-9, 5), (-9, -5)]) * scale
     wide = max(1, round(2 * scale))
     if entry == "track":
         fill_polygon(panel, box, colour, 0.45)
         draw_polyline(panel, box, colour, max(1, round(1.6 * scale)), closed=True)
         draw_polyline(panel, box[:2], colour, wide + 1)
+        draw_polyline(panel, centre + np.array([(4, 0), (14, 0)]) * scale, colour, wide)
     elif entry == "trail":
         dots = centre + np.array([(-11, 4), (-4, 0), (3, -2), (11, -3)]) * scale
         for step in range(3):

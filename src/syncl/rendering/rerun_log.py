@@ -2,7 +2,8 @@
 
     world                           vehicle pose over time; everything below it is in the vehicle frame
     world/vehicle/cameras/NAME      pinhole, pose and image of a camera
-    world/vehicle/tracks            boxes, a colour an identity; likewise `trails`, `velocities`, `forecasts`
+    world/vehicle/tracks            boxes, a colour an identity; likewise `headings`, `trails`, `velocities`,
+                                    `forecasts`
     world/vehicle/ground_truth      annotated objects; with errors marked, `missed`, `false_positives`
     scene                           the name of the scene, where it begins
 
@@ -26,6 +27,7 @@ from syncl.rendering.frame_view import Floats, Image, RenderFrame
 from syncl.rendering.palette import ERROR, TRUTH, Colour
 from syncl.rendering.scene_view import History, SceneView, view_frame
 from syncl.rendering.style import RenderStyle
+from syncl.rendering.wireframe import heading_marks
 
 if TYPE_CHECKING:
     import rerun
@@ -147,6 +149,8 @@ def _log_view(rr: ModuleType, stream: "rerun.RecordingStream", view: SceneView) 
     objects = view.objects
     labels = [f"{name} {label}".strip() for name, label in zip(objects.identities, objects.classes)]
     stream.log(f"{VEHICLE}/tracks", _boxes(rr, objects, view.colours, labels))
+    headings = list(zip(heading_marks(objects.boxes), view.colours))
+    stream.log(f"{VEHICLE}/headings", _lines(rr, headings))
     trails = [
         (view.trails[name], colour)
         for name, colour in zip(objects.identities, view.colours)

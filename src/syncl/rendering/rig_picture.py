@@ -13,7 +13,7 @@ from syncl.rendering.bev import GroundMap
 from syncl.rendering.cameras import draw_camera_name, fill_tile
 from syncl.rendering.frame_view import Floats, Image, RenderFrame
 from syncl.rendering.layout import Area, Layout, arrange_rows, row_of_tiles
-from syncl.rendering.palette import BACKGROUND, FAINT, GRID, IDENTITY_COLOURS, INK, PANEL, TEXT, Colour, mix
+from syncl.rendering.palette import BACKGROUND, FAINT, GRID, INK, PANEL, TEXT, Colour, identity_colour, mix
 from syncl.rendering.strokes import (
     draw_arrow,
     draw_circle,
@@ -138,7 +138,7 @@ def _lay_out(frame: RenderFrame, style: RenderStyle) -> Layout:
 
 
 def _colour(row: int) -> Colour:
-    return IDENTITY_COLOURS[row % len(IDENTITY_COLOURS)]
+    return identity_colour(str(row))
 
 
 def draw_lines(tile: Image, projection: Floats, lines: RigLines, scale: float) -> None:

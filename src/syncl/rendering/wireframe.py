@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from syncl.rendering.frame_view import Floats
 
 NEAR_M = 0.2
+_SHORTEST_MARK_M, _LONGEST_MARK_M = 0.5, 1.5
 
 # Front face first, then rear face, both counted round the same way: the order of `geometry.boxes`.
 _UNIT_CORNERS = np.array(
@@ -32,6 +33,16 @@ def corners_of(boxes: Floats) -> Floats:
     x = local[..., 0] * cos - local[..., 1] * sin
     y = local[..., 0] * sin + local[..., 1] * cos
     return np.stack([x, y, local[..., 2]], axis=-1) + boxes[:, None, :3]
+
+
+def heading_marks(boxes: Floats) -> Floats:
+    """For every box [N, 9] a line [N, 2, 3] on its floor, from the middle of its front edge ahead."""
+    ahead = np.stack([np.cos(boxes[:, 6]), np.sin(boxes[:, 6])], axis=1)
+    half = boxes[:, 3:4] / 2
+    reach = half + np.clip(half, _SHORTEST_MARK_M, _LONGEST_MARK_M)
+    ends = boxes[:, None, :2] + np.stack([half, reach], axis=1) * ahead[:, None]
+    floor = boxes[:, 2] - boxes[:, 5] / 2
+    return np.concatenate([ends, np.repeat(floor[:, None, None], 2, axis=1)], axis=2)
 
 
 def projection_of(intrinsics: Floats, camera_from_vehicle: Floats) -> Floats:

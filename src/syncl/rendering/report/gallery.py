@@ -1,11 +1,12 @@
 """The failures of a run as pictures with captions."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
+from syncl.classes import DETECTION_CLASSES
 from syncl.evaluation.arrays import EvaluationBoxes
 from syncl.evaluation.constants import TRACK_DISTANCE_M
 from syncl.evaluation.failures import (
@@ -70,7 +71,10 @@ class Gallery:
 
 
 def make_gallery(
-    photographer: Photographer, most: int, progress: Callable[[Iterable[Failure]], Iterable[Failure]] = iter
+    photographer: Photographer,
+    most: int,
+    progress: Callable[[Iterable[Failure]], Iterable[Failure]] = iter,
+    classes: Collection[str] = (),
 ) -> Gallery:
     """Pictures of the worst failures.
 
@@ -78,12 +82,17 @@ def make_gallery(
         photographer: knows the data set and the outcomes.
         most: failures of each kind.
         progress: wraps what is iterated over, to show how far it has come.
+        classes: names of those whose failures are looked at; all if there is none.
 
     Raises:
         SynclError: if an image file is missing or damaged.
     """
     outcomes = photographer.outcomes
-    switches, misses, false = identity_switches(outcomes), longest_misses(outcomes), false_tracks(outcomes)
+    labels = [DETECTION_CLASSES.index(name) for name in classes or DETECTION_CLASSES]
+    objects, found = outcomes.objects.label, outcomes.found.label
+    switches = [switch for switch in identity_switches(outcomes) if objects[switch.after] in labels]
+    misses = [miss for miss in longest_misses(outcomes) if objects[miss.rows[0]] in labels]
+    false = [track for track in false_tracks(outcomes) if found[track.rows[0]] in labels]
     stories = [
         *(partial(_switch, photographer, switch) for switch in switches[:most]),
         *(partial(_miss, photographer, miss) for miss in misses[:most]),

@@ -77,6 +77,7 @@ def score_runs(
     split: str,
     scenes: Collection[str] = (),
     progress: Callable[[str], object] = lambda _: None,
+    min_score: float | None = None,
 ) -> list[ScoredRun]:
     """Score the results of runs; those without results stay as their files tell them.
 
@@ -87,6 +88,7 @@ def score_runs(
         split: the split that was tracked.
         scenes: names of the scenes to look at, where results cover a part of the split only.
         progress: called with the name of each run as it begins.
+        min_score: least mean score of the tracks that count in failures; None = each class's of best MOTA.
 
     Raises:
         SynclError: if tables or results cannot be used, or metrics on file are of other results.
@@ -96,13 +98,14 @@ def score_runs(
     for run in runs:
         progress(run.name)
         if "results" in run.files:
-            scored.append(_score(run, run.files["results"], truth, split not in OFFICIAL_SPLITS))
+            custom = split not in OFFICIAL_SPLITS
+            scored.append(_score(run, run.files["results"], truth, custom, min_score))
         else:
             scored.append(without_data(run))
     return scored
 
 
-def _score(run: Run, results: Path, truth: GroundTruth, custom: bool) -> ScoredRun:
+def _score(run: Run, results: Path, truth: GroundTruth, custom: bool, min_score: float | None) -> ScoredRun:
     read = read_results(results, truth.samples, "tracking", allow_other_samples=custom)
     metrics = tracking_metrics(read.boxes, truth)
     filed = None if run.metrics is None else run.metrics.get("amota")
@@ -112,7 +115,10 @@ def _score(run: Run, results: Path, truth: GroundTruth, custom: bool) -> ScoredR
             f"here; they are of other results, scenes or another split. Name the scenes with --scenes, or "
             f"evaluate {results} again"
         )
-    thresholds = {name: curve.operating_threshold for name, curve in metrics.curves.items()}
+    thresholds = {
+        name: curve.operating_threshold if min_score is None else min_score
+        for name, curve in metrics.curves.items()
+    }
     detections = None
     if "detections" in run.files:
         detections = read_detections(run.files["detections"], truth.samples, allow_other_samples=custom)
@@ -138,12 +144,14 @@ def run_headings(scored: Sequence[ScoredRun], index: NuScenesIndex) -> dict[str,
     return found
 
 
-def run_galleries(scored: Sequence[ScoredRun], index: NuScenesIndex, failures: int) -> dict[str, Gallery]:
-    """Pictures of the worst failures, so many of each kind, by name of the run."""
+def run_galleries(
+    scored: Sequence[ScoredRun], index: NuScenesIndex, failures: int, classes: Collection[str] = ()
+) -> dict[str, Gallery]:
+    """Pictures of the worst failures (of the classes that are named), so many a kind, by name of the run."""
     galleries = {}
     for run in scored:
         if run.outcomes is not None:
             photographer = Photographer(index, run.outcomes, run.identities)
             progress = partial(progress_bar, description=f"pictures of {run.run.name}")
-            galleries[run.run.name] = make_gallery(photographer, failures, progress)
+            galleries[run.run.name] = make_gallery(photographer, failures, progress, classes)
     return galleries

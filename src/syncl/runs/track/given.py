@@ -111,6 +111,8 @@ def track_given(
     tracker: TrackerChoice = "greedy",
     others: bool = False,
     device: str = "auto",
+    min_score: float | None = None,
+    classes: tuple[str, ...] = (),
     overwrite: bool = False,
     quiet: bool = False,
     processes: Processes = ALONE,
@@ -127,6 +129,8 @@ def track_given(
         tracker: which, where there is no model.
         others: whether the file may have further samples, of scenes that are not tracked.
         device: see `syncl.commands.track.track`.
+        min_score: the same.
+        classes: the same.
         overwrite: replace an existing file.
         quiet: no progress bar.
         processes: those that share the work.
@@ -146,13 +150,14 @@ def track_given(
         remarks.append(f"{index.dataroot}: has not all images of these scenes; tracked without appearance")
         looked_at = None
         stepping.close_eyes()
-    classes = tuple(stepping.detector.classes)
 
     def follow(scene: str) -> Iterator[tuple[Sample, FrameObjects]]:
         state = stepping.initial_state()
         for sample, frame in _frames(index, scene, looked_at):
-            objects, state = stepping.step_given(frame.to(chosen), state, file.of(sample, classes).to(chosen))
-            yield sample, report_objects(sample.token, objects, classes)
+            objects, state = stepping.step_given(
+                frame.to(chosen), state, file.of(sample, stepping.classes).to(chosen)
+            )
+            yield sample, report_objects(sample.token, objects, stepping.classes)
 
     tokens = [index.sample_token(row) for scene in scenes for row in index.scene_samples(scene)]
     done = write_reports(
@@ -161,6 +166,8 @@ def track_given(
         scenes,
         TrackingSubmission(tokens),
         output,
+        min_score=min_score,
+        classes=classes,
         overwrite=overwrite,
         quiet=quiet,
         processes=processes,

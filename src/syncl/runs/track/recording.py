@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from syncl.checkpoints.model_file import LoadedModel
+from syncl.classes import check_classes
 from syncl.data.recording.track_files import write_csv, write_json
 from syncl.errors import SynclError
 from syncl.files import check_output
@@ -18,6 +19,7 @@ from syncl.runs.track.scenes import report_objects
 from syncl.trackers import SingleFrame
 from syncl.trackers.inputs import recording_for
 
+_DRAWN = 0.3
 FILES = ("tracks.json", "tracks.csv", "tracks.mp4")
 
 
@@ -28,7 +30,8 @@ def track_recording(
     *,
     name: str = "",
     device: str = "auto",
-    min_score: float = 0.3,
+    min_score: float | None = None,
+    classes: tuple[str, ...] = (),
     overwrite: bool = False,
 ) -> TrackingSummary:
     """Track a recording and write `tracks.json`, `tracks.csv` and `tracks.mp4` into a folder.
@@ -39,7 +42,8 @@ def track_recording(
         output: folder for the results.
         name: of the model, noted in the results.
         device: as `choose_device`.
-        min_score: tracks below it are not drawn; the files have all that the model reports.
+        min_score: objects below it are left out; None: the files have all, the video those from 0.3 on.
+        classes: left in; all if none is named.
         overwrite: replace earlier results.
 
     Raises:
@@ -47,6 +51,7 @@ def track_recording(
     """
     if isinstance(model.tracker, SingleFrame):
         raise SynclError("this model detects in single frames and cannot track; train a tracker from it")
+    check_classes(classes, model.tracker.classes)
     check_output(output, True, "folder")
     for file in FILES:
         check_output(output / file, overwrite)
@@ -70,14 +75,18 @@ def track_recording(
         objects, state = tracker.step(frame.to(chosen), state)
         reported = report_objects(recording.rig.moments[number].name, objects, tracker.detector.classes)
         # From the model's body frame to the rig's.
-        tracks.append(reported.moved(recording.vehicle_from_body))
+        tracks.append(reported.moved(recording.vehicle_from_body).chosen(min_score, classes))
     seconds = time.perf_counter() - started
     moments, step_s = recording.rig.moments, tracker.forecast_step_s
     write_json(output / FILES[0], moments, tracks, recording.rig.name, recording.remarks, name, step_s)
     write_csv(output / FILES[1], moments, tracks)
-    style = RenderStyle()
+    style, drawn_from = RenderStyle(), _DRAWN if min_score is None else 0.0
     pictures = recording_frames(
-        dataclasses.replace(recording, resize="fast"), tracks, style, min_score, title=name
+        dataclasses.replace(recording, resize="fast"),
+        tracks,
+        style,
+        drawn_from,
+        title=name,
     )
     drawn = progress_bar(pictures, "drawing", total=len(tracks))
     render_video(drawn, output / FILES[2], style, playback_rate(recording), overwrite)

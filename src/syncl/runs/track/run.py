@@ -90,6 +90,8 @@ def track_to_file(
     tracker: TrackerChoice = "model",
     forecasts: bool = False,
     device: str = "auto",
+    min_score: float | None = None,
+    classes: tuple[str, ...] = (),
     overwrite: bool = False,
     quiet: bool = False,
     processes: Processes = ALONE,
@@ -106,6 +108,8 @@ def track_to_file(
         tracker: the same.
         forecasts: the same.
         device: the same; of several processes, each on a GPU takes its own.
+        min_score: the same.
+        classes: the same.
         overwrite: replace an existing file.
         quiet: no progress bar.
         processes: those that share the work, whole scenes each. Process 0 writes the file, which is the one a
@@ -137,6 +141,8 @@ def track_to_file(
         submission,
         output,
         forecasts=forecasts,
+        min_score=min_score,
+        classes=classes,
         overwrite=overwrite,
         quiet=quiet,
         processes=processes,
@@ -152,6 +158,8 @@ def write_reports(
     output: Path,
     *,
     forecasts: bool = False,
+    min_score: float | None = None,
+    classes: tuple[str, ...] = (),
     overwrite: bool = False,
     quiet: bool = False,
     processes: Processes = ALONE,
@@ -166,6 +174,8 @@ def write_reports(
         submission: an empty one of these scenes.
         output: results file.
         forecasts: keep forecasts.
+        min_score: keep what scores as much; None keeps all.
+        classes: keep these; all if none is named.
         overwrite: replace an existing file.
         quiet: no progress bar.
         processes: those that share the work.
@@ -182,7 +192,8 @@ def write_reports(
         for scene in pending:
             part = submission.part(tokens[scene])
             for sample, objects in follow(scene):
-                reported = objects if forecasts else replace(objects, forecasts=None)
+                kept = objects.chosen(min_score, classes)
+                reported = kept if forecasts else replace(kept, forecasts=None)
                 part.add(sample.token, reported, sample.global_from_vehicle, sample.global_from_ego)
                 yield
             finished.append((0, part.written))
