@@ -1,9 +1,9 @@
 """Colours: one an identity, the same in every picture, and the few of the surroundings. All RGB.
 
 Identities go round the hues by the golden angle, which never comes back to a hue, while their lightness goes
-up and down: any forty-five in a row are at least 0.04 apart in OKLab, where 0.02 is just noticed. To eyes that
-do not tell all hues apart lightness is left, and the identity that is written beside. All colours keep clear of
-white (ground truth) and of the red that marks errors.
+up and down: any forty-five in a row are at least 0.04 apart in OKLab, where 0.02 is just noticed. To eyes
+that do not tell all hues apart lightness is left, and the identity that is written beside. All colours keep
+clear of white (ground truth) and of the red that marks errors.
 """
 
 import math
