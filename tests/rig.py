@@ -13,8 +13,11 @@ from torch import Tensor
 
 from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig
 from syncl.detectors import (
+    BevDepthConfig,
     BevEncoderConfig,
     BevformerConfig,
+    CentreHeadConfig,
+    CentreTask,
     DetectorConfig,
     Detr3dConfig,
     ImageEncoderConfig,
@@ -142,6 +145,15 @@ def make_objects(
     return Annotations(boxes, numbers % classes, numbers, valid, trajectories)
 
 
+def cars_at(*places: tuple[float, float]) -> Annotations:
+    """Cars of 4 x 2 x 3 m that stand on the ground with their centres there, looking along x."""
+    boxes = torch.zeros(1, len(places), 9)
+    boxes[0, :, :2] = torch.tensor(places)
+    boxes[..., 2], boxes[..., 3:6] = 1.5, torch.tensor([4.0, 2.0, 3.0])
+    numbers = torch.arange(len(places))[None]
+    return Annotations(boxes, numbers * 0, numbers, numbers >= 0)
+
+
 def make_clip(
     *identities: Sequence[int],
     streams: int = 1,
@@ -196,6 +208,34 @@ def _tiny(cameras: int) -> dict[str, DetectorConfig]:
             **SIZES,
         ),
     }
+
+
+CENTRE_HEAD = CentreHeadConfig(
+    (CentreTask(("car", "truck")), CentreTask(("pedestrian", "barrier"), (2.0, 1.0))),
+    shared=16,
+    hidden=8,
+    task_candidates=10,
+    candidates=16,
+    min_score=0.0,
+)
+
+
+def tiny_bevdepth(**changes: object) -> BevDepthConfig:
+    """BEVDepth over three frames, a view of 16 x 16 cells; it has candidates in the place of queries."""
+    config = BevDepthConfig(
+        tiny_encoder(),
+        CLASSES,
+        point_range=(-32.0, -32.0, -5.0, 32.0, 32.0, 3.0),
+        cell_m=4.0,
+        depths_m=(1.0, 31.0, 5.0),
+        context=8,
+        depth_hidden=8,
+        depth_blocks=1,
+        frames=3,
+        bev_channels=8,
+        head=CENTRE_HEAD,
+    )
+    return dataclasses.replace(config, **changes)
 
 
 def small_mutr3d_detr3d() -> Mutr3dDetr3dConfig:

@@ -84,7 +84,8 @@ class Golden:
             changed[alias] = changed[first]
         for key in ("state_dict_constants", "state_dict_kept_at_constructor_default"):
             for name, values in manifest.get(key, {}).items():
-                changed[name] = np.asarray(values, dtype=np.float32)
+                if values != "constructor":  # Its own, which only the original's constructor knows.
+                    changed[name] = np.asarray(values, dtype=np.float32)
         return changed
 
     def _rules(self) -> list[tuple[str, str | float]]:

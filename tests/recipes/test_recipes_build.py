@@ -13,7 +13,7 @@ from recipe_costs import model_cost
 from rig import make_frame
 from syncl.commands.recipes import recipes
 from syncl.data.past_images import PastImages
-from syncl.detectors import StreamPetrConfig
+from syncl.detectors import DortConfig, StreamPetrConfig
 from syncl.detectors.base import Detector
 from syncl.errors import SynclError
 from syncl.recipes import RECIPES, find_recipe, recipe_names, resolve_recipe
@@ -39,7 +39,7 @@ def test_every_recipe_builds_and_survives_json(name: str) -> None:
     assert isinstance(tracker.detector, Detector)
     assert len(set(tracker.detector.classes)) == len(recipe.model.detector.classes)
     single = isinstance(recipe.model.tracker, SingleFrameConfig)
-    assert single == name.startswith(("detr3d", "petr", "streampetr", "bevformer"))
+    assert single == name.startswith(("detr3d", "petr", "streampetr", "bev"))
     assert isinstance(recipe.training.strategy, SynclConfig) == name.endswith("_syncl")
 
 
@@ -52,6 +52,11 @@ def test_recipes_that_start_from_a_recipe_share_its_detector(name: str) -> None:
         if isinstance(detector, StreamPetrConfig):
             # The auxiliary image head of the detector's own training stays behind.
             detector = replace(detector, focal_head=None)
+        if isinstance(recipe.model.detector, DortConfig):
+            # What looks again at candidates is beside what finds them, and takes fewer.
+            head = replace(detector.head, candidates=recipe.model.detector.head.candidates)
+            fields = {**vars(detector), "head": head, "recurrence": recipe.model.detector.recurrence}
+            detector = DortConfig(**fields)
         assert detector == recipe.model.detector
         assert start.model.input == recipe.model.input
 
@@ -201,18 +206,22 @@ def test_published_training_settings() -> None:
         if "synthetic" in name or training.data.augmentation is None:
             continue
         augmentation = training.data.augmentation
+        over_ground = name.startswith(("bevdepth_", "dort_"))
         turned = name.startswith(("petr_", "petrv2_", "streampetr_", "dqtrack_")) and "q500" not in name
+        turned = turned or over_ground
         assert augmentation.rotation_rad == (0.3925 if turned else 0.0)
         assert augmentation.scale_range == ((0.95, 1.05) if turned else (1.0, 1.0))
         assert augmentation.each_frame == name.startswith("streampetr_")
         assert training.optimiser.decay_all
-        assert training.optimiser.clip_norm == (105 if name.startswith("dqtrack_") else 35)
+        assert training.optimiser.clip_norm == (
+            5 if over_ground else 105 if name.startswith("dqtrack_") else 35
+        )
 
 
 def box_weights(part: object) -> list[tuple[float, ...]]:
     """The weights of the box code in every loss of a recipe's JSON."""
     if isinstance(part, dict):
-        own = [tuple(part["code_weights"])] if part.get("type") == "LossConfig" else []
+        own = [tuple(part["code_weights"])] if part.get("type") in ("LossConfig", "CentreLossConfig") else []
         return own + [weights for value in part.values() for weights in box_weights(value)]
     return [weights for value in part for weights in box_weights(value)] if isinstance(part, list) else []
 
@@ -230,7 +239,8 @@ def test_small_recipes_weigh_the_heading_five_times_and_published_ones_as_publis
         single = name in ("detr3d_synthetic", "petr_synthetic", "detr3d_synthetic_plain")
         assert set(found) == {(2, 2, 1, 1, 1, 1, 5, 5, *((0.2, 0.2) if single else (1, 1)))}
     else:
-        places, velocity = (2, 1) if "streampetr" in name else (1, 1 if name.startswith("petrv2") else 0.2)
+        all_alike = name.startswith(("petrv2", "bevdepth", "dort"))
+        places, velocity = (2, 1) if "streampetr" in name else (1, 1 if all_alike else 0.2)
         assert found[0] == (places, places, 1, 1, 1, 1, 1, 1, velocity, velocity)
         assert all(weights[6:8] == (1, 1) for weights in found)
 

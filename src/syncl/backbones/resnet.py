@@ -129,7 +129,7 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = _shortcut(in_channels, width, stride)
+        self.downsample: nn.Module | None = _shortcut(in_channels, width, stride)
 
     def forward(self, features: Tensor) -> Tensor:
         """Apply the block."""

@@ -15,8 +15,9 @@ from syncl.training.assignment import CostConfig
 from syncl.training.config import DataConfig, OptimiserConfig, TrainingConfig
 from syncl.training.losses import LossConfig
 from syncl.training.objectives import OBJECTIVE_TYPES
-from syncl.training.strategies import BaselineConfig, StrategyConfig
+from syncl.training.strategies import BaselineConfig, RefinedCandidatesConfig, StrategyConfig
 from syncl.training.strategies.one_track import TwoTasksConfig
+from syncl.training.strategies.refined_candidates import TurnLossConfig
 from syncl.training.strategies.syncl.contrastive import ContrastiveConfig
 from syncl.training.strategies.syncl.strategy import SynclConfig
 from syncl.training.unroll import UnrollConfig
@@ -109,6 +110,8 @@ RECIPE_TYPES: tuple[type, ...] = (
     TwoTasksConfig,
     SynclConfig,
     ContrastiveConfig,
+    RefinedCandidatesConfig,
+    TurnLossConfig,
     CostConfig,
     LossConfig,
     UnrollConfig,

@@ -18,7 +18,8 @@ class Queries(TensorStructure):
         codes: [B, Q, 10] box code (`geometry.boxes`) known before decoding, vehicle frame. Its centre is the
             reference point; what nobody knows of a query yet is 0.
         identities: [B, Q] int64 of the objects that track queries hold; -1 = none, as object queries have.
-        valid: [B, Q] bool; False = padding. Object queries are always valid.
+        valid: [B, Q] bool; False = padding. Object queries are always valid, but for candidates of a centre
+            head that are not sure enough.
         object_count: how many leading rows are object queries (new-born targets).
         attention: [B, Q, Q] bool, what each query may look at in self-attention; None = all that is valid.
     """
@@ -100,6 +101,12 @@ def object_queries(
         valid=torch.ones((streams, count), dtype=torch.bool, device=references.device),
         object_count=count,
     )
+
+
+def candidate_queries(embeddings: Tensor, codes: Tensor, valid: Tensor) -> Queries:
+    """Object queries that are boxes already, those of a centre head; see `Queries` for the arguments."""
+    nobody = torch.full_like(valid, -1, dtype=torch.int64)
+    return Queries(embeddings, torch.zeros_like(embeddings), codes, nobody, valid, codes.shape[1])
 
 
 @dataclass(frozen=True)

@@ -2,5 +2,6 @@
 
 from syncl.training.strategies.base import Strategy, StrategyConfig
 from syncl.training.strategies.baseline import Baseline, BaselineConfig
+from syncl.training.strategies.refined_candidates import RefinedCandidatesConfig
 
-__all__ = ["Baseline", "BaselineConfig", "Strategy", "StrategyConfig"]
+__all__ = ["Baseline", "BaselineConfig", "RefinedCandidatesConfig", "Strategy", "StrategyConfig"]

@@ -1,0 +1,6 @@
+"""DORT: a recurrence over objects and their motion on BEVDepth (reconstructed)."""
+
+from syncl.detectors.dort.dort import Dort, DortConfig
+from syncl.detectors.dort.recurrence import RecurrenceConfig
+
+__all__ = ["Dort", "DortConfig", "RecurrenceConfig"]

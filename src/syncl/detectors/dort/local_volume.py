@@ -1,0 +1,118 @@
+"""What an object's surroundings looked like in each frame, gathered along its own motion (DORT, Lian et al.,
+CoRL 2023).
+
+A grid of points around a box goes back in time with the box's velocity and with the vehicle's motion, and
+reads each frame's image features where it is then. If the velocity is right, a point sees the same part of
+the object in all frames; with the velocity at 0, which is what views of the ground take for granted, a moving
+object's points see what was beside it.
+
+Letters: B streams, Q boxes, G points of a grid, K frames (the present one first), C cameras, F channels.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from syncl.detectors.bevdepth.past_views import FrameImages
+from syncl.geometry.transforms import transform_points
+from syncl.layers.sampling import tables_of, taps_of, weighted_samples
+
+
+@dataclass(frozen=True)
+class FrameStack:
+    """The images of K frames.
+
+    Attributes:
+        images: fields [B, K, ...].
+        frame_from_now: [B, K, 4, 4] float64 from the present vehicle frame to that of each frame.
+        age_s: [B, K] how long ago each frame was; 0 of the present one.
+        valid: [B, K] bool; False = not of the stream's present scene.
+        image_size: (height, width) of all images in pixels.
+    """
+
+    images: FrameImages
+    frame_from_now: Tensor
+    age_s: Tensor
+    valid: Tensor
+    image_size: tuple[int, int]
+
+
+class Sampled(NamedTuple):
+    """What grids see.
+
+    Attributes:
+        features: [B, K, Q, G, F] mean over the cameras that see a point; 0 where none does.
+        seen: [B, K, Q, G] bool.
+    """
+
+    features: Tensor
+    seen: Tensor
+
+
+def local_grid(
+    codes: Tensor, shape: tuple[int, int, int], extent: float, least_m: tuple[float, float, float]
+) -> Tensor:
+    """Points [B, Q, G, 3] of a grid around each box, turned with it, metres, vehicle frame.
+
+    Args:
+        codes: [B, Q, 10].
+        shape: points along, across and up; G is their product, the last one fastest.
+        extent: length of the grid in lengths of the box, and so on.
+        least_m: shortest sides of the grid.
+    """
+    axes = [torch.linspace(-0.5, 0.5, count, dtype=codes.dtype, device=codes.device) for count in shape]
+    unit = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 2)
+    size = torch.maximum(codes[..., 3:6].exp() * extent, codes.new_tensor(least_m))
+    x, y, z = (unit * size[..., None, :]).unbind(-1)
+    sin, cos = headings(codes)
+    turned = torch.stack([x * cos - y * sin, x * sin + y * cos, z], dim=-1)
+    return turned + codes[..., None, :3]
+
+
+def headings(codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Sine and cosine [B, Q, 1] of codes' headings, of length 1."""
+    length = codes[..., 6:8].norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    sin, cos = (codes[..., 6:8] / length).split(1, dim=-1)
+    return sin, cos
+
+
+def sample_along_motion(points: Tensor, velocities: Tensor, frames: FrameStack) -> Sampled:
+    """What points that move with constant velocity over the ground see in every frame.
+
+    Args:
+        points: [B, Q, G, 3] where they are now, metres, vehicle frame.
+        velocities: [B, Q, 2] m/s over ground, in the axes of the vehicle frame.
+        frames: what they look at.
+    """
+    streams, count = frames.valid.shape
+    back = velocities[:, None] * frames.age_s.to(points.dtype)[..., None, None]
+    moved = torch.cat(
+        [
+            points[:, None, ..., :2] - back[..., None, :],
+            points[:, None, ..., 2:].expand(-1, count, -1, -1, -1),
+        ],
+        dim=-1,
+    )
+    there = transform_points(frames.frame_from_now, moved.flatten(2, 3)).flatten(0, 1)
+    images = frames.images.map(lambda tensor: tensor.flatten(0, 1))
+    shape = (images.features.shape[-2], images.features.shape[-1])
+    looked = images.camera_valid & frames.valid.flatten()[:, None]
+    taps = taps_of(there, images.image_from_vehicle, looked, frames.image_size, (shape,))
+    visible = taps.visible.transpose(1, 2).to(there.dtype)
+    cameras = visible.sum(-1, keepdim=True)
+    weights = (visible / cameras.clamp(min=1))[..., None]
+    features = weighted_samples(tables_of((images.features,), there.dtype), taps, weights)
+    grid = (streams, count, *points.shape[1:3])
+    return Sampled(features.view(*grid, -1), (cameras[..., 0] > 0).view(grid))
+
+
+def correspondence(sampled: Sampled, groups: int) -> Tensor:
+    """How alike past and present look at each point: [B, K - 1, Q, G, groups], 0 where one is not seen.
+
+    Inner products of groups of channels, in the mean over a group.
+    """
+    features = sampled.features.unflatten(-1, (groups, -1))
+    alike: Tensor = (features[:, :1] * features[:, 1:]).mean(-1)
+    return alike * (sampled.seen[:, :1] & sampled.seen[:, 1:])[..., None]

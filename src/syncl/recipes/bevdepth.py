@@ -1,0 +1,170 @@
+"""BEVDepth over nine frames and DORT on it: full size as its repository has it, and small.
+
+Small ones have a view of 40 x 40 cells, three frames and few depth bins.
+"""
+
+from dataclasses import replace
+
+from syncl.backbones import CpFpnConfig, ResNetConfig
+from syncl.classes import DETECTION_CLASSES
+from syncl.detectors import (
+    BevDepthConfig,
+    CentreHeadConfig,
+    CentreTask,
+    DortConfig,
+    ImageEncoderConfig,
+    RecurrenceConfig,
+)
+from syncl.recipes.recipe import PaperResult, Recipe
+from syncl.recipes.settings import TURNED, published_detector, published_training, steps
+from syncl.recipes.synthetic import CLASSES, TRACKER_LOSS, image_encoder, small_model
+from syncl.trackers import GreedyConfig, SingleFrameConfig
+from syncl.training.config import DataConfig, OptimiserConfig, TrainingConfig
+from syncl.training.objectives import (
+    CentreLossConfig,
+    DepthLossConfig,
+    ObjectCopiesConfig,
+    ObjectiveConfig,
+)
+from syncl.training.strategies import RefinedCandidatesConfig
+from syncl.training.unroll import UnrollConfig
+
+_BASE = (CentreLossConfig(), DepthLossConfig())
+_FRAMES = 9
+
+# Images are between .38 and .55 of 900 x 1600; the original also turns them by up to 5.4 degrees.
+_TURNED = replace(TURNED, resize_range=(0.864, 1.25), mirror_probability=0.5)
+
+
+def _encoder() -> ImageEncoderConfig:
+    """ResNet-50's last two stages, joined at stride 16."""
+    return ImageEncoderConfig(ResNetConfig(depth=50, style="pytorch", out_stages=(3, 4)), CpFpnConfig(512))
+
+
+def _training(objectives: tuple[ObjectiveConfig, ...]) -> TrainingConfig:
+    """Windows of nine frames, eight of them without gradient; batches of 8 on 8 GPUs, clipping at 5.
+
+    Unlike there, classes are not balanced, the learning rate falls along a cosine, and the past runs in
+    inference mode.
+    """
+    training = published_training(24, _FRAMES, _TURNED, RefinedCandidatesConfig())
+    return replace(
+        training,
+        steps=steps(24, batch_size=8),
+        data=replace(training.data, batch_size=8, sampling="windows", spare_frames=0),
+        optimiser=replace(training.optimiser, backbone_scale=1.0, clip_norm=5.0),
+        unroll=UnrollConfig(context_frames=_FRAMES - 1, objectives=objectives),
+    )
+
+
+def bevdepth_r50_256x704() -> Recipe:
+    """DORT's base detector."""
+    return Recipe(
+        "bevdepth_r50_256x704",
+        "BEVDepth over nine frames, ResNet-50: the detector under DORT",
+        published_detector(256, 704, BevDepthConfig(_encoder(), DETECTION_CLASSES)),
+        _training(_BASE),
+        starts_from="ImageNet's ResNet-50 (convert --from backbone)",
+    )
+
+
+def dort_r50_256x704() -> Recipe:
+    """DORT with a reconstructed recurrence, tracked by nearest centres."""
+    base = bevdepth_r50_256x704()
+    head = CentreHeadConfig(candidates=300)
+    detector = DortConfig(_encoder(), DETECTION_CLASSES, head=head)
+    return Recipe(
+        "dort_r50_256x704",
+        "DORT (recurrence reconstructed) on BEVDepth, ResNet-50, tracked by nearest centres",
+        replace(base.model, detector=detector, tracker=GreedyConfig()),
+        _training((*_BASE, ObjectCopiesConfig())),
+        starts_from=base.name,
+        paper=PaperResult("DORT, its repository", amota=42.4, amotp=1.264, nds=52.1, map=37.9),
+    )
+
+
+# Headings five times, as in the other small recipes.
+_SMALL = (CentreLossConfig(code_weights=TRACKER_LOSS.code_weights), DepthLossConfig(weight=30.0))
+_SMALL_HEAD = CentreHeadConfig(
+    (
+        CentreTask(("car", "truck", "bus", "trailer", "construction_vehicle"), (0.8, 0.6, 0.5, 0.6, 0.7)),
+        CentreTask(
+            ("motorcycle", "bicycle", "pedestrian", "traffic_cone", "barrier"),
+            (1.0, 1.0, 2.0, 3.0, 1.0),
+            overlap=0.4,
+        ),
+    ),
+    shared=32,
+    hidden=16,
+    task_candidates=30,
+    candidates=48,
+    min_score=0.05,
+    peaks_only=True,
+)
+
+
+def small_bevdepth() -> BevDepthConfig:
+    """A view of 40 x 40 cells of 1.6 m from stride-16 features, three frames."""
+    return BevDepthConfig(
+        image_encoder(),
+        CLASSES,
+        point_range=(-32.0, -32.0, -5.0, 32.0, 32.0, 3.0),
+        cell_m=1.6,
+        depths_m=(1.0, 41.0, 1.25),
+        lifted_level=1,
+        context=16,
+        depth_hidden=32,
+        depth_blocks=1,
+        frames=3,
+        bev_channels=32,
+        head=_SMALL_HEAD,
+    )
+
+
+def small_dort() -> DortConfig:
+    """The same with a recurrence of three turns over small volumes, looking at stride 8."""
+    base = small_bevdepth()
+    recurrence = RecurrenceConfig(
+        grid=(4, 4, 2), least_m=(3.0, 3.0, 2.0), channels=32, volume=16, blocks=1, dim=64
+    )
+    return DortConfig(
+        **{name: getattr(base, name) for name in base.__dataclass_fields__}, recurrence=recurrence
+    )
+
+
+def _small_training(objectives: tuple[ObjectiveConfig, ...]) -> TrainingConfig:
+    """Streams: a frame a step, with what is remembered of the steps before."""
+    return TrainingConfig(
+        steps=6000,
+        data=DataConfig(clip_length=1, batch_size=4, sampling="streams", scene_parts=1),
+        optimiser=OptimiserConfig(
+            learning_rate=1e-3, backbone_scale=1.0, warmup_steps=100, warmup_start=0.05, final_scale=0.01
+        ),
+        strategy=RefinedCandidatesConfig(),
+        unroll=UnrollConfig(objectives=objectives, frozen=("detector.image_encoder",)),
+        ema=0.999,
+        checkpoint_every=500,
+        log_every=25,
+    )
+
+
+def bevdepth_synthetic() -> Recipe:
+    """BEVDepth, small; start it from `detr3d_synthetic` (backbone and neck fit)."""
+    return Recipe(
+        "bevdepth_synthetic",
+        "BEVDepth, small, streams of the synthetic world, frozen encoder",
+        small_model(small_bevdepth(), SingleFrameConfig()),
+        _small_training(_SMALL),
+        starts_from="detr3d_synthetic (backbone and neck)",
+    )
+
+
+def dort_synthetic() -> Recipe:
+    """DORT, small; start it from `bevdepth_synthetic`."""
+    return Recipe(
+        "dort_synthetic",
+        "DORT (recurrence reconstructed), small, streams of the synthetic world, tracked by nearest centres",
+        small_model(small_dort(), GreedyConfig(min_score=0.2)),
+        _small_training((*_SMALL, ObjectCopiesConfig())),
+        starts_from="bevdepth_synthetic",
+    )
