@@ -118,6 +118,9 @@ def test_readings_turn_scale_and_mirror_with_the_world():
         ([message("now", 0)], "message 0 needs utime"),
         ([message(2, 0), message(1, 0)], "not in time order"),
         ([7], "message 0 needs utime"),
+        ([message(1, 0) | {"vel": ["1", "2", "3"]}], "message 0 needs utime"),
+        ([message(1, 0) | {"vel": "123"}], "message 0 needs utime"),
+        ([message(1, 0) | {"accel": [1, 2], "vel": [1, 2, 3, 4]}], "message 0 needs utime"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, content, problem):
@@ -125,6 +128,15 @@ def test_a_damaged_file_is_named(tmp_path: Path, content, problem):
     path.write_text(json.dumps(content))
     with pytest.raises(SynclError, match=f"scene-0001_pose.json: .*{problem}"):
         read_messages(path)
+
+
+def test_readings_of_another_time_are_refused(index, tmp_path):
+    scene = index.scene_names[0]
+    path = index.dataroot / "can_bus" / f"{scene}_pose.json"
+    times_us, _ = read_messages(path)
+    path.write_text(json.dumps([message(time_us // 1000, 0) for time_us in times_us.tolist()]))
+    with pytest.raises(SynclError, match=rf"{scene}_pose.json: its readings are .* s away .*'utime'"):
+        next(iter(SceneStream(index, scene, IMAGES)))
 
 
 def test_a_recording_in_the_lidars_frame_says_where_that_is(index, tmp_path):

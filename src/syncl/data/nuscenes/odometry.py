@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from syncl.data.augmentation import WorldTransform
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.samples import Sample
-from syncl.errors import SynclError
+from syncl.errors import SynclError, shown
 from syncl.files import inside, parse_json
 from syncl.geometry.poses import invert_pose
 from syncl.structures import Odometry
@@ -23,6 +23,8 @@ _FOLDER = "can_bus"
 # Acceleration (m/s^2), rotation rate (rad/s), velocity (m/s), each along the ego vehicle's three axes.
 _FIELDS = ("accel", "rotation_rate", "vel")
 _UNKNOWN = np.zeros(9)
+# From a sample to the nearest reading. In nuScenes some scenes lack a few seconds, none a minute.
+_APART_S = 60.0
 
 
 class OdometrySource:
@@ -59,16 +61,25 @@ class OdometrySource:
         """[9] the first readings after a time, as published weights know them; the last ones at the end.
 
         Scenes without any give zeros, as in the original.
+
+        Raises:
+            SynclError: as `read_messages`; or the readings are of another time altogether.
         """
+        path = can_bus_file(self._index, scene)
         if scene not in self._scenes:
-            path = can_bus_file(self._index, scene)
             self._scenes[scene] = read_messages(path) if path.is_file() else None
         messages = self._scenes[scene]
         if messages is None:
             return _UNKNOWN
         times_us, readings = messages
-        after = int(np.searchsorted(times_us, timestamp_us, side="right"))
-        chosen: NDArray[np.float64] = readings[min(after, len(times_us) - 1)]
+        after = min(int(np.searchsorted(times_us, timestamp_us, side="right")), len(times_us) - 1)
+        away_s = 1e-6 * min(abs(int(times_us[near]) - timestamp_us) for near in (max(after - 1, 0), after))
+        if away_s > _APART_S:
+            raise SynclError(
+                f"{path}: its readings are {away_s:,.6g} s away from a sample of the scene; field 'utime' is "
+                "in microseconds, as the samples' timestamps are"
+            )
+        chosen: NDArray[np.float64] = readings[after]
         return chosen
 
 
@@ -104,17 +115,20 @@ def read_messages(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     times_us = np.zeros(len(messages), np.int64)
     readings = np.zeros((len(messages), 9))
     for number, message in enumerate(messages):
-        try:
-            time_us = message["utime"]
-            values = [value for field in _FIELDS for value in message[field]]
-            good = isinstance(time_us, int) and 0 <= time_us < 2**63 and len(values) == readings.shape[1]
-            readings[number] = np.asarray(values if good else [], np.float64)
-            times_us[number] = time_us
-        except (KeyError, TypeError, ValueError) as error:
+        known: dict[str, object] = message if isinstance(message, dict) else {}
+        time_us, vectors = known.get("utime"), [_vector(known.get(name)) for name in _FIELDS]
+        if type(time_us) is not int or not 0 <= time_us < 2**63 or not all(vectors):
             raise SynclError(
                 f"{path}: message {number} needs utime (microseconds) and accel, rotation_rate and vel "
-                f"(three numbers each), and has {str(message)[:120]}; unpack the extension again"
-            ) from error
+                f"(three numbers each), and has {shown(message)}; unpack the extension again"
+            )
+        times_us[number], readings[number] = time_us, np.concatenate(vectors)
     if not (np.isfinite(readings).all() and (np.diff(times_us) >= 0).all()):
         raise SynclError(f"{path}: readings are not finite, or not in time order; unpack the extension again")
     return times_us, readings
+
+
+def _vector(value: object) -> list[float]:
+    """Three numbers; nothing where the value is anything else."""
+    whole = isinstance(value, list) and len(value) == 3 and all(type(item) in (int, float) for item in value)
+    return value if isinstance(value, list) and whole else []
