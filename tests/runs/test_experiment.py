@@ -70,6 +70,8 @@ def write(folder: Path, **changes) -> Path:
         ({"arms": [PLAN["arms"][0] | {"recipe": {}}]}, r"arms\[0\]: recipe: {}; give a text"),
         ({"arms": [PLAN["arms"][0] | {"strategy": ["syncl"]}]}, r"arms\[0\]: strategy \['syncl'\]"),
         ({"init": 7}, r"arms\[0\]: init: 7; give a text"),
+        ({"arms": [PLAN["arms"][0] | {"recipe": "os:getcwd"}]}, "os:getcwd'; a plan names no code to run"),
+        ({"arms": [PLAN["arms"][0] | {"recipe": "mine.py:go"}]}, "mine.py:go'; a plan names no code to run"),
     ],
 )
 def test_a_bad_plan_is_refused_before_any_work(tmp_path, changes, said):
@@ -77,6 +79,13 @@ def test_a_bad_plan_is_refused_before_any_work(tmp_path, changes, said):
         changes = changes | {"reference": changes["arms"][0]["name"]}
     with pytest.raises(SynclError, match=said):
         read_plan(write(tmp_path, **changes))
+
+
+def test_a_plan_names_recipe_files_from_its_folder(tmp_path):
+    (tmp_path / "mine.yaml").write_text("base: mutr3d_detr3d_synthetic\ntraining: {steps: 7}\n")
+    plan = read_plan(write(tmp_path, set=[], arms=[PLAN["arms"][0] | {"recipe": "mine.yaml"}]))
+    assert plan.arms[0].recipe == str(tmp_path / "mine.yaml")
+    assert plan.resolved(plan.arms[0], 0).training.steps == 7
 
 
 def test_a_plan_that_is_missing_or_not_json(tmp_path):

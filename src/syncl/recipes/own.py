@@ -29,7 +29,9 @@ from syncl.recipes.changes import as_tuples, change_setting
 from syncl.recipes.recipe import BASELINE, RECIPE_TYPES, Recipe, recipe_from_json, recipe_to_json
 from syncl.recipes.registry import find_recipe
 
-_SUFFIXES = (".yaml", ".yml")
+OWN_FILES = (".yaml", ".yml")
+"""How names of recipe files end."""
+
 _MOST_BASES = 8
 # YAML 1.1 takes numbers such as 1e-4 for texts.
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
@@ -37,7 +39,7 @@ _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 def is_own(name: str) -> bool:
     """Whether a recipe's name is that of a file or a function of your own."""
-    return name.endswith((*_SUFFIXES, ".py")) or ":" in name
+    return name.endswith((*OWN_FILES, ".py")) or ":" in name
 
 
 def named_recipe(name: str, strategy: str | None = None) -> Recipe:
@@ -51,7 +53,7 @@ def named_recipe(name: str, strategy: str | None = None) -> Recipe:
     Raises:
         SynclError: there is no such recipe, or file or function cannot be used, with the reason.
     """
-    if name.endswith(_SUFFIXES):
+    if name.endswith(OWN_FILES):
         return read_recipe(Path(name))
     if not is_own(name):
         return find_recipe(name, strategy)
@@ -88,7 +90,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> Recipe:
         fields = {"name": path.stem, **cast(dict[str, Json], _numbers(node.value)), "type": "Recipe"}
         return recipe_from_json(cast(Json, fields), str(path))
     name = base.text()
-    if name.endswith(_SUFFIXES):
+    if name.endswith(OWN_FILES):
         recipe = _read(path.parent / name, (*above, path.resolve()))
     else:
         try:

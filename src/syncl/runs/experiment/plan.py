@@ -20,7 +20,8 @@ A JSON file:
 `scenes` limits evaluation to the first scenes of `split` (0 = all). `init`, `seeds` and `reference` (the arm
 that differences are taken from) may also stand in an arm and hold for it alone. `features` names a folder for
 image features, see `syncl train --cache-features`; `evaluation_data` another dataset (of the same version)
-that `split` is of. Paths are relative to the plan's folder.
+that `split` is of. A recipe may be a file of your own (.yaml), but no function: a plan never names code to
+run. Paths are relative to the plan's folder.
 """
 
 import dataclasses
@@ -32,6 +33,7 @@ from syncl.data.nuscenes.splits import own_split
 from syncl.errors import SynclError, shown
 from syncl.files import parse_json
 from syncl.recipes import Recipe
+from syncl.recipes.own import OWN_FILES, is_own
 from syncl.recipes.resolving import StrategyName, resolve_recipe
 from syncl.runs.train.feature_cache import check_cacheable
 
@@ -197,9 +199,17 @@ def _arm(
         raise SynclError(f"{where}: name {name!r} cannot be part of a file name")
     if "seeds" in arm:
         seeds = _seeds(arm["seeds"], where)
+    recipe = _text(arm, "recipe", where)
+    if is_own(recipe):
+        if not recipe.endswith(OWN_FILES):
+            raise SynclError(
+                f"{where}: recipe: {recipe!r}; a plan names no code to run: write what the function returns "
+                "with syncl recipes NAME --write my.yaml, and name that file"
+            )
+        recipe = str(path.parent / recipe)
     return Arm(
         name,
-        _text(arm, "recipe", where),
+        recipe,
         cast(StrategyName | None, strategy),
         _texts(arm, "set", where),
         path.parent / init if init else None,
