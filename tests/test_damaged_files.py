@@ -25,16 +25,19 @@ from syncl.data.images import decode_image, image_size
 from syncl.data.nuscenes.clips.dataset import SceneStream
 from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import open_nuscenes
+from syncl.data.nuscenes.odometry import read_messages
 from syncl.data.nuscenes.results.result_files import read_frame_objects
 from syncl.data.nuscenes.results.submission import TrackingSubmission
 from syncl.data.recording.recording import open_recording
 from syncl.evaluation import read_ground_truth, read_results
 from syncl.files import parse_json
 from syncl.recipes import find_recipe, resolve_recipe
+from syncl.recipes.own import read_recipe
 from syncl.recipes.recipe import recipe_from_json, recipe_to_json
 from syncl.rendering.report.runs import read_runs
 from syncl.runs.experiment.plan import read_plan
 from syncl.runs.experiment.series import read_records, write_table
+from syncl.runs.track.parts import SceneParts, _prepare
 from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.training import resuming
 
@@ -231,6 +234,33 @@ def recipe_file(folder: Path, world: Path) -> Reader:
     return Reader((path, own, short), read, (damaged_json,) * 3)
 
 
+def own_recipe(folder: Path, world: Path) -> Reader:
+    path = folder / "own.yaml"
+    content = {"base": "petr_synthetic", "training": {"steps": 5, "optimiser": {"learning_rate": 2e-4}}}
+    path.write_text(json.dumps(content | {"model": {"input": {"image_size": [64, 96]}}}))
+    return Reader((path,), lambda: read_recipe(path), (damaged_json,) * 2 + (tagged,))
+
+
+def can_bus(folder: Path, world: Path) -> Reader:
+    path = folder / "scene-0001_pose.json"
+    fields = {"accel": [0.1, 0, 9.8], "rotation_rate": [0, 0, 0.1], "vel": [5, 0, 0], "pos": [1, 2, 3]}
+    path.write_text(json.dumps([{"utime": 1536000000000000 + 20000 * n} | fields for n in range(3)]))
+    return Reader((path,), lambda: read_messages(path), (damaged_json,) * 2)
+
+
+def finished_scenes(folder: Path, world: Path) -> Reader:
+    parts, origin = folder / "results.json.scenes", {"model": "x", "threads": 1}
+    kept, boxes = SceneParts(parts), {"a": b'[{"tracking_score":0.5}]', "b": b"[]"}
+    kept.write("s", boxes)
+    (parts / "run.json").write_text(json.dumps(origin))
+
+    def read() -> None:
+        _prepare(parts, origin, resume=True, overwrite=False)
+        assert kept.read("s", ["a", "b"]) == boxes, "other boxes than were written, silently"
+
+    return Reader((parts / "run.json", parts / "scene-s.json"), read)
+
+
 def features(folder: Path, world: Path) -> Reader:
     root = folder / "features"
     write_features(root, [(["s"], torch.ones(1, 2, dtype=torch.bool), [torch.ones(1, 2, 3, 4, 4)])])
@@ -275,7 +305,7 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
     function.__name__: function
     for function in (
         tables, index_cache, images, decoded, results, recording, model_file, published, state_file, plan,
-        report_inputs, series, recipe_file, features, checkpoint,
+        report_inputs, series, recipe_file, own_recipe, features, checkpoint, can_bus, finished_scenes,
     )
 }  # fmt: skip
 

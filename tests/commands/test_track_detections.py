@@ -125,6 +125,23 @@ def test_damaged_detections_are_refused_by_name(world: Path, change: str) -> Non
     assert not (world / f"never_{change}.json").exists()
 
 
+def test_boxes_without_end_are_left_out_and_said(world: Path) -> None:
+    content = json.loads((world / "detections.json").read_text())
+    (first, *_, last) = (boxes for boxes in content["results"].values() if boxes)
+    strange = ({"translation": [1e300, 0, 0]}, {"size": [1e-300, 1, 1]}, {"detection_score": 1e300})
+    first += [last[0] | {"sample_token": first[0]["sample_token"]} | change for change in strange]
+    (world / "endless.json").write_text(json.dumps(content))
+    done = track(
+        detections=world / "endless.json", data=world / "world", output=world / "ended.json", **SPLIT
+    )
+    assert "3 boxes that no tracker can hold" in " ".join(done.remarks)
+    track(detections=world / "detections.json", data=world / "world", output=world / "plain.json", **SPLIT)
+    ended, plain = (
+        json.loads((world / name).read_text())["results"] for name in ("ended.json", "plain.json")
+    )
+    assert ended == plain
+
+
 def test_what_makes_no_sense_together_is_refused(world: Path) -> None:
     options = {"data": world / "world", "output": world / "never.json", **SPLIT}
     given = world / "detections.json"

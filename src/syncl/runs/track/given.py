@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from syncl.checkpoints.model_file import LoadedModel
 from syncl.classes import DETECTION_CLASSES
@@ -32,6 +33,8 @@ from syncl.runs.track.run import (
 from syncl.runs.track.scenes import cameras_seen, image_options, report_objects
 from syncl.structures import Frame, Objects
 from syncl.trackers.by_detection import ByDetection, NoDetector
+
+_LARGEST = 1e9
 
 
 class DetectionFile:
@@ -65,11 +68,10 @@ class DetectionFile:
             results = read_results(path, samples, "detection", others, allow_repeated=False)
         except SynclError as error:
             raise SynclError(f"--detections: {error}") from error
-        boxes = results.boxes
-        self.remarks = results.remarks
-        # Nothing can be tracked that is nowhere or without end.
-        somewhere = np.isfinite(np.concatenate([boxes.centre, boxes.size], 1)).all(1)
-        boxes = boxes.select(np.flatnonzero(somewhere))
+        boxes, usable = results.boxes, _usable(results.boxes)
+        lost = (f"{int((~usable).sum())} boxes that no tracker can hold, too large or too small (left out)",)
+        self.remarks = results.remarks + (() if usable.all() else lost)
+        boxes = boxes.select(np.flatnonzero(usable))
         order = np.lexsort((-boxes.score, boxes.sample))
         self._boxes: EvaluationBoxes = boxes.select(order)
         self._sample = {token: number for number, token in enumerate(tokens)}
@@ -99,6 +101,14 @@ class DetectionFile:
             identities=torch.full_like(labels, -1),
             valid=torch.ones_like(labels, dtype=torch.bool),
         )
+
+
+def _usable(boxes: EvaluationBoxes) -> NDArray[np.bool_]:
+    """[N] whether the numbers of a box are such that float32 holds them and their squares."""
+    numbers = np.concatenate([boxes.centre, boxes.size, boxes.score[:, None]], 1)
+    usable: NDArray[np.bool_] = (np.abs(numbers) < _LARGEST).all(1) & (boxes.size > 1 / _LARGEST).all(1)
+    steepest = np.abs(boxes.rotation).max(1, initial=0.0)
+    return usable & (steepest < _LARGEST) & (steepest > 1 / _LARGEST)
 
 
 def track_given(

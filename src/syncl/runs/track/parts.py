@@ -1,15 +1,16 @@
 """Finished scenes of a tracking that is not finished: kept beside its output until that is written.
 
 results.json.scenes/run.json        what they were made of
-results.json.scenes/SCENE.json      the boxes of a scene, sample by sample, as the output will have them
+results.json.scenes/SCENE.json      SHA-256 of what follows: the boxes of a scene, sample by sample, as the
+                                    output will have them
 """
 
+import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 from urllib.parse import quote
 
 import orjson
@@ -43,15 +44,18 @@ class SceneParts:
         path = self._path(scene)
         if not path.is_file():
             return None
-        content = parse_json(path)
+        with system_errors_named(path):
+            digest, _, text = path.read_bytes().partition(b"\n")
+        content = parse_json(text, str(path)) if digest == _digest(text) else None
         if not isinstance(content, dict) or list(content) != list(samples):
-            raise SynclError(f"{path}: damaged: not the samples of this scene in order; delete it")
+            raise SynclError(f"{path}: damaged: not this scene as it was written; delete it")
         return {sample: orjson.dumps(boxes) for sample, boxes in content.items()}
 
     def write(self, scene: str, boxes: Mapping[str, bytes]) -> None:
         """Keep a finished scene."""
         entries = (orjson.dumps(sample) + b":" + text for sample, text in boxes.items())
-        atomic_write(self._path(scene), b"{" + b",".join(entries) + b"}")
+        text = b"{" + b",".join(entries) + b"}"
+        atomic_write(self._path(scene), _digest(text) + b"\n" + text)
 
     def _path(self, scene: str) -> Path:
         return self.folder / f"scene-{quote(scene, safe='')}.json"
@@ -97,7 +101,9 @@ def _prepare(folder: Path, origin: Mapping[str, object], resume: bool, overwrite
         )
     path = folder / _RUN
     if finished and resume:
-        known = cast(dict[str, object], parse_json(path))
+        known = parse_json(path)
+        if not isinstance(known, dict):
+            raise SynclError(f"{path}: damaged: no object; start anew with --overwrite, without --resume")
         changed = [
             f"{name} was {shown(known.get(name))}, is {shown(value)}"
             for name, value in origin.items()
@@ -113,6 +119,10 @@ def _prepare(folder: Path, origin: Mapping[str, object], resume: bool, overwrite
         for old in folder.glob("scene-*.json"):
             old.unlink()
     atomic_write(path, orjson.dumps(origin, option=orjson.OPT_INDENT_2))
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest().encode()
 
 
 def _finished(folder: Path) -> int:
