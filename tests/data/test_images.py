@@ -180,6 +180,24 @@ def claiming(path: Path, width: int, height: int) -> Path:
     return path
 
 
+def test_jpegs_with_other_data_written_over_them_are_refused_or_found(tmp_path: Path) -> None:
+    path, rough = tmp_path / "over.jpg", np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)
+    picture = cv2.resize(rough, (320, 240))
+    for options in ([], [cv2.IMWRITE_JPEG_RST_INTERVAL, 2], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]):
+        cv2.imwrite(str(path), picture, options)
+        images.decode_image(path)
+        assert inspect_image(path, (320, 240)) is None
+    cv2.imwrite(str(path), picture)
+    whole = path.read_bytes()
+    # The decoder draws over both and says nothing that we could hear.
+    path.write_bytes(whole[:2000] + np.random.default_rng(1).bytes(2000) + whole[4000:])
+    with pytest.raises(SynclError, match=r"over\.jpg: this JPEG is damaged at byte 2\d\d\d; copy it again"):
+        images.decode_image(path)
+    path.write_bytes(whole[:2000] + bytes(2000) + whole[4000:])
+    images.decode_image(path)
+    assert inspect_image(path, (320, 240)) == "damaged"
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])
 @pytest.mark.parametrize("size", [(30_000, 30_000), (12_000, 6_000)])
 def test_a_claimed_size_costs_no_memory(

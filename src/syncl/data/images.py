@@ -32,6 +32,10 @@ _SIDEWAYS = range(5, 9)
 _ORIENTATION = 0x0112
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+# What may follow a byte 0xff from a JPEG's last scan on: zero, restarts, segments, the end.
+_FOLLOWS = np.isin(
+    np.arange(256), (0, *range(0xD0, 0xD8), 0xC4, *range(0xD9, 0xDE), *range(0xE0, 0xF0), 0xFE, 0xFF)
+)
 
 
 @dataclass(frozen=True)
@@ -236,7 +240,18 @@ def _read(path: Path) -> bytes:
     # last scan is a thumbnail's.
     if data.startswith(_JPEG_START) and data.rfind(_JPEG_END) <= data.rfind(_JPEG_SCAN):
         raise SynclError(f"{path}: this JPEG is cut off after {len(data)} bytes; copy it again")
+    if data.startswith(_JPEG_START) and (place := _stray_marker(data)) is not None:
+        raise SynclError(f"{path}: this JPEG is damaged at byte {place}; copy it again")
     return data
+
+
+def _stray_marker(data: bytes) -> int | None:
+    """Where a JPEG's last scan has a marker that none has there: other data were written over it."""
+    begin = max(data.rfind(_JPEG_SCAN), 0)
+    scan = np.frombuffer(data, np.uint8, data.rfind(_JPEG_END) + 2 - begin, begin)
+    marks = np.flatnonzero(scan[:-1] == 0xFF)
+    stray = marks[~_FOLLOWS[scan[marks + 1]]]
+    return begin + int(stray[0]) if len(stray) else None
 
 
 def _decode(path: Path, data: bytes, flags: int, size: tuple[int, int]) -> RGBImage:
