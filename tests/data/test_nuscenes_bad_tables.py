@@ -351,6 +351,19 @@ def test_sizes_and_times_that_no_image_has(field: str, value: object, tiny: Any,
         open_nuscenes(tiny.write(tmp_path, images=False), "v1.0-mini")
 
 
+@pytest.mark.parametrize("time", [float("nan"), float("inf")])
+def test_evaluation_takes_times_that_are_none_as_the_official_does(
+    time: float, tiny: Any, tmp_path: Path
+) -> None:
+    root = tiny.write(tmp_path, images=False)
+    record(tiny.tables, "sample", "scene-0103_t1")["timestamp"] = time
+    (root / "v1.0-mini" / "sample.json").write_text(json.dumps(tiny.tables["sample"]))
+    (remark,) = read_ground_truth(root, "v1.0-mini", "mini_val").remarks
+    assert "scene-0103_t1': field 'timestamp' is " in remark
+    with pytest.raises(SynclError, match=r"scene-0103_t1': field 'timestamp' is .*no time"):
+        open_nuscenes(root, "v1.0-mini")
+
+
 def test_evaluation_takes_what_is_wrong_with_times_and_tokens_as_the_official_does(
     tiny: Any, tmp_path: Path
 ) -> None:

@@ -47,6 +47,12 @@ def test_velocities_are_centred_differences_within_limits(dataset: Any):
     assert read(dataset).boxes.velocity[:, 0] == pytest.approx([2, np.nan, np.nan], nan_ok=True)
 
 
+def test_samples_of_one_time_are_told_of(dataset: Any):
+    assert not read(dataset).remarks
+    change(dataset, "sample", lambda rows: rows[2].update(timestamp=rows[1]["timestamp"]))
+    assert "sample.json: 1 samples have the timestamp of another" in read(dataset).remarks[0]
+
+
 def test_unmapped_categories_are_left_out(dataset: Any):
     change(dataset, "sample_annotation", lambda rows: rows[1].update(instance_token="i1", prev="", next=""))
     assert read(dataset).boxes.sample.tolist() == [0, 2]

@@ -60,11 +60,23 @@ def read_ground_truth(
             "server, or evaluate on a validation split"
         )
     rows, samples = _samples(tables, columns, names, split)
-    problem = time_problem(tables, columns)
+    problems = time_problem(tables, columns), _simultaneous(tables, samples)
     return GroundTruth(
         samples,
         *_annotations(tables, columns, rows, samples, velocities),
-        remarks=() if problem is None else (problem,),
+        remarks=tuple(problem for problem in problems if problem is not None),
+    )
+
+
+def _simultaneous(tables: Path, samples: Samples) -> str | None:
+    """What is to be said of samples of a scene that have one time: which of them tracks are scored on."""
+    moments = np.stack([samples.scene, samples.timestamp_us], axis=1)
+    doubled = len(moments) - len(np.unique(moments, axis=0))
+    if not doubled:
+        return None
+    return (
+        f"{tables / 'sample.json'}: {doubled} samples have the timestamp of another one of their scene; "
+        "tracks are scored on all of them here, on the last by the official code"
     )
 
 

@@ -25,9 +25,18 @@ UPSIDE_DOWN = 0.2
 
 
 def time_problem(folder: Path, scenes: SceneColumns) -> str | None:
-    """Why timestamps cannot be microseconds, None where they can: a scene whose key frames lie less than
-    10 ms or more than a minute apart.
+    """Why timestamps cannot be microseconds, None where they can: one is not finite, or a scene's key frames
+    lie less than 10 ms or more than a minute apart.
     """
+    times_us = scenes.sample_timestamps_us
+    lost = ~np.isfinite(times_us)
+    if lost.any():
+        row = int(lost.argmax())
+        token = scenes.sample_tokens[row].decode()
+        return (
+            f"{table_path(folder, 'sample')}: record '{token}': field 'timestamp' is {times_us[row]}, which "
+            f"is no time ({int(lost.sum())} such records)"
+        )
     for scene, name in enumerate(scenes.scene_names.tolist()):
         rows = slice(scenes.scene_start[scene], scenes.scene_start[scene + 1])
         gaps_s = 1e-6 * np.diff(scenes.sample_timestamps_us[rows])

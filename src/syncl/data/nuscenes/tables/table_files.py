@@ -32,9 +32,10 @@ class Field:
     """One field of a table and the kind of value it holds.
 
     Kinds: `text` (bytes column), `texts` (a list of texts, joined by spaces), `flag` (bool), `integer`
-    (int64), `time` (int64, or float64 with fractions or nan), `vector3`, `vector4` (float64 rows; infinity
-    is a number), `intrinsics` (3x3 finite float64, nan where the list is empty, as for sensors that are not
-    cameras), `distortion` (rows of 14 finite float64, zeros where there is none; no record must have it).
+    (int64), `time` (int64, or float64 with fractions, nan or infinity), `vector3`, `vector4` (float64 rows;
+    infinity is a number), `intrinsics` (3x3 finite float64, nan where the list is empty, as for sensors that
+    are not cameras), `distortion` (rows of 14 finite float64, zeros where there is none; no record must have
+    it).
 
     Attributes:
         name: of the field.
@@ -141,7 +142,7 @@ _VALUES: dict[Kind, _Values] = {
     "texts": _Values(np.zeros(0, "S1"), [], "a list of texts"),
     "flag": _Values(np.zeros(0, np.bool_), False, "true or false"),
     "integer": _Values(np.zeros(0, np.int64), UNKNOWN_INTEGER, "a whole number"),
-    "time": _Values(np.zeros(0, np.int64), UNKNOWN_INTEGER, "a finite number of microseconds"),
+    "time": _Values(np.zeros(0, np.int64), UNKNOWN_INTEGER, "a number of microseconds"),
     "vector3": _Values(np.zeros((0, 3)), [np.nan] * 3, "a list of 3 numbers"),
     "vector4": _Values(np.zeros((0, 4)), [np.nan] * 4, "a list of 4 numbers"),
     "intrinsics": _Values(np.zeros((0, 3, 3)), [], "a 3x3 list of finite numbers or an empty list"),
@@ -251,8 +252,6 @@ def _convert(values: Sequence[object], kind: Kind) -> Column:
         if whole.dtype.kind == "f" and np.all(whole == np.floor(whole)) and np.abs(whole).max() < 2**63:
             whole = whole.astype(np.int64)
         if whole.ndim != 1 or whole.dtype.kind not in ("iuf" if kind == "time" else "iu"):
-            raise ValueError
-        if whole.dtype.kind == "f" and np.isinf(whole).any():
             raise ValueError
         return whole.astype(np.float64 if whole.dtype.kind == "f" else np.int64)
     if kind == "intrinsics":
