@@ -4,6 +4,7 @@
     python tools/dependencies.py pin --newest              # the same from the newest releases there are
     python tools/dependencies.py try lowest /tmp/lowest    # a new environment of the declared lowest versions
     python tools/dependencies.py try pinned /tmp/pinned    # one of constraints.txt
+    python tools/dependencies.py try --pinned torch lowest /tmp/lowest    # but some from constraints.txt
     python tools/dependencies.py try lowest /tmp/lowest -- tests/rendering -x    # what pytest is told
 
 `try` installs into an environment of its own, which may be deleted afterwards, and runs the tests there.
@@ -34,9 +35,15 @@ def declared(extras: tuple[str, ...]) -> list[str]:
     return [*project["dependencies"], *(item for extra in extras for item in optional[extra])]
 
 
-def lowest(requirements: list[str]) -> list[str]:
-    """The same at exactly their lowest versions."""
-    return [re.sub(r">=([\w.]+).*", r"==\1", requirement) for requirement in requirements]
+def lowest(requirements: list[str], pinned: list[str]) -> list[str]:
+    """The same at exactly their lowest versions, but some as `constraints.txt` has them."""
+    versions = dict(line.split("==") for line in CONSTRAINTS.read_text().split() if "==" in line)
+    return [
+        f"{name}=={versions[name]}"
+        if (name := re.split(r"[^\w-]", requirement)[0]) in pinned
+        else re.sub(r">=([\w.]+).*", r"==\1", requirement)
+        for requirement in requirements
+    ]
 
 
 def pin(newest: bool) -> None:
@@ -57,12 +64,12 @@ def pin(newest: bool) -> None:
     print(f"wrote {CONSTRAINTS}: {len(lines)} packages")
 
 
-def attempt(end: str, folder: Path, arguments: list[str]) -> int:
+def attempt(end: str, folder: Path, pinned: list[str], arguments: list[str]) -> int:
     """Install one end into a new environment and run the tests there."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
     wanted = declared(("dev",))
-    chosen = lowest(wanted) if end == "lowest" else ["--constraint", str(CONSTRAINTS), *wanted]
+    chosen = lowest(wanted, pinned) if end == "lowest" else ["--constraint", str(CONSTRAINTS), *wanted]
     subprocess.run([python, "-m", "pip", "install", "--quiet", *chosen], check=True)
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--editable", ROOT], check=True)
     return subprocess.run([python, "-m", "pytest", "-q", *arguments], cwd=ROOT).returncode
@@ -77,12 +84,13 @@ def main() -> int:
     trying = commands.add_parser("try")
     trying.add_argument("end", choices=("lowest", "pinned"))
     trying.add_argument("folder", type=Path)
+    trying.add_argument("--pinned", action="append", default=[], metavar="PACKAGE")
     trying.add_argument("pytest", nargs="*")
     options = parser.parse_args()
     if options.command == "pin":
         pin(options.newest)
         return 0
-    return attempt(options.end, options.folder, options.pytest)
+    return attempt(options.end, options.folder, options.pinned, options.pytest)
 
 
 if __name__ == "__main__":

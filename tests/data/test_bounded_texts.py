@@ -27,7 +27,7 @@ YAML = {
     "aliases": (LAUGHS, r"line \d+: too much is repeated"),
     "itself": ("a: &a [*a]", "nested more than 32 deep"),
     "depth": ("[" * 100 + "]" * 100, "nested more than 32 deep"),
-    "great depth": ("[" * 100_000, "not valid YAML"),
+    "great depth": ("[" * 100_000, "not valid YAML|nested more than 32 deep"),
     "digits": (f"a: {'9' * 5000}", "no number or date"),
     "date": ("a: 2020-13-45", "no number or date"),
 }
