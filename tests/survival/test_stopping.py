@@ -34,7 +34,7 @@ import sys, time
 from pathlib import Path
 from syncl.commands import main, recipes
 from syncl.files import atomic_path
-def slow(output: Path) -> None:
+def slow(*, output: Path) -> None:
     with atomic_path(output) as path:
         path.write_text("half")
         print("working", flush=True)
