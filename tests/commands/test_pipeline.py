@@ -5,6 +5,9 @@ from pathlib import Path
 
 import av
 import pytest
+import torch
+from accelerate.tracking import GeneralTracker
+from safetensors.torch import load_file
 
 from syncl.checkpoints.model_file import load_model
 from syncl.commands.evaluate import evaluate
@@ -16,7 +19,10 @@ from syncl.commands.train import train
 from syncl.data.views import NUSCENES_VIEWS_DEG
 from syncl.errors import SynclError
 from syncl.recipes import recipe_names
+from syncl.runs.train import run
+from syncl.training.loop import make_accelerator
 
+FIGURES = ("amota", "amotp", "recall", "ids")
 SMALL = ("model.input.image_size=[64,96]", "training.steps=2", "training.data.batch_size=1")
 
 
@@ -114,7 +120,29 @@ def test_a_truncated_model_is_named(folder):
         track(folder / "half.safetensors", data=folder / "world", output=folder / "y.json")
 
 
-def test_validation_during_training_is_logged(folder):
+class Heard(GeneralTracker):
+    """An experiment tracker of accelerate's that keeps what it is told."""
+
+    name, requires_logging_directory = "heard", False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[dict[str, float]] = []
+
+    @property
+    def tracker(self) -> None:
+        return None
+
+    def store_init_configuration(self, values: dict) -> None:
+        self.told.append(values)
+
+    def log(self, values: dict, step: int | None = None, **options: object) -> None:
+        self.told.append(values | {"step": step})
+
+
+def test_validation_during_training_is_logged(folder, monkeypatch, capsys):
+    heard = Heard()
+    monkeypatch.setattr(run, "make_accelerator", lambda config, log_with: make_accelerator(config, [heard]))
     train(
         "mutr3d_detr3d_synthetic",
         data=folder / "world",
@@ -124,6 +152,26 @@ def test_validation_during_training_is_logged(folder):
     lines = [json.loads(line) for line in (folder / "validated" / "log.jsonl").read_text().splitlines()]
     (validation,) = [line for line in lines if line["group"] == "validation"]
     assert validation["step"] == 2 and 0 <= validation["amota"] <= 1
+    assert any(values.get("training.steps") == 2 for values in heard.told)
+    assert heard.told[-1] == {f"validation/{key}": validation[key] for key in FIGURES} | {"step": 2}
+    said = capsys.readouterr().err
+    assert "(best so far)" in said and "step 2/2" in said and " s left" in said
+    assert f"next: syncl track {folder / 'validated'} --data" in said
+    best = load_file(folder / "validated" / "best.safetensors")
+    last = load_file(folder / "validated" / "model.safetensors")
+    assert all(torch.equal(best[name], last[name]) for name in last)
+    assert (folder / "validated" / "training.png").stat().st_size > 5000
+
+
+def test_a_figure_that_validation_does_not_give_and_missing_loggers_are_refused(folder, tmp_path):
+    options = {"data": folder / "world", "output": tmp_path / "never"}
+    with pytest.raises(SynclError, match=r"best_by: map; validation of this model gives amota, amotp"):
+        changes = (*SMALL, "training.validate_every=2", "training.best_by=map")
+        train("mutr3d_detr3d_synthetic", set=changes, **options)
+    with pytest.raises(
+        SynclError, match=r"--log-with trackio: is not installed; pip install 'syncl\[trackio\]'"
+    ):
+        train("mutr3d_detr3d_synthetic", set=SMALL, log_with=("trackio",), **options)
 
 
 def test_recipes_are_listed(capsys):

@@ -25,6 +25,7 @@ def train(
     overwrite: bool = False,
     threads: int | None = None,
     cache_features: Path | None = None,
+    log_with: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = (),
 ) -> "TrainingSummary":
     """Train a recipe.
 
@@ -54,6 +55,8 @@ def train(
         threads: CPU threads (default: torch's choice).
         cache_features: folder for features of the frozen encoder; they are computed once and serve every run
             with the same encoder, images and scenes. Steps then look at no image.
+        log_with: experiment trackers that are told the figures too, each an extra of its name. Tensorboard's
+            files are written without asking.
 
     Returns:
         Path of the model file, the recipe as it was trained, and the last losses.
@@ -77,4 +80,5 @@ def train(
         overwrite=overwrite,
         threads=threads,
         cache_features=cache_features,
+        log_with=log_with,
     )

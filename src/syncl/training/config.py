@@ -89,6 +89,8 @@ class TrainingConfig:
         keep_checkpoints: how many of the latest are kept.
         log_every: steps between log entries.
         validate_every: steps between validations; 0 = none.
+        best_by: the figure of validations by which `best.safetensors` is kept: amota, amotp, recall or ids of
+            trackers, map or nds of detectors; auto = AMOTA, mAP.
         validation_scenes: how many scenes of the validation split are tracked; 0 = all.
         seed: of weights, data order and augmentation.
     """
@@ -105,4 +107,5 @@ class TrainingConfig:
     log_every: int = 10
     validate_every: int = 0
     validation_scenes: int = 2
+    best_by: Literal["auto", "amota", "amotp", "recall", "ids", "map", "nds"] = "auto"
     seed: int = 0

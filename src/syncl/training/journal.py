@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -56,8 +56,21 @@ def _until(log: Path, step: int) -> tuple[bytes, bool]:
 class Journal:
     """Writes a run's log. Only the main process has one that is active."""
 
-    def __init__(self, run: Path, steps: int, start: int, samples_per_step: int, active: bool) -> None:
-        """Open a run's log behind its first `start` steps; what it says of later ones did not last."""
+    def __init__(
+        self,
+        run: Path,
+        steps: int,
+        start: int,
+        samples_per_step: int,
+        active: bool,
+        log: Callable[[dict[str, float], int], object] | None = None,
+    ) -> None:
+        """Open a run's log behind its first `start` steps; what it says of later ones did not last.
+
+        `log` is told all figures and their step as well.
+        """
+        self._log, self._steps, self._start = log, steps, start
+        self._started = time.perf_counter()
         self.active = active
         self.validated = False
         """Whether the log has the validation of step `start`."""
@@ -139,6 +152,7 @@ class Journal:
         }
         self._seconds, self._step, self._data_seconds = now, step, 0.0
         self.write(step, "train", {**values, **speed})
+        left_s = (self._steps - step) * (now - self._started) / max(step - self._start, 1)
         status = (
             f"loss {values.get('total', float('nan')):.3f}  {speed['samples_per_s']:.1f} samples/s  "
             f"data {speed['data_share']:.0%}  {speed['memory_gb']:.1f} GB"
@@ -146,10 +160,11 @@ class Journal:
         if self._console.is_terminal:
             self._progress.update(self._task, status=status)
         else:
-            self._console.print(f"step {step}  {status}", highlight=False)
+            left = f"{left_s / 60:.0f} min left" if left_s >= 60 else f"{left_s:.0f} s left"
+            self._console.print(f"step {step}/{self._steps}  {status}  {left}", highlight=False)
 
     def write(self, step: int, group: str, values: Mapping[str, float]) -> None:
-        """Write values under a group name to tensorboard and to `log.jsonl`."""
+        """Write values under a group name to tensorboard, `log.jsonl` and whoever else logs."""
         if not self.active:
             return
         with system_errors_named(self._run):
@@ -157,8 +172,10 @@ class Journal:
                 self._writer.add_scalar(f"{group}/{name}", value, step)
             self._lines.write(orjson.dumps({"step": step, "group": group, **values}) + b"\n")
             self._lines.flush()
+        if self._log is not None:
+            self._log({f"{group}/{name}": value for name, value in values.items()}, step)
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         if self.active:
-            self._console.print(text, highlight=False)
+            self._console.print(text, highlight=False, soft_wrap=True)

@@ -1,7 +1,7 @@
 """The training loop: device, precision and processes are accelerate's, the rest fits on a screen."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from syncl.files import atomic_write
 from syncl.interrupts import Interrupted, StopRequest, finishing_first, name_of
 from syncl.structures import Clip
 from syncl.trackers.base import Tracker
+from syncl.training.best import Best
 from syncl.training.config import TrainingConfig
 from syncl.training.journal import Journal
 from syncl.training.losses import mean_over_processes
@@ -48,8 +49,8 @@ class RunResult:
     seconds: float
 
 
-def make_accelerator(config: TrainingConfig) -> Accelerator:
-    """The accelerator for a run, with the precision its device has."""
+def make_accelerator(config: TrainingConfig, log_with: Sequence[str] = ()) -> Accelerator:
+    """The accelerator for a run, with the precision its device has; it logs with trackers of these names."""
     precision = config.precision
     if precision == "auto":
         precision = "bf16" if has_bfloat16() else "fp32"
@@ -62,6 +63,7 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
         # A clip without tracks leaves the tracker's own modules out of the graph.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         step_scheduler_with_optimizer=False,
+        log_with=list(log_with) or None,
     )
 
 
@@ -86,6 +88,7 @@ def run_training(
     save_model: SaveModel,
     validate: Validate | None = None,
     origin: Mapping[str, object] | None = None,
+    validated: Callable[[], None] | None = None,
 ) -> RunResult:
     """Train a tracker.
 
@@ -99,6 +102,7 @@ def run_training(
         save_model: writes a tracker's state dict as a model file.
         validate: called with the tracker in inference mode; its figures are logged.
         origin: what the run is made of, see `save_checkpoint`.
+        validated: called by the main process when a validation is logged.
 
     Raises:
         SynclError: on a loss that is not finite, after writing what was known of the batch beside the log.
@@ -128,7 +132,11 @@ def run_training(
     losses: dict[str, float] = {}
     pending: list[dict[str, Tensor]] = []
     main = accelerator.is_main_process
-    with Journal(run, config.steps, step, samples, main) as journal, finishing_first() as request:
+    with (
+        Journal(run, config.steps, step, samples, main, accelerator.log) as journal,
+        finishing_first() as request,
+    ):
+        best = Best(config.best_by, run / "log.jsonl")
 
         def log(norm: Tensor) -> None:
             losses.update(mean_losses(pending))
@@ -161,9 +169,14 @@ def run_training(
                 return  # it comes first when the run goes on
             finally:
                 trained.train()
+            is_best = best.improved(figures)
+            if is_best:
+                save_model(run / "best.safetensors", result_weights())
             journal.write(step, "validation", figures)
             shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
-            journal.say(f"step {step}  validation  {shown}")
+            journal.say(f"step {step}  validation  {shown}{'  (best so far)' if is_best else ''}")
+            if validated is not None:
+                validated()
 
         if step and not journal.validated:
             validate_now()

@@ -35,7 +35,7 @@ _FORMAT = "syncl-training-1"
 _PARTIAL = ".partial"
 MAY_CHANGE = (
     "training.data.workers", "training.data.prefetch", "training.log_every", "training.checkpoint_every",
-    "training.keep_checkpoints", "training.validate_every", "training.validation_scenes",
+    "training.keep_checkpoints", "training.validate_every", "training.validation_scenes", "training.best_by",
 )  # fmt: skip
 """Settings that a run may go on with others of; so may threads and where its files are."""
 

@@ -3,7 +3,9 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 from rich.console import Console
@@ -16,15 +18,20 @@ from syncl.data.nuscenes.odometry import can_bus_remark
 from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
 from syncl.data.nuscenes.splits import own_split
 from syncl.data.views import cameras_by_view, index_views
+from syncl.errors import SynclError
 from syncl.recipes import Recipe
+from syncl.recipes.listing import recipe_entries
 from syncl.recipes.recipe import recipe_to_json
 from syncl.recipes.resolving import StrategyName, resolve_recipe
 from syncl.runs.processes import part_at_exit
 from syncl.runs.provenance import commit, hardware
 from syncl.runs.train.clips import training_clips
 from syncl.runs.train.feature_cache import cached_features, check_cacheable
+from syncl.runs.train.loggers import Logger, check_loggers, start_loggers
+from syncl.runs.train.picture import draw_training
 from syncl.runs.train.run_folder import carried_on, earlier_notes, run_folder, run_origin, start_anew
 from syncl.runs.train.validation import Validation
+from syncl.trackers import SingleFrameConfig
 from syncl.training.loop import make_accelerator, run_training
 
 
@@ -64,6 +71,7 @@ def train_recipe(
     overwrite: bool = False,
     threads: int | None = None,
     cache_features: Path | None = None,
+    log_with: tuple[Logger, ...] = (),
 ) -> TrainingSummary:
     """Train a recipe, by name or one of your own; see `syncl.commands.train.train` for the arguments.
 
@@ -83,7 +91,9 @@ def train_recipe(
     recipe, views = _with_views(recipe, index, scenes, init)
     if threads is not None:
         torch.set_num_threads(threads)
-    accelerator = make_accelerator(recipe.training)
+    check_loggers(log_with)
+    # Tensorboard's files are the journal's own, which a resumed run goes on with.
+    accelerator = make_accelerator(recipe.training, [name for name in log_with if name != "tensorboard"])
     part_at_exit()
     console = Console(stderr=True, quiet=not accelerator.is_main_process)
     stored = cache_features is not None
@@ -133,6 +143,12 @@ def train_recipe(
             chosen = index.split_scenes(held_out)
             most = recipe.training.validation_scenes or len(chosen)
             validate = Validation(index, held_out, chosen[:most], recipe.model, output)
+            if recipe.training.best_by not in ("auto", *validate.figures):
+                raise SynclError(
+                    f"training.best_by: {recipe.training.best_by}; validation of this model gives "
+                    f"{', '.join(validate.figures)}"
+                )
+        start_loggers(accelerator, output, cast(dict[str, object], recipe_to_json(recipe)))
         result = run_training(
             accelerator,
             tracker,
@@ -143,10 +159,29 @@ def train_recipe(
             save_model=write_model,
             validate=validate,
             origin=origin,
+            validated=partial(draw_training, output),
         )
+        for logger in accelerator.trackers:
+            logger.finish()
         model = output / "model.safetensors"
         console.print(f"wrote {model} after {result.seconds / 60:.1f} min", highlight=False)
+        where = f"--data {data}" + ("" if version == "v1.0-mini" else f" --version {version}")
+        console.print(f"next: {_next(recipe, output, where)}", highlight=False, soft_wrap=True)
         return TrainingSummary(model, recipe, result.step, result.losses, result.seconds)
+
+
+def _next(recipe: Recipe, output: Path, where: str) -> str:
+    """What to run behind a training."""
+    if not isinstance(recipe.model.tracker, SingleFrameConfig):
+        results = output / "results.json"
+        return (
+            f"syncl track {output} {where} --output {results}; then syncl evaluate {results} {where}, "
+            f"syncl render {results} {where} --output {output / 'tracks.mp4'}"
+        )
+    trackers = [entry.name for entry in recipe_entries() if entry.starts_from == recipe.name]
+    if trackers:
+        return f"syncl train {trackers[0]} {where} --init {output} --output RUN"
+    return f"syncl track {output} {where} --tracker greedy --output {output / 'results.json'}"
 
 
 def _with_views(

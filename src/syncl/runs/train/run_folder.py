@@ -24,8 +24,8 @@ from syncl.training.resuming import check_resumable, checkpoint_folders, clean_c
 _OLD = ".checkpoints.partial"
 # What is known of a run, and would be taken for the new one's: the model first, the recipe last.
 _KNOWN = (
-    "model.safetensors", "results.json", "detections.json", "metrics.json", "details.json", "log.jsonl",
-    "recipe.json",
+    "model.safetensors", "best.safetensors", "training.png", "results.json", "detections.json",
+    "metrics.json", "details.json", "log.jsonl", "recipe.json",
 )  # fmt: skip
 
 

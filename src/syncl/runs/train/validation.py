@@ -10,10 +10,11 @@ import torch
 from syncl.checkpoints.model_file import LoadedModel
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.runs.track.run import track_to_file
-from syncl.trackers import SingleFrame, Tracker
+from syncl.trackers import SingleFrame, SingleFrameConfig, Tracker
 from syncl.trackers.model import ModelConfig
 
 MEANWHILE = ".validation-"
+_OF_TRACKS = ("amota", "amotp", "recall", "ids")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Validation:
     scenes: tuple[str, ...]
     config: ModelConfig
     run: Path
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """What it measures, the most telling first."""
+        return ("map", "nds") if isinstance(self.config.tracker, SingleFrameConfig) else _OF_TRACKS
 
     def __call__(self, tracker: Tracker) -> dict[str, float]:
         """AMOTA, AMOTP, recall and identity switches of a tracker; mAP and NDS of a detector."""
@@ -60,4 +66,4 @@ class Validation:
                     detection = evaluate_detection(*source)
                     return {"map": detection.mean_ap, "nds": detection.nd_score}
                 metrics = evaluate_tracking(*source)
-        return {name: metrics.overall(name) for name in ("amota", "amotp", "recall", "ids")}
+        return {name: metrics.overall(name) for name in _OF_TRACKS}
