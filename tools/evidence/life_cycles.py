@@ -96,6 +96,7 @@ def score(
     state = tracker.initial_state(len(scenes))
     for rows, frame in frames(model, index, scenes, features):
         objects, state = tracker.step(frame, state)
+        objects = replace(objects, forecasts=None)
         for stream, row in enumerate(rows):
             sample = index.sample(row)
             own = objects.map(lambda values, stream=stream: values[stream : stream + 1])

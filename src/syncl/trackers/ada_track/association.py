@@ -26,9 +26,9 @@ from syncl.structures.tensors import TensorStructure
 
 _PAIR_NUMBERS = 7
 # Edges of more numbers than these are made a part of the detections at a time, and again in the backward
-# pass. Those of 500 detections and 500 tracks, with what comes of them on the way, would otherwise take
-# gigabytes.
-_NUMBERS_AT_ONCE = 2**22
+# pass. Those of 500 detections and 500 tracks, with what comes of them on the way, would otherwise take tens
+# of gigabytes. Parts of a quarter of it take as much all the same: Linux' malloc keeps what is below 32 MiB.
+_NUMBERS_AT_ONCE = 2**24
 
 
 @dataclass(frozen=True)
