@@ -83,6 +83,7 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     star_track.star_track_detr3d_r101_900x1600,
     star_track.star_track_petr_v99_640x1600,
     association.dqtrack_petrv2_v99_320x800,
+    association.dqtrack_detr3d_r101_900x1600,
     association.cc_3dt_bevformer_r101_900x1600,
     one_track.onetrack_petr_v99_320x800,
     one_track.onetrack_streampetr_v99_320x800,
