@@ -19,6 +19,7 @@ def test_the_public_functions():
         "evaluate",
         "experiment",
         "generate",
+        "info",
         "load",
         "models",
         "open_recording",

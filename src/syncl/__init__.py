@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from syncl.commands.evaluate import evaluate as evaluate
     from syncl.commands.experiment import experiment as experiment
     from syncl.commands.generate import generate as generate
+    from syncl.commands.info import info as info
     from syncl.commands.models import models as models
     from syncl.commands.plot import plot as plot
     from syncl.commands.prepare import prepare as prepare
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from syncl.data.recording.recording import open_recording as open_recording
     from syncl.data.recording.rig_file import open_rig as open_rig
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "check_rig",
@@ -49,6 +50,7 @@ __all__ = [
     "evaluate",
     "experiment",
     "generate",
+    "info",
     "load",
     "models",
     "open_recording",

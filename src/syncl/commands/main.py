@@ -40,6 +40,7 @@ COMMANDS: dict[str, Command] = {
     "diagnose": Command("syncl.commands.diagnose", "look into a model: attention, matching, cost of SynCL"),
     "experiment": Command("syncl.commands.experiment", "train and compare recipes pairwise over seeds"),
     "models": Command("syncl.commands.models", "list the models that ship with syncl"),
+    "info": Command("syncl.commands.info", "say what is installed: versions, devices, extras"),
     "recipes": Command("syncl.commands.recipes", "list the recipes with size, cost and published results"),
 }
 
