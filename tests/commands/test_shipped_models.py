@@ -73,6 +73,11 @@ def _demo(model: Path, world: Path, folder: Path) -> None:
         assert all(file.is_file() for file in done.files)
 
 
+def _models(model: Path, world: Path, folder: Path) -> None:
+    (shown,) = syncl.models(model.stem)
+    assert shown.path == model and len(shown.classes) == len(load_model(model).tracker.classes)
+
+
 CALLS: dict[str, Callable[[Path, Path, Path], None]] = {
     "track": _track,
     "diagnose": _diagnose,
@@ -81,6 +86,7 @@ CALLS: dict[str, Callable[[Path, Path, Path], None]] = {
     "convert": _convert,
     "report": _report,
     "demo": _demo,
+    "models": _models,
 }
 
 
