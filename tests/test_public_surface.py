@@ -18,6 +18,7 @@ def test_the_public_functions():
         "diagnose",
         "evaluate",
         "experiment",
+        "export",
         "generate",
         "info",
         "load",

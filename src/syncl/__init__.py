@@ -19,13 +19,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from syncl.checkpoints.model_file import load as load
     from syncl.commands.check_rig import check_rig as check_rig
     from syncl.commands.convert import convert as convert
     from syncl.commands.demo import demo as demo
     from syncl.commands.diagnose import diagnose as diagnose
     from syncl.commands.evaluate import evaluate as evaluate
     from syncl.commands.experiment import experiment as experiment
+    from syncl.commands.export import export as export
     from syncl.commands.generate import generate as generate
     from syncl.commands.info import info as info
     from syncl.commands.models import models as models
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from syncl.commands.train_motion import train_motion as train_motion
     from syncl.data.recording.recording import open_recording as open_recording
     from syncl.data.recording.rig_file import open_rig as open_rig
+    from syncl.deployment.exported import load as load
 
 __version__ = "0.2.0"
 
@@ -49,6 +50,7 @@ __all__ = [
     "diagnose",
     "evaluate",
     "experiment",
+    "export",
     "generate",
     "info",
     "load",
@@ -66,7 +68,7 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
-    "load": "syncl.checkpoints.model_file",
+    "load": "syncl.deployment.exported",
     "open_recording": "syncl.data.recording.recording",
     "open_rig": "syncl.data.recording.rig_file",
 }

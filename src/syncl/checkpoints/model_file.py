@@ -20,7 +20,6 @@ from syncl.detectors import DETECTOR_TYPES
 from syncl.errors import SynclError
 from syncl.files import parse_json, read_tensors, write_tensors
 from syncl.layers.normaliser import NormaliserConfig
-from syncl.models import find_model
 from syncl.trackers import TRACKER_TYPES, Tracker
 from syncl.trackers.model import InputConfig, ModelConfig
 
@@ -158,20 +157,6 @@ def _notes(path: Path, metadata: Mapping[str, str]) -> dict[str, str]:
     if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
         raise SynclError(f"{path}: its entry 'notes' is no object of texts; the file is damaged")
     return cast(dict[str, str], notes)
-
-
-def load(name: str | Path, device: torch.device | str = "cpu", types: tuple[type, ...] = ()) -> Tracker:
-    """A tracker ready to `step`: `tracker = syncl.load("demo")`.
-
-    Args:
-        name: of a shipped model (`syncl models`); or a model file, or the folder of a run.
-        device: see `load_model`, which also gives what else the file holds.
-        types: the same.
-
-    Raises:
-        SynclError: see `load_model`; or there is no model of this name.
-    """
-    return load_model(find_model(name), device, types).tracker
 
 
 def differences(expected: Mapping[str, torch.Size], found: Mapping[str, Tensor]) -> list[str]:

@@ -37,6 +37,7 @@ COMMANDS: dict[str, Command] = {
     "report": Command("syncl.commands.report", "make a page of runs: metrics, curves, failures, video"),
     "check-rig": Command("syncl.commands.check_rig", "draw ground, axes and horizon into a rig's cameras"),
     "convert": Command("syncl.commands.convert", "read published checkpoints, or write their format"),
+    "export": Command("syncl.commands.export", "write a model as a program that runs without syncl"),
     "diagnose": Command("syncl.commands.diagnose", "look into a model: attention, matching, cost of SynCL"),
     "experiment": Command("syncl.commands.experiment", "train and compare recipes pairwise over seeds"),
     "models": Command("syncl.commands.models", "list the models that ship with syncl"),

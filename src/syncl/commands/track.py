@@ -25,6 +25,7 @@ def track(
     forecasts: bool = False,
     past: Literal["model", "key-frames"] = "model",
     device: str = "auto",
+    providers: tuple[str, ...] = (),
     threads: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -42,8 +43,9 @@ def track(
     goes on with the others and writes the same file.
 
     Args:
-        model: name of a shipped model (syncl models), a model file, or a run's folder. With detections it may
-            be left out; a CC-3DT model's tracker ties them together, and its detector is not asked.
+        model: name of a shipped model (syncl models), a model file, a run's folder, or an exported folder
+            (syncl export). With detections it may be left out; a CC-3DT model's tracker ties them together, and
+            its detector is not asked.
         detections: a nuScenes detection results file of the same samples, whose boxes are tied together.
         data: folder of a nuScenes-format dataset.
         recording: folder of a recording with its rig.yaml, instead of data (docs/recordings.md).
@@ -68,6 +70,7 @@ def track(
             between the key frames as the model was trained to; key-frames does without those image files, and
             the model remembers key frames instead.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.
+        providers: of onnxruntime, for exported folders, the preferred one first (the CPU's if none is named).
         threads: CPU threads (default: torch's choice).
         resume: go on with scenes that an earlier call finished; model, data, options, device and threads must
             be as then.
@@ -79,11 +82,11 @@ def track(
     import torch
     from rich.console import Console
 
-    from syncl.checkpoints.model_file import load_model
     from syncl.classes import check_classes, check_min_score
     from syncl.data.nuscenes.index import open_nuscenes
     from syncl.data.nuscenes.odometry import can_bus_remark
     from syncl.data.nuscenes.splits import OFFICIAL_SPLITS, own_split
+    from syncl.deployment.exported import model_source, open_model
     from syncl.errors import SynclError
     from syncl.files import check_output
     from syncl.models import find_model
@@ -109,7 +112,7 @@ def track(
     if recording is not None and model is not None:
         target = output or Path(f"{recording.resolve().name}_tracks")
         done = track_recording(
-            load_model(model),
+            open_model(model, providers=providers),
             recording,
             target,
             name=model.stem,
@@ -135,7 +138,7 @@ def track(
             )
     else:
         index.check_images(chosen)
-    loaded = None if model is None else load_model(model)
+    loaded = None if model is None else open_model(model, providers=providers)
     if loaded is not None:
         check_classes(classes, loaded.tracker.classes)
     if loaded is not None and detections is None:
@@ -148,7 +151,7 @@ def track(
     # Named where they were asked for, so that earlier calls' finished scenes are still known.
     asked |= {} if min_score is None else {"min_score": min_score}
     asked |= {"classes": list(classes)} if classes else {}
-    sources = {"model": model, "detections": detections}
+    sources = {"model": model_source(model), "detections": detections}
     origin = asked | tracking_origin(sources, index, device, processes)
     with scene_parts(output, origin, resume, overwrite, processes) as parts:
         if detections is not None:

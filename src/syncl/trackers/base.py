@@ -113,6 +113,7 @@ class Tracker(nn.Module, ABC):
         future_frames: how many frames behind the present one training's annotations have to tell of.
         noise: how training disturbs tracks between frames.
         keeps: the structure that its states have in `TrackState.own`; None = nothing of its own.
+        detects_only: whether it reports detections of single frames, without tracks.
         slots: rows that its states always have, alive or not, so that no shape depends on what is seen and a
             step waits for no device (`with_fixed_slots`); None = as many as are alive in the fullest stream.
     """
@@ -124,6 +125,7 @@ class Tracker(nn.Module, ABC):
     future_frames: int = 0
     noise: ClipNoise = UNDISTURBED
     keeps: type[TensorStructure] | None = None
+    detects_only: bool = False
     slots: int | None = None
 
     @property

@@ -59,6 +59,8 @@ def best_pairs(
 class SingleFrame(Tracker):
     """Reports detections and carries nothing on."""
 
+    detects_only = True
+
     def __init__(self, detector: Detector, config: SingleFrameConfig) -> None:
         super().__init__()
         self.detector = detector

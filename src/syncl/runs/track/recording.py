@@ -16,7 +16,6 @@ from syncl.rendering import RenderStyle, render_video
 from syncl.rendering.recordings import playback_rate, recording_frames
 from syncl.runs.track.run import TrackingSummary, choose_device
 from syncl.runs.track.scenes import report_objects
-from syncl.trackers import SingleFrame
 from syncl.trackers.inputs import recording_for
 
 _DRAWN = 0.3
@@ -49,7 +48,7 @@ def track_recording(
     Raises:
         SynclError: on unusable input, or if the model only detects.
     """
-    if isinstance(model.tracker, SingleFrame):
+    if model.tracker.detects_only:
         raise SynclError("this model detects in single frames and cannot track; train a tracker from it")
     check_classes(classes, model.tracker.classes)
     check_output(output, True, "folder")

@@ -16,6 +16,7 @@ from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
 from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission
 from syncl.data.nuscenes.samples import Sample
+from syncl.deployment.exported import ExportedTracker
 from syncl.errors import SynclError, system_errors_named
 from syncl.progress import progress_bar
 from syncl.runs.processes import Processes
@@ -274,14 +275,29 @@ def choose_tracker(model: LoadedModel, task: Task, choice: TrackerChoice) -> Tra
     if task == "detection":
         if choice != "model":
             raise SynclError(f"--task detection has no tracks for --tracker {choice}; leave one out")
-        if isinstance(own, SingleFrame):
+        if own.detects_only:
             return own
+        check_parts(own, "--task detection")
         return SingleFrame(own.detector, SingleFrameConfig())
     if choice != "model":
+        check_parts(own, f"--tracker {choice}")
         return BY_DETECTION[choice]().build(own.detector)
-    if isinstance(own, SingleFrame):
+    if own.detects_only:
         raise SynclError(
             "this model detects in single frames and cannot track; use --task detection, tie its detections "
             "together with --tracker greedy, or train a tracker from it"
         )
     return own
+
+
+def check_parts(tracker: Tracker, option: str) -> None:
+    """Refuse an exported folder where a model's detector is wanted alone.
+
+    Raises:
+        SynclError: naming the folder.
+    """
+    if isinstance(tracker, ExportedTracker):
+        raise SynclError(
+            f"{option}: {tracker.source} is one exported step, whose detector nobody can ask alone; take the "
+            "model file it was made of"
+        )

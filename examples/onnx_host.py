@@ -1,0 +1,131 @@
+"""Run an exported model with numpy and onnxruntime alone: the whole of a host's duties.
+
+    syncl export model.safetensors --output my_export
+    python examples/onnx_host.py my_export             # checks the golden frames
+
+A host of your own does what `Host.step` does, in any language.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+
+class Host:
+    """Tracks one stream.
+
+    Args:
+        folder: that `syncl export` wrote.
+        providers: of onnxruntime, the preferred one first.
+    """
+
+    def __init__(self, folder: Path, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> None:
+        self.manifest = json.loads((folder / "manifest.json").read_text())
+        if self.manifest["format"] != "syncl-export-1":
+            raise ValueError(f"{folder}: {self.manifest['format']} is another version")
+        program = folder / self.manifest["program"]["file"]
+        self.session = onnxruntime.InferenceSession(program, providers=list(providers))
+        self.names = [entry.name for entry in self.session.get_inputs()]
+        self.told = [entry.name for entry in self.session.get_outputs()]
+        types = {row["name"]: row["dtype"] for row in self.manifest["inputs"]}
+        # An empty slot, and a stream that has seen nothing.
+        self.state = {
+            row["name"]: np.full(row["shape"], row["fill"], types[row["name"]])
+            for row in self.manifest["state"]["tensors"]
+            if row["name"] in types
+        }
+        self.pose, self.time_s, self.scene = np.eye(4), 0.0, None
+
+    def step(
+        self,
+        images: np.ndarray,
+        intrinsics: np.ndarray,
+        camera_from_vehicle: np.ndarray,
+        valid: np.ndarray,
+        pose: np.ndarray,
+        time_s: float,
+        scene: str = "drive",
+    ) -> list[dict]:
+        """The objects of a frame, in its vehicle frame.
+
+        Args:
+            images: [C, 3, H, W] uint8 RGB, undistorted, resized as the manifest says; cameras in its order.
+            intrinsics: [C, 3, 3] in pixels of these images.
+            camera_from_vehicle: [C, 4, 4], at the time of the pose.
+            valid: [C] bool, False where a camera delivered nothing; its image is then black.
+            pose: [4, 4] global_from_vehicle.
+            time_s: seconds, later than the frame before.
+            scene: a new name starts anew.
+        """
+        projections = np.zeros((len(intrinsics), 4, 4))
+        projections[:, :3, :3], projections[:, 3, 3] = intrinsics, 1
+        projections = projections @ camera_from_vehicle
+        same, elapsed = scene == self.scene, time_s - self.time_s
+        if same and elapsed <= 0:
+            raise ValueError(f"frame at {time_s} s is not later than the one before, at {self.time_s} s")
+        longest = self.manifest["longest_gap_s"]
+        continued = same and (longest is None or elapsed <= longest)
+        height, width = images.shape[-2:]
+        given = self.state | {
+            "images": images,
+            "content_size": np.tile(np.array([height, width]), (len(images), 1)),
+            "camera_valid": valid,
+            "image_from_camera": intrinsics.astype(np.float32),
+            "image_from_vehicle": projections.astype(np.float32),
+            "vehicle_from_image": np.linalg.inv(projections).astype(np.float32),
+            # In float64, of poses that may be kilometres from the map's origin.
+            "now_from_before": (np.linalg.inv(pose) @ self.pose).astype(np.float32),
+            "elapsed_s": np.float32(elapsed if continued else 0),
+            "same_scene": np.bool_(same),
+            "continued": np.bool_(continued),
+        }
+        told = self.run(
+            {name: given[name] if name in self.state else given[name][None] for name in self.names}
+        )
+        self.state = {name: told[f"next_{name}"] for name in self.state}
+        self.pose, self.time_s, self.scene = pose, time_s, scene
+        return [
+            {
+                "identity": int(told["objects_identities"][0, row]),
+                "class": self.manifest["classes"][told["objects_labels"][0, row]],
+                "score": float(told["objects_scores"][0, row]),
+                "box": told["objects_boxes"][0, row],
+            }
+            for row in np.flatnonzero(told["objects_valid"][0])
+        ]
+
+    def run(self, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What the program tells."""
+        return dict(zip(self.told, self.session.run(self.told, given)))
+
+
+def check(folder: Path) -> float:
+    """The largest difference of a reported box from the golden frames; identities must be equal."""
+    host, worst = Host(folder), 0.0
+    with np.load(folder / "golden.npz") as golden:
+        for number in range(host.manifest["golden_frames"]):
+            told = host.run({name: golden[f"{number}/in/{name}"] for name in host.names})
+            expected = {name: golden[f"{number}/out/{name}"] for name in host.told}
+            rows = expected["objects_valid"][0]
+            for name in ("objects_valid", "objects_identities", "objects_labels", "next_next_identity"):
+                ours, theirs = told[name], expected[name]
+                if not np.array_equal(*((v[0, rows] if v.ndim > 1 else v) for v in (ours, theirs))):
+                    raise ValueError(f"golden frame {number}: {name} differs")
+            apart = np.abs(told["objects_boxes"] - expected["objects_boxes"])[0, rows]
+            worst = max(worst, float(np.minimum(apart, np.abs(apart - 2 * np.pi)).max(initial=0)))
+    return worst
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("export", type=Path)
+    print(f"golden frames: largest difference of a box's number {check(parser.parse_args().export):.1e}")
+
+
+if __name__ == "__main__":
+    main()

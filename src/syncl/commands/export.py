@@ -1,0 +1,71 @@
+"""`syncl export`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from syncl.deployment.writing import Exported
+
+
+def export(
+    model: Path,
+    /,
+    *,
+    output: Path,
+    format: Literal["onnx", "torch-export"] = "onnx",
+    precision: Literal["float32", "float16"] = "float32",
+    opset: int = 18,
+    abi: Literal["syncl", "autoware"] = "syncl",
+    recording: Path | None = None,
+    overwrite: bool = False,
+) -> "Exported":
+    """Export a model as a folder that runs without syncl: one step of the tracker as a program of tensors.
+
+    The folder has the program (ONNX of standard operators and fixed shapes), eight golden frames that it has
+    been checked by, and a manifest of all that a host must know (docs/deployment.md). `syncl track` and
+    `syncl.load` take the folder like a model file, through onnxruntime. Needs the extra `export`.
+
+    Args:
+        model: name of a shipped model, a model file or a run's folder. Trackers that pair detections and tracks on the host (greedy, CC-3DT, ADA-Track,
+            DQTrack), and BEVFormer, are refused with the reason.
+        output: folder to write.
+        format: onnx, or a program of torch.export, which syncl writes and does not run.
+        precision: float16 lets the image encoder compute in it; places, times and scores stay float32.
+        opset: of ONNX, at least 18.
+        abi: names and shapes of the program: syncl's own. Autoware's three engines for StreamPETR are not
+            built.
+        recording: whose first frames the golden frames are, and whose cameras the program takes; frames of
+            the synthetic world with nuScenes' six cameras if there is none.
+        overwrite: replace an existing folder.
+
+    Returns:
+        What was written, and how the program agrees with the model.
+    """
+    from rich.console import Console
+
+    from syncl.errors import SynclError
+    from syncl.runs.export import export_model
+
+    if abi != "syncl":
+        raise SynclError(
+            "--abi autoware: is not built (three files for autoware_camera_streampetr); the exported step of "
+            "--abi syncl has all of StreamPETR, memory and tracks, in one file"
+        )
+    done = export_model(
+        model,
+        output,
+        program_format=format,
+        precision=precision,
+        opset=opset,
+        recording=recording,
+        overwrite=overwrite,
+    )
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"wrote {output}: {done.nodes} nodes, {done.size_bytes / 1e6:.1f} MB")
+    if done.agreement is not None:
+        equal = "equal" if done.agreement.identities_equal else "not all equal"
+        console.print(
+            f"golden frames ({', '.join(done.events)}): identities {equal}, largest difference of a box's "
+            f"number {done.agreement.box_m:.1e}, of a score {done.agreement.score:.1e}"
+        )
+    return done

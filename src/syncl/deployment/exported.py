@@ -1,0 +1,225 @@
+"""A tracker whose step is an exported program; states, checks and errors are those of any tracker.
+
+tracker = syncl.load("my_export/")
+objects, state = tracker.step(frame, tracker.initial_state())
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from syncl.checkpoints.codec import decode_config
+from syncl.checkpoints.model_file import MODEL_TYPES, LoadedModel, load_model
+from syncl.deployment.manifest import MANIFEST, Manifest, is_export, read_manifest
+from syncl.deployment.programs import CPU, OnnxProgram, Program
+from syncl.deployment.step import objects_of, padded_state, short_name, state_of, told_frame, told_state
+from syncl.errors import SynclError
+from syncl.models import find_model
+from syncl.structures import Frame, Objects, Outcome
+from syncl.structures.tensors import named_tensors
+from syncl.trackers.base import Decoded, Tracker
+from syncl.trackers.by_detection import NoDetector
+from syncl.trackers.model import ModelConfig
+from syncl.trackers.serialisation import put_together
+from syncl.trackers.state import Move, TrackState
+
+_ALONE = "an exported model steps and nothing else; take the model file it was made of"
+
+
+class ExportedTracker(Tracker):
+    """See the module's docstring.
+
+    Args:
+        program: the step.
+        manifest: of its folder.
+        config: of the model that was exported.
+    """
+
+    def __init__(self, program: Program, manifest: Manifest, config: ModelConfig) -> None:
+        super().__init__()
+        self.detector = NoDetector(manifest.texts("classes"))
+        self.input = config.input
+        self.longest_gap_s = manifest.seconds("longest_gap_s")
+        self.forecast_step_s = manifest.seconds("forecast_step_s")
+        self.detects_only = manifest.entry("slots") == 0
+        self.source = str(manifest.folder)
+        self._program = program
+        self._cameras = manifest.texts("cameras")
+        self._empty = state_template(manifest)
+        self.keeps = None if self._empty.own is None else type(self._empty.own)
+
+    @property
+    def cameras(self) -> int | None:
+        """How many cameras it takes: as many as it was exported with."""
+        return len(self._cameras)
+
+    def initial_state(self, streams: int = 1) -> TrackState:
+        """See `Tracker.initial_state`; an exported step has one stream.
+
+        Raises:
+            SynclError: more are asked for.
+        """
+        if streams != 1:
+            raise SynclError(f"{self.source}: was exported for one stream, not for {streams}")
+        return self._empty
+
+    def admit(self, frame: Frame, state: TrackState) -> Move:
+        """See `Tracker.admit`.
+
+        Raises:
+            SynclError: also if there is more than one stream, or the rig has other cameras than the folder's
+                manifest, in number or in order.
+        """
+        names = frame.rig.names
+        if frame.batch_size != 1:
+            raise SynclError(f"{self.source}: was exported for one stream, not for {frame.batch_size}")
+        if len(names) != len(self._cameras) or (names != self._cameras and {*names} == {*self._cameras}):
+            raise SynclError(
+                f"sample {frame.samples[0]}: cameras {', '.join(names)}, and {self.source} was exported for "
+                f"{len(self._cameras)}: {', '.join(self._cameras)}, in this order"
+            )
+        return super().admit(frame, state)
+
+    def advance(self, frame: Frame, state: TrackState, move: Move) -> tuple[Objects, TrackState]:
+        """See `Tracker.advance`.
+
+        Raises:
+            SynclError: if the state is of a model of other sizes.
+        """
+        try:
+            state = padded_state(state, self._empty)
+        except ValueError as error:
+            raise SynclError(f"this state is of a model of other sizes than {self.source}: {error}") from None
+        told = self._program(told_frame(frame, move) | told_state(state))
+        after = {name.removeprefix("next_"): tensor for name, tensor in told.items()}
+        return objects_of(told), state_of(after, self._empty, frame)
+
+    def conclude(self, _decoded: Decoded, /) -> tuple[Objects, TrackState]:
+        """Refused: a program has no parts."""
+        raise SynclError(_ALONE)
+
+    def carry(self, _decoded: Decoded, _outcome: Outcome, /) -> TrackState:
+        """Refused: nothing is trained."""
+        raise SynclError(_ALONE)
+
+
+def state_template(manifest: Manifest) -> TrackState:
+    """The initial state that a manifest's table describes.
+
+    Raises:
+        SynclError: the table is damaged, or of structures that this syncl does not know.
+    """
+    source = str(manifest.folder / MANIFEST)
+    tensors = {}
+    for row in manifest.table("state", "tensors"):
+        try:
+            dtype = getattr(torch, str(row["dtype"]))
+            shape = [int(size) for size in cast(list[int], row["shape"])]
+            tensors[str(row["field"])] = torch.full(shape, cast(float, row["fill"]), dtype=dtype)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise SynclError(f"{source}: its table of the state is damaged ({error})") from error
+    pose = torch.eye(4, dtype=torch.float64).expand(1, 4, 4)
+    tensors["state.global_from_vehicle"] = pose
+    return put_together(manifest.entry("state", "structure"), tensors, source)
+
+
+def described_state(template: TrackState) -> list[dict[str, object]]:
+    """The manifest's rows of a template's tensors, all of one value each."""
+    rows: list[dict[str, object]] = []
+    for name, tensor in named_tensors(template).items():
+        if name == "global_from_vehicle":
+            continue
+        flat = tensor.flatten()
+        fill = flat[0].item() if len(flat) else 0
+        if not bool((tensor == fill).all()):
+            raise ValueError(f"{name} starts with more than one value")
+        rows.append(
+            {
+                "name": short_name(name),
+                "field": f"state.{name}",
+                "shape": list(tensor.shape),
+                "dtype": str(tensor.dtype).removeprefix("torch."),
+                "fill": fill,
+            }
+        )
+    return rows
+
+
+def load_export(folder: Path, providers: Sequence[str] = CPU, types: tuple[type, ...] = ()) -> LoadedModel:
+    """An exported folder as a model.
+
+    Args:
+        folder: with its `manifest.json`.
+        providers: of onnxruntime, the preferred one first.
+        types: see `load_model`.
+
+    Raises:
+        SynclError: the folder is not what was exported, of another version or of programs that syncl does
+            not run; or a provider is not there.
+    """
+    manifest = read_manifest(folder)
+    if manifest.text("program", "format") != "onnx":
+        raise SynclError(
+            f"{folder}: holds a {manifest.text('program', 'format')} program, which syncl does not run; load "
+            "it with torch.export.load, or export with --format onnx"
+        )
+    known = (*MODEL_TYPES, *types)
+    config = decode_config(manifest.entry("model"), ModelConfig, known, f"{folder}: model")
+    program = OnnxProgram(Path(folder) / manifest.text("program", "file"), providers)
+    tracker = ExportedTracker(program, manifest, config)
+    views = manifest.entry("views_deg")
+    if isinstance(views, list):
+        tracker.detector.views = tuple(map(float, cast(list[float], views)))
+    return LoadedModel(tracker.eval(), config, None, {"exported": str(folder)})
+
+
+def open_model(
+    path: Path,
+    device: torch.device | str = "cpu",
+    types: tuple[type, ...] = (),
+    providers: Sequence[str] = (),
+) -> LoadedModel:
+    """A model file, or an exported folder, by what lies there.
+
+    Args:
+        path: of either.
+        device: see `load_model`; an exported folder runs where its providers do.
+        types: see `load_model`.
+        providers: of onnxruntime, for exported folders; the CPU's unless others are named.
+
+    Raises:
+        SynclError: see `load_model` and `load_export`; or providers are named for a model file.
+    """
+    if is_export(Path(path)) or Path(path).is_dir():
+        return load_export(Path(path), tuple(providers) or CPU, types)
+    if providers:
+        raise SynclError(f"--providers: are of exported folders, and {path} is none; leave them out")
+    return load_model(Path(path), device, types)
+
+
+def load(
+    name: str | Path,
+    device: torch.device | str = "cpu",
+    types: tuple[type, ...] = (),
+    providers: Sequence[str] = (),
+) -> Tracker:
+    """A tracker ready to `step`: `tracker = syncl.load("demo")`.
+
+    Args:
+        name: of a shipped model (`syncl models`); or a model file, the folder of a run, or an exported folder
+            (`syncl export`).
+        device: see `load_model`, which also gives what else the file holds.
+        types: the same.
+        providers: of onnxruntime, for exported folders, the preferred one first; the CPU's if none is named.
+
+    Raises:
+        SynclError: see `open_model`; or there is no model of this name.
+    """
+    return open_model(find_model(name), device, types, providers).tracker
+
+
+def model_source(path: Path | None) -> Path | None:
+    """The file whose bytes say which model it is: a folder's manifest has the hashes of all others."""
+    return path / MANIFEST if path is not None and is_export(path) else path

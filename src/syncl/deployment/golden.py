@@ -1,0 +1,164 @@
+"""Golden frames of an exported step: what a host hands over, and what it must get.
+
+`golden.npz` holds of each frame `K/in/NAME` and `K/out/NAME`, the state before it included, so that each can
+be checked by itself. They are chosen so that all happens that a host has to get right.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from syncl.deployment.programs import Program
+from syncl.deployment.step import state_of, told_frame, told_state
+from syncl.structures import Frame
+from syncl.trackers.base import Tracker
+from syncl.trackers.state import TrackState
+
+COUNT = 8
+# Frames of a drive that are taken: three are left out, which is a gap.
+FRAMES_NEEDED = 11
+_TAKEN = (0, 1, 2, 3, 7, 8, 9, 10)
+_ONE_CAMERA_MISSING, _NOTHING_SEEN, _MISSED_OFTEN = 2, (5, 6), 6
+EVENTS = ("birth", "miss", "end", "missing camera", "gap")
+
+
+@dataclass(frozen=True)
+class GoldenFrame:
+    """One frame.
+
+    Attributes:
+        given: what the step is told, by name.
+        told: what it tells.
+        events: what happens in it, of `EVENTS`.
+    """
+
+    given: dict[str, Tensor]
+    told: dict[str, Tensor]
+    events: tuple[str, ...]
+
+
+@torch.no_grad()
+def golden_frames(
+    tracker: Tracker, step: Program, template: TrackState, drive: Sequence[Frame]
+) -> list[GoldenFrame]:
+    """Eight frames of a drive as a tracker's step sees them.
+
+    A camera is missing in the third, a gap is before the fifth, and in the sixth and seventh no camera
+    delivers anything, so that tracks are missed; before the seventh they count as missed as often as they may
+    be, so that they end.
+
+    Args:
+        tracker: with fixed slots.
+        step: of named tensors (`TrackStep`).
+        template: the initial state.
+        drive: at least `FRAMES_NEEDED` frames of a scene, in order.
+    """
+    found = []
+    state = template
+    for number, row in enumerate(_TAKEN):
+        frame = drive[row]
+        if number == _ONE_CAMERA_MISSING:
+            frame = without_cameras(frame, slice(1, 2))
+        if number in _NOTHING_SEEN:
+            frame = without_cameras(frame, slice(None))
+        if number == _MISSED_OFTEN:
+            tolerance = int(getattr(getattr(tracker, "config", None), "miss_tolerance", 1))
+            state = replace(state, misses=state.misses.clamp(min=tolerance - 1) * state.alive)
+        move = tracker.admit(frame, state)
+        given = told_frame(frame, move) | told_state(state)
+        told = step(given)
+        after = state_of(
+            {name.removeprefix("next_"): tensor for name, tensor in told.items()}, template, frame
+        )
+        events = happened(state, after)
+        if not bool(frame.camera_valid.all()):
+            events.append("missing camera")
+        if number and row != _TAKEN[number - 1] + 1:
+            events.append("gap")
+        found.append(GoldenFrame(given, told, tuple(events)))
+        state = after
+    return found
+
+
+def happened(before: TrackState, after: TrackState) -> list[str]:
+    """What became of the tracks of one stream in a frame: births, misses, ends."""
+    old = {*before.identities[before.alive].tolist()}
+    new = {*after.identities[after.alive].tolist()}
+    missed = bool((after.misses[after.alive] > 0).any()) or bool(old - new)
+    found = {"birth": bool(new - old), "miss": missed, "end": bool(old - new)}
+    return [name for name, is_there in found.items() if is_there]
+
+
+def without_cameras(frame: Frame, which: slice) -> Frame:
+    """The frame where these cameras delivered nothing."""
+    images, valid = frame.images.clone(), frame.camera_valid.clone()
+    images[:, which], valid[:, which] = 0, False
+    return replace(frame, images=images, camera_valid=valid)
+
+
+def write_golden(path: Path, frames: Sequence[GoldenFrame]) -> None:
+    """Write golden frames for any reader of numpy's archives."""
+    arrays = {
+        f"{number}/{side}/{name}": tensor.numpy()
+        for number, frame in enumerate(frames)
+        for side, tensors in (("in", frame.given), ("out", frame.told))
+        for name, tensor in tensors.items()
+    }
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+
+
+def read_golden(path: Path) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
+    """What the step is told and tells, frame by frame."""
+    with np.load(path) as archive:
+        for number in range(COUNT):
+            sides: dict[str, dict[str, Tensor]] = {"in": {}, "out": {}}
+            for name in archive.files:
+                frame, side, entry = name.split("/")
+                if frame == str(number):
+                    sides[side][entry] = torch.from_numpy(archive[name])
+            yield sides["in"], sides["out"]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a program's golden frames agree with those of the model.
+
+    Attributes:
+        identities_equal: whether all integers and truth values are equal, in whatever order of equal scores.
+        box_m: the largest difference of a reported box's numbers, metres (radians of the heading).
+        score: of a reported score.
+    """
+
+    identities_equal: bool
+    box_m: float
+    score: float
+
+
+def agreement(program: Program, frames: Sequence[GoldenFrame]) -> Agreement:
+    """How far a program is from golden frames. Objects are compared by identity, then by class and score."""
+    equal, box_m, score = True, 0.0, 0.0
+    for frame in frames:
+        expected, found = (_rows(told) for told in (frame.told, program(frame.given)))
+        if expected[0].shape != found[0].shape or not torch.equal(expected[0], found[0]):
+            equal = False
+            continue
+        apart = expected[1] - found[1]
+        apart[:, 6] = (apart[:, 6] + torch.pi) % (2 * torch.pi) - torch.pi
+        box_m = max([box_m, *apart.abs().flatten().tolist()])
+        score = max([score, *(expected[2] - found[2]).abs().tolist()])
+    return Agreement(equal, box_m, score)
+
+
+def _rows(told: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Identities and labels [M, 2], boxes and scores of valid objects, in order of both and of score."""
+    valid = told["objects_valid"][0]
+    identities, labels = told["objects_identities"][0][valid], told["objects_labels"][0][valid]
+    scores, boxes = told["objects_scores"][0][valid], told["objects_boxes"][0][valid]
+    order = scores.argsort(descending=True, stable=True)
+    for key in (labels, identities):
+        order = order[key[order].argsort(stable=True)]
+    return torch.stack([identities, labels], dim=1)[order], boxes[order], scores[order]

@@ -1,0 +1,257 @@
+"""Writing an exported folder: the program, golden frames it has been checked by, and the manifest."""
+
+import copy
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from syncl import __version__
+from syncl.checkpoints.codec import encode_config
+from syncl.checkpoints.upgrades import Json
+from syncl.deployment.exported import described_state
+from syncl.deployment.golden import COUNT, Agreement, agreement, golden_frames, write_golden
+from syncl.deployment.manifest import GOLDEN, LEAST_OPSET, write_manifest
+from syncl.deployment.programs import OnnxProgram, write_onnx
+from syncl.deployment.step import INPUTS, TrackStep, template_of
+from syncl.detectors.image_encoder import ImageEncoder
+from syncl.errors import SynclError
+from syncl.structures import Frame
+from syncl.trackers.base import Tracker
+from syncl.trackers.model import ModelConfig
+from syncl.trackers.serialisation import take_apart
+from syncl.trackers.state import TrackState
+
+Precision = Literal["float32", "float16"]
+ProgramFormat = Literal["onnx", "torch-export"]
+# The boxes of an exported step and of its model may differ by this much.
+_TOLERANCE_M = {"float32": 1e-3, "float16": 0.5}
+_PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        folder: with the manifest.
+        nodes: of the program's graph.
+        size_bytes: of the program.
+        agreement: of the program's golden frames and the model's; None where nothing here runs the program.
+        events: what happens in the golden frames.
+    """
+
+    folder: Path
+    nodes: int
+    size_bytes: int
+    agreement: Agreement | None
+    events: tuple[str, ...]
+
+
+class _Rounded(nn.Module):
+    """A part of the image encoder in half precision, between float32 pixels and float32 levels."""
+
+    def __init__(self, part: nn.Module, last: bool) -> None:
+        super().__init__()
+        self.part = copy.deepcopy(part).half()
+        self.last = last
+
+    def forward(self, given: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Feature maps."""
+        made: Sequence[Tensor] = self.part(given.half() if isinstance(given, Tensor) else given)
+        return tuple(level.float() for level in made) if self.last else tuple(made)
+
+
+def rounded_encoder(tracker: Tracker) -> None:
+    """Let the image encoder of a tracker compute in float16; what is metres, time or score stays float32.
+
+    Args:
+        tracker: a twin that nobody else uses; its weights are not changed.
+    """
+    encoder = cast(ImageEncoder, tracker.detector.image_encoder)
+    encoder.backbone = _Rounded(encoder.backbone, last=False)  # type: ignore[assignment]
+    encoder.neck = _Rounded(encoder.neck, last=True)  # type: ignore[assignment]
+
+
+class _Flat:
+    """A step of two dictionaries as a program of one."""
+
+    def __init__(self, step: TrackStep) -> None:
+        self._step = step
+
+    @torch.no_grad()
+    def __call__(self, given: Mapping[str, Tensor], /) -> dict[str, Tensor]:
+        frame = {name: given[name] for name in INPUTS}
+        told: dict[str, Tensor] = self._step(frame, {k: v for k, v in given.items() if k not in INPUTS})
+        return told
+
+
+def flat_step(tracker: Tracker, template: TrackState, cameras: tuple[str, ...]) -> _Flat:
+    """The step of a tracker with fixed slots as a `Program`, run by torch."""
+    return _Flat(TrackStep(tracker, template, cameras).eval())
+
+
+def write_export(
+    folder: Path,
+    tracker: Tracker,
+    config: ModelConfig,
+    drive: Sequence[Frame],
+    *,
+    source: Mapping[str, Json],
+    program_format: ProgramFormat = "onnx",
+    precision: Precision = "float32",
+    opset: int = LEAST_OPSET,
+) -> Exported:
+    """Write an exported folder's files.
+
+    Args:
+        folder: an empty folder.
+        tracker: to export, in inference mode, on the CPU.
+        config: that it was built from.
+        drive: frames of the rig and size that the step is to take (`golden_frames`).
+        source: what the manifest says of where the model comes from.
+        program_format: of the program.
+        precision: float16 lets the image encoder compute in it.
+        opset: of ONNX.
+
+    Raises:
+        SynclError: the tracker has no step of fixed slots, the opset is too low, a package is missing, or
+            the program does not do what the model does.
+    """
+    if opset < LEAST_OPSET:
+        raise SynclError(
+            f"--opset {opset}: below {LEAST_OPSET} files are invalid; choose {LEAST_OPSET} or more"
+        )
+    fixed = tracker.with_fixed_slots()
+    cameras = drive[0].rig.names
+    template = template_of(fixed, drive[0])
+    golden = golden_frames(fixed, flat_step(fixed, template, cameras), template, drive)
+    exported = fixed
+    if precision == "float16":
+        exported = fixed.with_fixed_slots()
+        rounded_encoder(exported)
+    step = TrackStep(exported, template, cameras).eval()
+    given = golden[1].given
+    frame = {name: given[name] for name in INPUTS}
+    state = {name: tensor for name, tensor in given.items() if name not in INPUTS}
+    with torch.no_grad():
+        traced = torch.export.export(step, (frame, state), strict=False)
+    outputs = list(golden[0].told)
+    found: Agreement | None
+    if program_format == "onnx":
+        path = folder / "track.onnx"
+        nodes = write_onnx(traced, list(given), outputs, opset, path)
+        found = agreement(OnnxProgram(path), golden)
+    else:
+        path = folder / "track.pt2"
+        torch.export.save(traced, path)
+        nodes = len(traced.graph.nodes)
+        found = agreement(_Flat(cast(TrackStep, traced.module())), golden)
+    if precision == "float32" and (not found.identities_equal or found.box_m > _TOLERANCE_M[precision]):
+        raise SynclError(
+            f"the exported program is not the model: largest difference of a box {found.box_m:.2g} m, "
+            f"identities {'equal' if found.identities_equal else 'differ'}; report this, please"
+        )
+    write_golden(folder / GOLDEN, golden)
+    write_manifest(
+        folder,
+        {
+            "made_with": _made_with(),
+            "source": dict(source),
+            "program": {
+                "file": path.name,
+                "format": program_format,
+                "opset": opset if program_format == "onnx" else None,
+                "precision": precision,
+                "nodes": nodes,
+            },
+            "checked": cast(Json, asdict(found)),
+            **_of_input(drive[0], config, tracker),
+            **_of_tracker(fixed),
+            "inputs": _signature(given),
+            "outputs": _signature(golden[0].told),
+            "state": {"structure": take_apart(template)[0], "tensors": cast(Json, described_state(template))},
+            "golden": [list(frame.events) for frame in golden],
+            "model": encode_config(config),
+        },
+    )
+    events = tuple(dict.fromkeys(event for frame in golden for event in frame.events))
+    return Exported(folder, nodes, path.stat().st_size, found, events)
+
+
+def _made_with() -> dict[str, Json]:
+    made: dict[str, Json] = {"syncl": __version__}
+    for package in _PACKAGES:
+        try:
+            made[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            made[package] = None
+    return made
+
+
+def _of_input(frame: Frame, config: ModelConfig, tracker: Tracker) -> dict[str, Json]:
+    """What a host has to hand over."""
+    height, width = frame.image_size
+    normaliser = config.detector.image.normaliser
+    ahead = "y" if config.input.vehicle_frame == "lidar" else "x"
+    views = tracker.detector.views
+    return {
+        "vehicle_frame": {
+            "body": config.input.vehicle_frame,
+            "axes": f"right-handed, z up, {ahead} ahead; metres",
+        },
+        "cameras": list(frame.rig.names),
+        "views_deg": None if views is None else list(views),
+        "images": {
+            "height": height,
+            "width": width,
+            "handed_over": "uint8, RGB, channels first, undistorted; black where a camera delivered nothing",
+            "resize": "scale by max(height / h, width / w), sizes truncated; crop what is too wide left and "
+            "right alike, and what is too high at the top",
+            "resampling": "antialiased, as PIL's bilinear" if config.input.exact_resize else "cv2.INTER_AREA",
+            "normalised": "inside the program",
+            "network_channel_order": normaliser.channel_order,
+            "network_mean": list(normaliser.mean),
+            "network_std": list(normaliser.std),
+        },
+    }
+
+
+def _of_tracker(tracker: Tracker) -> dict[str, Json]:
+    """What is told, and by which rules."""
+    settings = getattr(tracker, "config", None)
+    rules: dict[str, Json] = {}
+    if is_dataclass(settings):
+        for field in fields(settings):
+            value = getattr(settings, field.name)
+            if value is None or isinstance(value, bool | int | float | str):
+                rules[field.name] = value
+    low, span = tracker.detector.point_range.low, tracker.detector.point_range.span
+    return {
+        "classes": list(tracker.detector.classes),
+        "box": ["x", "y", "z", "length", "width", "height", "yaw", "vx", "vy"],
+        "box_code": ["x", "y", "z", "log l", "log w", "log h", "sin yaw", "cos yaw", "vx", "vy"],
+        "point_range_m": [*low.tolist(), *(low + span).tolist()],
+        "rules": rules,
+        "slots": tracker.slots or 0,
+        "longest_gap_s": tracker.longest_gap_s,
+        "forecast_step_s": tracker.forecast_step_s,
+        "golden_frames": COUNT,
+        "streams": 1,
+    }
+
+
+def _signature(tensors: Mapping[str, Tensor]) -> list[Json]:
+    return [
+        {
+            "name": name,
+            "shape": list(tensor.shape),
+            "dtype": str(tensor.dtype).removeprefix("torch."),
+            "meaning": INPUTS.get(name, "objects" if name.startswith("objects_") else "state"),
+        }
+        for name, tensor in tensors.items()
+    ]

@@ -1,0 +1,116 @@
+"""What `syncl export` does: a model, and a drive for its golden frames, to a folder."""
+
+import itertools
+import tempfile
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from syncl.checkpoints.model_file import load_model
+from syncl.checkpoints.upgrades import Json
+from syncl.data.nuscenes.clips.dataset import SceneStream
+from syncl.data.nuscenes.index import open_nuscenes
+from syncl.data.synthetic.config import WorldConfig
+from syncl.data.synthetic.generation import generate_world
+from syncl.deployment.golden import EVENTS, FRAMES_NEEDED
+from syncl.deployment.manifest import sha256
+from syncl.deployment.writing import Exported, Precision, ProgramFormat, write_export
+from syncl.errors import SynclError
+from syncl.files import atomic_folder, check_output
+from syncl.models import find_model
+from syncl.runs.provenance import commit
+from syncl.runs.track.run import without_past_images
+from syncl.runs.track.scenes import cameras_seen, image_options
+from syncl.structures import Frame
+from syncl.trackers.base import Tracker
+from syncl.trackers.inputs import InputConfig, recording_for
+
+# Of the world that golden frames are of; the shipped models were trained on others.
+_SEED = 2026
+
+
+def export_model(
+    model: Path,
+    output: Path,
+    *,
+    program_format: ProgramFormat = "onnx",
+    precision: Precision = "float32",
+    opset: int = 18,
+    recording: Path | None = None,
+    overwrite: bool = False,
+) -> Exported:
+    """Export a model; see `syncl.commands.export.export` for the arguments.
+
+    Raises:
+        SynclError: the model has no step that can be exported, with the reason, or an option is out of range.
+    """
+    check_output(output, overwrite, "folder")
+    model = find_model(model)
+    loaded = without_past_images(load_model(model))
+    tracker, config = loaded.tracker, loaded.config
+    # Said before anything is generated.
+    tracker.with_fixed_slots()
+    if recording is None:
+        drive = synthetic_drive(config.input, tracker)
+    else:
+        drive = recorded_drive(config.input, tracker, recording)
+    source: dict[str, Json] = {
+        "model": model.name,
+        "sha256": sha256(model),
+        "commit": commit(),
+        "golden_frames_of": "the synthetic world" if recording is None else recording.name,
+    }
+    with atomic_folder(output) as building, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        done = write_export(
+            building,
+            tracker,
+            config,
+            drive,
+            source=source,
+            program_format=program_format,
+            precision=precision,
+            opset=opset,
+        )
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    absent = [event for event in EVENTS if event not in done.events]
+    if absent:
+        console.print(
+            f"golden frames have no {', no '.join(absent)}: the model is sure of too little in "
+            f"{source['golden_frames_of']}; take --recording of what it was trained for"
+        )
+    return replace(done, folder=output)
+
+
+def synthetic_drive(config: InputConfig, tracker: Tracker) -> list[Frame]:
+    """Frames of a synthetic scene, as a model with nuScenes' cameras sees them.
+
+    Raises:
+        SynclError: it has weights for other cameras.
+    """
+    if tracker.cameras not in (None, 6):
+        raise SynclError(
+            f"this model has weights for {tracker.cameras} cameras and the synthetic world has six: give "
+            "golden frames of its own rig, --recording"
+        )
+    height, width = config.image_size
+    with tempfile.TemporaryDirectory() as folder:
+        world = WorldConfig(0, 1, keyframes=FRAMES_NEEDED, width=width, height=height, seed=_SEED)
+        made = generate_world(Path(folder) / "world", world)
+        index = open_nuscenes(made.root, made.version).with_vehicle_frame(config.vehicle_frame)
+        seen = cameras_seen(config, tracker.detector, index, made.val_scenes)
+        return list(SceneStream(index, made.val_scenes[0], image_options(seen)))
+
+
+def recorded_drive(config: InputConfig, tracker: Tracker, folder: Path) -> list[Frame]:
+    """The first frames of a recording, as a model sees them.
+
+    Raises:
+        SynclError: it has too few.
+    """
+    recording = recording_for(config, folder, tracker.detector.views)
+    if len(recording) < FRAMES_NEEDED:
+        raise SynclError(f"{folder}: {len(recording)} frames; golden frames are chosen of {FRAMES_NEEDED}")
+    return list(itertools.islice(recording, FRAMES_NEEDED))

@@ -1,0 +1,304 @@
+"""Exported steps, run by torch where what is tested is not the runtime, and by onnxruntime where it is."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import rig
+from looks import same
+from rig import make_frame
+from syncl.checkpoints.model_file import save_model
+from syncl.checkpoints.state_file import load_state, save_state
+from syncl.deployment.exported import ExportedTracker, described_state, load_export, open_model
+from syncl.deployment.golden import COUNT, EVENTS, FRAMES_NEEDED, golden_frames, read_golden, write_golden
+from syncl.deployment.manifest import Manifest, read_manifest, write_manifest
+from syncl.deployment.step import INPUTS, template_of
+from syncl.deployment.writing import flat_step, write_export
+from syncl.errors import SynclError
+from syncl.structures import Frame, Objects
+from syncl.trackers import Mutr3dConfig, PfTrackConfig, StarTrackConfig, Tracker
+from syncl.trackers.inputs import InputConfig
+from syncl.trackers.live import LiveTracker
+from syncl.trackers.model import ModelConfig
+from syncl.trackers.one_track import OneTrackConfig
+from syncl.trackers.serialisation import take_apart
+
+ALWAYS = {"birth_score": 0.0, "output_score": 0.0, "max_tracks": 20, "longest_gap_s": 10.0}
+TRACKERS = {
+    "mutr3d": Mutr3dConfig(heads=4, hidden=32, keep_score=0.0, **ALWAYS),
+    "pf_track": PfTrackConfig(heads=4, hidden=32, layers=1, record_score=0.0, dropout=0.0, **ALWAYS),
+    "star_track": StarTrackConfig(keep_score=0.0, blocks=4, hidden=32, **ALWAYS),
+    "one_track": OneTrackConfig(heads=4, hidden=32, keep_score=0.0, **ALWAYS),
+}
+
+
+def config(tracker: str = "mutr3d", detector: str = "petr", **changes: object) -> ModelConfig:
+    size = InputConfig((rig.HEIGHT, rig.WIDTH))
+    return ModelConfig(size, rig.DETECTORS[detector], dataclasses.replace(TRACKERS[tracker], **changes))
+
+
+def build(made: ModelConfig) -> Tracker:
+    torch.manual_seed(0)
+    return made.build().eval()
+
+
+def far_frame(number: int, **changes: object) -> Frame:
+    """Kilometres from the map's origin, at a time of our days."""
+    frame = make_frame(0.5 * number, speed_m_s=4.0, **changes)
+    pose = frame.global_from_vehicle.clone()
+    pose[:, 0, 3] += 3210.0
+    return dataclasses.replace(frame, global_from_vehicle=pose, timestamp_s=frame.timestamp_s + 1.8e9)
+
+
+DRIVE = [far_frame(number) for number in range(FRAMES_NEEDED)]
+
+
+def exported(made: ModelConfig, folder: Path) -> ExportedTracker:
+    """An exported tracker whose program torch runs, with all of a manifest that it reads."""
+    fixed = build(made).with_fixed_slots()
+    template = template_of(fixed, DRIVE[0])
+    content = {
+        "classes": list(fixed.classes),
+        "longest_gap_s": fixed.longest_gap_s,
+        "forecast_step_s": fixed.forecast_step_s,
+        "slots": fixed.slots,
+        "cameras": list(DRIVE[0].rig.names),
+        "state": {"structure": take_apart(template)[0], "tensors": described_state(template)},
+    }
+    return ExportedTracker(flat_step(fixed, template, DRIVE[0].rig.names), Manifest(folder, content), made)
+
+
+def alike(ours: Objects, theirs: Objects, tolerance: float = 1e-3) -> None:
+    (first, boxes), (second, others) = (
+        (objects.identities[0][objects.valid[0]], objects.boxes[0][objects.valid[0]])
+        for objects in (ours, theirs)
+    )
+    assert len(first) > 0 and torch.equal(first.sort().values, second.sort().values)
+    ordered = boxes[first.argsort(stable=True)], others[second.argsort(stable=True)]
+    torch.testing.assert_close(*ordered, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "detector"),
+    [("mutr3d", "petr"), ("pf_track", "detr3d"), ("star_track", "petrv2"), ("one_track", "streampetr")],
+)
+def test_a_told_step_does_what_the_tracker_does(kind: str, detector: str, tmp_path: Path) -> None:
+    made = config(kind, detector)
+    tracker, told = build(made), exported(made, tmp_path)
+    state, held = tracker.initial_state(), told.initial_state()
+    # A step, another after a gap, one after too long a silence, and another scene.
+    later = dataclasses.replace(far_frame(40), timestamp_s=far_frame(40).timestamp_s + 5)
+    for frame in (DRIVE[0], DRIVE[1], DRIVE[4], later, far_frame(41, scenes="b")):
+        objects, state = tracker.step(frame, state)
+        found, held = told.step(frame, held)
+        alike(objects, found)
+        assert held.scenes == state.scenes and torch.equal(held.timestamp_s, state.timestamp_s)
+        assert torch.equal(held.next_identity, state.next_identity)
+    assert found.classes == objects.classes
+
+
+def test_states_go_from_a_model_to_its_export_and_back(tmp_path: Path) -> None:
+    made = config("pf_track", "streampetr")
+    tracker, told = build(made), exported(made, tmp_path)
+    state = tracker.initial_state()
+    for frame in DRIVE[:2]:
+        _, state = tracker.step(frame, state)
+    save_state(tmp_path / "state.safetensors", state)
+    objects, after = told.step(DRIVE[2], load_state(tmp_path / "state.safetensors"))
+    alike(tracker.step(DRIVE[2], state)[0], objects)
+    save_state(tmp_path / "after.safetensors", after)
+    assert same(load_state(tmp_path / "after.safetensors"), after)
+    alike(tracker.step(DRIVE[3], after)[0], told.step(DRIVE[3], after)[0])
+
+
+def test_an_exported_tracker_runs_live_and_says_what_it_cannot_do(tmp_path: Path) -> None:
+    told = exported(config(), tmp_path)
+    with LiveTracker(told) as live:
+        live.push(DRIVE[0])
+        live.drain()
+        result = live.poll()
+    assert result is not None and result.objects.valid.any()
+    state = told.initial_state()
+    with pytest.raises(SynclError, match="one stream, not for 2"):
+        told.initial_state(2)
+    with pytest.raises(SynclError, match="steps and nothing else"):
+        told.conclude(None)
+    with pytest.raises(SynclError, match="not later than"):
+        told.step(DRIVE[0], told.step(DRIVE[1], state)[1])
+    with pytest.raises(SynclError, match=r"cameras CAM_0, CAM_1, CAM_2, and .* exported for 2: CAM_0, CAM_1"):
+        told.step(make_frame(cameras=3), state)
+    names = dataclasses.replace(DRIVE[0].rig, names=DRIVE[0].rig.names[::-1])
+    with pytest.raises(SynclError, match=r"cameras CAM_1, CAM_0, and .* in this order"):
+        told.step(dataclasses.replace(DRIVE[0], rig=names), state)
+    other = build(config(max_tracks=40)).with_fixed_slots()
+    wide = other.step(DRIVE[0], other.initial_state())[1]
+    with pytest.raises(SynclError, match=r"identities is \(1, 40\), not \(1, 20\)"):
+        told.step(DRIVE[1], wide)
+
+
+def test_golden_frames_have_all_that_a_host_has_to_get_right(tmp_path: Path) -> None:
+    fixed = build(config(birth_score=0.01, keep_score=0.01, miss_tolerance=3)).with_fixed_slots()
+    template = template_of(fixed, DRIVE[0])
+    step = flat_step(fixed, template, DRIVE[0].rig.names)
+    # Fresh weights see objects in black images too: only what is missed can end.
+    frames = golden_frames(fixed, step, template, DRIVE)
+    assert len(frames) == COUNT
+    assert {"missing camera", "gap"} <= {event for frame in frames for event in frame.events} <= {*EVENTS}
+    assert [frame.events.count("gap") for frame in frames] == [0, 0, 0, 0, 1, 0, 0, 0]
+    assert "birth" in frames[0].events
+    write_golden(tmp_path / "golden.npz", frames)
+    for (given, told), frame in zip(read_golden(tmp_path / "golden.npz"), frames, strict=True):
+        assert all(torch.equal(given[name], frame.given[name]) for name in frame.given)
+        assert told.keys() == frame.told.keys() and {*INPUTS} < given.keys()
+
+
+# What is wrong with a folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "export"
+    made.mkdir()
+    (made / "track.onnx").write_bytes(b"a program")
+    (made / "golden.npz").write_bytes(b"frames")
+    write_manifest(made, {"program": {"format": "onnx", "file": "track.onnx"}})
+    return made
+
+
+def test_a_folder_as_it_was_written_is_read(folder: Path) -> None:
+    assert read_manifest(folder).text("program", "file") == "track.onnx"
+
+
+@pytest.mark.parametrize("name", ["track.onnx", "golden.npz"])
+def test_a_changed_or_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"another")
+    with pytest.raises(SynclError, match=rf"{name}: is not the file that was exported \(SHA-256\)"):
+        read_manifest(folder)
+    (folder / name).unlink()
+    with pytest.raises(SynclError, match=rf"{name}: is missing"):
+        open_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": "syncl-export-9"}, "its format is 'syncl-export-9', and this syncl knows syncl-export-1"),
+        ({"files": {}}, "names no golden.npz"),
+        ({"files": {"golden.npz": {}, "../x": {}}}, "leads out|SHA|lacks"),
+        ({"program": None}, "lacks the entry program.format"),
+        ({"program": {"format": "torch-export"}}, "holds a torch-export program, which syncl does not run"),
+    ],
+)
+def test_what_is_wrong_with_a_manifest_is_said(folder: Path, change: dict, said: str) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(SynclError, match=said):
+        load_export(folder)
+
+
+def test_a_folder_without_a_manifest_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(SynclError, match=r"no exported model, it has no manifest\.json"):
+        open_model(tmp_path)
+
+
+def test_providers_are_of_exported_folders_alone(tmp_path: Path) -> None:
+    with pytest.raises(SynclError, match="--providers: are of exported folders"):
+        open_model(tmp_path / "model.safetensors", providers=("CPUExecutionProvider",))
+
+
+def test_an_opset_below_18_is_refused(tmp_path: Path) -> None:
+    made = config()
+    with pytest.raises(SynclError, match="--opset 17: below 18 files are invalid"):
+        write_export(tmp_path, build(made), made, DRIVE, source={}, opset=17)
+
+
+# With onnxruntime
+
+
+@pytest.fixture(scope="module")
+def onnx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("onnxruntime")
+    made, folder = config("pf_track", "petr"), tmp_path_factory.mktemp("onnx")
+    done = write_export(folder, build(made), made, DRIVE, source={"model": "fresh"})
+    assert done.agreement.identities_equal and done.agreement.box_m < 1e-3
+    return folder
+
+
+@pytest.mark.slow
+def test_an_onnx_file_does_what_the_model_does_frame_after_frame(onnx_folder: Path) -> None:
+    model = load_export(onnx_folder)
+    tracker, told = build(model.config), model.tracker
+    state, held = tracker.initial_state(), told.initial_state()
+    for frame in DRIVE:
+        objects, state = tracker.step(frame, state)
+        found, held = told.step(frame, held)
+        alike(objects, found)
+    with pytest.raises(SynclError, match=r"--providers: Mine is not in this onnxruntime, which has .*CPU"):
+        load_export(onnx_folder, ("Mine",))
+
+
+@pytest.mark.slow
+def test_a_host_of_numpy_and_onnxruntime_does_the_same_without_this_library(
+    onnx_folder: Path, tmp_path: Path
+) -> None:
+    example = Path(__file__).parents[2] / "examples" / "onnx_host.py"
+    code = (
+        "import sys, runpy, numpy as np; sys.modules['syncl'] = None; sys.modules['torch'] = None\n"
+        f"from pathlib import Path; host = runpy.run_path({str(example)!r})\n"
+        f"folder = Path({str(onnx_folder)!r}); assert host['check'](folder) < 1e-3\n"
+        f"drive, one = np.load({str(tmp_path / 'drive.npz')!r}), host['Host'](folder)\n"
+        "for k in range(4):\n"
+        "    names = ('images', 'intrinsics', 'cameras', 'valid', 'pose', 'time')\n"
+        "    found = one.step(*(drive[f'{k}/{name}'] for name in names))\n"
+        "    print(sorted((o['identity'], *np.round(o['box'][:3], 3).tolist()) for o in found))\n"
+    )
+    arrays = {}
+    tracker = load_export(onnx_folder).tracker
+    state, expected = tracker.initial_state(), []
+    for number, frame in enumerate(DRIVE[:4]):
+        given = {
+            "images": frame.images[0],
+            "intrinsics": frame.rig.image_from_camera[0],
+            "cameras": frame.rig.camera_from_vehicle[0],
+            "valid": frame.camera_valid[0],
+            "pose": frame.global_from_vehicle[0],
+            "time": frame.timestamp_s[0],
+        }
+        arrays |= {f"{number}/{name}": tensor.numpy() for name, tensor in given.items()}
+        objects, state = tracker.step(frame, state)
+        expected.append(sorted(objects.identities[0][objects.valid[0]].tolist()))
+    np.savez(tmp_path / "drive.npz", **arrays)
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    rows = [json.loads(line.replace("(", "[").replace(")", "]")) for line in finished.stdout.splitlines()]
+    assert [[row[0] for row in frame] for frame in rows] == expected
+
+
+@pytest.mark.slow
+def test_the_command_writes_a_folder_that_tracks(onnx_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(onnx_folder, tmp_path / "copy")
+    program = tmp_path / "copy" / "track.onnx"
+    program.write_bytes(program.read_bytes()[:-1])
+    with pytest.raises(SynclError, match=r"track\.onnx: is not the file that was exported"):
+        open_model(tmp_path / "copy")
+
+
+def test_models_without_such_a_step_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    from syncl.commands.export import export
+    from syncl.trackers import GreedyConfig
+
+    made = dataclasses.replace(config(), tracker=GreedyConfig(classes=("car",)))
+    model = tmp_path / "greedy.safetensors"
+    save_model(model, made.build().state_dict(), made)
+    with pytest.raises(SynclError, match="Greedy ties detections to tracks on the host"):
+        export(model, output=tmp_path / "out")
+    with pytest.raises(SynclError, match="--abi autoware: is not built"):
+        export(model, output=tmp_path / "out", abi="autoware")
+    assert not (tmp_path / "out").exists()
