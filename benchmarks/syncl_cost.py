@@ -124,7 +124,8 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     """One measurement, in a process of its own."""
     import torch
 
-    from syncl.checkpoints.model_file import load, save_model
+    from syncl.checkpoints.model_file import save_model
+    from syncl.deployment.exported import load
     from syncl.training.unroll import ClipTraining, UnrollConfig
 
     torch.set_num_threads(options.threads)

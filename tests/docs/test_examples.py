@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 from syncl.checkpoints import model_file
-from syncl.checkpoints.model_file import load, load_model
+from syncl.checkpoints.model_file import load_model
 from syncl.checkpoints.state_file import load_state, save_state
 from syncl.data.nuscenes.clips.dataset import SceneStream
 from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import open_nuscenes
+from syncl.deployment.exported import load
 from syncl.errors import SynclError
 from syncl.recipes.recipe import Recipe, recipe_from_json, recipe_to_json
 from syncl.structures import Annotations, Predictions

@@ -26,8 +26,8 @@ def export(
     `syncl.load` take the folder like a model file, through onnxruntime. Needs the extra `export`.
 
     Args:
-        model: name of a shipped model, a model file or a run's folder. Trackers that pair detections and tracks on the host (greedy, CC-3DT, ADA-Track,
-            DQTrack), and BEVFormer, are refused with the reason.
+        model: name of a shipped model, a model file or a run's folder. Trackers that pair detections and
+            tracks on the host (greedy, CC-3DT, ADA-Track, DQTrack), and BEVFormer, are refused, saying why.
         output: folder to write.
         format: onnx, or a program of torch.export, which syncl writes and does not run.
         precision: float16 lets the image encoder compute in it; places, times and scores stay float32.

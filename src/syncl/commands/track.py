@@ -44,8 +44,8 @@ def track(
 
     Args:
         model: name of a shipped model (syncl models), a model file, a run's folder, or an exported folder
-            (syncl export). With detections it may be left out; a CC-3DT model's tracker ties them together, and
-            its detector is not asked.
+            (syncl export). With detections it may be left out; a CC-3DT model's tracker ties them together,
+            and its detector is not asked.
         detections: a nuScenes detection results file of the same samples, whose boxes are tied together.
         data: folder of a nuScenes-format dataset.
         recording: folder of a recording with its rig.yaml, instead of data (docs/recordings.md).
