@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from syncl.data.nuscenes.odometry import read_messages
 from syncl.data.nuscenes.results.result_files import read_frame_objects
 from syncl.data.nuscenes.results.submission import TrackingSubmission
 from syncl.data.recording.recording import open_recording
+from syncl.data.recording.video import Video
 from syncl.evaluation import read_ground_truth, read_results
 from syncl.files import parse_json
 from syncl.recipes import find_recipe, resolve_recipe
@@ -139,6 +141,24 @@ def recording(folder: Path, world: Path) -> Reader:
             list(open_recording(root / name, quiet=True))
 
     return Reader((root / "rig.yaml",), read, (damaged_json,) * 2 + (tagged,))
+
+
+def video(folder: Path, world: Path) -> Reader:
+    path = folder / "camera.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
+        for number in range(6):
+            image = np.full((32, 48, 3), 40 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+
+    def read() -> None:
+        found = Video(path)
+        for number in range(min(len(found.times_s), 12)):
+            found.frame(number)
+
+    return Reader((path,), read)
 
 
 def tagged(content: bytes, draw: Any) -> bytes:
@@ -304,8 +324,8 @@ def decoded(folder: Path, world: Path) -> Reader:
 READERS: dict[str, Callable[[Path, Path], Reader]] = {
     function.__name__: function
     for function in (
-        tables, index_cache, images, decoded, results, recording, model_file, published, state_file, plan,
-        report_inputs, series, recipe_file, own_recipe, features, checkpoint, can_bus, finished_scenes,
+        tables, index_cache, images, decoded, results, recording, video, model_file, published, state_file,
+        plan, report_inputs, series, recipe_file, own_recipe, features, checkpoint, can_bus, finished_scenes,
     )
 }  # fmt: skip
 

@@ -50,9 +50,18 @@ def fill_tile(tile: Image, image: Image | None, image_from_vehicle: Floats) -> F
         fill_area(tile, PANEL)
         draw_text(tile, "no image", width / 2, height / 2, max(9, height / 14), FAINT, "centre")
         return None
-    method = cv2.INTER_AREA if image.shape[1] > 1.2 * width else cv2.INTER_CUBIC
-    tile[:] = cv2.resize(image, (width, height), interpolation=method)
-    return np.diag([width / image.shape[1], height / image.shape[0], 1.0, 1.0]) @ image_from_vehicle
+    # Images of another shape keep it, in the middle of their tile; rounding alone may stretch them.
+    scale = min(width / image.shape[1], height / image.shape[0])
+    wide, tall = round(image.shape[1] * scale), round(image.shape[0] * scale)
+    wide, tall = width if width - wide < 3 else wide, height if height - tall < 3 else tall
+    left, top = (width - wide) // 2, (height - tall) // 2
+    if (wide, tall) != (width, height):
+        fill_area(tile, PANEL)
+    method = cv2.INTER_AREA if image.shape[1] > 1.2 * wide else cv2.INTER_CUBIC
+    tile[top : top + tall, left : left + wide] = cv2.resize(image, (wide, tall), interpolation=method)
+    shown = np.diag([wide / image.shape[1], tall / image.shape[0], 1.0, 1.0])
+    shown[:2, 2] = left, top
+    return shown @ image_from_vehicle
 
 
 def draw_camera(tile: Image, tile_from_vehicle: Floats, view: SceneView, scale: float = 1.0) -> None:

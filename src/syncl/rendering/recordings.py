@@ -1,6 +1,7 @@
 """From a recording and its tracks to frames ready to draw."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from syncl.data.images import ImageTransform
 from syncl.data.recording.recording import Recording
 from syncl.data.recording.rig import RigCamera
 from syncl.geometry.poses import invert_pose
-from syncl.rendering.frame_view import RenderFrame
+from syncl.rendering.frame_view import Image, RenderFrame
 from syncl.rendering.style import RenderStyle
 from syncl.rendering.wireframe import projection_of
 
@@ -32,8 +33,28 @@ def recording_frames(
         min_score: objects below it are left out.
         title: shown in the title bar.
     """
+    patience_s, last = _patience_s(recording), dict[str, tuple[float, Image]]()
     for number, objects in enumerate(tracks):
-        yield draw_ready(recording, number, style, objects.select(objects.scores >= min_score), title)
+        shown = objects.select(objects.scores >= min_score)
+        frame = draw_ready(recording, number, style, shown, title)
+        images = list(frame.images)
+        for row, name in enumerate(frame.cameras):
+            image = images[row]
+            if image is not None:
+                last[name] = frame.timestamp_s, image
+            elif name in last and frame.timestamp_s - last[name][0] <= patience_s[name]:
+                # A slow camera's image stays until its next one is due: nothing flickers.
+                images[row] = last[name][1]
+        yield replace(frame, images=tuple(images))
+
+
+def _patience_s(recording: Recording) -> dict[str, float]:
+    """How long each camera may be without an image, by the time that usually lies between two of its own."""
+    found = {}
+    for name in recording.cameras:
+        times_s = [moment.timestamp_s for moment in recording.rig.moments if name in moment.images]
+        found[name] = 1.5 * float(np.median(np.diff(times_s))) if len(times_s) > 1 else 0.0
+    return found
 
 
 def draw_ready(

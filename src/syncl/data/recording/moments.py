@@ -8,6 +8,7 @@ import numpy as np
 from syncl.data.listing import FolderListing
 from syncl.data.recording.calibration import read_intrinsics, read_pose
 from syncl.data.recording.rig import Array, Calibration, Moment, RigCamera, find_images
+from syncl.data.recording.video_moments import video_moments
 from syncl.data.recording.yaml_node import Node
 from syncl.files import inside
 
@@ -35,6 +36,10 @@ def read_moments(
         node.fail(
             "give either 'frames' (a list with times) or 'frame_rate_hz' (frames are found by image name)"
         )
+    if "frame_rate_hz" in fields and any(camera.video is not None for camera in cameras):
+        if any(camera.video is None for camera in cameras):
+            node.fail("'frame_rate_hz' with videos needs a video of every camera; list 'frames' otherwise")
+        return video_moments(cameras, _rate(fields["frame_rate_hz"])), False
     if "frame_rate_hz" in fields:
         return _found(fields["frame_rate_hz"], by_name), False
     entries = list(fields["frames"].items())
@@ -118,9 +123,7 @@ def _known(node: Node, cameras: tuple[RigCamera, ...]) -> list[tuple[RigCamera, 
 
 def _found(node: Node, by_name: Mapping[str, Mapping[str, Path]]) -> tuple[Moment, ...]:
     """A moment for every image name; numbers in names are counted by, so that gaps keep their time."""
-    rate = node.number()
-    if not 1 / _LONGEST_S <= rate <= 1 / _SHORTEST_S:
-        node.expected(f"frames a second, {1 / _LONGEST_S:.3f} to {1 / _SHORTEST_S:,.0f}")
+    rate = _rate(node)
     names = {name for files in by_name.values() for name in files}
     if not names:
         node.fail("no camera's folder holds an image")
@@ -138,3 +141,10 @@ def _found(node: Node, by_name: Mapping[str, Mapping[str, Path]]) -> tuple[Momen
         )
         for place, name in enumerate(ordered)
     )
+
+
+def _rate(node: Node) -> float:
+    rate = node.number()
+    if not 1 / _LONGEST_S <= rate <= 1 / _SHORTEST_S:
+        node.expected(f"frames a second, {1 / _LONGEST_S:.3f} to {1 / _SHORTEST_S:,.0f}")
+    return rate

@@ -22,6 +22,7 @@ from syncl.data.images import (
     ImageTransform,
     ResizeMethod,
     RGBImage,
+    fit_image,
     image_size,
     load_image,
     test_transform,
@@ -29,6 +30,7 @@ from syncl.data.images import (
 from syncl.data.lenses import Undistortion
 from syncl.data.recording.rig import Array, Moment, Rig, RigCamera
 from syncl.data.recording.rig_file import read_rig
+from syncl.data.recording.video import VideoFrame, open_video_file
 from syncl.errors import SynclError
 from syncl.files import inside
 from syncl.geometry.poses import invert_pose, quaternion_from_rotation
@@ -85,7 +87,7 @@ class Recording:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a user should know: assumptions made, images not delivered."""
-        found = []
+        found = list(self.rig.remarks)
         if not self.rig.has_poses:
             found.append("no ego poses: the vehicle is assumed to stand still")
         for name in self.cameras:
@@ -105,14 +107,16 @@ class Recording:
         for moment in self.rig.moments:
             for name in self.cameras:
                 if name in moment.images:
-                    self._check_image(self._path(moment, name), self.rig.camera(name))
+                    self._check_image(moment, self.rig.camera(name))
 
-    def _path(self, moment: Moment, camera: str) -> Path:
+    def _path(self, image: Path) -> Path:
         root = self.rig.path.parent
-        return inside(root, moment.images[camera].relative_to(root).as_posix())
+        return inside(root, image.relative_to(root).as_posix())
 
-    def _check_image(self, path: Path, camera: RigCamera) -> None:
-        height, width = image_size(path)
+    def _check_image(self, moment: Moment, camera: RigCamera) -> None:
+        image = moment.images[camera.name]
+        path = image.path if isinstance(image, VideoFrame) else self._path(image)
+        height, width = open_video_file(path).size if isinstance(image, VideoFrame) else image_size(path)
         if (height, width) != (camera.height, camera.width):
             raise SynclError(
                 f"{path}: {width}x{height} pixels, but {self.rig.path} says cameras.{camera.name}."
@@ -147,11 +151,13 @@ class Recording:
         moment, source = self.rig.moments[number], self.rig.camera(camera)
         if camera not in moment.images:
             return None
-        path = self._path(moment, camera)
-        size = (source.height, source.width)
+        found, size = moment.images[camera], (source.height, source.width)
+        undistort = Undistortion.of(source.lens, source.intrinsics)
         try:
-            undistort = Undistortion.of(source.lens, source.intrinsics)
-            return load_image(path, transform, self.resize, size, undistort)
+            if isinstance(found, VideoFrame):
+                pixels = open_video_file(found.path).frame(found.number)
+                return fit_image(pixels, transform, self.resize, undistort)
+            return load_image(self._path(found), transform, self.resize, size, undistort)
         except SynclError as error:
             if self.damaged == "fail":
                 raise
@@ -268,7 +274,7 @@ def open_recording(
     for name in names:
         first = next((moment for moment in rig.moments if name in moment.images), None)
         if damaged == "fail" and first is not None:
-            recording._check_image(recording._path(first, name), rig.camera(name))
+            recording._check_image(first, rig.camera(name))
     for remark in () if quiet else recording.remarks:
         warnings.warn(f"{rig.path}: {remark}", stacklevel=2)
     return recording

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from syncl.data.lenses import Lens
 from syncl.data.listing import FolderListing
+from syncl.data.recording.video import VideoFrame
 
 Array = NDArray[np.float64]
 
@@ -27,6 +28,9 @@ class RigCamera:
         vehicle_from_camera: [4, 4] float64 pose; a camera looks along +z, x is right and y down in its image.
         lens: None = a pinhole without distortion.
         folder: where its images are.
+        video: its video file, instead of images.
+        offset_s: added to the times of its video: when the first frame was taken, and how much later than the
+            others this camera exposes.
     """
 
     name: str
@@ -36,6 +40,8 @@ class RigCamera:
     vehicle_from_camera: Array
     lens: Lens | None
     folder: Path
+    video: Path | None = None
+    offset_s: float = 0.0
 
     @property
     def undistorted_intrinsics(self) -> Array:
@@ -59,14 +65,14 @@ class Moment:
         name: unique; results are reported under it.
         timestamp_s: seconds.
         global_from_vehicle: [4, 4] float64 pose; the identity where the recording has no poses.
-        images: image file of each camera that delivered one.
+        images: image file, or frame of a video, of each camera that delivered one.
         calibrations: of cameras whose calibration differs in this moment.
     """
 
     name: str
     timestamp_s: float
     global_from_vehicle: Array
-    images: Mapping[str, Path]
+    images: Mapping[str, Path | VideoFrame]
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
 
 
@@ -81,6 +87,7 @@ class Rig:
         moments: in time order.
         vehicle_from_lidar: [4, 4] pose of a lidar frame, for models in whose weights "vehicle" means that.
         has_poses: whether the moments have poses; if not, the vehicle is assumed to stand still.
+        remarks: what was left out in reading it.
     """
 
     path: Path
@@ -89,6 +96,7 @@ class Rig:
     moments: tuple[Moment, ...]
     vehicle_from_lidar: Array | None
     has_poses: bool
+    remarks: tuple[str, ...] = ()
 
     def camera(self, name: str) -> RigCamera:
         """The camera of this name."""

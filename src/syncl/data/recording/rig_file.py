@@ -11,6 +11,7 @@ from syncl.data.listing import FolderListing
 from syncl.data.recording.calibration import read_intrinsics, read_pose
 from syncl.data.recording.moments import STEEPEST, read_moments
 from syncl.data.recording.rig import Array, Rig, RigCamera, find_images
+from syncl.data.recording.video_moments import with_videos
 from syncl.data.recording.yaml_node import Node, read_yaml
 from syncl.files import inside
 
@@ -45,13 +46,15 @@ def read_rig(folder: Path, live: bool = False) -> Rig:
     listing = FolderListing()
     _refuse_undescribed(fields["cameras"], cameras, root / "images", listing)
     moments, has_poses = read_moments(node, fields, cameras, listing)
+    moments, remarks = with_videos(moments, cameras, has_poses)
     for camera in cameras:
         if not any(camera.name in moment.images for moment in moments):
+            place = camera.folder if camera.video is None else f"{camera.video} at its time"
             node.fail(
-                f"cameras.{camera.name}: no frame has an image of it in {camera.folder}; put its images "
+                f"cameras.{camera.name}: no frame has an image of it in {place}; put its images "
                 "there or remove the camera"
             )
-    return Rig(path, _name(fields, root), cameras, moments, _lidar(fields), has_poses)
+    return Rig(path, _name(fields, root), cameras, moments, _lidar(fields), has_poses, remarks)
 
 
 def open_rig(path: str | Path) -> Rig:
@@ -80,7 +83,8 @@ def _lidar(fields: Mapping[str, Node]) -> Array | None:
 
 def _camera(node: Node, name: str, root: Path) -> RigCamera:
     fields = node.fields(
-        ("image_size", "intrinsics", "vehicle_from_camera"), ("distortion", "images", "comment")
+        ("image_size", "intrinsics", "vehicle_from_camera"),
+        ("distortion", "images", "video", "video_offset_s", "comment"),
     )
     size = list(fields["image_size"].items())
     if len(size) != 2:
@@ -90,7 +94,12 @@ def _camera(node: Node, name: str, root: Path) -> RigCamera:
         fields["image_size"].expected(f"at most {MOST_PIXELS:,} pixels")
     if not name.strip() or name == ".." or any(sign in name for sign in "/\\,"):
         node.fail("a camera's name may not be empty, '..' or hold a slash or comma")
+    if "video" in fields and "images" in fields:
+        node.fail("give either 'video' (one file) or 'images' (a folder)")
+    if "video_offset_s" in fields and "video" not in fields:
+        fields["video_offset_s"].fail("goes with 'video'")
     images = fields["images"].text() if "images" in fields else f"images/{name}"
+    video = inside(root, fields["video"].text(), f"{node.path}: {node.place}") if "video" in fields else None
     lens = _lens(fields["distortion"]) if "distortion" in fields else None
     return RigCamera(
         name=name,
@@ -100,6 +109,8 @@ def _camera(node: Node, name: str, root: Path) -> RigCamera:
         vehicle_from_camera=read_pose(fields["vehicle_from_camera"]),
         lens=lens,
         folder=inside(root, images, f"{node.path}: {node.place}"),
+        video=video,
+        offset_s=fields["video_offset_s"].number() if "video_offset_s" in fields else 0.0,
     )
 
 

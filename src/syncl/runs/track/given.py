@@ -108,7 +108,8 @@ def _usable(boxes: EvaluationBoxes) -> NDArray[np.bool_]:
     numbers = np.concatenate([boxes.centre, boxes.size, boxes.score[:, None]], 1)
     usable: NDArray[np.bool_] = (np.abs(numbers) < _LARGEST).all(1) & (boxes.size > 1 / _LARGEST).all(1)
     steepest = np.abs(boxes.rotation).max(1, initial=0.0)
-    return usable & (steepest < _LARGEST) & (steepest > 1 / _LARGEST)
+    usable &= (steepest < _LARGEST) & (steepest > 1 / _LARGEST)
+    return usable
 
 
 def track_given(

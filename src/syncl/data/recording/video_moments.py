@@ -1,0 +1,90 @@
+"""Frames of several videos paired by time."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from syncl.data.recording.rig import Array, Calibration, Moment, RigCamera
+from syncl.data.recording.video import VideoFrame, open_video_file
+from syncl.errors import SynclError
+from syncl.geometry.poses import invert_pose
+
+# A frame belongs to a moment if it is nearer than this share of the time between two moments.
+_NEAR = 0.5
+
+
+def video_moments(cameras: Sequence[RigCamera], rate_hz: float) -> tuple[Moment, ...]:
+    """Moments at a rate, over the time that all videos cover; without images as yet.
+
+    Raises:
+        SynclError: a video cannot be read, or the videos share no time.
+    """
+    spans = {camera.name: _times_s(camera)[[0, -1]] for camera in cameras}
+    first, last = max(span[0] for span in spans.values()), min(span[1] for span in spans.values())
+    if last < first:
+        told = "; ".join(f"{name} {span[0]:.3f} to {span[1]:.3f} s" for name, span in spans.items())
+        raise SynclError(f"{cameras[0].video}: the videos share no time ({told}); set video_offset_s")
+    count = int((last - first) * rate_hz + 1e-6) + 1
+    return tuple(
+        Moment(f"{number:06d}", float(first + number / rate_hz), np.eye(4), {}) for number in range(count)
+    )
+
+
+def with_videos(
+    moments: tuple[Moment, ...], cameras: Sequence[RigCamera], has_poses: bool
+) -> tuple[tuple[Moment, ...], tuple[str, ...]]:
+    """The moments with the frame of each video that is nearest in time, and what was left out, in words.
+
+    Where the vehicle's poses are known, a camera is placed where it was when its frame was taken.
+    """
+    filmed = [camera for camera in cameras if camera.video is not None]
+    if not filmed or not moments:
+        return moments, ()
+    times_s = np.array([moment.timestamp_s for moment in moments])
+    reach_s = _NEAR * float(np.median(np.diff(times_s))) if len(times_s) > 1 else np.inf
+    made, remarks = list(moments), []
+    for camera in filmed:
+        assert camera.video is not None
+        taken_s, used = _times_s(camera), set[int]()
+        for row, moment in enumerate(made):
+            number = int(np.abs(taken_s - moment.timestamp_s).argmin())
+            late_s = float(taken_s[number]) - moment.timestamp_s
+            if abs(late_s) > reach_s or number in used or camera.name in moment.images:
+                continue
+            used.add(number)
+            images = {**moment.images, camera.name: VideoFrame(camera.video, number)}
+            calibrations = dict(moment.calibrations)
+            if has_poses and abs(late_s) > 1e-6 and camera.name not in calibrations:
+                moved = invert_pose(moment.global_from_vehicle) @ _pose_at(moments, times_s, taken_s[number])
+                placed = moved @ camera.vehicle_from_camera
+                calibrations[camera.name] = Calibration(vehicle_from_camera=placed)
+            made[row] = replace(moment, images=images, calibrations=calibrations)
+        if len(used) < len(taken_s):
+            remarks.append(
+                f"{camera.name}: {len(taken_s) - len(used)} of {len(taken_s)} video frames dropped, which no "
+                "moment is nearest to"
+            )
+    return tuple(made), tuple(remarks)
+
+
+def _times_s(camera: RigCamera) -> Array:
+    """When each frame of a camera's video was taken, seconds."""
+    assert camera.video is not None
+    return open_video_file(camera.video).times_s + camera.offset_s
+
+
+def _pose_at(moments: Sequence[Moment], times_s: Array, time_s: float) -> Array:
+    """[4, 4] the vehicle's pose at a time: between two moments, or on from the nearest two."""
+    from scipy.spatial.transform import Rotation, Slerp
+
+    if len(moments) < 2:
+        return moments[0].global_from_vehicle
+    row = int(np.clip(np.searchsorted(times_s, time_s), 1, len(moments) - 1))
+    before, after = (moments[place].global_from_vehicle for place in (row - 1, row))
+    share = (time_s - times_s[row - 1]) / (times_s[row] - times_s[row - 1])
+    pose = np.eye(4)
+    pose[:3, 3] = before[:3, 3] + share * (after[:3, 3] - before[:3, 3])
+    turns = Rotation.from_matrix(np.stack([before[:3, :3], after[:3, :3]]))
+    pose[:3, :3] = Slerp([0, 1], turns)(np.clip(share, 0, 1)).as_matrix()
+    return pose
