@@ -5,20 +5,23 @@ import dataclasses
 import pytest
 import torch
 
-from rig import cars_at, make_frame, make_objects, pose, tiny_bevdepth
-from syncl.detectors import DortConfig, RecurrenceConfig
+from rig import DETECTORS, cars_at, make_frame, make_objects, pose, tiny_bevdepth
+from syncl.detectors import DortConfig, DortDetr3dConfig, RecurrenceConfig
 from syncl.detectors.bevdepth.centre_head import Candidates
 from syncl.detectors.bevdepth.past_views import FrameImages
 from syncl.detectors.dort.local_volume import (
     FrameStack,
+    Sampled,
     correspondence,
     local_grid,
     sample_along_motion,
+    search,
 )
 from syncl.errors import SynclError
 from syncl.geometry.boxes import encode_boxes
 from syncl.structures import Clip, Predictions
 from syncl.trackers import GreedyConfig, SingleFrameConfig
+from syncl.trackers.serialisation import put_together, take_apart
 from syncl.training.objectives import CentreLossConfig, ObjectCopiesConfig
 from syncl.training.strategies import RefinedCandidatesConfig
 from syncl.training.strategies.refined_candidates import TurnLossConfig, surest_candidates, turn_box_loss
@@ -110,6 +113,17 @@ def test_what_stands_looks_the_same_in_all_frames():
     torch.testing.assert_close(right.features[:, 1], right.features[:, 0], atol=0.05, rtol=0)
 
 
+def test_the_neighbour_that_looks_alike_says_where_the_past_was():
+    features = torch.randn(1, 2, 1, 24, 8, generator=torch.Generator().manual_seed(0))
+    # What was seen at a point is now a step farther along and a step back across.
+    then = features[:, :1].unflatten(3, (3, 4, 2)).roll((-1, 1), (3, 4)).flatten(3, 5)
+    sampled = Sampled(torch.cat([features[:, :1], then], dim=1), torch.ones(1, 2, 1, 24, dtype=torch.bool))
+    alike = search(sampled, (3, 4, 2)).unflatten(3, (3, 4, 2))[0, 0, 0]
+    inner = alike[1:, :3]
+    assert (inner.argmax(-1) == 0 * 3 + 2).all() and torch.allclose(inner[..., 2], torch.tensor(1.0))
+    assert (alike[0, :, :, :3] == 0).all()
+
+
 def test_a_grid_turns_with_its_box():
     box = cars_at((10.0, 5.0)).boxes
     box[..., 6] = torch.pi / 2
@@ -188,6 +202,61 @@ def test_settings_that_do_not_fit_are_refused():
         build(channels=9)
     with pytest.raises(SynclError, match=r"recurrence\.level=4: the neck has 3 levels"):
         build(level=4)
+
+
+# On a detector of queries
+
+
+def on_detr3d(**changes):
+    torch.manual_seed(0)
+    base = DETECTORS["detr3d"]
+    fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
+    sizes = {"recurrence": RECURRENCE, "frames": 3, "refined": 5, "min_score": 0.0, **changes}
+    detector = DortDetr3dConfig(**fields, **sizes).build().eval()
+    torch.nn.init.normal_(detector.reference_points.weight, std=0.2)  # All round, and so in sight.
+    return detector
+
+
+def test_detr3d_files_fit_and_its_boxes_are_where_turns_begin():
+    detector, plain = on_detr3d(), DETECTORS["detr3d"].build().eval()
+    missing, left = detector.load_state_dict(plain.state_dict(), strict=False)
+    assert not left and {name.split(".")[0] for name in missing} == {
+        "look",
+        "class_embedding",
+        "state_of_query",
+        "recurrence",
+    }
+    found, its_own = predict(detector, make_frame()), predict(plain, make_frame())
+    assert len(found.codes) == 3
+    for layer in range(3):
+        assert torch.equal(found.codes[layer], its_own.codes[-1])
+        assert torch.equal(found.logits[layer], its_own.logits[-1])
+
+
+def test_only_the_surest_queries_are_refined():
+    predictions = predict(unsettled(on_detr3d()), make_frame())
+    changed = (predictions.codes[-1] != predictions.codes[0]).any(-1)[0]
+    surest = predictions.logits[0, 0].amax(-1).topk(5).indices
+    assert changed.sum() > 0 and set(changed.nonzero()[:, 0].tolist()) <= set(surest.tolist())
+    raised = (predictions.logits[-1] != predictions.logits[0])[0]
+    assert (raised.sum(-1) <= 1).all() and torch.equal(raised.any(-1), changed)
+    none = predict(unsettled(on_detr3d(min_score=1.0)), make_frame())
+    assert torch.equal(none.codes[0], none.codes[-1])
+
+
+def test_a_frozen_detector_learns_motion_from_frames_it_remembers():
+    tracker = GreedyConfig(min_score=0.0).build(on_detr3d())
+    unroll = UnrollConfig(frozen=("detector.image_encoder", "detector.layers"))
+    training = ClipTraining(tracker, RefinedCandidatesConfig(gate_m=100.0).build(16), unroll)
+    frames = tuple(make_frame(0.5 * number, speed_m_s=3.0) for number in range(2))
+    losses = training(Clip(frames, (make_objects([0, 1]),) * 2))
+    assert set(losses) == {"turn_box", "turn_class", "total"} and losses["turn_box"] > 0
+    losses["total"].backward()
+    assert tracker.detector.recurrence.said.weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in tracker.detector.layers.parameters())
+    _, state = tracker.step(frames[0], tracker.initial_state(1))
+    assert state.detector_memory.count == 1
+    assert put_together(*take_apart(state), "a test").detector_memory.images is not None
 
 
 # Supervision

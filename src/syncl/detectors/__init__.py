@@ -5,7 +5,7 @@ from syncl.detectors.base import Detector, DetectorConfig, Features
 from syncl.detectors.bevdepth import BevDepthConfig, CentreHeadConfig, CentreTask
 from syncl.detectors.bevformer import BevEncoderConfig, BevformerConfig
 from syncl.detectors.detr3d import Detr3dConfig, Mutr3dDetr3dConfig
-from syncl.detectors.dort import DortConfig, RecurrenceConfig
+from syncl.detectors.dort import DortConfig, DortDetr3dConfig, RecurrenceConfig
 from syncl.detectors.image_encoder import ImageEncoderConfig
 from syncl.detectors.petr import PetrConfig, Petrv2Config
 from syncl.detectors.streampetr import FocalHeadConfig, StreamPetrConfig
@@ -19,6 +19,7 @@ DETECTOR_TYPES: tuple[type, ...] = (
     CentreTask,
     Detr3dConfig,
     DortConfig,
+    DortDetr3dConfig,
     FocalHeadConfig,
     ImageEncoderConfig,
     Mutr3dDetr3dConfig,
@@ -40,6 +41,7 @@ __all__ = [
     "DetectorConfig",
     "Detr3dConfig",
     "DortConfig",
+    "DortDetr3dConfig",
     "Features",
     "FocalHeadConfig",
     "ImageEncoderConfig",

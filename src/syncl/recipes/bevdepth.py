@@ -3,7 +3,8 @@
 Small ones have a view of 40 x 40 cells, three frames and few depth bins.
 """
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import cast
 
 from syncl.backbones import CpFpnConfig, ResNetConfig
 from syncl.classes import DETECTION_CLASSES
@@ -11,13 +12,16 @@ from syncl.detectors import (
     BevDepthConfig,
     CentreHeadConfig,
     CentreTask,
+    Detr3dConfig,
     DortConfig,
+    DortDetr3dConfig,
     ImageEncoderConfig,
     RecurrenceConfig,
 )
 from syncl.recipes.recipe import PaperResult, Recipe
 from syncl.recipes.settings import TURNED, published_detector, published_training, steps
 from syncl.recipes.synthetic import CLASSES, TRACKER_LOSS, image_encoder, small_model
+from syncl.recipes.synthetic_plain import detr3d_synthetic_plain
 from syncl.trackers import GreedyConfig, SingleFrameConfig
 from syncl.training.config import DataConfig, OptimiserConfig, TrainingConfig
 from syncl.training.objectives import (
@@ -103,6 +107,11 @@ _SMALL_HEAD = CentreHeadConfig(
 )
 
 
+_SMALL_RECURRENCE = RecurrenceConfig(
+    grid=(4, 4, 2), least_m=(3.0, 3.0, 2.0), channels=32, volume=16, blocks=1, dim=64
+)
+
+
 def small_bevdepth() -> BevDepthConfig:
     """A view of 40 x 40 cells of 1.6 m from stride-16 features, three frames."""
     return BevDepthConfig(
@@ -124,12 +133,22 @@ def small_bevdepth() -> BevDepthConfig:
 def small_dort() -> DortConfig:
     """The same with a recurrence of three turns over small volumes, looking at stride 8."""
     base = small_bevdepth()
-    recurrence = RecurrenceConfig(
-        grid=(4, 4, 2), least_m=(3.0, 3.0, 2.0), channels=32, volume=16, blocks=1, dim=64
+    sizes = {field.name: getattr(base, field.name) for field in fields(base)}
+    return DortConfig(**sizes, recurrence=_SMALL_RECURRENCE)
+
+
+# All of a DETR3D, which stays as it was trained.
+_DETR3D = tuple(
+    f"detector.{part}"
+    for part in (
+        "image_encoder",
+        "query_embedding",
+        "reference_points",
+        "layers",
+        "class_branches",
+        "box_branches",
     )
-    return DortConfig(
-        **{name: getattr(base, name) for name in base.__dataclass_fields__}, recurrence=recurrence
-    )
+)
 
 
 def _small_training(objectives: tuple[ObjectiveConfig, ...]) -> TrainingConfig:
@@ -167,4 +186,19 @@ def dort_synthetic() -> Recipe:
         small_model(small_dort(), GreedyConfig(min_score=0.2)),
         _small_training((*_SMALL, ObjectCopiesConfig())),
         starts_from="bevdepth_synthetic",
+    )
+
+
+def dort_detr3d_synthetic() -> Recipe:
+    """The recurrence on a DETR3D that stays as it is: it learns to refine, and how fast things are."""
+    base = detr3d_synthetic_plain().model.detector
+    sizes = {field.name: getattr(base, field.name) for field in fields(cast(Detr3dConfig, base))}
+    detector = DortDetr3dConfig(**sizes, recurrence=_SMALL_RECURRENCE, frames=3, refined=48, min_score=0.05)
+    training = _small_training(())
+    return Recipe(
+        "dort_detr3d_synthetic",
+        "DORT's recurrence (reconstructed) on DETR3D, small, streams of the synthetic world, detector frozen",
+        small_model(detector, GreedyConfig()),
+        replace(training, steps=2000, unroll=replace(training.unroll, frozen=_DETR3D)),
+        starts_from="detr3d_synthetic_plain",
     )

@@ -34,6 +34,7 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     synthetic.bevformer_synthetic,
     bevdepth.bevdepth_synthetic,
     bevdepth.dort_synthetic,
+    bevdepth.dort_detr3d_synthetic,
     synthetic_plain.detr3d_synthetic_plain,
     *(partial(synthetic_trackers.small_tracker, *names) for names in synthetic_trackers.SMALL_TRACKERS),
     synthetic_trackers.mutr3d_detr3d_synthetic_long,

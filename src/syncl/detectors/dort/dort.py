@@ -112,7 +112,13 @@ class Dort(BevDepth):
         beside = (0, queries.count - count)
         labels = functional.pad(found.candidates.labels, beside)
         logits, codes, outputs = [functional.pad(found.candidates.logits, beside)], [queries.codes], [states]
-        frames = self._frames(found)
+        frames = FrameStack.of(
+            own(FrameImages, found.images, self),
+            found.past,
+            found.past_from_now,
+            found.age_s,
+            found.image_size,
+        )
         for _ in range(self.config.recurrence.turns):
             # Each turn learns what it adds; where it looks is given.
             box, logit = codes[-1].detach(), logits[-1].detach()
@@ -133,25 +139,3 @@ class Dort(BevDepth):
             count,
         )
         return (predictions,) * len(groups)
-
-    def _frames(self, found: BevDepthFeatures) -> FrameStack:
-        """The present frame's images and the remembered ones."""
-        past, present = found.past, found.images
-        if present is None:
-            raise TypeError("Dort takes features with images; encode the frame with it")
-        present = present.map(lambda tensor: tensor[:, None])
-        images = present
-        if past.images is not None:
-            images = FrameImages(
-                torch.cat([present.features, past.images.features], dim=1),
-                torch.cat([present.image_from_vehicle, past.images.image_from_vehicle], dim=1),
-                torch.cat([present.camera_valid, past.images.camera_valid], dim=1),
-            )
-        here = torch.eye(4, dtype=torch.float64, device=past.valid.device)
-        return FrameStack(
-            images,
-            torch.cat([here.expand(len(past.valid), 1, 4, 4), found.past_from_now], dim=1),
-            functional.pad(found.age_s, (1, 0)),
-            functional.pad(past.valid, (1, 0), value=True),
-            found.image_size,
-        )

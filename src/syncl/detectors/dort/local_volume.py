@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from syncl.detectors.bevdepth.past_views import FrameImages
+from syncl.detectors.bevdepth.past_views import FrameImages, PastViews
 from syncl.geometry.transforms import transform_points
 from syncl.layers.sampling import tables_of, taps_of, weighted_samples
 
@@ -37,6 +38,40 @@ class FrameStack:
     age_s: Tensor
     valid: Tensor
     image_size: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls,
+        present: FrameImages,
+        past: PastViews,
+        past_from_now: Tensor,
+        age_s: Tensor,
+        image_size: tuple[int, int],
+    ) -> "FrameStack":
+        """The present frame's images and the remembered ones.
+
+        Args:
+            present: fields [B, ...].
+            past: of the same streams.
+            past_from_now: [B, N, 4, 4] float64.
+            age_s: [B, N].
+            image_size: (height, width) of all images in pixels.
+        """
+        images = present.map(lambda tensor: tensor[:, None])
+        if past.images is not None:
+            images = FrameImages(
+                torch.cat([images.features, past.images.features], dim=1),
+                torch.cat([images.image_from_vehicle, past.images.image_from_vehicle], dim=1),
+                torch.cat([images.camera_valid, past.images.camera_valid], dim=1),
+            )
+        here = torch.eye(4, dtype=torch.float64, device=past.valid.device)
+        return cls(
+            images,
+            torch.cat([here.expand(len(past.valid), 1, 4, 4), past_from_now], dim=1),
+            functional.pad(age_s, (1, 0)),
+            functional.pad(past.valid, (1, 0), value=True),
+            image_size,
+        )
 
 
 class Sampled(NamedTuple):
@@ -106,6 +141,26 @@ def sample_along_motion(points: Tensor, velocities: Tensor, frames: FrameStack) 
     features = weighted_samples(tables_of((images.features,), there.dtype), taps, weights)
     grid = (streams, count, *points.shape[1:3])
     return Sampled(features.view(*grid, -1), (cameras[..., 0] > 0).view(grid))
+
+
+def search(sampled: Sampled, shape: tuple[int, int, int]) -> Tensor:
+    """How alike a point now and its neighbours then look: [B, K - 1, Q, G, 9] cosines, 0 where unseen.
+
+    Neighbours are the point itself and the eight around it along and across the grid: whichever is most alike
+    says where to the past really was. Beyond the grid's border nobody is alike.
+
+    Args:
+        sampled: what grids see.
+        shape: points along, across and up.
+    """
+    seen = sampled.seen[..., None]
+    unit = functional.normalize(sampled.features, dim=-1) * seen
+    now, then = unit.unflatten(3, shape).split((1, unit.shape[1] - 1), dim=1)
+    along, across = shape[:2]
+    # Behind the points: channels and height stay, the two directions over ground get a border.
+    then = functional.pad(then, (0, 0, 0, 0, 1, 1, 1, 1))
+    alike = [(now * then[:, :, :, i : i + along, j : j + across]).sum(-1) for i in range(3) for j in range(3)]
+    return torch.stack(alike, dim=-1).flatten(3, 5)
 
 
 def correspondence(sampled: Sampled, groups: int) -> Tensor:

@@ -24,6 +24,7 @@ from syncl.detectors.dort.local_volume import (
     headings,
     local_grid,
     sample_along_motion,
+    search,
 )
 from syncl.errors import SynclError
 from syncl.layers.numerics import at_full_precision
@@ -33,6 +34,7 @@ _CODE = 10
 # Velocity (2), log sizes (3), score, distance, direction seen from (2), height.
 _NUMBERS = 10
 _SPEED_M_S, _DISTANCE_M = 10.0, 50.0
+_NEIGHBOURS = 9
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Recurrence(nn.Module):
     def __init__(self, config: RecurrenceConfig, frames: int, classes: int) -> None:
         super().__init__()
         self.config, self.frames = config, frames
-        a_past_frame = config.channels + config.groups + 2
+        a_past_frame = config.channels + config.groups + _NEIGHBOURS + 2
         self.evidence = nn.Linear(config.channels + 1 + (frames - 1) * a_past_frame, config.volume)
         self.blocks = nn.Sequential(*(VolumeBlock(config.volume) for _ in range(config.blocks)))
         self.told = nn.Linear(config.volume + _NUMBERS, config.dim)
@@ -148,14 +150,15 @@ class Recurrence(nn.Module):
     def gathered(self, points: Tensor, velocities: Tensor, frames: FrameStack) -> tuple[Tensor, Tensor]:
         """What every point sees in all frames, side by side, and [B, Q] which boxes are seen now.
 
-        Of each past frame: what is there, how alike it is, whether it is seen, how long ago it was; zeros of
-        frames that there are not.
+        Of each past frame: what is there, how alike it is there and around, whether it is seen, how long ago
+        it was; zeros of frames that there are not.
         """
         sampled = sample_along_motion(points, velocities, frames)
         alike = correspondence(sampled, self.config.groups)
         seen = sampled.seen.to(points.dtype)[..., None]
         age = frames.age_s[:, 1:, None, None, None].to(points.dtype) * seen[:, 1:]
-        past = torch.cat([sampled.features[:, 1:], alike, seen[:, 1:], age], dim=-1)
+        around = search(sampled, self.config.grid)
+        past = torch.cat([sampled.features[:, 1:], alike, around, seen[:, 1:], age], dim=-1)
         past = functional.pad(past.permute(0, 2, 3, 4, 1), (0, self.frames - 1 - past.shape[1])).flatten(3)
         return torch.cat([sampled.features[:, 0], seen[:, 0], past], dim=-1), sampled.seen[:, 0].any(-1)
 
