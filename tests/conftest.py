@@ -1,9 +1,11 @@
 """Options and reports shared by all tests."""
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
@@ -31,6 +33,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[PARITY_RECORDS] = []
+    # Small tensors: more threads only wait for each other, here and in processes that tests start.
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -16,6 +16,9 @@ SMALL = (
     "training.data.batch_size=1",
     "training.ema=0",
     "model.detector.bev.shape=[12,16]",
+    "model.detector.queries=32",
+    "model.detector.layers=2",
+    "model.detector.proposals.count=8",
 )
 # Barely trained scores lie near the prior; births must happen all the same, and nobody is missed.
 BIRTHS = {

@@ -24,6 +24,7 @@ from syncl.runs.track.run import track_to_file
 from syncl.runs.track.scenes import cameras_seen, track_scene
 from syncl.trackers import PfTrackConfig, SingleFrameConfig
 from syncl.trackers.model import InputConfig, ModelConfig
+from two import in_two
 
 SCENES, KEYFRAMES = 3, 4
 SPLIT = {"version": "v1.0-trainval", "split": "val"}
@@ -90,6 +91,22 @@ def test_cameras_of_other_names_get_the_weights_of_their_direction(folder: Path,
     assert seen.cameras == tuple(NAMES.values())
 
 
+def test_every_scene_is_dealt_to_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenes = ("a", "b", "c", "d", "e")
+    shares = [Processes(rank, 3).deal(scenes) for rank in range(3)]
+    assert shares == [("a", "d"), ("b", "e"), ("c",)]
+    assert Processes(4, 8).deal(scenes[:2]) == ()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    alone = Processes.current()
+    assert alone == Processes() and alone.is_main and alone.gather([1, 2]) == [1, 2]
+
+
+def asked(folder: Path, output: Path) -> list[str]:
+    command = ["track", str(folder / "tracker.safetensors"), "--data", str(folder / "world")]
+    command += ["--output", str(output), "--threads", "1"]
+    return command + [part for name, value in SPLIT.items() for part in (f"--{name}", value)]
+
+
 LAUNCHERS = {
     "torchrun": "torch.distributed.run --nproc-per-node 2 --master-port 29523",
     # On CPUs, too, this is what makes it start more than one process.
@@ -99,24 +116,13 @@ LAUNCHERS = {
 
 
 def launch(
-    folder: Path, output: Path, *arguments: str, program: str = "-m syncl", launcher: str = "torchrun"
+    folder: Path, output: Path, script: Path, *arguments: Path, launcher: str = "torchrun"
 ) -> subprocess.CompletedProcess[str]:
-    start = ["-m", *LAUNCHERS[launcher].split()]
-    command = [sys.executable, *start, *program.split(), "track", *arguments]
-    command += ["--data", str(folder / "world"), "--output", str(output), "--threads", "1"]
-    command += [part for name, value in SPLIT.items() for part in (f"--{name}", value)]
+    start = [sys.executable, "-m", *LAUNCHERS[launcher].split(), script, *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-
-
-def test_every_scene_is_dealt_to_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    scenes = ("a", "b", "c", "d", "e")
-    shares = [Processes(rank, 3).deal(scenes) for rank in range(3)]
-    assert shares == [("a", "d"), ("b", "e"), ("c",)]
-    assert Processes(4, 8).deal(scenes[:2]) == ()
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    alone = Processes.current()
-    assert alone == Processes() and alone.is_main and alone.gather([1, 2]) == [1, 2]
+    return subprocess.run(
+        [*start, *asked(folder, output)], env=environment, capture_output=True, text=True, timeout=300
+    )
 
 
 # Says at the very end of a process when it was connected.
@@ -137,28 +143,36 @@ main()
 """
 
 
-@pytest.mark.parametrize("launcher", ["torchrun", pytest.param("accelerate", marks=pytest.mark.slow)])
-def test_two_processes_write_the_file_that_one_writes(folder: Path, tmp_path: Path, launcher: str) -> None:
+def parting(folder: Path, output: Path, told: Path) -> None:
+    sys.argv = ["syncl", str(told), *asked(folder, output)]
+    exec(PARTING, {})
+
+
+@pytest.mark.parametrize(
+    "launcher", ["forked", *(pytest.param(name, marks=pytest.mark.slow) for name in LAUNCHERS)]
+)
+def test_two_processes_write_the_file_that_one_writes(
+    folder: Path, tmp_path: Path, launcher: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     """They also disconnect before they end.
 
     Threads of a connection that is still open end the interpreter with SIGABRT, now and then.
     """
     # The same number of threads, or sums may round differently.
-    track(
-        folder / "tracker.safetensors",
-        data=folder / "world",
-        output=folder / f"alone_{launcher}.json",
-        threads=1,
-        **SPLIT,
-    )
-    model, output = folder / "tracker.safetensors", folder / f"two_{launcher}.json"
-    (tmp_path / "parting.py").write_text(PARTING)
-    program = f"{tmp_path / 'parting.py'} {tmp_path}"
-    finished = launch(folder, output, str(model), program=program, launcher=launcher)
-    assert finished.returncode == 0, finished.stderr[-2000:]
-    assert finished.stdout.count("wrote") == 1
+    alone, output = folder / f"alone_{launcher}.json", folder / f"two_{launcher}.json"
+    track(folder / "tracker.safetensors", data=folder / "world", output=alone, threads=1, **SPLIT)
+    capfd.readouterr()
+    if launcher == "forked":
+        in_two(parting, folder, output, tmp_path)
+        printed = capfd.readouterr().out
+    else:
+        (tmp_path / "parting.py").write_text(PARTING)
+        finished = launch(folder, output, tmp_path / "parting.py", tmp_path, launcher=launcher)
+        assert finished.returncode == 0, finished.stderr[-2000:]
+        printed = finished.stdout
+    assert printed.count("wrote") == 1
     content = output.read_bytes()
-    assert content == (folder / f"alone_{launcher}.json").read_bytes()
+    assert content == alone.read_bytes()
     results = json.loads(content)["results"]
     assert len(results) == SCENES * KEYFRAMES and any(results.values())
     told = "connected: True while shares are gathered, False at the end"
@@ -191,18 +205,15 @@ def test_a_killed_process_takes_the_others_with_it_within_a_minute(
 ) -> None:
     script, output = tmp_path / "killed.py", tmp_path / "out" / "x.json"
     script.write_text(KILLED)
-    model = str(folder / "tracker.safetensors")
     if launched:
         begin = time.monotonic()
-        finished = launch(folder, output, model, program=str(script))
+        finished = launch(folder, output, script)
         assert finished.returncode != 0 and time.monotonic() - begin < 120
         return
-    command = [sys.executable, str(script), "track", model, "--data", str(folder / "world"), "--output"]
-    command += [str(output), *(part for name, value in SPLIT.items() for part in (f"--{name}", value))]
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29541", "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     ranks = [
         subprocess.Popen(
-            command,
+            [sys.executable, script, *asked(folder, output)],
             env=os.environ | place | {"RANK": str(rank), "LOCAL_RANK": str(rank), "CUDA_VISIBLE_DEVICES": ""},
             stderr=subprocess.PIPE,
             text=True,

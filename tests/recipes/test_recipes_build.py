@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -21,7 +22,8 @@ from syncl.recipes.cost import Cost, recipe_cost
 from syncl.recipes.listing import entries_of, recipe_entries
 from syncl.recipes.recipe import PaperResult, recipe_from_json, recipe_to_json
 from syncl.runs.recipes import details, list_recipes, listing, published
-from syncl.trackers import PfTrackConfig, SingleFrameConfig
+from syncl.trackers import PfTrackConfig, SingleFrameConfig, Tracker
+from syncl.trackers.model import ModelConfig
 from syncl.training.objectives.denoising import DenoisingConfig
 from syncl.training.strategies import BaselineConfig
 from syncl.training.strategies.syncl.strategy import SynclConfig
@@ -29,13 +31,19 @@ from syncl.training.strategies.syncl.strategy import SynclConfig
 NAMES = recipe_names()
 
 
+@cache
+def built(model: ModelConfig) -> Tracker:
+    """Without weights; strategies of a recipe share their model."""
+    with torch.device("meta"):
+        return model.build()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_recipe_builds_and_survives_json(name: str) -> None:
     recipe = find_recipe(name)
     assert recipe.name == name
     assert recipe_from_json(recipe_to_json(recipe), name) == recipe
-    with torch.device("meta"):
-        tracker = recipe.model.build()
+    tracker = built(recipe.model)
     assert isinstance(tracker.detector, Detector)
     assert len(set(tracker.detector.classes)) == len(recipe.model.detector.classes)
     single = isinstance(recipe.model.tracker, SingleFrameConfig)
@@ -77,9 +85,7 @@ def test_full_size_recipes_see_what_published_weights_saw(name: str) -> None:
 
 
 def millions_of_parameters(name: str) -> float:
-    with torch.device("meta"):
-        model = find_recipe(name).model.build()
-    return sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    return sum(parameter.numel() for parameter in built(find_recipe(name).model).parameters()) / 1e6
 
 
 def test_sizes_are_the_papers() -> None:

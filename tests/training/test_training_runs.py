@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from syncl.checkpoints.model_file import load_model
 from syncl.errors import SynclError
 from syncl.runs.train.run import train_recipe
+from two import in_two
 
 TINY = (
     "model.input.image_size=[64,96]",
@@ -21,6 +23,13 @@ TINY = (
     "training.data.batch_size=1",
     "training.data.clip_length=2",
     "training.optimiser.warmup_steps=0",
+)
+
+# Where it does not matter how well a model could learn.
+SMALL = (
+    "model.detector.queries=24",
+    "model.detector.layers=2",
+    "model.detector.proposals.count=8",
 )
 
 
@@ -60,31 +69,23 @@ def test_exported_model_has_no_training_only_parts(small_world, tmp_path):
     assert isinstance(model.recipe, dict) and model.recipe["name"] == "mutr3d_detr3d_synthetic_syncl"
 
 
-# Two processes as launchers start them, but of one interpreter that has imported everything once.
-TWO = """
-import os, sys
-from torch.multiprocessing import start_processes
-from syncl.commands import main, train
-from syncl.runs.train.run import train_recipe
-
-def work(rank):
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-    main.main()
-
-start_processes(work, nprocs=2, start_method="fork")
-"""
-TORCHRUN = "-m torch.distributed.run --nproc-per-node 2 --master-port 29518 -m syncl"
+def by_torchrun(world: Path, output: Path, changes: tuple[str, ...], recipe: str) -> None:
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29518", "-m", "syncl"]
+    command = [sys.executable, *launch, "train", recipe, "--data", world, "--output", output]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    finished = subprocess.run(
+        [*command, "--set", *changes], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert finished.returncode == 0, finished.stderr[-2000:]
 
 
-@pytest.mark.parametrize(
-    "launch",
-    [
-        pytest.param(["-c", TWO], id="fork"),
-        pytest.param(TORCHRUN.split(), id="torchrun", marks=pytest.mark.slow),
-    ],
-)
+def forked(world: Path, output: Path, changes: tuple[str, ...], recipe: str) -> None:
+    in_two(partial(train_recipe, recipe, data=world, output=output, changes=changes))
+
+
+@pytest.mark.parametrize("launch", [forked, pytest.param(by_torchrun, marks=pytest.mark.slow)])
 def test_two_processes_give_the_losses_of_one_with_twice_the_batch(small_world, tmp_path, launch):
-    changes = [
+    changes = (
         *TINY,
         "training.steps=2",
         # Where the CPU has bfloat16, its rounding would be all there is to see.
@@ -94,17 +95,12 @@ def test_two_processes_give_the_losses_of_one_with_twice_the_batch(small_world, 
         "model.tracker.noise.carry_score=0",
         "model.tracker.noise.false_positive_ratio=0",
         "model.detector.image.backbone.norm=fixed",
-    ]
+        *SMALL,
+    )
     recipe = "mutr3d_detr3d_synthetic_syncl"
-    command = [sys.executable, *launch, "train", recipe, "--data", str(small_world)]
-    command += ["--set", *changes, "--output", str(tmp_path / "two")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    if "-c" in launch:
-        environment |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29517"}
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert finished.returncode == 0, finished.stderr[-2000:]
-    changes.append("training.data.batch_size=2")
-    train_recipe(recipe, data=small_world, output=tmp_path / "one", changes=tuple(changes))
+    launch(small_world, tmp_path / "two", changes, recipe)
+    changes = (*changes, "training.data.batch_size=2")
+    train_recipe(recipe, data=small_world, output=tmp_path / "one", changes=changes)
     for expected, found in zip(log(tmp_path / "one"), log(tmp_path / "two"), strict=True):
         for name in ("class", "box", "heat", "cross_class", "cross_box", "contrast", "total"):
             assert found[name] == pytest.approx(expected[name], rel=2e-4, abs=1e-6), (found["step"], name)

@@ -8,7 +8,7 @@ Letters: B streams, D detections.
 """
 
 from abc import abstractmethod
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -23,20 +23,38 @@ from syncl.trackers.single_frame import best_pairs
 from syncl.trackers.state import TrackState
 
 
-class ByDetection(Tracker):
-    """Base of trackers by detection.
+@dataclass(frozen=True, kw_only=True)
+class ByDetectionConfig:
+    """What trackers by detection are all asked.
 
     Attributes:
         max_detections: how many (query, class) pairs of the own detector are looked at a frame.
         output_range_m: detections whose centre lies beyond +-this in x or y are not looked at.
         output_height_m: the same for z.
+        longest_gap_s: tracks end after a longer silence within a scene; None = never.
+    """
+
+    max_detections: int = 300
+    output_range_m: float = 61.2
+    output_height_m: float = 10.0
+    longest_gap_s: float | None = None
+
+
+class ByDetection(Tracker):
+    """Base of trackers by detection.
+
+    Attributes:
         looks: whether it looks at images itself, beside its detector.
     """
 
-    max_detections: int
-    output_range_m: float
-    output_height_m: float
+    config: ByDetectionConfig
     looks: bool = False
+
+    def __init__(self, detector: Detector, config: ByDetectionConfig) -> None:
+        super().__init__()
+        self.detector = detector
+        self.config = config
+        self.longest_gap_s = config.longest_gap_s
 
     def close_eyes(self) -> None:
         """Do without looking at images oneself from now on."""
@@ -50,9 +68,9 @@ class ByDetection(Tracker):
         """What the own detector sees in a frame."""
         return best_pairs(
             decoded.standard,
-            self.max_detections,
-            self.output_range_m,
-            self.output_height_m,
+            self.config.max_detections,
+            self.config.output_range_m,
+            self.config.output_height_m,
             self.detector.boxes(decoded.standard.codes[-1]),
         )
 

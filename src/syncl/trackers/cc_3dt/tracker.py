@@ -19,7 +19,7 @@ from syncl.geometry.transforms import invert_similarity, rotate_planar, transfor
 from syncl.structures import Annotations, Frame, Objects, Outcome
 from syncl.structures.tensors import TensorStructure, padded
 from syncl.trackers.base import Decoded
-from syncl.trackers.by_detection import ByDetection
+from syncl.trackers.by_detection import ByDetection, ByDetectionConfig
 from syncl.trackers.cc_3dt.appearance import AppearanceConfig
 from syncl.trackers.cc_3dt.association import AssociationConfig, Detected, image_overlap
 from syncl.trackers.cc_3dt.looks import Looks, sampled
@@ -38,7 +38,7 @@ from syncl.trackers.state import Move, TrackState
 
 
 @dataclass(frozen=True)
-class Cc3dtConfig:
+class Cc3dtConfig(ByDetectionConfig):
     """CC-3DT's settings; the defaults are those published for BEVFormer's detections, without appearance.
 
     Attributes:
@@ -47,10 +47,6 @@ class Cc3dtConfig:
         motion: `kf3d`, a Kalman filter of constant velocity, or `velo_lstm`, which is trained.
         appearance: what boxes look like, by an image network of its own; None = place and motion alone.
         min_score: detections not above it are not looked at.
-        max_detections: how many (query, class) pairs of the detector are looked at a frame.
-        output_range_m: detections whose centre lies beyond +-this in x or y are not looked at.
-        output_height_m: the same for z.
-        longest_gap_s: tracks end after a longer silence within a scene; None = never.
     """
 
     association: AssociationConfig = field(default_factory=AssociationConfig)
@@ -58,10 +54,6 @@ class Cc3dtConfig:
     motion: Literal["kf3d", "velo_lstm"] = "kf3d"
     appearance: AppearanceConfig | None = None
     min_score: float = 0.05
-    max_detections: int = 300
-    output_range_m: float = 61.2
-    output_height_m: float = 10.0
-    longest_gap_s: float | None = None
 
     def build(self, detector: Detector) -> "Cc3dt":
         """Build the module around a detector."""
@@ -97,16 +89,12 @@ class Cc3dtMemory(TensorStructure):
 class Cc3dt(ByDetection):
     """See the module's docstring."""
 
+    config: Cc3dtConfig
     keeps = Cc3dtMemory
     ranges_m: Tensor
 
     def __init__(self, detector: Detector, config: Cc3dtConfig) -> None:
-        super().__init__()
-        self.detector = detector
-        self.config = config
-        self.longest_gap_s = config.longest_gap_s
-        self.max_detections = config.max_detections
-        self.output_range_m, self.output_height_m = config.output_range_m, config.output_height_m
+        super().__init__(detector, config)
         self.motion: Motion = Kalman() if config.motion == "kf3d" else VeloLstmMotion()
         self.appearance = None if config.appearance is None else config.appearance.build()
         self.looks = self.appearance is not None

@@ -21,13 +21,13 @@ from syncl.geometry.transforms import rotate_planar, transform_points
 from syncl.structures import Frame, Objects, Outcome
 from syncl.structures.tensors import TensorStructure
 from syncl.trackers.base import Decoded
-from syncl.trackers.by_detection import ByDetection
+from syncl.trackers.by_detection import ByDetection, ByDetectionConfig
 from syncl.trackers.greedy.association import NextRows, Pairing, pair_greedily, pair_optimally
 from syncl.trackers.state import Move, TrackState
 
 
 @dataclass(frozen=True)
-class GreedyConfig:
+class GreedyConfig(ByDetectionConfig):
     """Rules of the association; the defaults are those published with StreamPETR.
 
     Attributes:
@@ -44,10 +44,6 @@ class GreedyConfig:
             it was last seen, as published (so a track of a scene's first frame stays where it is); `elapsed`
             by its velocity times the time that passed, which is right for frames that come irregularly.
         classes: names of the classes that are tracked.
-        max_detections: how many (query, class) pairs are looked at a frame.
-        output_range_m: detections whose centre lies beyond +-this in x or y are not looked at.
-        output_height_m: the same for z.
-        longest_gap_s: tracks end after a longer silence within a scene; None = never.
     """
 
     min_score: float = 0.25
@@ -58,10 +54,6 @@ class GreedyConfig:
     first_gate_m: float = 5.0
     coasting: Literal["last_interval", "elapsed"] = "last_interval"
     classes: tuple[str, ...] = TRACKING_CLASSES
-    max_detections: int = 300
-    output_range_m: float = 61.2
-    output_height_m: float = 10.0
-    longest_gap_s: float | None = None
 
     def build(self, detector: Detector) -> "Greedy":
         """Build the module around a detector."""
@@ -92,16 +84,12 @@ class CentreTracks(TensorStructure):
 class Greedy(ByDetection):
     """See the module's docstring."""
 
+    config: GreedyConfig
     keeps = CentreTracks
     tracked: Tensor
 
     def __init__(self, detector: Detector, config: GreedyConfig) -> None:
-        super().__init__()
-        self.detector = detector
-        self.config = config
-        self.longest_gap_s = config.longest_gap_s
-        self.max_detections = config.max_detections
-        self.output_range_m, self.output_height_m = config.output_range_m, config.output_height_m
+        super().__init__(detector, config)
         tracked = [name in config.classes for name in detector.classes]
         if not any(tracked):
             raise SynclError(
