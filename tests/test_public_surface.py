@@ -64,22 +64,21 @@ ORDERS = (
 )
 
 
-def test_the_command_keeps_its_name_beside_the_folder_of_recipes():
-    """In every order of imports, each as if in a new interpreter; torch is imported once for all."""
-    code = f"""
-import sys
-for imports in {ORDERS}:
+@pytest.mark.parametrize("imports", ORDERS)
+def test_the_command_keeps_its_name_beside_the_folder_of_recipes(imports, monkeypatch):
+    """In every order of imports, each as if in a new interpreter; torch is imported already."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "syncl"]:
-        del sys.modules[name]
-    exec("import syncl; " + imports + "; from syncl.recipes import find_recipe as found", space := {{}})
-    folder = sys.modules["syncl.recipes"].__name__
-    print(space["syncl"].recipes.__module__, space["found"]("detr3d_synthetic").name, folder)
-"""
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    expected = ["syncl.commands.recipes", "detr3d_synthetic", "syncl.recipes"]
-    assert [line.split() for line in finished.stdout.splitlines()] == [expected] * len(ORDERS), (
-        finished.stderr
-    )
+        monkeypatch.delitem(sys.modules, name)
+    before = set(sys.modules)
+    try:
+        space = {}
+        exec(f"import syncl; {imports}; from syncl.recipes import find_recipe as found", space)
+        assert space["syncl"].recipes.__module__ == "syncl.commands.recipes"
+        assert space["found"]("detr3d_synthetic").name == "detr3d_synthetic"
+        assert sys.modules["syncl.recipes"].__name__ == "syncl.recipes"
+    finally:
+        for name in set(sys.modules) - before:
+            del sys.modules[name]
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -23,7 +23,14 @@ from syncl.runs.train import run
 from syncl.training.loop import make_accelerator
 
 FIGURES = ("amota", "amotp", "recall", "ids")
-SMALL = ("model.input.image_size=[64,96]", "training.steps=2", "training.data.batch_size=1")
+SMALL = (
+    "model.input.image_size=[64,96]",
+    "model.detector.queries=32",
+    "model.detector.layers=2",
+    "model.detector.proposals.count=8",
+    "training.steps=2",
+    "training.data.batch_size=1",
+)
 
 
 @pytest.fixture(scope="module")

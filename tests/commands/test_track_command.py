@@ -17,6 +17,7 @@ from syncl.checkpoints.model_file import load_model, save_model
 from syncl.commands.generate import generate
 from syncl.commands.track import track
 from syncl.data.nuscenes.index import open_nuscenes
+from syncl.detectors import ProposalConfig
 from syncl.errors import SynclError
 from syncl.recipes.synthetic import small_detr3d, small_mutr3d
 from syncl.runs.processes import Processes
@@ -26,7 +27,10 @@ from syncl.trackers import PfTrackConfig, SingleFrameConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 from two import in_two
 
-SCENES, KEYFRAMES = 3, 4
+SCENES, KEYFRAMES = 3, 3
+DETECTOR = dataclasses.replace(
+    small_detr3d(), queries=32, layers=2, proposals=ProposalConfig(count=16, nearby=True)
+)
 SPLIT = {"version": "v1.0-trainval", "split": "val"}
 
 
@@ -47,13 +51,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     # Untrained scores lie near the prior of 0.01.
     eager = dataclasses.replace(small_mutr3d(), birth_score=0.0102, keep_score=0.01, output_score=0.01)
-    config = ModelConfig(InputConfig((64, 96), exact_resize=False), small_detr3d(), eager)
+    config = ModelConfig(InputConfig((64, 96), exact_resize=False), DETECTOR, eager)
     weights = config.build().state_dict()
     save_model(root / "tracker.safetensors", weights, config)
     alone = dataclasses.replace(config, tracker=SingleFrameConfig())
     detector = {name: tensor for name, tensor in weights.items() if name.startswith("detector.")}
     # So that some detections pass the score that greedy tracking starts from.
-    bias = f"detector.class_branches.{small_detr3d().layers - 1}.6.bias"
+    bias = f"detector.class_branches.{DETECTOR.layers - 1}.6.bias"
     detector[bias] = detector[bias] + 3.6
     save_model(root / "detector.safetensors", detector, alone)
     return root
@@ -259,7 +263,7 @@ def forecaster(folder: Path) -> Path:
     """PF-Track with fresh weights that reports what it sees."""
     torch.manual_seed(0)
     small = PfTrackConfig(hidden=32, layers=1, birth_score=0.0, record_score=0.0, output_score=0.0, future=3)
-    config = ModelConfig(InputConfig((64, 96), exact_resize=False), small_detr3d(), small)
+    config = ModelConfig(InputConfig((64, 96), exact_resize=False), DETECTOR, small)
     save_model(folder / "forecaster.safetensors", config.build().state_dict(), config)
     return folder / "forecaster.safetensors"
 

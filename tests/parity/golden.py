@@ -9,7 +9,7 @@ import importlib.util
 import json
 import re
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,13 +42,12 @@ class Golden:
         with np.load(self.root / self.name / "outputs.npz") as archive:
             return {key: archive[key] for key in archive.files}
 
-    @cached_property
+    @property
     def _fill(self) -> ModuleType:
-        spec = importlib.util.spec_from_file_location("golden_fill", self.root / "fill.py")
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
+        return _fill_module(self.root)
+
+    def _filled_state(self, shapes: dict[str, list[int]]) -> dict[str, Array]:
+        return {name: _parameter(self.root, name, tuple(shape), self.seed) for name, shape in shapes.items()}
 
     # Weights
 
@@ -62,13 +61,13 @@ class Golden:
 
     def extra_state_dict(self) -> dict[str, Tensor]:
         """Weights of further modules the golden uses (`extra_state_dict`), names without prefix."""
-        filled = self._fill.fill_state_dict(self.manifest.get("extra_state_dict", {}), self.seed)
-        return {name: torch.from_numpy(values) for name, values in filled.items()}
+        filled = self._filled_state(self.manifest.get("extra_state_dict", {}))
+        return {name: torch.from_numpy(values.copy()) for name, values in filled.items()}
 
     @cached_property
     def _checkpoint(self) -> dict[str, Array]:
         manifest = self.manifest
-        filled: dict[str, Array] = self._fill.fill_state_dict(manifest["state_dict"], self.seed)
+        filled = self._filled_state(manifest["state_dict"])
         changed = {name: values.copy() for name, values in filled.items()}
         for rule, change in self._rules():
             matched = 0
@@ -190,6 +189,22 @@ class Golden:
         error = relative_error(mine, theirs)
         self._records.append((self.name, label, error, tolerance))
         assert error <= tolerance, f"{self.name} {label}: relative error {error:.2e} > {tolerance:.0e}"
+
+
+@cache
+def _fill_module(root: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("golden_fill", root / "fill.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@lru_cache(maxsize=1024)
+def _parameter(root: Path, name: str, shape: tuple[int, ...], seed: int) -> Array:
+    """What goldens of one backbone have in common, drawn once; not to be changed."""
+    values: Array = _fill_module(root).fill_parameter(name, shape, seed)
+    return values
 
 
 def relative_error(ours: Array, golden: Array) -> float:

@@ -14,7 +14,7 @@ from recipe_costs import model_cost
 from rig import make_frame
 from syncl.commands.recipes import recipes
 from syncl.data.past_images import PastImages
-from syncl.detectors import DortConfig, DortDetr3dConfig, StreamPetrConfig
+from syncl.detectors import DetectorConfig, DortConfig, DortDetr3dConfig, StreamPetrConfig
 from syncl.detectors.base import Detector
 from syncl.errors import SynclError
 from syncl.recipes import RECIPES, find_recipe, recipe_names, resolve_recipe
@@ -32,10 +32,16 @@ NAMES = recipe_names()
 
 
 @cache
-def built(model: ModelConfig) -> Tracker:
-    """Without weights; strategies of a recipe share their model."""
+def detector_of(config: DetectorConfig) -> Detector:
+    """Without weights; many recipes share it."""
     with torch.device("meta"):
-        return model.build()
+        return config.build()
+
+
+@cache
+def built(model: ModelConfig) -> Tracker:
+    with torch.device("meta"):
+        return model.tracker.build(detector_of(model.detector))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -25,6 +25,9 @@ PLAN = {
         "training.data.clip_length=2",
         "training.checkpoint_every=1",
         "model.input.image_size=[64,96]",
+        "model.detector.queries=24",
+        "model.detector.layers=2",
+        "model.detector.proposals.count=8",
     ],
     "reference": "baseline",
     "arms": [

@@ -102,6 +102,6 @@ def test_velo_lstm_learns_to_foresee() -> None:
         truth[0, :, 0], truth[..., 3:6] = speed * steps, 2.0
         noisy = truth + 0.1 * torch.randn(1, 12, 7)
         paths.append(SeenObjects(noisy, torch.full((1, 12), 0.7), truth))
-    config = MotionTrainingConfig(steps=80, batch_size=8)
+    config = MotionTrainingConfig(steps=40, batch_size=8)
     losses = [step["foreseen"] for step in train_motion(VeloLstm(16, 16), paths, config)]
     assert sum(losses[-10:]) / 10 < 0.8 * losses[0]

@@ -1,6 +1,7 @@
 """What every tracker promises, whatever its method."""
 
 import dataclasses
+from functools import cache
 
 import pytest
 import torch
@@ -52,6 +53,13 @@ TRACKERS = {
 TRACKING = [name for name in TRACKERS if name != "single_frame"]
 
 
+@cache
+def shared(kind: str) -> tuple[Tracker, TrackState]:
+    """A tracker that no test changes, and its state after two frames."""
+    tracker = build(kind)
+    return tracker, after(tracker)
+
+
 def build(kind: str, detector: str = "detr3d") -> Tracker:
     torch.manual_seed(0)
     return TRACKERS[kind].build(DETECTORS[detector].build()).eval()
@@ -79,7 +87,7 @@ def test_a_step_is_a_look_and_its_conclusion(kind: str, detector: str) -> None:
 @pytest.mark.parametrize("kind", TRACKERS)
 @pytest.mark.parametrize("other", TRACKERS)
 def test_a_state_of_another_tracker_is_refused_naming_both(kind: str, other: str) -> None:
-    tracker, state = build(kind), after(build(other))
+    (tracker, _), (_, state) = shared(kind), shared(other)
     if kind == other:
         assert tracker.step(make_frame(1.0), state)[1].timestamp_s.item() == 1
         return

@@ -149,10 +149,10 @@ def test_streams_in_a_batch_do_not_see_each_other(tracker):
 
 def test_many_frames_keep_the_state_bounded(tracker):
     state = tracker.initial_state()
-    for t in range(300):
+    for t in range(120):
         _, state = advance(tracker, state, 0.5 * t, {t % OBJECTS: 0.9})
         assert state.count <= tracker.config.miss_tolerance + 1
-    assert int(state.next_identity) == 300
+    assert int(state.next_identity) == 120
 
 
 def test_memory_bank_saves_every_fourth_frame_at_inference_and_always_in_training():

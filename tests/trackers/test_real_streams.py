@@ -17,6 +17,7 @@ import rig
 from looks import same
 from rig import SMALL, pose
 from syncl.checkpoints.state_file import load_state, save_state
+from syncl.detectors import BevEncoderConfig, BevformerConfig
 from syncl.detectors.base import Detector, DetectorMemory, Features, Interaction, ReferenceRange
 from syncl.errors import SynclError
 from syncl.layers.decoder import STANDARD, Groups
@@ -71,6 +72,8 @@ def tracker(request: pytest.FixtureRequest) -> Tracker:
     config = dataclasses.replace(SMALL[name](), proposals=None, lifted_tracks=False, layers=2)
     if hasattr(config, "cameras"):
         config = dataclasses.replace(config, cameras=2)
+    if isinstance(config, BevformerConfig):
+        config = dataclasses.replace(config, bev=BevEncoderConfig((12, 16), layers=1))
     detector = config.build().eval()
     # Scores of fresh weights are all alike; spread them.
     for branch in detector.class_branches:

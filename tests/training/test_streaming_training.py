@@ -37,7 +37,14 @@ from syncl.training.strategies import BaselineConfig
 from syncl.training.streaming import CarriedState, StreamTraining
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
-TINY = ("model.input.image_size=[64,96]", "training.log_every=1", "training.optimiser.warmup_steps=0")
+TINY = (
+    "model.input.image_size=[64,96]",
+    "model.detector.queries=24",
+    "model.detector.layers=2",
+    "model.detector.proposals.count=8",
+    "training.log_every=1",
+    "training.optimiser.warmup_steps=0",
+)
 
 
 def run(world: Path, output: Path, recipe: str, steps: int, *changes: str, **options):

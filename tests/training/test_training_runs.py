@@ -46,12 +46,12 @@ def log(output: Path) -> list[dict]:
 
 
 def test_resuming_equals_running_through_to_the_last_bit(small_world, tmp_path):
-    run(small_world, tmp_path / "straight", 4)
+    run(small_world, tmp_path / "straight", 4, *SMALL)
     shutil.copytree(tmp_path / "straight", tmp_path / "stopped")
     # As if killed right after the checkpoint of step 2.
     shutil.rmtree(tmp_path / "stopped" / "checkpoints" / "step_00000004")
     (tmp_path / "stopped" / "model.safetensors").unlink()
-    run(small_world, tmp_path / "stopped", 4, resume=True)
+    run(small_world, tmp_path / "stopped", 4, *SMALL, resume=True)
     straight = load_file(tmp_path / "straight" / "model.safetensors")
     resumed = load_file(tmp_path / "stopped" / "model.safetensors")
     assert straight.keys() == resumed.keys()
@@ -59,8 +59,8 @@ def test_resuming_equals_running_through_to_the_last_bit(small_world, tmp_path):
 
 
 def test_exported_model_has_no_training_only_parts(small_world, tmp_path):
-    run(small_world, tmp_path / "syncl", 1)
-    run(small_world, tmp_path / "baseline", 1, strategy="baseline")
+    run(small_world, tmp_path / "syncl", 1, *SMALL)
+    run(small_world, tmp_path / "baseline", 1, *SMALL, strategy="baseline")
     trained = load_file(tmp_path / "syncl" / "model.safetensors")
     assert trained.keys() == load_file(tmp_path / "baseline" / "model.safetensors").keys()
     assert not any("contrast" in name for name in trained)
@@ -95,7 +95,7 @@ def test_two_processes_give_the_losses_of_one_with_twice_the_batch(small_world, 
         "model.tracker.noise.carry_score=0",
         "model.tracker.noise.false_positive_ratio=0",
         "model.detector.image.backbone.norm=fixed",
-        *SMALL,
+        "model.detector.layers=2",
     )
     recipe = "mutr3d_detr3d_synthetic_syncl"
     launch(small_world, tmp_path / "two", changes, recipe)
@@ -112,6 +112,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_report(small_world, tmp_path):
             small_world,
             tmp_path / "run",
             6,
+            *SMALL,
             "training.optimiser.learning_rate=10",
             "training.optimiser.clip_norm=1e9",
         )
@@ -121,12 +122,12 @@ def test_a_loss_that_is_not_finite_stops_with_a_report(small_world, tmp_path):
 
 
 def test_a_run_is_not_overwritten_unasked(small_world, tmp_path):
-    run(small_world, tmp_path / "run", 1)
+    run(small_world, tmp_path / "run", 1, *SMALL)
     before = (tmp_path / "run" / "model.safetensors").read_bytes()
     with pytest.raises(SynclError, match="already exists"):
-        run(small_world, tmp_path / "run", 1, "training.seed=5")
+        run(small_world, tmp_path / "run", 1, *SMALL, "training.seed=5")
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
-    run(small_world, tmp_path / "run", 1, "training.seed=5", overwrite=True)
+    run(small_world, tmp_path / "run", 1, *SMALL, "training.seed=5", overwrite=True)
     assert (tmp_path / "run" / "model.safetensors").read_bytes() != before
 
 
@@ -191,7 +192,7 @@ def test_a_checkpoint_folder_appears_whole_or_not_at_all(small_world, tmp_path, 
 
     monkeypatch.setattr(resuming, "atomic_write", fail)
     with pytest.raises(SynclError, match=r"step_00000001: no space left on device; make room"):
-        run(small_world, tmp_path / "run", 2)
+        run(small_world, tmp_path / "run", 2, *SMALL)
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
@@ -203,6 +204,7 @@ def test_bfloat16_follows_float32_and_keeps_boxes_in_full_precision(small_world,
             small_world,
             tmp_path / precision,
             2,
+            *SMALL,
             f"training.precision={precision}",
             "training.optimiser.learning_rate=1e-5",
             recipe=f"{kind}_synthetic",
