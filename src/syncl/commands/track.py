@@ -26,6 +26,7 @@ def track(
     past: Literal["model", "key-frames"] = "model",
     device: str = "auto",
     providers: tuple[str, ...] = (),
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     threads: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -71,6 +72,8 @@ def track(
             the model remembers key frames instead.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.
         providers: of onnxruntime, for exported folders, the preferred one first (the CPU's if none is named).
+        precision: of the model's layers; geometry, times, boxes, scores and states are float32 and float64
+            whatever it is. auto is float32.
         threads: CPU threads (default: torch's choice).
         resume: go on with scenes that an earlier call finished; model, data, options, device and threads must
             be as then.
@@ -119,6 +122,7 @@ def track(
             device=device,
             min_score=min_score,
             classes=classes,
+            precision=precision,
             overwrite=overwrite,
         )
         files = ", ".join(map(str, done.files))
@@ -132,9 +136,9 @@ def track(
     split = split or own_split(version)
     chosen = index.choose_scenes(split, scenes)
     if detections is not None:
-        if task == "detection" or forecasts or past != "model":
+        if task == "detection" or forecasts or past != "model" or precision != "auto":
             raise SynclError(
-                "--detections: are tracked as they are; leave out --task, --forecasts and --past"
+                "--detections: are tracked as they are; leave out --task, --forecasts, --past and --precision"
             )
     else:
         index.check_images(chosen)
@@ -151,6 +155,7 @@ def track(
     # Named where they were asked for, so that earlier calls' finished scenes are still known.
     asked |= {} if min_score is None else {"min_score": min_score}
     asked |= {"classes": list(classes)} if classes else {}
+    asked |= {} if precision == "auto" else {"precision": precision}
     sources = {"model": model_source(model), "detections": detections}
     origin = asked | tracking_origin(sources, index, device, processes)
     with scene_parts(output, origin, resume, overwrite, processes) as parts:
@@ -182,6 +187,7 @@ def track(
                 device=device,
                 min_score=min_score,
                 classes=classes,
+                precision=precision,
                 overwrite=overwrite,
                 processes=processes,
                 parts=parts,

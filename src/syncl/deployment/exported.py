@@ -37,6 +37,8 @@ class ExportedTracker(Tracker):
         config: of the model that was exported.
     """
 
+    takes_precision = False
+
     def __init__(self, program: Program, manifest: Manifest, config: ModelConfig) -> None:
         super().__init__()
         self.detector = NoDetector(manifest.texts("classes"))

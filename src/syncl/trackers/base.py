@@ -114,6 +114,8 @@ class Tracker(nn.Module, ABC):
         noise: how training disturbs tracks between frames.
         keeps: the structure that its states have in `TrackState.own`; None = nothing of its own.
         detects_only: whether it reports detections of single frames, without tracks.
+        precision: of the layers in a step (`trackers.inference`); whatever it is, states keep their types.
+        takes_precision: whether it can be another.
         slots: rows that its states always have, alive or not, so that no shape depends on what is seen and a
             step waits for no device (`with_fixed_slots`); None = as many as are alive in the fullest stream.
     """
@@ -126,6 +128,8 @@ class Tracker(nn.Module, ABC):
     noise: ClipNoise = UNDISTURBED
     keeps: type[TensorStructure] | None = None
     detects_only: bool = False
+    precision: torch.dtype = torch.float32
+    takes_precision: bool = True
     slots: int | None = None
 
     @property
@@ -250,7 +254,14 @@ class Tracker(nn.Module, ABC):
                 f"model sees {height}x{width}; read recordings with tracker.open(folder), make frames with "
                 f"tracker.frame(images, ...), or pass image_size=({height}, {width})"
             )
-        objects, state = self.advance(frame, state, self.admit(frame, state))
+        move = self.admit(frame, state)
+        if self.precision == torch.float32:
+            objects, state = self.advance(frame, state, move)
+        else:
+            with torch.autocast(frame.timestamp_s.device.type, self.precision):
+                objects, state = self.advance(frame, state, move)
+            # What lasts, and what is told, has the types that it always has.
+            objects, state = objects.map(_widened), state.map(_widened)
         return replace(objects, classes=self.classes), state
 
     def advance(self, frame: Frame, state: TrackState, move: Move) -> tuple[Objects, TrackState]:
@@ -523,6 +534,10 @@ class Tracker(nn.Module, ABC):
         twin = copy.deepcopy(self)
         twin.noise = UNDISTURBED
         return twin
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
 def moved_on(state: TrackState, step: Tensor, move: Move) -> TrackState:

@@ -16,6 +16,7 @@ from syncl.rendering import RenderStyle, render_video
 from syncl.rendering.recordings import playback_rate, recording_frames
 from syncl.runs.track.run import TrackingSummary, choose_device
 from syncl.runs.track.scenes import report_objects
+from syncl.trackers.inference import Precision, for_inference
 from syncl.trackers.inputs import recording_for
 
 _DRAWN = 0.3
@@ -31,6 +32,7 @@ def track_recording(
     device: str = "auto",
     min_score: float | None = None,
     classes: tuple[str, ...] = (),
+    precision: Precision = "auto",
     overwrite: bool = False,
 ) -> TrackingSummary:
     """Track a recording and write `tracks.json`, `tracks.csv` and `tracks.mp4` into a folder.
@@ -43,6 +45,7 @@ def track_recording(
         device: as `choose_device`.
         min_score: objects below it are left out; None: the files have all, the video those from 0.3 on.
         classes: left in; all if none is named.
+        precision: see `for_inference`.
         overwrite: replace earlier results.
 
     Raises:
@@ -66,7 +69,7 @@ def track_recording(
             "recording has"
         )
     console.print(f"cameras, as the model sees them: {', '.join(recording.cameras)}")
-    tracker = model.tracker.eval().to(chosen)
+    tracker = for_inference(model.tracker.eval().to(chosen), precision)
     state = tracker.initial_state()
     tracks = []
     started = time.perf_counter()

@@ -24,6 +24,7 @@ from syncl.runs.track.parts import SceneParts
 from syncl.runs.track.scenes import cameras_seen, track_scene
 from syncl.trackers import Cc3dtConfig, GreedyConfig, SingleFrame, SingleFrameConfig, Tracker
 from syncl.trackers.cc_3dt import cc_3dt_plus_plus
+from syncl.trackers.inference import Precision, for_inference
 
 Task = Literal["tracking", "detection"]
 TrackerChoice = Literal["model", "greedy", "greedy-observed", "cc-3dt", "cc-3dt++"]
@@ -93,6 +94,7 @@ def track_to_file(
     device: str = "auto",
     min_score: float | None = None,
     classes: tuple[str, ...] = (),
+    precision: Precision = "auto",
     overwrite: bool = False,
     quiet: bool = False,
     processes: Processes = ALONE,
@@ -111,6 +113,7 @@ def track_to_file(
         device: the same; of several processes, each on a GPU takes its own.
         min_score: the same.
         classes: the same.
+        precision: the same.
         overwrite: replace an existing file.
         quiet: no progress bar.
         processes: those that share the work, whole scenes each. Process 0 writes the file, which is the one a
@@ -122,7 +125,7 @@ def track_to_file(
             forecast and forecasts were.
     """
     chosen = choose_device(device, processes)
-    stepping = choose_tracker(model, task, tracker).eval().to(chosen)
+    stepping = for_inference(choose_tracker(model, task, tracker).eval().to(chosen), precision)
     if forecasts and stepping.forecast_step_s is None:
         raise SynclError("--forecasts: this tracker does not forecast; PF-Track with future reasoning does")
     index = index.with_vehicle_frame(model.config.input.vehicle_frame)

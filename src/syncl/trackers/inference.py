@@ -1,0 +1,86 @@
+"""A tracker for tracking alone, with layers in half precision and BatchNorm folded into convolutions.
+
+tracker = for_inference(tracker, "bfloat16")
+"""
+
+import copy
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import nn
+
+from syncl.errors import SynclError
+from syncl.trackers.base import Tracker
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+_DTYPES = {
+    "auto": torch.float32,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def for_inference(tracker: Tracker, precision: Precision = "auto") -> Tracker:
+    """A twin of a tracker that tracks in this precision; with less than float32 its BatchNorm is folded, too.
+
+    Products and convolutions are rounded; geometry, times, poses, boxes, scores and states stay float32 and
+    float64. Fixed slots and weights are those of the tracker, which stays as it is.
+
+    Args:
+        tracker: in inference mode, on its device.
+        precision: auto is float32, by which trained models have been scored.
+
+    Raises:
+        SynclError: the precision is none, or the tracker is an exported program, which has its own.
+    """
+    if precision not in _DTYPES:
+        raise SynclError(f"--precision {precision}: choose one of {', '.join(_DTYPES)}")
+    if _DTYPES[precision] == torch.float32:
+        return tracker
+    if not tracker.takes_precision:
+        raise SynclError(
+            f"--precision {precision}: this model's program has the precision it was exported with"
+        )
+    shared = [*tracker.parameters(), *tracker.buffers()]
+    twin = copy.deepcopy(tracker, {id(tensor): tensor for tensor in shared})
+    fold_norms(twin)
+    twin.precision = _DTYPES[precision]
+    return twin
+
+
+def fold_norms(module: nn.Module) -> int:
+    """Fold BatchNorm in inference mode into the convolution in front of it, and say how often.
+
+    The same up to rounding (1e-5 of features). Backbones and necks of this library are folded, and
+    convolutions followed by BatchNorm in an `nn.Sequential`: in others nobody knows what is in front of what.
+    Deformable convolutions keep theirs.
+
+    Args:
+        module: changed; weights that it shares with others are not.
+    """
+    folded = 0
+    for parent in module.modules():
+        known = isinstance(parent, nn.Sequential) or type(parent).__module__.startswith("syncl.backbones.")
+        for (_, convolution), (name, norm) in pairwise(list(parent.named_children()) if known else []):
+            plain = type(convolution) is nn.Conv2d and isinstance(norm, nn.BatchNorm2d)
+            if plain and not norm.training:
+                _fold(convolution, norm)  # type: ignore[arg-type]
+                setattr(parent, name, nn.Identity())
+                folded += 1
+    return folded
+
+
+@torch.no_grad()
+def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    mean, variance = norm.running_mean, norm.running_var
+    if mean is None or variance is None:
+        raise TypeError("BatchNorm without running statistics cannot be folded")
+    scale = norm.weight.double() / (variance.double() + norm.eps).sqrt()
+    bias = norm.bias.double() - mean.double() * scale
+    if convolution.bias is not None:
+        bias = bias + convolution.bias.double() * scale
+    weight = convolution.weight
+    convolution.weight = nn.Parameter((weight.double() * scale[:, None, None, None]).to(weight.dtype), False)
+    convolution.bias = nn.Parameter(bias.to(weight.dtype), False)
