@@ -9,9 +9,10 @@ from torch import Tensor
 
 import rig
 from looks import entered, same
-from rig import make_frame, pose
+from rig import make_frame, make_objects, pose
 from syncl.checkpoints.state_file import load_state, save_state
 from syncl.errors import SynclError
+from syncl.recipes import find_recipe
 from syncl.structures import Annotations, Clip, Frame, Objects, Outcome
 from syncl.trackers import (
     AdaTrackConfig,
@@ -32,6 +33,7 @@ from syncl.trackers.greedy import Greedy
 from syncl.trackers.greedy.tracker import CentreTracks
 from syncl.training.strategies import BaselineConfig
 from syncl.training.strategies.syncl.strategy import SynclConfig
+from syncl.training.streaming import StreamTraining
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 CLASSES = ("car", "truck", "pedestrian")
@@ -307,3 +309,29 @@ def test_trackers_without_tracks_in_training_train_their_detector(kind: str) -> 
     losses["total"].backward()
     assert {"class", "box"} <= losses.keys()
     assert all(p.grad is not None for p in tracker.detector.class_branches.parameters())
+
+
+LEARNING = ("mutr3d", "pf-track", "ada-track", "star-track", "onetrack", "dqtrack")
+
+
+@pytest.mark.parametrize("kind", LEARNING)
+def test_every_tracker_learns_from_streams_whose_tracks_last(kind: str) -> None:
+    recipe = find_recipe(f"{kind}_detr3d_synthetic")
+    torch.manual_seed(0)
+    tracker = recipe.model.tracker.build(rig.DETECTORS["detr3d"].build())
+    tracker.noise = ClipNoise(birth_score=0.2)
+    strategy = dataclasses.replace(recipe.training.strategy, release_m=0.0).build(rig.DIM)
+    streams = StreamTraining(ClipTraining(tracker, strategy, recipe.training.unroll))
+    looked, look = [], tracker.look
+    tracker.look = lambda *given: looked.append(found := look(*given)) or found  # type: ignore
+    state = tracker.initial_state(2)
+    for step in range(2):
+        frames = tuple(make_frame(step + 0.5 * number, streams=2) for number in range(2))
+        truth = make_objects([0, 1], 2, future=tracker.future_frames or None)
+        losses, state = streams(Clip(frames, (truth, truth)), state)
+    # Those of the first step are there when the second one looks at its first frame.
+    known = looked[2].state
+    assert {0, 1} <= set(known.identities[1][known.alive[1]].tolist())
+    losses["total"].backward()
+    learned = [name for name, value in tracker.named_parameters() if value.grad is not None]
+    assert any(not name.startswith("detector.") for name in learned)
