@@ -116,6 +116,7 @@ def collate_annotations(annotations: Sequence[Annotations]) -> Annotations:
     courses = _all_or_none(
         [item.trajectories for item in single], "annotations with and without trajectories"
     )
+    depths = _all_or_none([item.depths for item in annotations], "annotations with and without depths")
     return Annotations(
         boxes=stack([item.boxes for item in single], 0),
         labels=stack([item.labels for item in single], 0),
@@ -126,6 +127,7 @@ def collate_annotations(annotations: Sequence[Annotations]) -> Annotations:
         )
         if courses
         else None,
+        depths=torch.cat(depths) if depths else None,
     )
 
 

@@ -55,7 +55,7 @@ def _training(objectives: tuple[ObjectiveConfig, ...]) -> TrainingConfig:
     return replace(
         training,
         steps=steps(24, batch_size=8),
-        data=replace(training.data, batch_size=8, sampling="windows", spare_frames=0),
+        data=replace(training.data, batch_size=8, sampling="windows", spare_frames=0, depth_stride=16),
         optimiser=replace(training.optimiser, backbone_scale=1.0, clip_norm=5.0),
         unroll=UnrollConfig(context_frames=_FRAMES - 1, objectives=objectives),
     )

@@ -34,6 +34,8 @@ class Annotations(TensorStructure):
             padding.
         valid: [B, M] bool; False = padding.
         trajectories: of the same objects, for trackers that forecast; None where nobody asked for them.
+        depths: [B, C, H, W] float32 metres, the nearest that a lidar measured in each cell of the images, 0
+            where it measured none; None where nobody asked for them.
     """
 
     boxes: Tensor
@@ -41,6 +43,7 @@ class Annotations(TensorStructure):
     identities: Tensor
     valid: Tensor
     trajectories: Trajectories | None = None
+    depths: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,9 @@ class DataConfig:
             none between key frames. Choosing among all, the original takes them 0.33 to 2.25 s old; of key
             frames, two a second, 1 to 4 come nearest to that.
         scene_parts: streams: into how many parts a scene is cut.
+        depth_stride: side in pixels of the cells of which the lidar's depths are read, for detectors that
+            learn to lift (BEVDepth): the stride of the level they lift. 0 leaves them out; depths are then
+            those of annotated boxes, as in frames whose lidar file is not there.
         scenes: train on so many scenes of the split, the first; 0 = all.
     """
 
@@ -45,6 +48,7 @@ class DataConfig:
     spare_frames: int = 1
     pair_gap: tuple[int, int] = (1, 4)
     scene_parts: int = 2
+    depth_stride: int = 0
     scenes: int = 0
 
 

@@ -93,4 +93,5 @@ def annotation_options(recipe: Recipe, future_frames: int = 0) -> AnnotationOpti
         detector.point_range,
         min_points=recipe.training.data.min_points,
         future_frames=future_frames,
+        depth_stride=recipe.training.data.depth_stride,
     )

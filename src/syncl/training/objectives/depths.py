@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from syncl.detectors.bevdepth.view_transform import DepthPrediction, pixel_grid
+from syncl.errors import SynclError
 from syncl.geometry.precision import full_precision
 from syncl.geometry.transforms import invert_affine
 from syncl.structures import Annotations, Outcome
@@ -44,7 +45,23 @@ class DepthObjective(Objective):
         if found is None:
             return {}
         depths = depths_of_boxes(found, annotations)
+        if annotations.depths is not None:
+            depths = _measured_first(annotations.depths, depths)
         return {"lifted_depth": self.config.weight * depth_loss(found.logits.float(), depths, found.depths)}
+
+
+def _measured_first(measured: Tensor, depths: Tensor) -> Tensor:
+    """Measured depths [B, C, H, W] in frames that have any; those of boxes in others.
+
+    Raises:
+        SynclError: if they are of other cells.
+    """
+    if measured.shape != depths.shape:
+        raise SynclError(
+            f"the lidar's depths have {measured.shape[-2]} x {measured.shape[-1]} cells, the lifted level "
+            f"{depths.shape[-2]} x {depths.shape[-1]}; set training.data.depth_stride to that level's stride"
+        )
+    return torch.where((measured > 0).flatten(1).any(1)[:, None, None, None], measured, depths)
 
 
 def depth_loss(logits: Tensor, depths: Tensor, bins: Tensor) -> Tensor:

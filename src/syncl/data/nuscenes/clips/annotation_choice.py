@@ -23,6 +23,7 @@ class AnnotationOptions:
             as in the official evaluation.
         min_visibility: lowest visibility level, 1 to 4; 0 keeps all.
         future_frames: key frames over which the objects' trajectories are read; 0 leaves them out.
+        depth_stride: side in pixels of the cells of which the lidar's depths are read; 0 leaves them out.
     """
 
     classes: tuple[str, ...] = DETECTION_CLASSES
@@ -30,6 +31,7 @@ class AnnotationOptions:
     min_points: int = 1
     min_visibility: int = 0
     future_frames: int = 0
+    depth_stride: int = 0
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.classes if name not in DETECTION_CLASSES]

@@ -20,6 +20,7 @@ from syncl.data.nuscenes.clips.frames import (
     build_frame,
 )
 from syncl.data.nuscenes.index import NuScenesIndex
+from syncl.data.nuscenes.lidar import lidar_points, measured_depths
 from syncl.data.nuscenes.odometry import OdometrySource
 from syncl.data.nuscenes.past.sources import PastSource, PastSweeps, has_sweeps
 from syncl.data.nuscenes.samples import FutureCentres, Sample
@@ -138,7 +139,12 @@ class ClipDataset(ClipSource):
         if self._odometry is not None:
             frame = replace(frame, odometry=self._odometry.of(row, sample, world))
         future = future_centres(self._index, row, self._annotations)
-        return frame, build_annotations(sample.annotations, self._annotations, world, future)
+        annotations = build_annotations(sample.annotations, self._annotations, world, future)
+        stride = self._annotations.depth_stride
+        if stride:
+            depths = measured_depths(lidar_points(self._index, row, sample), frame, stride, world)
+            annotations = replace(annotations, depths=depths)
+        return frame, annotations
 
     def _recolour(self, seed: list[int], row: int, first: int) -> Recolour | None:
         if self._augmentation is None or not self._augmentation.photometric:
