@@ -257,8 +257,13 @@ def test_a_run_is_done_once_and_never_replaced_by_other_settings(small_world, tm
         run_plan(nowhere, small_world, tmp_path / "out", jobs=1)
 
 
-def test_a_failed_run_is_named_with_its_reason(small_world, tmp_path):
-    arms = [{"name": "broken", "recipe": "mutr3d_detr3d_synthetic", "set": ["training.data.clip_length=9"]}]
+def test_a_failed_run_is_named_with_its_reason(small_world, tmp_path, monkeypatch):
+    """Of a command in the place of the training, which ends as commands do."""
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\necho 'error: no scene has 9 key frames' >&2\nexit 2\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(program))
+    arms = [{"name": "broken", "recipe": "mutr3d_detr3d_synthetic"}]
     plan = read_plan(write(tmp_path, arms=arms, seeds=[0], reference="broken"))
     with pytest.raises(SynclError, match=r"broken seed 0: .*9 key frames"):
         run_plan(plan, small_world, tmp_path / "out", jobs=1)

@@ -42,7 +42,7 @@ def make_annotations(streams: int = 1, objects: int = 7, first_identity: int = 0
 def build(kind: str):
     torch.manual_seed(0)
     tracker: Mutr3dConfig = dataclasses.replace(small_mutr3d(), noise=ClipNoise())
-    return tracker.build(SMALL[kind]().build())
+    return tracker.build(dataclasses.replace(SMALL[kind](), layers=2).build())
 
 
 @cache
