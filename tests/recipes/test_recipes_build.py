@@ -225,7 +225,9 @@ def test_published_training_settings() -> None:
             continue
         augmentation = training.data.augmentation
         over_ground = name.startswith(("bevdepth_", "dort_"))
-        turned = name.startswith(("petr_", "petrv2_", "streampetr_", "dqtrack_")) and "q500" not in name
+        turned = (
+            name.startswith(("petr_", "petrv2_", "streampetr_", "dqtrack_petrv2_")) and "q500" not in name
+        )
         turned = turned or over_ground
         assert augmentation.rotation_rad == (0.3925 if turned else 0.0)
         assert augmentation.scale_range == ((0.95, 1.05) if turned else (1.0, 1.0))
