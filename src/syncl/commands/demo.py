@@ -1,7 +1,7 @@
 """`syncl demo`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from syncl.runs.demo import Demo
@@ -13,6 +13,7 @@ def demo(
     seed: int = 1000,
     scenes: int = 2,
     keyframes: int = 40,
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     overwrite: bool = False,
 ) -> "Demo":
     """Generate unseen scenes, track them with the model that ships with syncl, score and draw the tracks.
@@ -25,6 +26,7 @@ def demo(
         seed: of the world; the model was trained on other seeds.
         scenes: how many scenes, at most 2.
         keyframes: frames of a scene, two a second.
+        precision: of the model's layers (`syncl track`).
         overwrite: replace an earlier demo in the output folder.
 
     Returns:
@@ -34,7 +36,9 @@ def demo(
 
     from syncl.runs.demo import metrics_table, run_demo
 
-    done = run_demo(output, seed=seed, scenes=scenes, keyframes=keyframes, overwrite=overwrite)
+    done = run_demo(
+        output, seed=seed, scenes=scenes, keyframes=keyframes, precision=precision, overwrite=overwrite
+    )
     Console().print(metrics_table(done.metrics))
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print("Figures are of a synthetic world; they say nothing about nuScenes.")

@@ -20,6 +20,7 @@ from syncl.models import find_model
 from syncl.rendering import RenderStyle, render_image, render_video
 from syncl.rendering.nuscenes_scenes import open_results
 from syncl.runs.track.run import track_to_file
+from syncl.trackers.inference import Precision
 
 _RESULTS = {
     "results.json": "tracks in the nuScenes submission format",
@@ -44,7 +45,15 @@ class Demo:
     seconds: float
 
 
-def run_demo(output: Path, *, seed: int, scenes: int, keyframes: int, overwrite: bool) -> Demo:
+def run_demo(
+    output: Path,
+    *,
+    seed: int,
+    scenes: int,
+    keyframes: int,
+    overwrite: bool,
+    precision: Precision = "auto",
+) -> Demo:
     """Run the demo; see `syncl.commands.demo.demo` for the arguments.
 
     Raises:
@@ -64,7 +73,9 @@ def run_demo(output: Path, *, seed: int, scenes: int, keyframes: int, overwrite:
 
     model = load_model(find_model("demo"))
     results, metrics_file, video, picture = (output / name for name in _RESULTS)
-    report = track_to_file(model, index, names, results, device="cpu", overwrite=overwrite)
+    report = track_to_file(
+        model, index, names, results, device="cpu", precision=precision, overwrite=overwrite
+    )
     console.print(f"tracked {report.frames} frames, {report.seconds_per_frame * 1000:.0f} ms each")
 
     with warnings.catch_warnings():
