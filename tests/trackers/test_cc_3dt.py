@@ -61,6 +61,16 @@ def test_two_streams_are_two_trackers(motion: str) -> None:
 
 
 @torch.no_grad()
+def test_sizes_that_a_learned_motion_makes_negative_are_reported_as_a_centimetre() -> None:
+    tracker = build(motion="velo_lstm")
+    tracker.motion.network.refine = lambda expected, found, before, scores, hidden: (found - 1.8, hidden)
+    state = tracker.initial_state()
+    for number in range(2):
+        objects, state = tracker.step_given(make_frame(0.5 * number), state, seen(0.0))
+    torch.testing.assert_close(objects.boxes[0, 0, 3:6], torch.tensor([2.2, 0.2, 0.01]))
+
+
+@torch.no_grad()
 def test_with_closed_eyes_images_do_not_matter() -> None:
     tracker = build()
     assert tracker.looks and tracker.channels == 8

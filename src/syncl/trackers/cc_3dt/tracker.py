@@ -36,6 +36,9 @@ from syncl.trackers.cc_3dt.sight import Sightings, largest, sightings
 from syncl.trackers.cc_3dt.velo_lstm import VeloLstmMotion
 from syncl.trackers.state import Move, TrackState
 
+# Below any object's; no box is reported with less.
+_SMALLEST_M = 0.01
+
 
 @dataclass(frozen=True)
 class Cc3dtConfig(ByDetectionConfig):
@@ -191,7 +194,9 @@ class Cc3dt(ByDetection):
             velocities = tracks.velocities[:, :2]
             boxes = torch.cat([tracks.boxes, velocities], 1)
             boxes, velocity = moved(invert_similarity(frame.global_from_vehicle[stream]), boxes)
-            boxes = torch.cat([boxes, velocity[:, :2]], 1).float()
+            # VeloLSTM adds up steps of sizes as of places, and may pass nothing with small objects.
+            sizes = boxes[:, 3:6].clamp(min=_SMALLEST_M)
+            boxes = torch.cat([boxes[:, :3], sizes, boxes[:, 6:], velocity[:, :2]], 1).float()
             valid = torch.ones_like(tracks.labels, dtype=torch.bool)
             reports.append(Objects(boxes, tracks.labels, followed.scores, tracks.identities, valid))
         return padded(reports)
