@@ -22,7 +22,8 @@ def test_what_the_log_has_counts_and_nan_never_does(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text(
         '{"step":1,"group":"train","total":9}\n{"step":1,"group":"validation","amota":0.5}\n'
-        '{"step":2,"group":"validation","amota":null}\n'
+        '{"step":2,"group":"validation","amota":null}\n[1]\n{"step":"3","group":"validation","amota":1}\n'
+        '{"step":3,"group":"validation","amota":"high"}\n{"step":3,"group":"validation","am'
     )
     best = Best("auto", log)
     assert [best.improved({"amota": value}) for value in (0.4, math.nan, 0.6)] == [False, False, True]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import orjson
+from syncl.training.journal import log_entries
 
 LOWER_IS_BETTER = ("amotp", "ids")
 
@@ -20,16 +20,15 @@ class Best:
     def __init__(self, metric: str, log: Path) -> None:
         self._metric = metric
         self._value = math.nan
-        for line in log.read_bytes().splitlines() if log.is_file() else ():
-            entry = orjson.loads(line)
+        for entry in log_entries(log):
             if entry["group"] == "validation":
-                self.improved({name: entry[name] for name in entry if name not in ("step", "group")})
+                self.improved(entry["values"])
 
     def improved(self, figures: Mapping[str, float | None]) -> bool:
         """Whether these figures are better than all before; they count from now on."""
         metric = next(iter(figures)) if self._metric == "auto" else self._metric
         value = figures.get(metric)
-        if value is None or math.isnan(value):
+        if not isinstance(value, int | float) or math.isnan(value):
             return False
         better = value < self._value if metric in LOWER_IS_BETTER else value > self._value
         if better or math.isnan(self._value):

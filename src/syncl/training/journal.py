@@ -3,10 +3,11 @@
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import TypedDict
 
 import orjson
 import torch
@@ -37,20 +38,34 @@ def own_memory_gb() -> float:
     return peak / 1e9 if sys.platform == "darwin" else peak / 1e6
 
 
+class Entry(TypedDict):
+    """A line of a run's log: which step's, of what kind, and its figures."""
+
+    step: int
+    group: str
+    values: dict[str, float | None]
+
+
+def log_entries(log: Path) -> Iterator[Entry]:
+    """What a run's log says, but for half a line, of a process that was killed or a disk that was full."""
+    for _, entry in _whole_lines(log):
+        yield entry
+
+
+def _whole_lines(log: Path) -> Iterator[tuple[bytes, Entry]]:
+    for line in log.read_bytes().splitlines() if log.is_file() else ():
+        with suppress(orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+            values = orjson.loads(line)
+            step, group = values.pop("step"), values.pop("group")
+            if type(step) is int and type(group) is str:
+                yield line, {"step": step, "group": group, "values": values}
+
+
 def _until(log: Path, step: int) -> tuple[bytes, bool]:
     """The whole lines of a log up to a step, and whether one of them is that step's validation."""
-    kept, validated = b"", False
-    for line in log.read_bytes().splitlines() if log.is_file() else ():
-        try:
-            entry = orjson.loads(line)
-            if entry["step"] > step:
-                continue
-            validated |= entry["step"] == step and entry["group"] == "validation"
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            # Half a line, of a process that was killed or a disk that was full.
-            continue
-        kept += line + b"\n"
-    return kept, validated
+    kept = [(line, entry) for line, entry in _whole_lines(log) if entry["step"] <= step]
+    validated = any((entry["step"], entry["group"]) == (step, "validation") for _, entry in kept)
+    return b"".join(line + b"\n" for line, _ in kept), validated
 
 
 class Journal:
