@@ -193,6 +193,7 @@ def test_a_changed_or_missing_file_is_named(folder: Path, name: str) -> None:
         ({"files": {}}, "names no golden.npz"),
         ({"files": {"golden.npz": {}, "../x": {}}}, "leads out|SHA|lacks"),
         ({"program": None}, "lacks the entry program.format"),
+        ({"program": {"format": "onnx", "file": "../track.onnx"}}, "'../track.onnx' is none of its files"),
         ({"program": {"format": "torch-export"}}, "holds a torch-export program, which syncl does not run"),
     ],
 )

@@ -12,10 +12,11 @@ import torch
 
 from syncl.checkpoints.codec import decode_config
 from syncl.checkpoints.model_file import MODEL_TYPES, LoadedModel, load_model
+from syncl.checkpoints.upgrades import Json
 from syncl.deployment.manifest import MANIFEST, Manifest, is_export, read_manifest
 from syncl.deployment.programs import CPU, OnnxProgram, Program
 from syncl.deployment.step import objects_of, padded_state, short_name, state_of, told_frame, told_state
-from syncl.errors import SynclError
+from syncl.errors import SynclError, shown
 from syncl.models import find_model
 from syncl.structures import Frame, Objects, Outcome
 from syncl.structures.tensors import named_tensors
@@ -167,9 +168,13 @@ def load_export(folder: Path, providers: Sequence[str] = CPU, types: tuple[type,
             f"{folder}: holds a {manifest.text('program', 'format')} program, which syncl does not run; load "
             "it with torch.export.load, or export with --format onnx"
         )
+    name = manifest.text("program", "file")
+    # Only those are known to lie in the folder and to be as they were written.
+    if name not in cast(dict[str, Json], manifest.entry("files")):
+        raise SynclError(f"{folder}: program.file: {shown(name)} is none of its files; export again")
     known = (*MODEL_TYPES, *types)
     config = decode_config(manifest.entry("model"), ModelConfig, known, f"{folder}: model")
-    program = OnnxProgram(Path(folder) / manifest.text("program", "file"), providers)
+    program = OnnxProgram(Path(folder) / name, providers)
     tracker = ExportedTracker(program, manifest, config)
     views = manifest.entry("views_deg")
     if isinstance(views, list):
