@@ -331,6 +331,13 @@ def test_other_units_and_orders_are_refused_by_whoever_looks_through_cameras(
     assert len(truth.remarks) == (case in ("milliseconds", "nanoseconds"))
 
 
+def test_vehicles_that_always_drive_backwards_are_told_of(tiny: Any, tmp_path: Path) -> None:
+    # What x, y, z, w of a vehicle that heads east comes to: about as upright, and turned round.
+    every("ego_pose", lambda entry: entry.update(rotation=[0.7, 0.0, 0.0, -0.7]))(tiny.tables)
+    with pytest.warns(UserWarning, match=r"ego_pose\.json: .* drives backwards in 5 of the 5 steps"):
+        open_nuscenes(tiny.write(tmp_path, images=False), "v1.0-mini")
+
+
 def test_calibrations_as_x_y_z_w_are_said_and_refused_where_the_lidar_is_the_vehicle(
     tiny: Any, tmp_path: Path
 ) -> None:

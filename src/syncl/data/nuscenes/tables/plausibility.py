@@ -17,8 +17,10 @@ from syncl.geometry.poses import rotation_from_quaternion
 _SHORTEST_S, _LONGEST_S = 0.01, 60.0
 # An image and its key frame; the farthest exposure of nuScenes is 0.06 s away.
 _APART_S = 60.0
-_STEEPEST = 0.5
-"""Cosine of the steepest tilt, 60 degrees."""
+_STEEPEST = 0.85
+"""Cosine of the steepest tilt, 32 degrees."""
+# Between key frames, of a vehicle that drives; how many such steps, and the share of them that go backwards.
+_DRIVES_M, _FEWEST, _MOST_BACKWARDS = 0.5, 3, 0.9
 
 UPSIDE_DOWN = 0.2
 """How far up the lower edge of an image points at least, where a camera counts as upside down."""
@@ -51,7 +53,7 @@ def time_problem(folder: Path, scenes: SceneColumns) -> str | None:
 def check_cameras(folder: Path, scenes: SceneColumns, cameras: CameraColumns) -> None:
     """Make sure that timestamps are microseconds in all tables, and vehicles stand on their wheels.
 
-    Warns of cameras that hang upside down.
+    Warns of vehicles that always drive backwards, and of cameras that hang upside down.
 
     Raises:
         SynclError: naming what is far off.
@@ -74,6 +76,13 @@ def check_cameras(folder: Path, scenes: SceneColumns, cameras: CameraColumns) ->
             f"vehicle's up axis does not point up but along {np.round(up[row], 2).tolist()} "
             f"({int(tilted.sum())} such samples); field 'rotation' is a quaternion w, x, y, z to "
             "a frame with z up"
+        )
+    backwards, steps = _backwards(scenes, cameras)
+    if steps >= _FEWEST and backwards > _MOST_BACKWARDS * steps:
+        warnings.warn(
+            f"{table_path(folder, 'ego_pose')}: by field 'rotation' (w, x, y, z, from the vehicle, x ahead) "
+            f"it drives backwards in {backwards} of the {steps} steps in which it moves",
+            stacklevel=2,
         )
     calibrations = np.unique(cameras.image_calibrations)
     down = rotation_from_quaternion(cameras.calibration_poses[calibrations, 3:])[:, :, 1]
@@ -105,6 +114,17 @@ def check_lidar(folder: Path, cameras: CameraColumns) -> None:
             f"{table_path(folder, 'calibrated_sensor')}: LIDAR_TOP's up axis does not point up but along "
             f"{axis}; field 'rotation' is a quaternion w, x, y, z from the sensor to the vehicle"
         )
+
+
+def _backwards(scenes: SceneColumns, cameras: CameraColumns) -> tuple[int, int]:
+    """In how many steps between key frames vehicles drive against their x axis, and in how many at all."""
+    poses = cameras.sample_poses
+    moved = np.diff(poses[:, :2], axis=0)
+    ahead = rotation_from_quaternion(poses[:-1, 3:])[:, :2, 0]
+    drives = np.hypot(*moved.T) > _DRIVES_M
+    drives[scenes.scene_start[1:-1] - 1] = False
+    backwards = (moved * ahead).sum(axis=1) < 0
+    return int((backwards & drives).sum()), int(drives.sum())
 
 
 def _up_axes(poses: Numbers) -> Numbers:
