@@ -294,6 +294,7 @@ def write_tensors(path: Path, tensors: "Mapping[str, torch.Tensor]", metadata: M
         with atomic_path(path) as temporary:
             save_file(own, temporary, dict(metadata))
     except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
+        # "os error 27", or before safetensors 0.6 "Os { code: 27, ...".
+        number = re.search(r"(?:os error|code:) (\d+)", str(error))
         known = OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))
         raise system_error(known, path) from error

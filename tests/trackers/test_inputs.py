@@ -80,6 +80,12 @@ def test_a_camera_left_out_is_one_that_delivered_nothing(tracker: Tracker, folde
     assert objects.classes == tracker.classes
 
 
+@pytest.mark.parametrize("time", [np.float32(1.7e9), torch.tensor(1.7e9)])
+def test_times_that_are_rounded_already_are_refused(tracker: Tracker, folder: Path, time: object) -> None:
+    with pytest.raises(SynclError, match=r"timestamp_s: .* to two minutes.*float64"):
+        tracker.frame(images_of(folder), open_rig(folder), time)
+
+
 def test_calibration_alone_takes_the_images_size(tracker: Tracker) -> None:
     seen = make_frame(size=(32, 64))
     given = list(seen.images[0])

@@ -87,6 +87,11 @@ def frame_for(
     name: str | None = None,
 ) -> Frame:
     """Images of the cameras' own size as the frame that a model wants; see `Tracker.frame`."""
+    if str(getattr(timestamp_s, "dtype", "")).endswith(("float32", "float16")):
+        raise SynclError(
+            f"timestamp_s: {timestamp_s} is a float32, which holds the seconds since 1970 to two minutes; "
+            "give a float or float64"
+        )
     names = rig.names if isinstance(rig, CameraRig) else tuple(camera.name for camera in rig.cameras)
     given = _by_name(images, names)
     arrays = {camera: None if image is None else _array(image, camera) for camera, image in given.items()}
