@@ -16,8 +16,10 @@ PAGE = Path(__file__).parents[2] / "docs" / "recordings.md"
 
 def test_the_documented_rig_file_is_read(tmp_path: Path) -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(blocks) == 2
-    (tmp_path / "rig.yaml").write_text("".join(blocks))
+    assert len(blocks) == 3
+    images, videos, lidar = blocks
+    assert "video:" in videos
+    (tmp_path / "rig.yaml").write_text(images + lidar)
     for name in ("front", "rear"):
         (tmp_path / "images" / name).mkdir(parents=True)
         for number in range(2):

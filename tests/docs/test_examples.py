@@ -19,6 +19,7 @@ from syncl.data.nuscenes.index import open_nuscenes
 from syncl.deployment.exported import load
 from syncl.errors import SynclError
 from syncl.recipes.recipe import Recipe, recipe_from_json, recipe_to_json
+from syncl.recipes.synthetic_trackers import small_tracker
 from syncl.structures import Annotations, Predictions
 from syncl.trackers import TRACKER_TYPES
 
@@ -145,7 +146,7 @@ def test_the_new_tracker_goes_on_from_a_saved_state(runs, small_world, tmp_path)
 
 def test_the_new_tracker_is_one_file_and_its_configuration_in_a_recipe(runs):
     module, _ = runs["add_tracker"]
-    recipe, base = module.coasting(), module.mutr3d_petr_synthetic()
+    recipe, base = module.coasting(), small_tracker("mutr3d", "petr")
     assert isinstance(recipe.model.tracker, module.CoastingConfig)
     # Nothing else of the recipe, and nothing of the library, knows of it.
     model = replace(base.model, tracker=recipe.model.tracker)

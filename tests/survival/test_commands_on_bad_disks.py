@@ -14,13 +14,14 @@ ARGUMENTS = {
     "render": ("results.json", "--data", "nowhere", "--output"),
     "report": ("run", "--data", "nowhere", "--output"),
     "check-rig": ("rig", "--output"),
+    "export": ("model.safetensors", "--output"),
     "convert": ("--from", "detr3d", "model.pth"),
     "diagnose": ("model.safetensors", "--data", "nowhere", "--scene", "a", "--output"),
 }
 NAMES = {"render": "tracks.mp4", "report": "page.html", "check-rig": "rig.png"}
 # They read what says which files they write, or what makes a run, first.
 LATER = {"train", "plot", "experiment"}
-WITHOUT_OUTPUT = {"prepare", "recipes"}
+WITHOUT_OUTPUT = {"prepare", "recipes", "models", "info"}
 
 
 def test_every_command_is_looked_at():
