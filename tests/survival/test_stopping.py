@@ -28,9 +28,11 @@ def gone(pid: int, within_s: float = 20.0) -> bool:
     return False
 
 
-# A command that writes a file and takes its time, in the place of `recipes`.
+# A command that writes a file and takes its time, in the place of `recipes`. Whoever started the tests may
+# have them ignore hang-ups (nohup): processes inherit that, and commands respect it.
 COMMAND = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from pathlib import Path
 from syncl.commands import main, recipes
 from syncl.files import atomic_path
