@@ -22,6 +22,7 @@ from syncl.deployment.manifest import Manifest, read_manifest, write_manifest
 from syncl.deployment.step import INPUTS, template_of
 from syncl.deployment.writing import flat_step, write_export
 from syncl.errors import SynclError
+from syncl.runs.export import synthetic_drive
 from syncl.structures import Frame, Objects
 from syncl.trackers import Mutr3dConfig, PfTrackConfig, StarTrackConfig, Tracker
 from syncl.trackers.inputs import InputConfig
@@ -283,7 +284,22 @@ def test_a_host_of_numpy_and_onnxruntime_does_the_same_without_this_library(
 
 
 @pytest.mark.slow
-def test_the_command_writes_a_folder_that_tracks(onnx_folder: Path, tmp_path: Path) -> None:
+def test_the_shipped_model_tracks_as_exported_in_half_precision_and_for_torch(tmp_path: Path) -> None:
+    from syncl.commands.export import export
+
+    half = export(Path("demo"), output=tmp_path / "half", precision="float16")
+    assert half.agreement.identities_equal and 0 < half.agreement.box_m < 0.1
+    tracker = open_model(tmp_path / "half").tracker
+    objects, _ = tracker.step(synthetic_drive(tracker.input, tracker)[0], tracker.initial_state())
+    assert len(objects)
+    program = export(Path("demo"), output=tmp_path / "torch", format="torch-export")
+    assert program.agreement.identities_equal and program.agreement.box_m < 1e-3
+    with pytest.raises(SynclError, match="torch-export"):
+        open_model(tmp_path / "torch")
+
+
+@pytest.mark.slow
+def test_an_onnx_file_that_lost_a_byte_is_refused(onnx_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(onnx_folder, tmp_path / "copy")
     program = tmp_path / "copy" / "track.onnx"
     program.write_bytes(program.read_bytes()[:-1])

@@ -1,5 +1,6 @@
 """What runs a step: ONNX Runtime on an exported file. The extra `export` brings it."""
 
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -96,6 +97,8 @@ def write_onnx(
     need("onnx", "onnxscript")
     import onnx
 
+    # It tells of operators of torchvision, which nothing here uses.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = torch.onnx.export(

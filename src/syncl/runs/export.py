@@ -12,6 +12,7 @@ from syncl.checkpoints.model_file import load_model
 from syncl.checkpoints.upgrades import Json
 from syncl.data.nuscenes.clips.dataset import SceneStream
 from syncl.data.nuscenes.index import open_nuscenes
+from syncl.data.nuscenes.tables.categories import CAMERA_ORDER
 from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
 from syncl.deployment.golden import EVENTS, FRAMES_NEEDED
@@ -90,7 +91,7 @@ def synthetic_drive(config: InputConfig, tracker: Tracker) -> list[Frame]:
     Raises:
         SynclError: it has weights for other cameras.
     """
-    if tracker.cameras not in (None, 6):
+    if tracker.cameras not in (None, len(CAMERA_ORDER)):
         raise SynclError(
             f"this model has weights for {tracker.cameras} cameras and the synthetic world has six: give "
             "golden frames of its own rig, --recording"
