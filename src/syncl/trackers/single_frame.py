@@ -67,7 +67,7 @@ class SingleFrame(Tracker):
         self.config = config
 
     def fixed_slots(self) -> int:
-        """None: nothing is carried on."""
+        """No rows: nothing is carried on."""
         return 0
 
     def conclude(self, decoded: Decoded) -> tuple[Objects, TrackState]:
