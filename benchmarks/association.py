@@ -23,7 +23,7 @@ from syncl.trackers.cc_3dt.association import Detected, Known, affinity, assign,
 from syncl.trackers.dqtrack import DqTrack
 from syncl.trackers.dqtrack.pairing import pair
 from syncl.trackers.dqtrack.query_tracks import Detections, QueryTracks
-from syncl.trackers.greedy.association import pair_greedily
+from syncl.trackers.greedy.pairing import pair_greedily
 
 
 def cost_ms(work: Callable[[], object], rounds: int) -> float:

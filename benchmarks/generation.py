@@ -10,8 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
+from syncl.data.synthetic.world import WorldConfig
 
 TARGETS = {(256, 96): 15.0, (352, 128): None, (704, 256): 5.0}
 

@@ -58,8 +58,8 @@ def main() -> None:
 
 def generate(world: Path) -> None:
     """Eight scenes of ten key frames."""
-    from syncl.data.synthetic.config import WorldConfig
     from syncl.data.synthetic.generation import generate_world
+    from syncl.data.synthetic.world import WorldConfig
 
     generate_world(world, WorldConfig(train_scenes=8, val_scenes=1, keyframes=10))
 

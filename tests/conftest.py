@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
+from syncl.data.synthetic.world import WorldConfig
 
 PARITY_RECORDS = pytest.StashKey[list[tuple[str, str, float, float]]]()
 """(golden, tensor, relative error or count of differing integers, tolerance) of every parity comparison."""

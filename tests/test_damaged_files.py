@@ -36,9 +36,9 @@ from syncl.files import parse_json
 from syncl.recipes import find_recipe, resolve_recipe
 from syncl.recipes.own import read_recipe
 from syncl.recipes.recipe import recipe_from_json, recipe_to_json
-from syncl.rendering.report.runs import read_runs
+from syncl.rendering.report.run_files import read_runs
 from syncl.runs.experiment.plan import read_plan
-from syncl.runs.experiment.series import read_records, write_table
+from syncl.runs.experiment.run_records import read_records, write_table
 from syncl.runs.track.parts import SceneParts, _prepare
 from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.training import resuming

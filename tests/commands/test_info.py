@@ -7,7 +7,7 @@ import yaml
 
 import syncl
 
-from ..docs.pages import ROOT
+from ..docs.documented import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

@@ -21,7 +21,7 @@ from syncl.commands.track import track
 from syncl.data.recording import open_recording
 from syncl.errors import SynclError
 from syncl.geometry.poses import quaternion_from_yaw
-from syncl.runs.track.recording import recording_for, track_recording
+from syncl.runs.track.on_recording import recording_for, track_recording
 from syncl.trackers import PfTrackConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 

@@ -20,10 +20,10 @@ from syncl.data.frame_objects import FrameObjects
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.nuscenes.results.submission import DetectionSubmission
 from syncl.errors import SynclError
-from syncl.runs.motion import train_model_motion
+from syncl.runs.train_motion import train_model_motion
 from syncl.trackers.cc_3dt import AppearanceConfig, Cc3dtConfig
 from syncl.trackers.model import InputConfig, ModelConfig
-from syncl.training.motion import MotionTrainingConfig
+from syncl.training.motion_model import MotionTrainingConfig
 
 SPLIT = {"version": "v1.0-mini", "split": "mini_train"}
 FRAMES, SCENES = 10, 2

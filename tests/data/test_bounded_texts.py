@@ -15,9 +15,9 @@ from syncl.errors import SynclError
 from syncl.files import parse_json
 from syncl.recipes import find_recipe
 from syncl.recipes.resolving import apply_changes
-from syncl.rendering.report.runs import _object
+from syncl.rendering.report.run_files import _object
 from syncl.runs.experiment.plan import read_plan
-from syncl.runs.experiment.series import read_records
+from syncl.runs.experiment.run_records import read_records
 from syncl.training.resuming import checkpoint_step
 
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -16,8 +16,8 @@ from syncl.classes import DETECTION_CLASSES
 from syncl.data.frame_objects import FrameObjects
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission
-from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
+from syncl.data.synthetic.world import WorldConfig
 
 # For every annotation of every sample: its boxes in the lidar and camera frames and its velocity.
 OFFICIAL_SCRIPT = """

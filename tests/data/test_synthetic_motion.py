@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from syncl.data.synthetic.actors import EGO_MIDDLE_M, EGO_SIZE, Cast, cast_scene
-from syncl.data.synthetic.config import POPULATIONS
-from syncl.data.synthetic.motion import STEP_S, Motion, advance, clock, follow
+from syncl.data.synthetic.movement import STEP_S, Motion, advance, clock, follow
 from syncl.data.synthetic.spacing import Occupancy
 from syncl.data.synthetic.streets import CARRIAGEWAY_M, LANE_M, Path, StreetMap, lay_streets
+from syncl.data.synthetic.world import POPULATIONS
 
 TIMES = clock(10.0)
 

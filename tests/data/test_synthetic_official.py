@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
+from syncl.data.synthetic.world import WorldConfig
 
 # Annotations as results: perfect detections and tracks of everything that has points.
 OFFICIAL_SCRIPT = """

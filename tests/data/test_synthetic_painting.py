@@ -9,14 +9,14 @@ import pytest
 
 from syncl.data.synthetic.actors import Actor
 from syncl.data.synthetic.camera import Lens, View, see
+from syncl.data.synthetic.class_shapes import _LOOKS, palette_of, shape_of
 from syncl.data.synthetic.ground import Ground
-from syncl.data.synthetic.looks import _LOOKS, palette_of, shape_of
-from syncl.data.synthetic.motion import clock, stay
 from syncl.data.synthetic.mounts import MOUNTS, intrinsics, vehicle_from_camera
+from syncl.data.synthetic.movement import clock, stay
 from syncl.data.synthetic.scenery import Light, Prop, Scenery
 from syncl.data.synthetic.shapes import ShapeBuilder, Tint, back_to_front
-from syncl.data.synthetic.sight import Sight
 from syncl.data.synthetic.stage import Stage
+from syncl.data.synthetic.visibility import Visibility
 
 WIDTH, HEIGHT = 352, 128
 LIGHT = Light(
@@ -56,8 +56,8 @@ def look_at(actors: list[Actor], props: tuple[Prop, ...] = (), lens: Lens | None
     return see(stage, flat_ground(), lens or front_lens(), 0.0, NO_NOISE)
 
 
-def sight_of(view: View, count: int) -> Sight:
-    sight = Sight(count, WIDTH * HEIGHT)
+def sight_of(view: View, count: int) -> Visibility:
+    sight = Visibility(count, WIDTH * HEIGHT)
     sight.add(view)
     return sight
 
@@ -146,7 +146,7 @@ def test_lidar_points_fall_with_the_square_of_the_distance() -> None:
 
 
 def test_a_handful_of_pixels_is_not_a_sighting() -> None:
-    sight = Sight(1, WIDTH * HEIGHT)
+    sight = Visibility(1, WIDTH * HEIGHT)
     view = look_at([actor("car", 20.0, 0.0)])
     sight.add(dataclasses.replace(view, visible=np.array([3])))
     assert sight.share(0) == 0.0 and sight.level(0) == 1
@@ -157,7 +157,7 @@ def test_a_handful_of_pixels_is_not_a_sighting() -> None:
 )
 def test_visibility_levels_are_nuscenes_ones(seen: int, level: int) -> None:
     view = look_at([actor("car", 20.0, 0.0)])
-    sight = Sight(1, WIDTH * HEIGHT)
+    sight = Visibility(1, WIDTH * HEIGHT)
     sight.add(dataclasses.replace(view, visible=np.array([seen]), alone=np.array([100])))
     assert sight.level(0) == level
 

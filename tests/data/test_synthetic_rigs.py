@@ -9,9 +9,9 @@ import pytest
 from syncl.data.nuscenes.clips.dataset import SceneStream
 from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
-from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
 from syncl.data.synthetic.mounts import RIG_CHANNELS, random_rig
+from syncl.data.synthetic.world import WorldConfig
 
 CONFIG = WorldConfig(train_scenes=3, val_scenes=0, keyframes=3, width=64, height=32, seed=9, rigs=True)
 

@@ -13,11 +13,11 @@ import pytest
 
 import syncl.data.synthetic.generation as generation
 from syncl.data.nuscenes.index import open_nuscenes
-from syncl.data.synthetic.config import POPULATIONS, WorldConfig
 from syncl.data.synthetic.generation import generate_world
 from syncl.data.synthetic.mounts import MOUNTS
 from syncl.data.synthetic.records import ATTRIBUTES, CATEGORIES
 from syncl.data.synthetic.scene import SceneJob
+from syncl.data.synthetic.world import POPULATIONS, WorldConfig
 from syncl.errors import SynclError
 from syncl.geometry.poses import invert_pose, rigid_from_pose, yaw_from_quaternion
 

@@ -17,7 +17,14 @@ from rig import make_frame
 from syncl.checkpoints.model_file import save_model
 from syncl.checkpoints.state_file import load_state, save_state
 from syncl.deployment.exported import ExportedTracker, described_state, load_export, open_model
-from syncl.deployment.golden import COUNT, EVENTS, FRAMES_NEEDED, golden_frames, read_golden, write_golden
+from syncl.deployment.golden_frames import (
+    COUNT,
+    EVENTS,
+    FRAMES_NEEDED,
+    golden_frames,
+    read_golden,
+    write_golden,
+)
 from syncl.deployment.manifest import Manifest, read_manifest, write_manifest
 from syncl.deployment.step import INPUTS, template_of
 from syncl.deployment.writing import flat_step, write_export

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 import rig
 from rig import CENTRE_HEAD, cars_at, make_frame, make_objects, pose, tiny_bevdepth
-from syncl.detectors.bevdepth.bev_encoder import shifted
+from syncl.detectors.bevdepth.bev_backbone import shifted
 from syncl.detectors.bevdepth.suppression import greedy_survivors
 from syncl.detectors.bevdepth.view_transform import BevGrid, DepthPrediction, Splat, sort_points, splat
 from syncl.errors import SynclError

@@ -24,7 +24,7 @@ from syncl.structures import Annotations, Predictions
 from syncl.trackers import TRACKER_TYPES
 
 from ..decoded import decoded_of
-from .pages import ROOT, load_module
+from .documented import ROOT, load_module
 
 # A birth score that untrained models reach, so that there are tracks to carry.
 QUICK = (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .pages import ROOT
+from .documented import ROOT
 
 FOLDERS = ("docs", "src", "results", "tests", "benchmarks", "examples", ".github")
 PAGES = [*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in sorted((ROOT / folder).rglob("*.md")))]

@@ -22,7 +22,7 @@ from syncl.recipes import RECIPES, resolve_recipe
 from syncl.recipes.cost import Cost
 from syncl.runs.track.run import track_to_file
 
-from .pages import PAGES, ROOT, command_lines, inline_commands, load_module, runnable_blocks
+from .documented import PAGES, ROOT, command_lines, inline_commands, load_module, runnable_blocks
 
 DEMO = ROOT / "src" / "syncl" / "models" / "demo.safetensors"
 RUNNABLE = [page for page in PAGES if runnable_blocks(page)]

@@ -9,7 +9,7 @@ import pytest
 
 from syncl.commands.main import main
 
-from .pages import ROOT
+from .documented import ROOT
 
 
 def quick_lines() -> list[list[str]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from .browser import BROWSER, visit
-from .pages import ROOT
+from .documented import ROOT
 
 SITE = ROOT / "site"
 pytestmark = pytest.mark.skipif(

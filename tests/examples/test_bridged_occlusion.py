@@ -11,8 +11,8 @@ import pytest
 
 from syncl.classes import DETECTION_CLASSES
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
-from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
+from syncl.data.synthetic.world import WorldConfig
 from syncl.geometry.poses import move_boxes
 from syncl.rendering import RenderStyle, render_video
 from syncl.rendering.output import write_png

@@ -8,7 +8,7 @@ from golden import Golden
 from torch import Tensor, nn
 from torch.nn import functional
 
-from syncl.detectors.bevdepth.bev_encoder import BevEncoder, shifted
+from syncl.detectors.bevdepth.bev_backbone import BevBackbone, shifted
 from syncl.detectors.bevdepth.blocks import residual_stage
 from syncl.detectors.bevdepth.centre_head import (
     Candidates,
@@ -99,7 +99,7 @@ def test_views_of_the_past_and_the_encoder(open_golden: OpenGolden) -> None:
     config, grid = golden.config, grid_of(golden.config["grid"])
     channels, frames = config["channels"], config["frames"]
     before = residual_stage(channels, channels, 2).eval()
-    encoder = BevEncoder(channels * frames, config["neck_out"]).eval()
+    encoder = BevBackbone(channels * frames, config["neck_out"]).eval()
     load(before, golden.state_dict("pre_process_net."), {r"layers\.0\.": ""})
     rules = {
         r"layers\.": "stages.",

@@ -36,7 +36,7 @@ from syncl.trackers.cc_3dt.association import (
 from syncl.trackers.cc_3dt.memory import follow, nothing_remembered
 from syncl.trackers.cc_3dt.motion import Kalman, Motion
 from syncl.trackers.cc_3dt.velo_lstm import VeloLstm, VeloLstmMotion
-from syncl.training.motion import MotionTrainingConfig, SeenObjects, motion_losses, unrolled
+from syncl.training.motion_model import MotionTrainingConfig, SeenObjects, motion_losses, unrolled
 from syncl.training.objectives.similarity import contrast_loss, cosine_loss
 
 OpenGolden = Callable[[str], Golden]

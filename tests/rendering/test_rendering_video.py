@@ -10,7 +10,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from syncl.errors import SynclError
 from syncl.rendering import draw_frame, render_video
-from syncl.rendering.video import open_video
+from syncl.rendering.video_writer import open_video
 
 
 def pictures(count, height=96, width=128):
@@ -98,7 +98,7 @@ def test_interrupted_video_leaves_the_earlier_one(rig, tmp_path):
 def test_killed_run_leaves_no_video_under_its_name(tmp_path):
     script = (
         "import sys, time, numpy as np; from pathlib import Path\n"
-        "from syncl.rendering.video import open_video\n"
+        "from syncl.rendering.video_writer import open_video\n"
         "with open_video(Path(sys.argv[1]), 2) as video:\n"
         "    video.write(np.zeros((64, 64, 3), np.uint8)); print('writing', flush=True); time.sleep(60)\n"
     )

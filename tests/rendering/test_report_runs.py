@@ -9,7 +9,7 @@ import pytest
 
 from syncl.commands.plot import plot
 from syncl.errors import SynclError
-from syncl.rendering.report.runs import UNKNOWN, read_runs, settings_of
+from syncl.rendering.report.run_files import UNKNOWN, read_runs, settings_of
 
 CLASSES = ("car", "pedestrian")
 RECALLS = np.linspace(0.1, 1, 40)[::-1]

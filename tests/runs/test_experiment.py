@@ -10,10 +10,10 @@ import pytest
 
 from syncl.commands.main import main
 from syncl.errors import SynclError
-from syncl.runs.experiment.commands import Commands, Usage
+from syncl.runs.experiment.child_commands import Commands, Usage
 from syncl.runs.experiment.plan import read_plan
 from syncl.runs.experiment.run import run_digest, run_plan
-from syncl.runs.experiment.series import read_records, record_path, table_path, write_table
+from syncl.runs.experiment.run_records import read_records, record_path, table_path, write_table
 from syncl.runs.experiment.summary import markdown, paired, series_results, spread, write_summary
 
 PLAN = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from limits import file_limit
+from full_disks import file_limit
 from syncl.commands.main import COMMANDS, main
 
 ARGUMENTS = {

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from limits import file_limit
+from full_disks import file_limit
 from syncl.errors import SynclError
 from syncl.files import atomic_folder, atomic_path, atomic_write, check_output, write_tensors
 from syncl.locks import LOCK, only_one

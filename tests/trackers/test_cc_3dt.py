@@ -13,7 +13,7 @@ from syncl.trackers.cc_3dt import AppearanceConfig, AssociationConfig, Cc3dt, Cc
 from syncl.trackers.cc_3dt.appearance import roi_align
 from syncl.trackers.cc_3dt.velo_lstm import VeloLstm
 from syncl.training.losses import LossConfig
-from syncl.training.motion import MotionTrainingConfig, SeenObjects, train_motion
+from syncl.training.motion_model import MotionTrainingConfig, SeenObjects, train_motion
 from syncl.training.objectives import SimilarityLossConfig
 from syncl.training.strategies import BaselineConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig

@@ -11,7 +11,7 @@ from syncl.recipes.synthetic import CLASSES, small_detr3d
 from syncl.structures import CameraRig, Frame, Objects
 from syncl.trackers import GreedyConfig, TrackState
 from syncl.trackers.greedy import Greedy
-from syncl.trackers.greedy.association import pair_greedily, pair_optimally
+from syncl.trackers.greedy.pairing import pair_greedily, pair_optimally
 from syncl.trackers.greedy.tracker import CentreTracks
 
 CAR, PEDESTRIAN, BARRIER = (CLASSES.index(name) for name in ("car", "pedestrian", "barrier"))

@@ -12,7 +12,7 @@ from syncl.checkpoints.model_file import initialise_from, load_model
 from syncl.checkpoints.published import read_published
 from syncl.checkpoints.state_file import load_state
 from syncl.errors import SynclError
-from syncl.rendering.report.runs import read_runs
+from syncl.rendering.report.run_files import read_runs
 from syncl.runs.train.run import train_recipe
 
 # What accelerate would have written, and would read.

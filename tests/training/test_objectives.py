@@ -16,8 +16,8 @@ from torch.multiprocessing import start_processes
 
 import rig
 from syncl.data.nuscenes.index import open_nuscenes
-from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
+from syncl.data.synthetic.world import WorldConfig
 from syncl.detectors import FocalHeadConfig
 from syncl.errors import SynclError
 from syncl.recipes import find_recipe

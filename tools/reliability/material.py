@@ -95,7 +95,7 @@ def make_material(folder: Path) -> Path:
     from syncl.data.nuscenes.clips.dataset import SceneStream
     from syncl.data.nuscenes.clips.frames import ImageOptions
     from syncl.data.nuscenes.index import open_nuscenes
-    from syncl.data.recording.writing import write_recording
+    from syncl.data.recording.recording_writer import write_recording
 
     world = folder / "world"
     syncl.generate(world, train_scenes=2, val_scenes=2, keyframes=4, width=96, height=64, workers=1)

@@ -60,8 +60,8 @@ def evaluate(
     from syncl.data.nuscenes.splits import own_split
     from syncl.evaluation.constants import DETECTION_ORDER, TRACKING_ORDER
     from syncl.evaluation.detection import evaluate_detection
-    from syncl.evaluation.inputs import STEPS
     from syncl.evaluation.metric_tables import cause_tables, detection_tables, tracking_tables
+    from syncl.evaluation.reading import STEPS
     from syncl.evaluation.tracking import TrackingMetrics, evaluate_tracking
     from syncl.files import check_output
     from syncl.progress import progress_bar

@@ -51,8 +51,8 @@ def generate(
 
     from rich.console import Console
 
-    from syncl.data.synthetic.config import WorldConfig
     from syncl.data.synthetic.generation import generate_world
+    from syncl.data.synthetic.world import WorldConfig
 
     config = WorldConfig(train_scenes, val_scenes, keyframes, width, height, seed, difficulty, rigs)
     report = generate_world(out, config, workers or len(os.sched_getaffinity(0)), overwrite)

@@ -34,7 +34,7 @@ def plot(
     from syncl.errors import SynclError
     from syncl.files import check_output
     from syncl.rendering.metric_figures import plot_class_bars, plot_recall_curves
-    from syncl.rendering.report.runs import read_runs
+    from syncl.rendering.report.run_files import read_runs
 
     found = read_runs(runs)
     details = {run.name: run.details for run in found if run.details is not None}

@@ -70,7 +70,7 @@ def report(
     from syncl.progress import progress_bar
     from syncl.rendering.report.gallery import Gallery
     from syncl.rendering.report.page import PageNotes, write_report
-    from syncl.rendering.report.runs import read_runs
+    from syncl.rendering.report.run_files import read_runs
     from syncl.rendering.report.scoring import run_galleries, run_headings, score_runs, without_data
 
     if output.suffix.lower() not in (".html", ".htm"):

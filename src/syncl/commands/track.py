@@ -95,8 +95,8 @@ def track(
     from syncl.models import find_model
     from syncl.runs.processes import Processes
     from syncl.runs.track.given import track_given
+    from syncl.runs.track.on_recording import track_recording
     from syncl.runs.track.parts import scene_parts
-    from syncl.runs.track.recording import track_recording
     from syncl.runs.track.run import check_past_images, track_to_file, tracking_origin, without_past_images
 
     model = None if model is None else find_model(model)

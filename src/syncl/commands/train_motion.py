@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from syncl.runs.motion import TrainedMotion
+    from syncl.runs.train_motion import TrainedMotion
 
 
 def train_motion(
@@ -49,8 +49,8 @@ def train_motion(
     from syncl.errors import SynclError
     from syncl.files import check_output
     from syncl.models import find_model
-    from syncl.runs.motion import train_model_motion
-    from syncl.training.motion import MotionTrainingConfig
+    from syncl.runs.train_motion import train_model_motion
+    from syncl.training.motion_model import MotionTrainingConfig
 
     check_output(output, overwrite)
     index = open_nuscenes(data, version)

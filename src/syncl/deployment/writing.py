@@ -14,7 +14,7 @@ from syncl import __version__
 from syncl.checkpoints.codec import encode_config
 from syncl.checkpoints.upgrades import Json
 from syncl.deployment.exported import described_state
-from syncl.deployment.golden import COUNT, Agreement, agreement, golden_frames, write_golden
+from syncl.deployment.golden_frames import COUNT, Agreement, agreement, golden_frames, write_golden
 from syncl.deployment.manifest import GOLDEN, LEAST_OPSET, write_manifest
 from syncl.deployment.programs import OnnxProgram, write_onnx
 from syncl.deployment.step import INPUTS, TrackStep, template_of

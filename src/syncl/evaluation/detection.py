@@ -25,7 +25,7 @@ from syncl.evaluation.constants import (
 )
 from syncl.evaluation.detection_matching import match_greedily, nearby_pairs, ranks_by_score
 from syncl.evaluation.filtering import evaluated_boxes
-from syncl.evaluation.inputs import Progress, no_progress, read_evaluated
+from syncl.evaluation.reading import Progress, no_progress, read_evaluated
 from syncl.geometry.poses import yaw_from_quaternion
 
 _FIRST = round(100 * MIN_RECALL) + 1

@@ -24,7 +24,7 @@ from syncl.evaluation.constants import (
     WORST,
 )
 from syncl.evaluation.hota import HotaScores, hota_scores
-from syncl.evaluation.inputs import Progress, no_progress, read_evaluated
+from syncl.evaluation.reading import Progress, no_progress, read_evaluated
 from syncl.evaluation.track_building import TrackBoxes, order_frames
 from syncl.evaluation.track_pairs import EvaluatedTracks, TrackPairs
 

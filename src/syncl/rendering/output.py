@@ -17,7 +17,7 @@ from syncl.rendering.panels import draw_legend, draw_title, draw_track_list
 from syncl.rendering.scene_view import History, view_frame
 from syncl.rendering.strokes import fill_area
 from syncl.rendering.style import RenderStyle
-from syncl.rendering.video import open_video
+from syncl.rendering.video_writer import open_video
 
 
 def render_video(

@@ -8,7 +8,7 @@ import numpy as np
 from syncl.data.frame_objects import FrameObjects
 from syncl.data.images import ImageTransform
 from syncl.data.recording.recording import Recording
-from syncl.data.recording.rig import RigCamera
+from syncl.data.recording.rig_contents import RigCamera
 from syncl.geometry.poses import invert_pose
 from syncl.rendering.frame_view import Image, RenderFrame
 from syncl.rendering.style import RenderStyle

@@ -3,7 +3,7 @@
 import numpy as np
 
 from syncl.data.recording.recording import Recording
-from syncl.data.recording.rig import Array
+from syncl.data.recording.rig_contents import Array
 
 # No car carries its cameras farther out than this.
 _FARTHEST_M = 15.0

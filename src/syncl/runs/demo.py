@@ -11,8 +11,8 @@ from rich.table import Table
 
 from syncl.checkpoints.model_file import load_model
 from syncl.data.nuscenes.index import open_nuscenes
-from syncl.data.synthetic.config import MINI_SCENES, WorldConfig
 from syncl.data.synthetic.generation import generate_world
+from syncl.data.synthetic.world import MINI_SCENES, WorldConfig
 from syncl.errors import SynclError
 from syncl.evaluation import TrackingMetrics, evaluate_tracking
 from syncl.files import atomic_write, check_output

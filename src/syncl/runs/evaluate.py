@@ -11,7 +11,7 @@ from syncl.errors import SynclError
 from syncl.evaluation.cause_table import CauseTable
 from syncl.evaluation.causes import find_causes
 from syncl.evaluation.detection import DetectionMetrics
-from syncl.evaluation.inputs import read_evaluated
+from syncl.evaluation.reading import read_evaluated
 from syncl.evaluation.result_arrays import read_detections
 from syncl.evaluation.tracking import TrackingMetrics
 from syncl.files import atomic_write

@@ -13,9 +13,9 @@ from syncl.checkpoints.upgrades import Json
 from syncl.data.nuscenes.clips.dataset import SceneStream
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.nuscenes.tables.categories import CAMERA_ORDER
-from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.generation import generate_world
-from syncl.deployment.golden import EVENTS, FRAMES_NEEDED
+from syncl.data.synthetic.world import WorldConfig
+from syncl.deployment.golden_frames import EVENTS, FRAMES_NEEDED
 from syncl.deployment.manifest import sha256
 from syncl.deployment.writing import Exported, Precision, ProgramFormat, write_export
 from syncl.errors import SynclError

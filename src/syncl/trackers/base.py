@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from syncl.data.recording.recording import Recording
-from syncl.data.recording.rig import Rig
+from syncl.data.recording.rig_contents import Rig
 from syncl.detectors.base import Detector, Features, Interaction
 from syncl.errors import SynclError
 from syncl.geometry.boxes import CODE_SIZE

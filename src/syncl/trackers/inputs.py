@@ -12,7 +12,7 @@ from syncl.data.images import ImageTransform, ResizeMethod, RGBImage, fit_image
 from syncl.data.lenses import Undistortion
 from syncl.data.past_images import PastImages
 from syncl.data.recording.recording import Recording, open_recording, rig_frame, vehicle_from_body
-from syncl.data.recording.rig import Array, Moment, Rig, RigCamera
+from syncl.data.recording.rig_contents import Array, Moment, Rig, RigCamera
 from syncl.data.views import cameras_by_view, view_deg
 from syncl.errors import SynclError, did_you_mean
 from syncl.geometry.poses import invert_pose

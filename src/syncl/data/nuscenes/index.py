@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from syncl.data.folder_listing import FolderListing
 from syncl.data.lenses import Lens
-from syncl.data.listing import FolderListing
 from syncl.data.nuscenes.samples import CameraImage, FutureCentres, Sample, SampleAnnotations
 from syncl.data.nuscenes.splits import split_scenes
 from syncl.data.nuscenes.tables.build import build_camera_columns, build_scene_columns

@@ -2,9 +2,9 @@
 
 from syncl.data.lenses import Lens
 from syncl.data.recording.recording import Recording, open_recording
-from syncl.data.recording.rig import Moment, Rig, RigCamera
+from syncl.data.recording.recording_writer import write_recording
+from syncl.data.recording.rig_contents import Moment, Rig, RigCamera
 from syncl.data.recording.rig_file import open_rig
-from syncl.data.recording.writing import write_recording
 
 __all__ = [
     "Lens",

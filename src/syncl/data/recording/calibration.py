@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from syncl.data.recording.rig import Array
+from syncl.data.recording.rig_contents import Array
 from syncl.data.recording.yaml_node import Node
 from syncl.geometry.poses import rotation_from_quaternion
 

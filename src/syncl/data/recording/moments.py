@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from syncl.data.listing import FolderListing
+from syncl.data.folder_listing import FolderListing
 from syncl.data.recording.calibration import read_intrinsics, read_pose
-from syncl.data.recording.rig import Array, Calibration, Moment, RigCamera, find_images
+from syncl.data.recording.rig_contents import Array, Calibration, Moment, RigCamera, find_images
 from syncl.data.recording.video_moments import video_moments
 from syncl.data.recording.yaml_node import Node
 from syncl.files import inside

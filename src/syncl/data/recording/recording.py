@@ -28,7 +28,7 @@ from syncl.data.images import (
     test_transform,
 )
 from syncl.data.lenses import Undistortion
-from syncl.data.recording.rig import Array, Moment, Rig, RigCamera
+from syncl.data.recording.rig_contents import Array, Moment, Rig, RigCamera
 from syncl.data.recording.rig_file import read_rig
 from syncl.data.recording.video import VideoFrame, open_video_file
 from syncl.errors import SynclError

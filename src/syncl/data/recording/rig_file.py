@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from syncl.data.folder_listing import FolderListing
 from syncl.data.images import MOST_PIXELS
 from syncl.data.lenses import COEFFICIENTS, Lens
-from syncl.data.listing import FolderListing
 from syncl.data.recording.calibration import read_intrinsics, read_pose
 from syncl.data.recording.moments import STEEPEST, read_moments
-from syncl.data.recording.rig import Array, Rig, RigCamera, find_images
+from syncl.data.recording.rig_contents import Array, Rig, RigCamera, find_images
 from syncl.data.recording.video_moments import with_videos
 from syncl.data.recording.yaml_node import Node, read_yaml
 from syncl.files import inside

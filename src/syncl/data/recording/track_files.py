@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 
 from syncl.data.frame_objects import FrameObjects
-from syncl.data.recording.rig import Moment
+from syncl.data.recording.rig_contents import Moment
 from syncl.files import atomic_write
 
 FORMAT = "syncl-tracks-1"

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from syncl.data.recording.rig import Array, Calibration, Moment, RigCamera
+from syncl.data.recording.rig_contents import Array, Calibration, Moment, RigCamera
 from syncl.data.recording.video import VideoFrame, open_video_file
 from syncl.errors import SynclError
 from syncl.geometry.poses import invert_pose

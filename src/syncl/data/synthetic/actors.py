@@ -10,9 +10,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from syncl.data.synthetic.config import Population
-from syncl.data.synthetic.looks import palette_of, shape_of
-from syncl.data.synthetic.motion import Motion, advance, clock, follow, follow_rear_axle, stay
+from syncl.data.synthetic.class_shapes import palette_of, shape_of
+from syncl.data.synthetic.movement import Motion, advance, clock, follow, follow_rear_axle, stay
 from syncl.data.synthetic.spacing import Occupancy
 from syncl.data.synthetic.streets import (
     CYCLE_LANE_M,
@@ -25,6 +24,7 @@ from syncl.data.synthetic.streets import (
     right_of,
     step,
 )
+from syncl.data.synthetic.world import Population
 
 Array = NDArray[np.float64]
 
@@ -53,7 +53,7 @@ class Actor:
 
     Attributes:
         name: detection class.
-        look: shape name (see `looks`).
+        look: shape name (see `class_shapes`).
         size: length, width, height, metres.
         palette: [3, 3] colours.
         motion: where it is.

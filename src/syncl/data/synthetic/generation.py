@@ -15,10 +15,10 @@ import numpy as np
 import orjson
 
 from syncl.data.nuscenes.splits import official_scenes
-from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.mounts import channels_of
 from syncl.data.synthetic.records import SCENE_TABLES, Table, shared_tables
 from syncl.data.synthetic.scene import SceneJob, make_scene
+from syncl.data.synthetic.world import WorldConfig
 from syncl.errors import SynclError
 from syncl.files import atomic_folder, check_output
 from syncl.interrupts import serve_parent, signals_held_back

@@ -11,9 +11,9 @@ import numpy as np
 
 from syncl.data.nuscenes.tables.categories import LIDAR_CHANNEL
 from syncl.data.synthetic.actors import Actor
-from syncl.data.synthetic.config import WorldConfig
 from syncl.data.synthetic.mounts import LIDAR_PLACE, LIDAR_YAW_DEG, Rig, channels_of, vehicle_from_camera
 from syncl.data.synthetic.shapes import Array
+from syncl.data.synthetic.world import WorldConfig
 from syncl.geometry.poses import quaternion_from_rotation, quaternion_from_yaw
 
 Record = dict[str, object]

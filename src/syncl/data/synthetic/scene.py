@@ -8,16 +8,16 @@ import numpy as np
 
 from syncl.data.synthetic.actors import Cast, cast_scene
 from syncl.data.synthetic.camera import Lens, see
-from syncl.data.synthetic.config import KEYFRAME_PERIOD_S, POPULATIONS, WorldConfig
 from syncl.data.synthetic.ground import paint_ground
-from syncl.data.synthetic.motion import LEAD_S, STEP_S, Motion
 from syncl.data.synthetic.mounts import MOUNTS, Rig, intrinsics, random_rig, vehicle_from_camera
+from syncl.data.synthetic.movement import LEAD_S, STEP_S, Motion
 from syncl.data.synthetic.records import Box, SceneRecords, Shot
 from syncl.data.synthetic.scenery import build_scenery, choose_light
 from syncl.data.synthetic.shapes import Array
-from syncl.data.synthetic.sight import Sight
 from syncl.data.synthetic.stage import Stage
 from syncl.data.synthetic.streets import lay_streets
+from syncl.data.synthetic.visibility import Visibility
+from syncl.data.synthetic.world import KEYFRAME_PERIOD_S, POPULATIONS, WorldConfig
 
 ANNOTATED_M = 60.0
 JPEG_QUALITY = 92
@@ -69,7 +69,7 @@ def make_scene(job: SceneJob) -> SceneRecords:
     present = _presence(cast, config)
     for frame in range(config.keyframes):
         time_s = frame * KEYFRAME_PERIOD_S
-        sight = Sight(len(cast.actors), width * height, people.lidar_range_m)
+        sight = Visibility(len(cast.actors), width * height, people.lidar_range_m)
         shots = []
         for channel, (mount, matrix) in lenses.items():
             if not rig.delivers(channel, frame):
@@ -127,7 +127,7 @@ def _presence(cast: Cast, config: WorldConfig) -> np.ndarray[tuple[int, int], np
     return present
 
 
-def _box(cast: Cast, index: int, time_s: float, ego: Array, sight: Sight) -> Box:
+def _box(cast: Cast, index: int, time_s: float, ego: Array, sight: Visibility) -> Box:
     actor = cast.actors[index]
     place, heading, speed = state_at(actor.motion, time_s)
     points = sight.lidar_points(index, place, heading, actor.size, ego)

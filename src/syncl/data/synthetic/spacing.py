@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from syncl.data.synthetic.motion import Motion
+from syncl.data.synthetic.movement import Motion
 
 Array = NDArray[np.float64]
 

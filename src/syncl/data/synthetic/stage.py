@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncl.data.synthetic.actors import Actor
-from syncl.data.synthetic.looks import shape_of
-from syncl.data.synthetic.motion import LEAD_S, STEP_S
+from syncl.data.synthetic.class_shapes import shape_of
+from syncl.data.synthetic.movement import LEAD_S, STEP_S
 from syncl.data.synthetic.scenery import Crown, Light, Prop, Scenery
 from syncl.data.synthetic.shapes import CORNERS, Array, Shape
 

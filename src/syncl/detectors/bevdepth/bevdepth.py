@@ -1,7 +1,7 @@
 """BEVDepth over time (Li et al., AAAI 2023), as DORT has it for its base (Lian et al., CoRL 2023).
 
     images -> features -> view of the ground (`view_transform`) -> views of the frames before beside it,
-    moved with the vehicle (`bev_encoder`) -> heat maps of centres and boxes there (`centre_head`)
+    moved with the vehicle (`bev_backbone`) -> heat maps of centres and boxes there (`centre_head`)
 
 There are no object queries in it. Its candidates, the hottest cells, take their place in the contract: they
 are the object queries of a frame, boxes and all, and decoding gives them back. So whatever tracks detections
@@ -30,7 +30,7 @@ from syncl.detectors.base import (
     ReferenceRange,
     own,
 )
-from syncl.detectors.bevdepth.bev_encoder import BevEncoder, shifted
+from syncl.detectors.bevdepth.bev_backbone import BevBackbone, shifted
 from syncl.detectors.bevdepth.blocks import residual_stage
 from syncl.detectors.bevdepth.centre_head import (
     IMPOSSIBLE,
@@ -169,7 +169,7 @@ class BevDepth(Detector):
             grid=self.grid,
         )
         self.before_shift = residual_stage(config.context, config.context, 2)
-        self.bev_encoder = BevEncoder(config.context * config.frames, config.bev_channels)
+        self.bev_encoder = BevBackbone(config.context * config.frames, config.bev_channels)
         self.head = CentreHead(config.head, config.classes, config.bev_channels, self.grid)
         self.suppression = Suppression(config.head.tasks, config.classes)
 

@@ -24,7 +24,7 @@ from syncl.geometry.poses import yaw_from_quaternion
 from syncl.progress import progress_bar
 from syncl.rendering.report.crops import Photographer
 from syncl.rendering.report.gallery import Gallery, make_gallery
-from syncl.rendering.report.runs import Json, Run
+from syncl.rendering.report.run_files import Json, Run
 
 _AGREE = 1e-6
 

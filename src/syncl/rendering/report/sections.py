@@ -13,9 +13,7 @@ import numpy as np
 from syncl.evaluation.headings import HeadingErrors
 from syncl.rendering.report.charts import COLOURS, Line, bars, legend, line_chart
 from syncl.rendering.report.gallery import Failure, Gallery, Picture
-from syncl.rendering.report.runs import Json, settings_of
-from syncl.rendering.report.scoring import ScoredRun
-from syncl.rendering.report.tables import (
+from syncl.rendering.report.html_tables import (
     causes_table,
     cell_text,
     class_table,
@@ -24,6 +22,8 @@ from syncl.rendering.report.tables import (
     settings_table,
     value_of,
 )
+from syncl.rendering.report.run_files import Json, settings_of
+from syncl.rendering.report.scoring import ScoredRun
 
 
 def cards(runs: Sequence[ScoredRun]) -> str:

@@ -14,9 +14,9 @@ from syncl.files import atomic_write, parse_json
 from syncl.interrupts import Interrupted, name_of
 from syncl.progress import progress_bar
 from syncl.recipes.recipe import recipe_to_json
-from syncl.runs.experiment.commands import Commands
+from syncl.runs.experiment.child_commands import Commands
 from syncl.runs.experiment.plan import Arm, Plan
-from syncl.runs.experiment.series import read_records, record_path
+from syncl.runs.experiment.run_records import read_records, record_path
 from syncl.runs.provenance import commit, hardware
 from syncl.training.resuming import checkpoint_folders
 

@@ -10,7 +10,7 @@ from syncl.errors import SynclError
 from syncl.files import atomic_write
 from syncl.rendering.metric_figures import plot_arms
 from syncl.runs.experiment.plan import Plan
-from syncl.runs.experiment.series import Record, read_records, write_table
+from syncl.runs.experiment.run_records import Record, read_records, write_table
 
 # What is compared: key in metrics.json, heading, decimals, whether more is better.
 FIGURES = (

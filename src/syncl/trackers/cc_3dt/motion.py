@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from syncl.structures.tensors import TensorStructure
-from syncl.trackers.cc_3dt.headings import normalised, turned_towards
+from syncl.trackers.cc_3dt.half_turns import normalised, turned_towards
 
 BOX = 7
 

@@ -22,7 +22,7 @@ from syncl.trackers.base import Decoded
 from syncl.trackers.by_detection import ByDetection, ByDetectionConfig
 from syncl.trackers.cc_3dt.appearance import AppearanceConfig
 from syncl.trackers.cc_3dt.association import AssociationConfig, Detected, image_overlap
-from syncl.trackers.cc_3dt.looks import Looks, sampled
+from syncl.trackers.cc_3dt.embedded_boxes import EmbeddedBoxes, sampled
 from syncl.trackers.cc_3dt.memory import (
     Backdrops,
     BoxTracks,
@@ -32,7 +32,7 @@ from syncl.trackers.cc_3dt.memory import (
     nothing_remembered,
 )
 from syncl.trackers.cc_3dt.motion import Kalman, Motion
-from syncl.trackers.cc_3dt.sight import Sightings, largest, sightings
+from syncl.trackers.cc_3dt.sightings import Sightings, largest, sightings
 from syncl.trackers.cc_3dt.velo_lstm import VeloLstmMotion
 from syncl.trackers.state import Move, TrackState
 
@@ -86,7 +86,7 @@ class Cc3dtMemory(TensorStructure):
     backdrops: Backdrops
     backdrop_valid: Tensor
     frame: Tensor
-    looks: Looks
+    looks: EmbeddedBoxes
 
 
 class Cc3dt(ByDetection):
@@ -124,7 +124,7 @@ class Cc3dt(ByDetection):
             padded([backdrops] * streams),
             state.alive,
             torch.full_like(state.next_identity, -1),
-            Looks.none(streams, self.channels, next(self.parameters())),
+            EmbeddedBoxes.none(streams, self.channels, next(self.parameters())),
         )
         return replace(state, queries=None, own=memory)
 
@@ -241,7 +241,7 @@ class Cc3dt(ByDetection):
         streams = [self._looks(decoded, annotations, stream) for stream in range(len(annotations.valid))]
         return padded(streams)
 
-    def _looks(self, decoded: Decoded, annotations: Annotations, stream: int) -> Looks:
+    def _looks(self, decoded: Decoded, annotations: Annotations, stream: int) -> EmbeddedBoxes:
         """The boxes of one stream's images to learn from, without padding."""
         assert self.appearance is not None
         frame = decoded.frame
@@ -264,11 +264,11 @@ class Cc3dt(ByDetection):
         chosen = seen.pick(torch.cat(rows))
         embeddings = self._embedded(frame, stream, chosen)
         valid = torch.ones_like(chosen.cameras, dtype=torch.bool)
-        return Looks(embeddings, torch.cat(names), chosen.cameras, valid)
+        return EmbeddedBoxes(embeddings, torch.cat(names), chosen.cameras, valid)
 
     def carry(self, decoded: Decoded, _outcome: Outcome, /) -> TrackState:
         """Only what the objects look like lives on in training."""
-        if not isinstance(decoded.reasoned, Looks):
+        if not isinstance(decoded.reasoned, EmbeddedBoxes):
             return decoded.state
         memory = replace(decoded.state.owned(Cc3dtMemory), looks=decoded.reasoned)
         return replace(decoded.state, own=memory)

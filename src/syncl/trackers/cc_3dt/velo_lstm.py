@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from syncl.trackers.cc_3dt.headings import normalised, turned_towards
+from syncl.trackers.cc_3dt.half_turns import normalised, turned_towards
 from syncl.trackers.cc_3dt.motion import BOX, Motion, MotionState
 
 _LAYERS = 2

@@ -22,7 +22,7 @@ from syncl.structures import Frame, Objects, Outcome
 from syncl.structures.tensors import TensorStructure
 from syncl.trackers.base import Decoded
 from syncl.trackers.by_detection import ByDetection, ByDetectionConfig
-from syncl.trackers.greedy.association import NextRows, Pairing, pair_greedily, pair_optimally
+from syncl.trackers.greedy.pairing import NextRows, Pairing, pair_greedily, pair_optimally
 from syncl.trackers.state import Move, TrackState
 
 

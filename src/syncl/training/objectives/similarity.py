@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from syncl.structures import Annotations, Outcome
 from syncl.trackers.base import Decoded
-from syncl.trackers.cc_3dt.looks import Looks
+from syncl.trackers.cc_3dt.embedded_boxes import EmbeddedBoxes
 from syncl.trackers.cc_3dt.tracker import Cc3dtMemory
 from syncl.training.objectives.base import Objective
 
@@ -49,7 +49,7 @@ class SimilarityObjective(Objective):
     ) -> dict[str, Tensor]:
         """The losses of a frame and the one before it; 0 where there was none."""
         now = decoded.reasoned
-        if not isinstance(now, Looks):
+        if not isinstance(now, EmbeddedBoxes):
             return {}
         before = decoded.state.owned(Cc3dtMemory).looks
         nothing = now.embeddings.sum() * 0

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
+from syncl.data.folder_listing import FolderListing
 from syncl.data.images import image_size
-from syncl.data.listing import FolderListing
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.tables.survey import Problem
 from syncl.errors import SynclError

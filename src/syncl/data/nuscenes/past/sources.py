@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from syncl.data.listing import FolderListing
+from syncl.data.folder_listing import FolderListing
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.past.sweeps import CameraSweeps, open_camera_sweeps
 from syncl.data.nuscenes.samples import CameraImage, Sample

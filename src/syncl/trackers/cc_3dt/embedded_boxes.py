@@ -16,7 +16,7 @@ _MOST_POSITIVES, _NEGATIVES_A_POSITIVE = 128, 3
 
 
 @dataclass(frozen=True)
-class Looks(TensorStructure):
+class EmbeddedBoxes(TensorStructure):
     """Embedded boxes of a frame.
 
     Attributes:
@@ -37,7 +37,7 @@ class Looks(TensorStructure):
         return self.embeddings[stream][rows], self.identities[stream][rows]
 
     @classmethod
-    def none(cls, streams: int, channels: int, like: Tensor) -> "Looks":
+    def none(cls, streams: int, channels: int, like: Tensor) -> "EmbeddedBoxes":
         """No boxes."""
         numbers = torch.zeros(streams, 0, dtype=torch.int64, device=like.device)
         return cls(like.new_zeros(streams, 0, channels), numbers, numbers, numbers.bool())

@@ -41,7 +41,7 @@ def shifted(bev: Tensor, past_from_now: Tensor, grid: BevGrid) -> Tensor:
     return functional.grid_sample(bev, places.to(bev.dtype), padding_mode="zeros", align_corners=True)
 
 
-class BevEncoder(nn.Module):
+class BevBackbone(nn.Module):
     """Three residual stages at half, quarter and eighth resolution, and a pyramid of first and last."""
 
     def __init__(self, channels: int, out_channels: int) -> None:

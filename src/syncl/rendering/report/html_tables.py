@@ -5,7 +5,7 @@ from html import escape
 
 from syncl.evaluation.cause_table import CauseCounts
 from syncl.evaluation.headings import HeadingErrors
-from syncl.rendering.report.runs import Json
+from syncl.rendering.report.run_files import Json
 
 OVERALL = {
     "amota": "AMOTA",

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from syncl.data.folder_listing import FolderListing
 from syncl.data.lenses import Lens
-from syncl.data.listing import FolderListing
 from syncl.data.recording.video import VideoFrame
 
 Array = NDArray[np.float64]

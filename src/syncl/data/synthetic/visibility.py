@@ -17,7 +17,7 @@ LEAST_VISIBLE = 0.08
 LEVELS = (0.4, 0.6, 0.8)
 
 
-class Sight:
+class Visibility:
     """Pixel counts of every actor, summed over the cameras of one keyframe.
 
     Args:

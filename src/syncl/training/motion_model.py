@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
 from syncl.structures.tensors import TensorStructure
-from syncl.trackers.cc_3dt.headings import normalised, turned_towards
+from syncl.trackers.cc_3dt.half_turns import normalised, turned_towards
 from syncl.trackers.cc_3dt.velo_lstm import VeloLstm
 
 # At these parts of the training the learning rate is halved.

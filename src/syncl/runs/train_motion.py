@@ -18,7 +18,7 @@ from syncl.runs.track.given import DetectionFile
 from syncl.trackers.cc_3dt import Cc3dt, Cc3dtConfig
 from syncl.trackers.cc_3dt.tracker import moved
 from syncl.trackers.cc_3dt.velo_lstm import VeloLstmMotion
-from syncl.training.motion import MotionTrainingConfig, SeenObjects, train_motion
+from syncl.training.motion_model import MotionTrainingConfig, SeenObjects, train_motion
 
 # A detection of its class this near to an object, on the ground, is one of it.
 _NEAR_M = 2.0
