@@ -22,7 +22,7 @@ from torch import Tensor
 from syncl.checkpoints.pf_track import PfTrackAdapter
 from syncl.geometry.mmdet3d import MMDET3D_0_CODE
 from syncl.structures import Annotations, Clip, Outcome, Predictions
-from syncl.trackers.base import Decoded
+from syncl.trackers.look import Decoded
 from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.trackers.pf_track import PfTrack
 from syncl.trackers.pf_track.forecasts import History, Reasoned

@@ -17,7 +17,7 @@ from syncl.detectors.base import Features
 from syncl.geometry.mmdet3d import MMDET3D_0_CODE
 from syncl.layers.positional import sinusoid
 from syncl.structures import Objects, Outcome, Predictions, Queries
-from syncl.trackers.base import Decoded
+from syncl.trackers.look import Decoded
 from syncl.trackers.pf_track import PfTrack
 from syncl.trackers.pf_track.forecasts import Forecasts, History, Reasoned
 from syncl.trackers.pf_track.track_extension import EXTENSION_SCORE

@@ -137,7 +137,7 @@ def test_watching_begins_no_tracks() -> None:
 
 
 def move_to(tracker: Tracker, frame: Frame, state: TrackState) -> Move:
-    return tracker._move(state, frame)
+    return tracker.admit(frame, state)
 
 
 def test_a_move_is_from_the_frame_before_to_this_one() -> None:

@@ -16,7 +16,7 @@ from rig import OBJECT_QUERIES as OBJECTS
 from syncl.errors import SynclError
 from syncl.structures import Objects, Predictions, Queries
 from syncl.trackers import Mutr3dConfig, PfTrackConfig
-from syncl.trackers.base import Decoded
+from syncl.trackers.look import Decoded
 from syncl.trackers.pf_track import PfTrack
 from syncl.trackers.pf_track.forecasts import History, Reasoned
 from syncl.trackers.pf_track.reasoning import PastReasoning

@@ -160,7 +160,7 @@ def test_a_standing_track_seen_from_a_standing_vehicle_is_a_rotation_of_one_and_
     codes = state.queries.codes.clone()
     codes[..., 8:] = 0
     state = dataclasses.replace(state, queries=dataclasses.replace(state.queries, codes=codes))
-    move = tracker._move(state, make_frame(0.5))
+    move = tracker.admit(make_frame(0.5), state)
     motion = relative_motion(state.queries, state.queries.references, move)
     assert torch.equal(motion[0, 0, :9], torch.eye(3).flatten()) and not motion[..., 9:17].any()
     moved = entered(tracker, make_frame(0.5), state)

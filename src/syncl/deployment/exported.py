@@ -20,8 +20,9 @@ from syncl.errors import SynclError, shown
 from syncl.models import find_model
 from syncl.structures import Frame, Objects, Outcome
 from syncl.structures.tensors import named_tensors
-from syncl.trackers.base import Decoded, Tracker
+from syncl.trackers.base import Tracker
 from syncl.trackers.by_detection import NoDetector
+from syncl.trackers.look import Decoded
 from syncl.trackers.model import ModelConfig
 from syncl.trackers.serialisation import put_together
 from syncl.trackers.state import Move, TrackState

@@ -1,11 +1,12 @@
 """Trackers: how queries live from frame to frame, a folder a method. They own propagation and life cycle."""
 
 from syncl.trackers.ada_track import AdaTrackConfig
-from syncl.trackers.base import Decoded, Tracker, TrackerConfig
+from syncl.trackers.base import Tracker, TrackerConfig
 from syncl.trackers.cc_3dt import AppearanceConfig, AssociationConfig, Cc3dtConfig, MemoryConfig
 from syncl.trackers.clip_noise import ClipNoise
 from syncl.trackers.dqtrack import DqTrackConfig
 from syncl.trackers.greedy import GreedyConfig
+from syncl.trackers.look import Decoded
 from syncl.trackers.mutr3d import Mutr3dConfig
 from syncl.trackers.one_track import OneTrackConfig
 from syncl.trackers.pf_track import PfTrackConfig

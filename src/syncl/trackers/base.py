@@ -16,96 +16,30 @@ Letters: B streams, Q queries, N track slots, D channels.
 """
 
 import copy
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal, Protocol, Self, runtime_checkable
+from dataclasses import replace
+from typing import Protocol, Self, runtime_checkable
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from syncl.data.recording.recording import Recording
-from syncl.data.recording.rig_contents import Rig
 from syncl.detectors.base import Detector, Features, Interaction
 from syncl.errors import SynclError
 from syncl.geometry.boxes import CODE_SIZE
-from syncl.geometry.transforms import invert_similarity, transform_points
 from syncl.layers.decoder import STANDARD, Groups
-from syncl.structures import Annotations, CameraRig, Frame, Objects, Outcome, Predictions, Queries
+from syncl.structures import Annotations, Frame, Objects, Outcome, Predictions, Queries
 from syncl.structures.soundness import check_frame
 from syncl.structures.tensors import TensorStructure
 from syncl.trackers.clip_noise import UNDISTURBED, ClipNoise
-from syncl.trackers.inputs import Image, InputConfig, frame_for, recording_for
+from syncl.trackers.inputs import SeesImages
+from syncl.trackers.look import Decoded, Guide
 from syncl.trackers.state import Move, TrackQueries, TrackState
 
-# Between two frames of a scene: no camera is faster, no drive that long.
-_SHORTEST_S, _LONGEST_S = 1e-3, 1e5
 
-
-@dataclass(frozen=True)
-class Decoded(TensorStructure):
-    """Everything that one look at a frame gave.
+class Tracker(SeesImages, ABC):
+    """Base of all trackers: a detector, and the rules by which its queries live.
 
     Attributes:
-        state: at the frame: tracks are where they are expected, and the detector has memorised the frame.
-        frame: B streams.
-        features: of the frame.
-        queries: object queries, then track queries.
-        predictions: one for each decoder group that ran, the standard one first.
-        reasoned: what the tracker itself makes of the predictions; None where it takes them as they are.
-        further: queries that training decoded beside the others.
-        further_predictions: the standard decoder's predictions of these.
-    """
-
-    state: TrackState
-    frame: Frame
-    features: Features
-    queries: Queries
-    predictions: tuple[Predictions, ...]
-    reasoned: TensorStructure | None = None
-    further: Queries | None = None
-    further_predictions: Predictions | None = None
-
-    @property
-    def standard(self) -> Predictions:
-        """The standard decoder's predictions."""
-        return self.predictions[0]
-
-    @property
-    def track_identities(self) -> Tensor:
-        """[B, N] int64 identity of each track query, -1 = none."""
-        return self.queries.identities[:, self.queries.object_count :]
-
-    @property
-    def scores(self) -> Tensor:
-        """[B, Q] best class score of every query, without gradient; 0 in padding."""
-        best = self.standard.logits[-1].detach().sigmoid().amax(-1)
-        return best.masked_fill(~self.queries.valid, 0)
-
-
-class Guide(Protocol):
-    """Supervision in the middle of a look: what training would make of one decoder layer's predictions."""
-
-    def polarity(self, predictions: Predictions, queries: Queries, /) -> tuple[Tensor, Tensor]:
-        """The queries that are positives of detecting and those that are positives of tracking, [B, Q] bool.
-
-        Args:
-            predictions: [1, B, Q, ...] of the frame's own queries, with the logits of both class heads.
-            queries: [B, Q, ...] the same.
-        """
-        ...
-
-
-class Tracker(nn.Module, ABC):
-    """Base of all trackers.
-
-    Attributes:
-        detector: the detector whose queries it carries.
-        input: what its weights expect of images, of trackers built from a `ModelConfig` (loaded ones are).
         longest_gap_s: tracks end where a stream was silent for longer; None = never. Identities go on
             counting, so that none is used twice in a scene.
         forecast_step_s: seconds from one forecast centre of reported objects to the next; None from trackers
@@ -120,8 +54,6 @@ class Tracker(nn.Module, ABC):
             step waits for no device (`with_fixed_slots`); None = as many as are alive in the fullest stream.
     """
 
-    detector: Detector
-    input: InputConfig | None = None
     longest_gap_s: float | None = None
     forecast_step_s: float | None = None
     future_frames: int = 0
@@ -138,79 +70,10 @@ class Tracker(nn.Module, ABC):
         return tuple(self.detector.classes)
 
     @property
-    def image_size(self) -> tuple[int, int]:
-        """(H, W) of the images it sees, pixels."""
-        return self._known_input().image_size
-
-    @property
     def cameras(self) -> int | None:
         """How many cameras it has weights for; None = it takes any number."""
         count: int | None = getattr(self.detector, "cameras", None)
         return count
-
-    def open(self, path: str | Path, *, damaged: Literal["fail", "skip"] = "fail") -> Recording:
-        """A recording of any rig, read as this tracker wants it (docs/recordings.md).
-
-            for frame in tracker.open("my_rig/"):
-                objects, state = tracker.step(frame.to(device), state)
-
-        Args:
-            path: folder of the recording, or its `rig.yaml`.
-            damaged: see `syncl.open_recording`.
-
-        Raises:
-            SynclError: see `syncl.open_recording`.
-        """
-        return recording_for(self._known_input(), Path(path), self.detector.views, damaged)
-
-    def frame(
-        self,
-        images: Mapping[str, Image | None] | Sequence[Image | None],
-        rig: Rig | CameraRig,
-        timestamp_s: float,
-        global_from_vehicle: NDArray[np.float64] | Tensor | None = None,
-        *,
-        scene: str = "live",
-        name: str | None = None,
-    ) -> Frame:
-        """A frame of images as cameras deliver them: undistorted, scaled and cropped as for a recording.
-
-        Args:
-            images: uint8 RGB of the cameras' own sizes, by camera name or in the order of the rig: numpy
-                [H, W, 3], or tensors [3, H, W] or [H, W, 3]. None, or left out by name: a camera that
-                delivered nothing.
-            rig: of a `rig.yaml` (`syncl.open_rig`), or calibration of undistorted images of that size.
-            timestamp_s: seconds, later than the frame before.
-            global_from_vehicle: [4, 4] the vehicle's pose; None = it stands still.
-            scene: a change of name ends all tracks.
-            name: of the frame, for messages; its time if None.
-
-        Returns:
-            The frame, B = 1, on the tracker's device.
-
-        Raises:
-            SynclError: an image of another type or size than its camera's, or of a camera that the rig does
-                not have; it says which.
-        """
-        made = frame_for(
-            self._known_input(),
-            images,
-            rig,
-            timestamp_s,
-            global_from_vehicle,
-            views=self.detector.views,
-            scene=scene,
-            name=name,
-        )
-        return made.to(next(self.parameters()).device)
-
-    def _known_input(self) -> InputConfig:
-        if self.input is None:
-            raise SynclError(
-                "this tracker does not know its input: load it (syncl.load), build it from a ModelConfig, or "
-                "set tracker.input"
-            )
-        return self.input
 
     def initial_state(self, streams: int = 1) -> TrackState:
         """The state of `streams` streams that have seen nothing, on the tracker's device."""
@@ -305,7 +168,7 @@ class Tracker(nn.Module, ABC):
         state: TrackState,
         groups: Groups = STANDARD,
         further: Queries | None = None,
-        guide: "Guide | None" = None,
+        guide: Guide | None = None,
     ) -> Decoded:
         """Move the state to a frame and decode it: everything that happens before a tracker's own rules.
 
@@ -336,7 +199,7 @@ class Tracker(nn.Module, ABC):
         move: Move,
         groups: Groups = STANDARD,
         further: Queries | None = None,
-        guide: "Guide | None" = None,
+        guide: Guide | None = None,
     ) -> tuple[Decoded, Interaction | None]:
         """A look without the tracker's own reasoning, and what ran between the decoder's layers."""
         state = self._enter(state, frame, move)
@@ -376,7 +239,7 @@ class Tracker(nn.Module, ABC):
         check_frame(frame)
         if not self.training:  # Mirrored frames of training look the other way.
             self.detector.look_round(frame)
-        return self._move(state, frame)
+        return Move.between(state, frame, self.longest_gap_s)
 
     def arrive(self, frame: Frame, state: TrackState) -> TrackState:
         """The state at a frame, before anybody looks at it.
@@ -401,38 +264,6 @@ class Tracker(nn.Module, ABC):
                 f"this state holds {held}, {type(self).__name__} keeps {kept}: it is another tracker's; "
                 "start from this tracker's initial_state"
             )
-
-    def _move(self, state: TrackState, frame: Frame) -> Move:
-        """How far the streams went since their frame before, all of a step that is decided on the host.
-
-        Raises:
-            SynclError: see `look`.
-        """
-        longest_s = math.inf if self.longest_gap_s is None else self.longest_gap_s
-        same = [old == new for old, new in zip(state.scenes, frame.scenes, strict=True)]
-        # One of a step's host round trips; a device cannot raise.
-        elapsed_s = (frame.timestamp_s - state.timestamp_s).tolist()
-        for stream, (is_same, elapsed) in enumerate(zip(same, elapsed_s)):
-            if is_same and elapsed <= 0:
-                raise SynclError(
-                    f"sample {frame.samples[stream]} of scene {frame.scenes[stream]} is not later than the "
-                    f"frame before it ({elapsed:+.3f} s): frames must come in time order; start a new scene "
-                    "otherwise"
-                )
-            if is_same and not _SHORTEST_S <= elapsed <= _LONGEST_S:
-                raise SynclError(
-                    f"sample {frame.samples[stream]} of scene {frame.scenes[stream]} is {elapsed:,.6g} s "
-                    "later than the frame before it; timestamp_s is in seconds, not in milli- or microseconds"
-                )
-        going_on = [is_same and elapsed <= longest_s for is_same, elapsed in zip(same, elapsed_s)]
-        device = frame.timestamp_s.device
-        continued = torch.tensor(going_on, device=device)
-        return Move(
-            now_from_before=invert_similarity(frame.global_from_vehicle) @ state.global_from_vehicle,
-            elapsed_s=(frame.timestamp_s - state.timestamp_s) * continued,
-            same_scene=torch.tensor(same, device=device),
-            continued=continued,
-        )
 
     def _enter(self, state: TrackState, frame: Frame, move: Move) -> TrackState:
         """The state at a frame: the tracks' own motion, then the change of the vehicle's own frame.
@@ -467,7 +298,7 @@ class Tracker(nn.Module, ABC):
         if state.queries is None:
             return state
         elapsed_s = move.elapsed_s.to(state.queries.codes.dtype)
-        return moved_on(state, state.queries.velocities * elapsed_s[:, None, None], move)
+        return state.moved_on(state.queries.velocities * elapsed_s[:, None, None], move)
 
     def queries(self, state: TrackState, features: Features) -> Queries:
         """Object queries followed by the state's track queries, where tracks are queries."""
@@ -480,7 +311,7 @@ class Tracker(nn.Module, ABC):
         )
 
     def interaction(
-        self, _state: TrackState, _queries: Queries, _guide: "Guide | None", /
+        self, _state: TrackState, _queries: Queries, _guide: Guide | None, /
     ) -> Interaction | None:
         """What happens between the decoder's layers in a frame; None = nothing.
 
@@ -538,16 +369,6 @@ class Tracker(nn.Module, ABC):
 
 def _widened(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
-
-
-def moved_on(state: TrackState, step: Tensor, move: Move) -> TrackState:
-    """A state whose track queries went on by `step` [B, N, 2] metres in the ground plane of the frame before,
-    seen from the present vehicle frame.
-    """
-    queries = state.track_queries
-    references = queries.references
-    moved = torch.cat([references[..., :2] + step, references[..., 2:]], dim=-1)
-    return replace(state, queries=queries.moved_to(transform_points(move.now_from_before, moved)))
 
 
 @runtime_checkable

@@ -18,7 +18,8 @@ from syncl.detectors.base import Detector, DetectorMemory, Features, Interaction
 from syncl.errors import SynclError
 from syncl.layers.decoder import STANDARD, Groups
 from syncl.structures import Frame, Objects, Predictions, Queries
-from syncl.trackers.base import Decoded, Tracker
+from syncl.trackers.base import Tracker
+from syncl.trackers.look import Decoded
 from syncl.trackers.single_frame import best_pairs
 from syncl.trackers.state import TrackState
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from syncl.data.images import ImageTransform, ResizeMethod, RGBImage, fit_image
 from syncl.data.lenses import Undistortion
@@ -14,6 +14,7 @@ from syncl.data.past_images import PastImages
 from syncl.data.recording.recording import Recording, open_recording, rig_frame, vehicle_from_body
 from syncl.data.recording.rig_contents import Array, Moment, Rig, RigCamera
 from syncl.data.views import cameras_by_view, view_deg
+from syncl.detectors.base import Detector
 from syncl.errors import SynclError, did_you_mean
 from syncl.geometry.poses import invert_pose
 from syncl.structures import CameraRig, Frame
@@ -75,50 +76,110 @@ def recording_for(
     return replace(recording, cameras=_order(config, recording.rig, recording.vehicle_from_body, views))
 
 
-def frame_for(
-    config: InputConfig,
-    images: Mapping[str, Image | None] | Sequence[Image | None],
-    rig: Rig | CameraRig,
-    timestamp_s: float,
-    global_from_vehicle: Array | Tensor | None = None,
-    *,
-    views: tuple[float, ...] | None = None,
-    scene: str = "live",
-    name: str | None = None,
-) -> Frame:
-    """Images of the cameras' own size as the frame that a model wants; see `Tracker.frame`."""
-    if str(getattr(timestamp_s, "dtype", "")).endswith(("float32", "float16")):
-        raise SynclError(
-            f"timestamp_s: {timestamp_s} is a float32, which holds the seconds since 1970 to two minutes; "
-            "give a float or float64"
-        )
-    names = rig.names if isinstance(rig, CameraRig) else tuple(camera.name for camera in rig.cameras)
-    given = _by_name(images, names)
-    arrays = {camera: None if image is None else _array(image, camera) for camera, image in given.items()}
-    if isinstance(rig, CameraRig):
-        rig = _rig_of(rig, arrays)
-    if isinstance(global_from_vehicle, Tensor):
-        global_from_vehicle = global_from_vehicle.detach().cpu().numpy()
-    pose = np.eye(4) if global_from_vehicle is None else np.asarray(global_from_vehicle, np.float64)
-    if pose.shape != (4, 4):
-        raise SynclError(f"global_from_vehicle: shape {pose.shape}, expected a pose (4, 4)")
-    method = _method(config)
+class SeesImages(nn.Module):
+    """What trackers know of their input: recordings and images of any rig become frames for them.
 
-    def fitted(camera: RigCamera, transform: ImageTransform) -> RGBImage | None:
-        image = arrays.get(camera.name)
-        if image is None:
-            return None
-        if image.shape[:2] != (camera.height, camera.width):
+    Attributes:
+        detector: the detector whose queries it carries.
+        input: what its weights expect of images, of trackers built from a `ModelConfig` (loaded ones are).
+    """
+
+    detector: Detector
+    input: InputConfig | None = None
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) of the images it sees, pixels."""
+        return self._known_input().image_size
+
+    def open(self, path: str | Path, *, damaged: Literal["fail", "skip"] = "fail") -> Recording:
+        """A recording of any rig, read as this tracker wants it (docs/recordings.md).
+
+            for frame in tracker.open("my_rig/"):
+                objects, state = tracker.step(frame.to(device), state)
+
+        Args:
+            path: folder of the recording, or its `rig.yaml`.
+            damaged: see `syncl.open_recording`.
+
+        Raises:
+            SynclError: see `syncl.open_recording`.
+        """
+        return recording_for(self._known_input(), Path(path), self.detector.views, damaged)
+
+    def frame(
+        self,
+        images: Mapping[str, Image | None] | Sequence[Image | None],
+        rig: Rig | CameraRig,
+        timestamp_s: float,
+        global_from_vehicle: Array | Tensor | None = None,
+        *,
+        scene: str = "live",
+        name: str | None = None,
+    ) -> Frame:
+        """A frame of images as cameras deliver them: undistorted, scaled and cropped as for a recording.
+
+        Args:
+            images: uint8 RGB of the cameras' own sizes, by camera name or in the order of the rig: numpy
+                [H, W, 3], or tensors [3, H, W] or [H, W, 3]. None, or left out by name: a camera that
+                delivered nothing.
+            rig: of a `rig.yaml` (`syncl.open_rig`), or calibration of undistorted images of that size.
+            timestamp_s: seconds, later than the frame before.
+            global_from_vehicle: [4, 4] the vehicle's pose; None = it stands still.
+            scene: a change of name ends all tracks.
+            name: of the frame, for messages; its time if None.
+
+        Returns:
+            The frame, B = 1, on the tracker's device.
+
+        Raises:
+            SynclError: an image of another type or size than its camera's, or of a camera that the rig does
+                not have; it says which.
+        """
+        config = self._known_input()
+        if str(getattr(timestamp_s, "dtype", "")).endswith(("float32", "float16")):
             raise SynclError(
-                f"images: {camera.name} is {image.shape[1]}x{image.shape[0]} pixels, its calibration is for "
-                f"{camera.width}x{camera.height}; give the image as the camera delivers it, or calibrate anew"
+                f"timestamp_s: {timestamp_s} is a float32, which holds the seconds since 1970 to two "
+                "minutes; give a float or float64"
             )
-        return fit_image(image, transform, method, Undistortion.of(camera.lens, camera.intrinsics))
+        names = rig.names if isinstance(rig, CameraRig) else tuple(camera.name for camera in rig.cameras)
+        given = _by_name(images, names)
+        arrays = {camera: None if image is None else _array(image, camera) for camera, image in given.items()}
+        if isinstance(rig, CameraRig):
+            rig = _rig_of(rig, arrays)
+        if isinstance(global_from_vehicle, Tensor):
+            global_from_vehicle = global_from_vehicle.detach().cpu().numpy()
+        pose = np.eye(4) if global_from_vehicle is None else np.asarray(global_from_vehicle, np.float64)
+        if pose.shape != (4, 4):
+            raise SynclError(f"global_from_vehicle: shape {pose.shape}, expected a pose (4, 4)")
+        method = _method(config)
 
-    body = vehicle_from_body(rig, "lidar" if config.vehicle_frame == "lidar" else "vehicle")
-    moment = Moment(f"{timestamp_s:.6f}" if name is None else name, float(timestamp_s), pose, {})
-    rig = replace(rig, name=scene)
-    return rig_frame(rig, _order(config, rig, body, views), moment, body, config.image_size, fitted)
+        def fitted(camera: RigCamera, transform: ImageTransform) -> RGBImage | None:
+            image = arrays.get(camera.name)
+            if image is None:
+                return None
+            if image.shape[:2] != (camera.height, camera.width):
+                raise SynclError(
+                    f"images: {camera.name} is {image.shape[1]}x{image.shape[0]} pixels, its calibration is "
+                    f"for {camera.width}x{camera.height}; give the image as the camera delivers it, or "
+                    "calibrate anew"
+                )
+            return fit_image(image, transform, method, Undistortion.of(camera.lens, camera.intrinsics))
+
+        body = vehicle_from_body(rig, "lidar" if config.vehicle_frame == "lidar" else "vehicle")
+        moment = Moment(f"{timestamp_s:.6f}" if name is None else name, float(timestamp_s), pose, {})
+        rig = replace(rig, name=scene)
+        order = _order(config, rig, body, self.detector.views)
+        made = rig_frame(rig, order, moment, body, config.image_size, fitted)
+        return made.to(next(self.parameters()).device)
+
+    def _known_input(self) -> InputConfig:
+        if self.input is None:
+            raise SynclError(
+                "this tracker does not know its input: load it (syncl.load), build it from a ModelConfig, or "
+                "set tracker.input"
+            )
+        return self.input
 
 
 def _method(config: InputConfig) -> ResizeMethod:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from syncl.structures import Objects, Outcome
 from syncl.structures.tensors import TensorStructure
-from syncl.trackers.base import Decoded, Tracker
+from syncl.trackers.base import Tracker
 from syncl.trackers.clip_noise import ClipNoise
+from syncl.trackers.look import Decoded
 from syncl.trackers.rows import carried_rows, ranked_rows, take_rows, with_front_rows
 from syncl.trackers.state import TrackQueries, TrackState
 

@@ -8,7 +8,8 @@ from torch import Tensor
 from syncl.detectors.base import Detector
 from syncl.geometry.boxes import decode_boxes
 from syncl.structures import Objects, Outcome, Predictions
-from syncl.trackers.base import Decoded, Tracker
+from syncl.trackers.base import Tracker
+from syncl.trackers.look import Decoded
 from syncl.trackers.state import TrackState
 
 

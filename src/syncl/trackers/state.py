@@ -3,6 +3,7 @@
 Letters: B streams, N track slots, D channels.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Self, TypeVar
 
@@ -11,7 +12,12 @@ from torch import Tensor
 
 from syncl.detectors.base import DetectorMemory
 from syncl.errors import SynclError
+from syncl.geometry.transforms import invert_similarity, transform_points
+from syncl.structures import Frame
 from syncl.structures.tensors import TensorStructure
+
+# Between two frames of a scene: no camera is faster, no drive that long.
+_SHORTEST_S, _LONGEST_S = 1e-3, 1e5
 
 Own = TypeVar("Own", bound=TensorStructure)
 
@@ -107,6 +113,18 @@ class TrackState(TensorStructure):
             )
         return self.own
 
+    def moved_on(self, step: Tensor, move: "Move") -> Self:
+        """The state with its track queries `step` further, seen from the present vehicle frame.
+
+        Args:
+            step: [B, N, 2] metres in the ground plane of the frame before.
+            move: to the present frame.
+        """
+        queries = self.track_queries
+        references = queries.references
+        moved = torch.cat([references[..., :2] + step, references[..., 2:]], dim=-1)
+        return replace(self, queries=queries.moved_to(transform_points(move.now_from_before, moved)))
+
 
 @dataclass(frozen=True)
 class Move(TensorStructure):
@@ -123,3 +141,36 @@ class Move(TensorStructure):
     elapsed_s: Tensor
     same_scene: Tensor
     continued: Tensor
+
+    @classmethod
+    def between(cls, state: TrackState, frame: Frame, longest_gap_s: float | None) -> Self:
+        """How far the streams went since their frame before, all of a step that is decided on the host.
+
+        Raises:
+            SynclError: see `look`.
+        """
+        longest_s = math.inf if longest_gap_s is None else longest_gap_s
+        same = [old == new for old, new in zip(state.scenes, frame.scenes, strict=True)]
+        # One of a step's host round trips; a device cannot raise.
+        elapsed_s = (frame.timestamp_s - state.timestamp_s).tolist()
+        for stream, (is_same, elapsed) in enumerate(zip(same, elapsed_s)):
+            if is_same and elapsed <= 0:
+                raise SynclError(
+                    f"sample {frame.samples[stream]} of scene {frame.scenes[stream]} is not later than the "
+                    f"frame before it ({elapsed:+.3f} s): frames must come in time order; start a new scene "
+                    "otherwise"
+                )
+            if is_same and not _SHORTEST_S <= elapsed <= _LONGEST_S:
+                raise SynclError(
+                    f"sample {frame.samples[stream]} of scene {frame.scenes[stream]} is {elapsed:,.6g} s "
+                    "later than the frame before it; timestamp_s is in seconds, not in milli- or microseconds"
+                )
+        going_on = [is_same and elapsed <= longest_s for is_same, elapsed in zip(same, elapsed_s)]
+        device = frame.timestamp_s.device
+        continued = torch.tensor(going_on, device=device)
+        return cls(
+            now_from_before=invert_similarity(frame.global_from_vehicle) @ state.global_from_vehicle,
+            elapsed_s=(frame.timestamp_s - state.timestamp_s) * continued,
+            same_scene=torch.tensor(same, device=device),
+            continued=continued,
+        )

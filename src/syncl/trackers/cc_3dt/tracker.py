@@ -18,7 +18,6 @@ from syncl.errors import SynclError
 from syncl.geometry.transforms import invert_similarity, rotate_planar, transform_points
 from syncl.structures import Annotations, Frame, Objects, Outcome
 from syncl.structures.tensors import TensorStructure, padded
-from syncl.trackers.base import Decoded
 from syncl.trackers.by_detection import ByDetection, ByDetectionConfig
 from syncl.trackers.cc_3dt.appearance import AppearanceConfig
 from syncl.trackers.cc_3dt.association import AssociationConfig, Detected, image_overlap
@@ -34,6 +33,7 @@ from syncl.trackers.cc_3dt.memory import (
 from syncl.trackers.cc_3dt.motion import Kalman, Motion
 from syncl.trackers.cc_3dt.sightings import Sightings, largest, sightings
 from syncl.trackers.cc_3dt.velo_lstm import VeloLstmMotion
+from syncl.trackers.look import Decoded
 from syncl.trackers.state import Move, TrackState
 
 # Below any object's; no box is reported with less.

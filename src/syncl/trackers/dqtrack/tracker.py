@@ -18,10 +18,11 @@ from syncl.errors import SynclError
 from syncl.geometry.transforms import rotate_planar, transform_points
 from syncl.structures import Annotations, Objects, Outcome, Queries
 from syncl.structures.tensors import joined, padded
-from syncl.trackers.base import Decoded, Tracker
+from syncl.trackers.base import Tracker
 from syncl.trackers.dqtrack.association import DecoupledAssociation
 from syncl.trackers.dqtrack.pairing import Pairs, pair
 from syncl.trackers.dqtrack.query_tracks import Detections, DqTracks, DualQueries, QueryTracks, Supervised
+from syncl.trackers.look import Decoded
 from syncl.trackers.state import Move, TrackState
 
 

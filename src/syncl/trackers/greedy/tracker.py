@@ -20,9 +20,9 @@ from syncl.errors import SynclError
 from syncl.geometry.transforms import rotate_planar, transform_points
 from syncl.structures import Frame, Objects, Outcome
 from syncl.structures.tensors import TensorStructure
-from syncl.trackers.base import Decoded
 from syncl.trackers.by_detection import ByDetection, ByDetectionConfig
 from syncl.trackers.greedy.pairing import NextRows, Pairing, pair_greedily, pair_optimally
+from syncl.trackers.look import Decoded
 from syncl.trackers.state import Move, TrackState
 
 

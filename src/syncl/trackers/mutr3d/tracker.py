@@ -13,8 +13,8 @@ from torch import Tensor
 from syncl.detectors.base import Detector
 from syncl.structures import Predictions
 from syncl.structures.tensors import TensorStructure
-from syncl.trackers.base import Decoded
 from syncl.trackers.life_cycle import LifeCycleConfig, LivingByScore
+from syncl.trackers.look import Decoded
 from syncl.trackers.mutr3d.memory_bank import MemoryBank, RememberedEmbeddings
 from syncl.trackers.mutr3d.query_interaction import QueryInteraction
 from syncl.trackers.rows import take_rows, take_rows_or_zero

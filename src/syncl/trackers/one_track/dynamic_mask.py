@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from syncl.detectors.base import Detector, Interaction
 from syncl.structures import Predictions, Queries
-from syncl.trackers.base import Guide
+from syncl.trackers.look import Guide
 from syncl.trackers.tracking_head import TrackingHead, branch_logits
 
 

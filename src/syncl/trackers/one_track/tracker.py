@@ -19,7 +19,7 @@ from syncl.detectors.base import Detector, Interaction
 from syncl.errors import SynclError
 from syncl.structures import Predictions, Queries
 from syncl.structures.tensors import TensorStructure
-from syncl.trackers.base import Decoded, Guide
+from syncl.trackers.look import Decoded, Guide
 from syncl.trackers.mutr3d import Mutr3d, Mutr3dConfig
 from syncl.trackers.one_track.dynamic_mask import DynamicMask
 from syncl.trackers.state import TrackState

@@ -21,8 +21,9 @@ from syncl.detectors.base import Detector, Interaction
 from syncl.errors import SynclError
 from syncl.structures import Objects, Outcome, Predictions
 from syncl.structures.tensors import TensorStructure
-from syncl.trackers.base import Decoded, Tracker, moved_on
+from syncl.trackers.base import Tracker
 from syncl.trackers.clip_noise import UNDISTURBED, ClipNoise
+from syncl.trackers.look import Decoded
 from syncl.trackers.pf_track.forecasts import Forecasts, History, Reasoned, foreseen, frames_passed
 from syncl.trackers.pf_track.reasoning import FutureReasoning, PastReasoning, TimeEncoder
 from syncl.trackers.pf_track.track_extension import LifeRules, lives_after
@@ -208,7 +209,7 @@ class PfTrack(Tracker):
             # heading, -sin(yaw), and vx. Weights trained without future reasoning have learned with that.
             step = torch.stack([-tracks.codes[..., 6], tracks.codes[..., 8]], dim=-1) * elapsed_s
         own = replace(own, forecasts=forecasts.seen_from(move.now_from_before))
-        return moved_on(replace(state, own=own), step, move)
+        return replace(state, own=own).moved_on(step, move)
 
     def classify(self, predictions: Predictions, _state: TrackState, /) -> Predictions:
         """See `Tracker.classify`."""

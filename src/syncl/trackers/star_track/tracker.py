@@ -18,8 +18,8 @@ from syncl.detectors.base import Detector, Features
 from syncl.errors import SynclError
 from syncl.structures import Predictions, Queries
 from syncl.structures.tensors import TensorStructure
-from syncl.trackers.base import Decoded
 from syncl.trackers.life_cycle import LifeCycleConfig, LivingByScore
+from syncl.trackers.look import Decoded
 from syncl.trackers.rows import take_rows
 from syncl.trackers.star_track.latent_motion import LatentMotion, Norm, Transform, relative_motion
 from syncl.trackers.star_track.track_embedding import TrackEmbedding, TrackEmbeddings

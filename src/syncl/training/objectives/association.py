@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from syncl.structures import Annotations, Outcome
 from syncl.trackers.ada_track.association import Affinities
-from syncl.trackers.base import Decoded
+from syncl.trackers.look import Decoded
 from syncl.training.objectives.base import Objective
 
 

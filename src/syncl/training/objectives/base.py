@@ -7,7 +7,7 @@ from torch import Tensor
 
 from syncl.detectors import Detector
 from syncl.structures import Annotations, Outcome, Queries
-from syncl.trackers.base import Decoded
+from syncl.trackers.look import Decoded
 
 
 class Objective(ABC):

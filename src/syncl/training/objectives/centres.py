@@ -12,7 +12,7 @@ from syncl.detectors.bevdepth.centre_head import CentreMaps
 from syncl.geometry.boxes import encode_boxes
 from syncl.structures import Annotations, Outcome
 from syncl.structures.tensors import TensorStructure
-from syncl.trackers.base import Decoded
+from syncl.trackers.look import Decoded
 from syncl.training.losses import mean_over_processes
 from syncl.training.objectives.base import Objective
 

@@ -19,7 +19,7 @@ from syncl.detectors.base import ReferenceRange
 from syncl.geometry.boxes import CODE_SIZE, encode_boxes
 from syncl.structures import Annotations, Outcome, Predictions, Queries
 from syncl.structures.tensors import TensorStructure
-from syncl.trackers.base import Decoded
+from syncl.trackers.look import Decoded
 from syncl.training.losses import LossConfig, mean_over_processes, sigmoid_focal_loss
 from syncl.training.objectives.base import Objective
 

@@ -15,7 +15,7 @@ from syncl.errors import SynclError
 from syncl.geometry.precision import full_precision
 from syncl.geometry.transforms import invert_affine
 from syncl.structures import Annotations, Outcome
-from syncl.trackers.base import Decoded
+from syncl.trackers.look import Decoded
 from syncl.training.objectives.base import Objective
 
 # Parts of a direction that are smaller count as this: the ray runs along the box's face.

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from syncl.structures import Annotations, Outcome
-from syncl.trackers.base import Decoded
 from syncl.trackers.dqtrack.query_tracks import DualQueries
+from syncl.trackers.look import Decoded
 from syncl.training.objectives.base import Objective
 
 # Between these, wrong logits are pushed up; below there is no gradient, as published.

@@ -17,7 +17,7 @@ from syncl.geometry.boxes import box_corners
 from syncl.geometry.projection import project_points
 from syncl.structures import Annotations, Outcome
 from syncl.structures.tensors import TensorStructure
-from syncl.trackers.base import Decoded
+from syncl.trackers.look import Decoded
 from syncl.training.assignment import hungarian
 from syncl.training.losses import mean_over_processes
 from syncl.training.objectives.base import Objective

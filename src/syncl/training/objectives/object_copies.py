@@ -14,7 +14,7 @@ from syncl.detectors.dort import Dort
 from syncl.errors import SynclError
 from syncl.geometry.boxes import encode_boxes
 from syncl.structures import Annotations, Outcome, Queries
-from syncl.trackers.base import Decoded
+from syncl.trackers.look import Decoded
 from syncl.training.objectives.base import Objective
 from syncl.training.strategies.refined_candidates import TurnLossConfig, turn_box_loss
 

@@ -14,7 +14,7 @@ from syncl.detectors.aids.proposals import Proposals
 from syncl.geometry.boxes import box_corners
 from syncl.geometry.projection import project_points
 from syncl.structures import Annotations, Outcome
-from syncl.trackers.base import Decoded
+from syncl.trackers.look import Decoded
 from syncl.training.losses import mean_over_processes
 from syncl.training.objectives.base import Objective
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from syncl.errors import SynclError
 from syncl.structures import Annotations, Outcome, Predictions, Trajectories
-from syncl.trackers.base import Decoded
+from syncl.trackers.look import Decoded
 from syncl.trackers.pf_track.forecasts import Reasoned
 from syncl.training.assignment import Assignment
 from syncl.training.losses import LossConfig, set_losses

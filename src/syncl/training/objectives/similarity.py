@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from syncl.structures import Annotations, Outcome
-from syncl.trackers.base import Decoded
 from syncl.trackers.cc_3dt.embedded_boxes import EmbeddedBoxes
 from syncl.trackers.cc_3dt.tracker import Cc3dtMemory
+from syncl.trackers.look import Decoded
 from syncl.training.objectives.base import Objective
 
 _MARGIN = 0.3

@@ -7,7 +7,7 @@ from torch import nn
 
 from syncl.layers.decoder import STANDARD, Groups
 from syncl.structures import Annotations, Outcome
-from syncl.trackers.base import Decoded, Guide
+from syncl.trackers.look import Decoded, Guide
 
 
 class Strategy(nn.Module, ABC):

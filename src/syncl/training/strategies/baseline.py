@@ -8,7 +8,7 @@ from torch import Tensor
 from syncl.errors import SynclError
 from syncl.structures import Annotations, Outcome, Predictions, Queries
 from syncl.trackers.ada_track.association import Affinities
-from syncl.trackers.base import Decoded, Guide
+from syncl.trackers.look import Decoded, Guide
 from syncl.training.assignment import (
     Assignment,
     CostConfig,

@@ -14,7 +14,7 @@ from torch import Tensor
 from syncl.errors import SynclError
 from syncl.geometry.boxes import encode_boxes
 from syncl.structures import Annotations, Outcome, Predictions
-from syncl.trackers.base import Decoded
+from syncl.trackers.look import Decoded
 from syncl.training.losses import mean_over_processes, sigmoid_focal_loss
 from syncl.training.strategies.base import Strategy
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from syncl.errors import SynclError
 from syncl.layers.decoder import PARALLEL, STANDARD
 from syncl.structures import Annotations, Outcome, Predictions
-from syncl.trackers.base import Decoded
+from syncl.trackers.look import Decoded
 from syncl.training.assignment import Assignment, CostConfig, held_objects, matching_cost
 from syncl.training.losses import LossConfig, set_losses
 from syncl.training.strategies import Baseline, BaselineConfig
