@@ -10,7 +10,7 @@ from syncl.data.json_stream import convert_results
 from syncl.data.nuscenes.results.result_files import read_frame_objects
 from syncl.data.nuscenes.splits import _custom_scenes
 from syncl.data.nuscenes.tables.table_files import Field, read_table
-from syncl.data.recording.yaml_node import read_yaml
+from syncl.data.yaml_node import read_yaml
 from syncl.errors import SynclError
 from syncl.files import parse_json
 from syncl.recipes import find_recipe

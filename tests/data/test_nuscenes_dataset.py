@@ -13,6 +13,7 @@ from syncl.data.nuscenes.clips.annotation_choice import AnnotationOptions
 from syncl.data.nuscenes.clips.dataset import ClipDataset, SceneStream
 from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
+from syncl.dataset_description import NUSCENES
 from syncl.errors import SynclError
 from syncl.geometry.projection import project_points
 from syncl.structures import Clip
@@ -308,7 +309,7 @@ def test_impossible_requests(index: NuScenesIndex) -> None:
     with pytest.raises(SynclError, match="clip length 0"):
         clips(index, clip_length=0)
     with pytest.raises(SynclError, match="unknown class 'unicorn'"):
-        AnnotationOptions(classes=("car", "unicorn"))
+        AnnotationOptions(classes=("car", "unicorn")).check(NUSCENES)
 
 
 def test_scene_stream_gives_the_whole_scene_in_order(index: NuScenesIndex) -> None:

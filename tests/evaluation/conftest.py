@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from syncl.classes import DETECTION_CLASSES
+from syncl.dataset_description import NUSCENES
 from syncl.evaluation import EvaluationBoxes, GroundTruth, Racks, Samples
-from syncl.evaluation.constants import ATTRIBUTE_NAMES
 
 
 @dataclass
@@ -56,7 +56,7 @@ def _boxes(rows: list[dict[str, Any]]) -> EvaluationBoxes:
     def column(name: str, default: Any) -> list[Any]:
         return [row.get(name, default) for row in rows]
 
-    attributes = [ATTRIBUTE_NAMES.index(name) if name else -1 for name in column("attribute", "")]
+    attributes = [NUSCENES.attributes.index(name) if name else -1 for name in column("attribute", "")]
     sample = np.array(column("sample", 0), np.int64)
     return EvaluationBoxes(
         sample=sample,

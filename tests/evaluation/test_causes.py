@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from syncl.dataset_description import NUSCENES
 from syncl.evaluation import CauseTable, find_causes, tracking_metrics
 from syncl.evaluation.arrays import EvaluationBoxes, GroundTruth
 from syncl.evaluation.cause_table import CauseCounts
 from syncl.evaluation.clear_matching import match_tracks
 from syncl.evaluation.clear_metrics import clear_metrics
-from syncl.evaluation.constants import TRACKING_ORDER
 from syncl.evaluation.track_pairs import EvaluatedTracks
 
 ToyMaker = Callable[..., Any]
 
 
 def causes_of(scene: Any, detections: Any = None, **thresholds: float) -> CauseTable:
-    least = thresholds or dict.fromkeys(TRACKING_ORDER, 0.0)
+    least = thresholds or dict.fromkeys(NUSCENES.listed_tracked, 0.0)
     return find_causes(
         scene.results(), scene.ground_truth(), least, None if detections is None else detections.results()
     )
@@ -224,7 +224,7 @@ def test_detections_count_from_the_score_of_best_f1(toy: ToyMaker):
     table = causes_of(scene, detector)
     assert table.detection_thresholds == {
         name: pytest.approx(0.8, nan_ok=True) if name == "car" else pytest.approx(np.nan, nan_ok=True)
-        for name in TRACKING_ORDER
+        for name in NUSCENES.listed_tracked
     }
     assert table.misses.detected is not None and table.misses.detected.sum() == 3
 
@@ -240,7 +240,7 @@ def test_failures_are_told_apart_by_what_the_objects_are_like(toy: ToyMaker):
     assert table.misses.counts["distance"][row].tolist() == [3, 2, 1, 0]
     assert table.misses.counts["speed"][row].tolist() == [3, 0, 0, 3, 0]
     assert table.misses.counts["visibility"][row].tolist() == [0, 3, 0, 0, 3]
-    classes = dict(zip(TRACKING_ORDER, table.misses.counts["class"][row].tolist(), strict=True))
+    classes = dict(zip(NUSCENES.listed_tracked, table.misses.counts["class"][row].tolist(), strict=True))
     assert {name for name, count in classes.items() if count} == {"car", "pedestrian"}
     assert table.false_boxes.counts["speed"].sum(axis=0).tolist() == [0, 0, 3, 0, 0]
     assert table.false_boxes.counts["distance"].sum(axis=0).tolist() == [0, 0, 0, 3]
@@ -304,7 +304,7 @@ def test_totals_are_the_official_counts(toy: ToyMaker, seed: int, with_detection
 @pytest.mark.parametrize("least", [-np.inf, 0.3, 0.5])
 def test_totals_are_the_official_counts_at_any_threshold(toy: ToyMaker, seed: int, least: float):
     scene, detector = _busy(toy, seed)
-    table = causes_of(scene, detector, **dict.fromkeys(TRACKING_ORDER, least))
+    table = causes_of(scene, detector, **dict.fromkeys(NUSCENES.listed_tracked, least))
     _agree(table, _counts_at(scene.results(), scene.ground_truth(), least))
     if least == -np.inf:
         assert table.misses.by_cause["low_score"] == 0

@@ -166,7 +166,7 @@ def test_missing_tables_and_folders(dataset: Any):
 
 
 def test_boxes_in_bicycle_racks_are_dropped():
-    from syncl.evaluation.arrays import EvaluationBoxes, Racks, Samples
+    from syncl.evaluation.arrays import EvaluationBoxes, GroundTruth, Racks, Samples
     from syncl.evaluation.filtering import evaluated_boxes
 
     samples = Samples(("s0", "s1"), np.zeros(2, int), np.arange(2), np.zeros((2, 2)))
@@ -200,4 +200,4 @@ def test_boxes_in_bicycle_racks_are_dropped():
         identity=np.arange(count),
         matched_sample=sample,
     )
-    assert evaluated_boxes(boxes, samples, racks).identity.tolist() == [2, 3, 4, 5]
+    assert evaluated_boxes(boxes, GroundTruth(samples, boxes, racks)).identity.tolist() == [2, 3, 4, 5]

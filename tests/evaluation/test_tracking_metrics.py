@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from syncl.dataset_description import NUSCENES
 from syncl.errors import SynclError
 from syncl.evaluation import TrackingMetrics, tracking_metrics
-from syncl.evaluation.constants import TRACKING_METRICS, TRACKING_ORDER
+from syncl.evaluation.constants import TRACKING_METRICS
 
 ToyMaker = Callable[..., Any]
 
@@ -266,7 +267,7 @@ def test_order_of_scenes_and_classes_of_other_boxes_do_not_matter(toy: ToyMaker,
     before = evaluate(scene)
     scene.found.sort(key=lambda box: box["name"])
     after = evaluate(scene)
-    for name in TRACKING_ORDER:
+    for name in NUSCENES.listed_tracked:
         for metric in TRACKING_METRICS:
             first, second = before.label_metrics[metric][name], after.label_metrics[metric][name]
             assert first == pytest.approx(second, nan_ok=True)

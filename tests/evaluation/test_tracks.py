@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from syncl.dataset_description import NUSCENES
 from syncl.evaluation.track_building import build_tracks, order_frames
 
 ToyMaker = Callable[..., Any]
@@ -30,8 +31,8 @@ def test_a_filled_box_leans_to_the_wrong_side_and_takes_the_next_class(toy: ToyM
     tracks = build_tracks(scene.results(), order_frames(scene.samples()), average_scores=True)
     # The official weights are swapped: 2/3 of the way where 1/3 is due.
     assert tracks.xy == pytest.approx(np.array([[0, 0], [6, 2], [3, 1], [9, 3]]))
-    assert len(tracks.of_class("car")) == 1
-    assert len(tracks.of_class("truck")) == 3
+    assert len(tracks.of_class(NUSCENES.classes.index("car"))) == 1
+    assert len(tracks.of_class(NUSCENES.classes.index("truck"))) == 3
 
 
 def test_filled_boxes_come_last_in_their_frame_in_the_order_of_their_tracks(toy: ToyMaker):

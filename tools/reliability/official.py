@@ -55,20 +55,18 @@ def read_tables(world: Path) -> Tables:
 
 def make_results(tables: Tables, task: str) -> dict[str, Any]:
     """The truth moved about, some of it missing, some under another identity; scores of two values."""
-    from syncl.classes import DETECTION_CLASSES
-    from syncl.data.nuscenes.tables.categories import class_index
-    from syncl.evaluation.constants import TRACKING_ORDER
+    from syncl.dataset_description import NUSCENES
 
     held_out = {row["token"] for row in tables["scene"] if row["name"] in ("scene-0103", "scene-0916")}
     results = {row["token"]: [] for row in tables["sample"] if row["scene_token"] in held_out}
     names = {row["token"]: row["name"] for row in tables["category"]}
-    kinds = {row["token"]: class_index(names[row["category_token"]]) for row in tables["instance"]}
+    kinds = {row["token"]: NUSCENES.label(names[row["category_token"]]) for row in tables["instance"]}
     draw = np.random.default_rng(0)
     for row in tables["sample_annotation"]:
         label, token = kinds[row["instance_token"]], row["sample_token"]
         if token not in results or label < 0 or draw.random() < 0.15:
             continue
-        name = DETECTION_CLASSES[label]
+        name = NUSCENES.classes[label]
         box = {
             "sample_token": token,
             "translation": np.add(row["translation"], (*draw.normal(0, 0.4, 2), 0)).tolist(),
@@ -80,7 +78,7 @@ def make_results(tables: Tables, task: str) -> dict[str, Any]:
         identity = row["instance_token"] + ("x" if draw.random() < 0.1 else "")
         if task == "detection":
             box |= {"detection_name": name, "detection_score": score, "attribute_name": ""}
-        elif name in TRACKING_ORDER:
+        elif name in NUSCENES.tracked:
             box |= {"tracking_name": name, "tracking_score": score, "tracking_id": identity}
         else:
             continue

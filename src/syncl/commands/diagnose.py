@@ -15,6 +15,7 @@ def diagnose(
     scene: str,
     output: Path,
     version: str = "v1.0-mini",
+    dataset: Path | None = None,
     split: str | None = None,
     checkpoints: tuple[Path, ...] = (),
     frames: int = 12,
@@ -47,6 +48,8 @@ def diagnose(
         scene: name of the scene.
         output: folder to write.
         version: nuScenes version folder inside data.
+        dataset: file of classes, ranges and thresholds of your own (docs/own-data.md); default: dataset.yaml
+            beside the tables, where there is one.
         split: which the scene belongs to (default: the version's own validation split).
         checkpoints: for the matching costs over training: run folders, whose checkpoints are taken in order,
             or model files; all for the model's input. Default: the model alone.
@@ -80,7 +83,7 @@ def diagnose(
     if cost_steps < 0:
         raise SynclError(f"--cost-steps {cost_steps}: cannot be negative; 0 leaves the timing out")
     check_output(output, overwrite, "folder")
-    index = open_nuscenes(data, version)
+    index = open_nuscenes(data, version, dataset=dataset)
     index.check_images(index.choose_scenes(split or own_split(version), (scene,)))
     others = find_checkpoints(checkpoints)
     diagnosis = Diagnosis.of_model(find_model(model), index, scene, frames, device)

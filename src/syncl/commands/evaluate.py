@@ -13,6 +13,7 @@ def evaluate(
     *,
     data: Path,
     version: str = "v1.0-mini",
+    dataset: Path | None = None,
     split: str | None = None,
     task: Literal["tracking", "detection"] = "tracking",
     output: Path | None = None,
@@ -33,6 +34,8 @@ def evaluate(
         results: results file in the nuScenes submission format (JSON).
         data: folder of a nuScenes-format dataset.
         version: nuScenes version folder inside data.
+        dataset: file of classes, ranges and thresholds of your own (docs/own-data.md); default: dataset.yaml
+            beside the tables, where there is one.
         split: official split of that version, or one of its splits.json (default: the version's own
             validation split).
         task: what the results are.
@@ -57,8 +60,8 @@ def evaluate(
 
     from rich.console import Console
 
+    from syncl.data.dataset_file import find_description
     from syncl.data.nuscenes.splits import own_split
-    from syncl.evaluation.constants import DETECTION_ORDER, TRACKING_ORDER
     from syncl.evaluation.detection import evaluate_detection
     from syncl.evaluation.metric_tables import cause_tables, detection_tables, tracking_tables
     from syncl.evaluation.reading import STEPS
@@ -73,13 +76,18 @@ def evaluate(
         if target is not None:
             check_output(target, overwrite, "folder" if target is plots else "file")
     function = evaluate_tracking if task == "tracking" else evaluate_detection
-    names = TRACKING_ORDER if task == "tracking" else DETECTION_ORDER
+    description = find_description(data / version, dataset)
+    names = description.listed_tracked if task == "tracking" else description.listed
     bar = progress_bar((*STEPS, *names), "evaluating")
     source = (data, version, split or own_split(version), scenes or None)
+
+    def step(_: str) -> None:
+        next(bar, None)
+
     with warnings.catch_warnings():
         # The remarks are part of the metrics.
         warnings.simplefilter("ignore", UserWarning)
-        metrics = function(results, *source, lambda _: next(bar, None))
+        metrics = function(results, *source, progress=step, dataset=description)
     next(bar, None)
     tables = tracking_tables(metrics) if isinstance(metrics, TrackingMetrics) else detection_tables(metrics)
     remarks = metrics.remarks

@@ -12,6 +12,7 @@ def prepare(
     /,
     *,
     version: str = "v1.0-mini",
+    dataset: Path | None = None,
     sweeps: bool = False,
     files: bool = True,
     images: bool = False,
@@ -26,6 +27,8 @@ def prepare(
     Args:
         data: folder of the dataset, with samples/ and the version folder.
         version: nuScenes version folder inside data: v1.0-mini, v1.0-trainval or v1.0-test.
+        dataset: file of classes, ranges and thresholds of your own (docs/own-data.md); default: dataset.yaml
+            beside the tables, where there is one.
         sweeps: check and index the camera images between key frames too, which PETRv2 looks at. Without,
             they are indexed when they are first needed.
         files: look whether every image of a key frame (with sweeps, every camera image) exists.
@@ -41,4 +44,4 @@ def prepare(
     from syncl.runs.prepare import prepare_dataset
 
     say = Console(soft_wrap=True, highlight=False).print
-    return prepare_dataset(data, version, sweeps, files or images, images, workers, say)
+    return prepare_dataset(data, version, dataset, sweeps, files or images, images, workers, say)

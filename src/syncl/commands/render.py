@@ -21,6 +21,7 @@ def render(
     output: Path | None = None,
     rerun: Path | None = None,
     version: str = "v1.0-mini",
+    dataset: Path | None = None,
     split: str | None = None,
     scene: str | None = None,
     frame: int | None = None,
@@ -49,6 +50,8 @@ def render(
         rerun: rerun recording (.rrd) to write, instead of a video or beside it: images, cameras, boxes and
             trails to walk around in with the rerun viewer. Needs the extra: pip install 'syncl[rerun]'.
         version: nuScenes version folder inside data.
+        dataset: file of classes, ranges and thresholds of your own (docs/own-data.md); default: dataset.yaml
+            beside the tables, where there is one.
         split: which scenes (default: the version's own validation split).
         scene: one scene of the split (default: all of them, one after another).
         frame: draw only this frame of the scene (of the first, if none is named), counted from 1.
@@ -97,7 +100,7 @@ def render(
             check_output(target, overwrite)
     if rerun is not None:
         check_rerun(rerun)
-    index = open_nuscenes(data, version)
+    index = open_nuscenes(data, version, dataset=dataset)
     scenes = index.choose_scenes(split or own_split(version), () if scene is None else (scene,))
     if kind != "video":
         scenes = scenes[:1]

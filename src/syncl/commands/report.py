@@ -22,6 +22,7 @@ def report(
     output: Path,
     data: Path | None = None,
     version: str = "v1.0-mini",
+    dataset: Path | None = None,
     split: str | None = None,
     scenes: tuple[str, ...] = (),
     title: str = "Tracking report",
@@ -44,6 +45,8 @@ def report(
         data: folder of the nuScenes-format dataset. With it, results are scored anew and the worst failures
             are shown with pictures; without it, metrics are those on file.
         version: nuScenes version folder inside data.
+        dataset: file of classes, ranges and thresholds of your own (docs/own-data.md); default: dataset.yaml
+            beside the tables, where there is one.
         split: which scenes were tracked (default: the version's own validation split).
         scenes: names of some of its scenes, where results cover a part of the split only.
         title: heading of the page.
@@ -61,7 +64,7 @@ def report(
     import time
 
     from syncl import __version__
-    from syncl.classes import TRACKING_CLASSES, check_classes, check_min_score
+    from syncl.classes import check_classes, check_min_score
     from syncl.data.nuscenes.index import open_nuscenes
     from syncl.data.nuscenes.splits import own_split
     from syncl.errors import SynclError
@@ -80,7 +83,6 @@ def report(
     if not embed_mb >= 0:
         raise SynclError(f"embed_mb: {embed_mb}; must not be negative")
     check_min_score(min_score)
-    check_classes(classes, TRACKING_CLASSES)
     if (min_score is not None or classes) and data is None:
         raise SynclError("--min-score, --classes: choose failures, which need --data")
     if scenes and data is None:
@@ -93,11 +95,14 @@ def report(
         scored = [without_data(run) for run in found]
         lead = "Metrics as they were on file; the data set was not at hand."
     else:
-        index = open_nuscenes(data, version)
+        index = open_nuscenes(data, version, dataset=dataset)
+        check_classes(classes, index.dataset.tracked)
         split = split or own_split(version)
         shown = index.choose_scenes(split, scenes)
         bar = progress_bar([run.name for run in found], "evaluating")
-        scored = score_runs(found, data, version, split, scenes, lambda _: next(bar, None), min_score)
+        scored = score_runs(
+            found, data, version, split, scenes, lambda _: next(bar, None), min_score, index.dataset
+        )
         next(bar, None)
         headings = run_headings(scored, index)
         if failures:

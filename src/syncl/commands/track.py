@@ -16,6 +16,7 @@ def track(
     recording: Path | None = None,
     output: Path | None = None,
     version: str = "v1.0-mini",
+    dataset: Path | None = None,
     split: str | None = None,
     scenes: tuple[str, ...] = (),
     task: Literal["tracking", "detection"] = "tracking",
@@ -52,6 +53,8 @@ def track(
         recording: folder of a recording with its rig.yaml, instead of data (docs/recordings.md).
         output: results file (JSON) to write; for a recording, a folder (default: RECORDING_tracks).
         version: nuScenes version folder inside data.
+        dataset: file of classes, ranges and thresholds of your own (docs/own-data.md); default: dataset.yaml
+            beside the tables, where there is one.
         split: which scenes (default: the version's own validation split).
         scenes: names of some of its scenes, where not all are wanted.
         task: tracking writes tracks; detection writes what the model's detector sees in each frame alone.
@@ -110,8 +113,6 @@ def track(
     ):
         raise SynclError("--recording: goes without --data, --detections, --resume and --task detection")
     check_min_score(min_score)
-    if model is None:
-        check_classes(classes)
     if recording is not None and model is not None:
         target = output or Path(f"{recording.resolve().name}_tracks")
         done = track_recording(
@@ -132,7 +133,9 @@ def track(
         raise SynclError("pass --data and --output for a nuScenes-format dataset, or --recording")
     processes = Processes.current()
     check_output(output, overwrite)
-    index = open_nuscenes(data, version)
+    index = open_nuscenes(data, version, dataset=dataset)
+    if model is None:
+        check_classes(classes, index.dataset.classes)
     split = split or own_split(version)
     chosen = index.choose_scenes(split, scenes)
     if detections is not None:

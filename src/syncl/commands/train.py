@@ -14,6 +14,7 @@ def train(
     data: Path,
     output: Path,
     version: str = "v1.0-mini",
+    dataset: Path | None = None,
     split: str | None = None,
     validation_split: str | None = None,
     init: Path | None = None,
@@ -39,6 +40,8 @@ def train(
         data: folder of a nuScenes-format dataset.
         output: the run's folder; model.safetensors is the result.
         version: nuScenes version folder inside data.
+        dataset: file of classes, ranges and thresholds of your own (docs/own-data.md); default: dataset.yaml
+            beside the tables, where there is one.
         split: scenes to train on (default: the version's training split).
         validation_split: scenes for validation during training (default: the version's validation split).
         init: model to start from: file, run's folder, or name of a shipped one; what fits by name is taken
@@ -69,6 +72,7 @@ def train(
         data=data,
         output=output,
         version=version,
+        dataset=dataset,
         split=split,
         validation_split=validation_split,
         init=None if init is None else find_model(init),

@@ -15,6 +15,7 @@ def train_motion(
     data: Path,
     output: Path,
     version: str = "v1.0-mini",
+    dataset: Path | None = None,
     split: str | None = None,
     scenes: tuple[str, ...] = (),
     steps: int = 2000,
@@ -33,6 +34,8 @@ def train_motion(
         data: folder of a nuScenes-format dataset.
         output: model file to write: the model with the trained motion model.
         version: nuScenes version folder inside data.
+        dataset: file of classes, ranges and thresholds of your own (docs/own-data.md); default: dataset.yaml
+            beside the tables, where there is one.
         split: which scenes (default: the version's own training split).
         scenes: names of some of its scenes, where not all are wanted.
         steps: optimiser steps; as published, 100 epochs, are about 10,000.
@@ -53,7 +56,7 @@ def train_motion(
     from syncl.training.motion_model import MotionTrainingConfig
 
     check_output(output, overwrite)
-    index = open_nuscenes(data, version)
+    index = open_nuscenes(data, version, dataset=dataset)
     split = split or own_split(version, training=True)
     chosen = index.choose_scenes(split, scenes)
     if steps < 1:

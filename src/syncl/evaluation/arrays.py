@@ -1,13 +1,15 @@
 """The arrays that evaluation works on.
 
 N boxes, S samples (key frames). Everything is in the global frame, metres, seconds and radians unless a name
-says otherwise. Labels index `syncl.classes.DETECTION_CLASSES` for both tasks.
+says otherwise. Labels number the classes of the dataset (`syncl.dataset_description`) for both tasks.
 """
 
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
+
+from syncl.dataset_description import NUSCENES, DatasetDescription
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -55,13 +57,13 @@ class EvaluationBoxes:
 
     Attributes:
         sample: [N] index into `Samples` of the sample the box is listed under.
-        label: [N] index into `DETECTION_CLASSES`.
+        label: [N] number of the class.
         centre: [N, 3]. size: [N, 3] width, length, height.
         rotation: [N, 4] quaternions (w, x, y, z) of any positive length.
         velocity: [N, 2], nan where unknown.
         points: [N] lidar and radar points in an annotation; -1 for results. Boxes with 0 are not evaluated.
         score: [N]; -1 for ground truth.
-        attribute: [N] index into `ATTRIBUTE_NAMES`, -1 for none.
+        attribute: [N] index into the dataset's attributes, -1 for none.
         identity: [N] number of the object. Ground truth: one per instance; results: one per tracking id of
             the file (the same id in two scenes means two objects).
         matched_sample: [N] index of the sample whose ground truth a detection is compared with, -1 for none;
@@ -100,6 +102,7 @@ class GroundTruth:
         visibility: [N] how much of an annotated object the cameras see, 1 (less than 40 %) to 4 (more than
             80 %), 0 unknown; None if it is known of none.
         remarks: oddities in the tables that were accepted, as the official code does.
+        dataset: classes, their ranges, and thresholds.
     """
 
     samples: Samples
@@ -107,3 +110,4 @@ class GroundTruth:
     racks: Racks
     visibility: Ints | None = None
     remarks: tuple[str, ...] = ()
+    dataset: DatasetDescription = NUSCENES

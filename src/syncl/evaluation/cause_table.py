@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from syncl.evaluation.arrays import Bools, Floats, Ints
-from syncl.evaluation.constants import TRACKING_ORDER
 
 MISS_CAUSES = {
     "low_score": "would be found if every reported box counted: its track scores below the threshold",
@@ -50,17 +49,16 @@ DISTANCE_EDGES_M = (10.0, 20.0, 30.0)
 SPEED_EDGES_MPS = (0.2, 2.0, 6.0)
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "class": TRACKING_ORDER,
     "distance": ("0-10 m", "10-20 m", "20-30 m", "30+ m"),
     "speed": ("0-0.2 m/s", "0.2-2 m/s", "2-6 m/s", "6+ m/s", UNKNOWN),
     "visibility": (UNKNOWN, "0-40 %", "40-60 %", "60-80 %", "80-100 %"),
 }
-"""Property -> its groups: class, distance from the vehicle, speed over ground, annotated visibility."""
+"""Property -> its groups: distance from the vehicle, speed over ground, annotated visibility."""
 
 
 @dataclass(frozen=True)
 class Traits:
-    """What N boxes are like: the group of each, by property of `GROUPS`."""
+    """What N boxes are like: the group of each, by property: class and those of `GROUPS`."""
 
     groups: Mapping[str, Ints]
 
@@ -69,7 +67,7 @@ class Traits:
         """The groups of N boxes of one class.
 
         Args:
-            label: index into `TRACKING_ORDER`.
+            label: place of the class among those listed.
             distance_m: [N] from the vehicle.
             speed_mps: [N], nan where unknown.
             visibility: [N] levels 1 to 4, 0 unknown.
@@ -92,24 +90,28 @@ class CauseCounts:
 
     Attributes:
         causes: cause -> what it means, in the order of the rows.
-        counts: property of `GROUPS` -> [causes, groups].
+        groups: property -> names of its groups; the classes, and `GROUPS`.
+        counts: property -> [causes, groups].
         boxes: property -> [groups] the boxes that could have failed: annotated ones, or those that count.
         detected: [causes] in how many of the failures the detector finds the object in that very frame; None
             without detections, and for false boxes.
     """
 
     causes: Mapping[str, str]
+    groups: Mapping[str, tuple[str, ...]]
     counts: Mapping[str, Ints]
     boxes: Mapping[str, Ints]
     detected: Ints | None = None
 
     @classmethod
-    def empty(cls, causes: Mapping[str, str], detections: bool) -> "CauseCounts":
-        """Counts to be added to."""
+    def empty(cls, causes: Mapping[str, str], classes: tuple[str, ...], detections: bool) -> "CauseCounts":
+        """Counts of boxes of these classes, to be added to."""
+        every = {"class": classes, **GROUPS}
         return cls(
             causes,
-            {name: np.zeros((len(causes), len(groups)), np.int64) for name, groups in GROUPS.items()},
-            {name: np.zeros(len(groups), np.int64) for name, groups in GROUPS.items()},
+            every,
+            {name: np.zeros((len(causes), len(groups)), np.int64) for name, groups in every.items()},
+            {name: np.zeros(len(groups), np.int64) for name, groups in every.items()},
             np.zeros(len(causes), np.int64) if detections else None,
         )
 
@@ -148,12 +150,12 @@ class CauseCounts:
                 "count": count,
                 **({} if self.detected is None else {"detected": int(self.detected[row])}),
                 **{
-                    name: {GROUPS[name][group]: int(self.counts[name][row, group]) for group in groups}
+                    name: {self.groups[name][group]: int(self.counts[name][row, group]) for group in groups}
                     for name, groups in shown.items()
                 },
             }
         boxes = {
-            name: {GROUPS[name][group]: int(self.boxes[name][group]) for group in groups}
+            name: {self.groups[name][group]: int(self.boxes[name][group]) for group in groups}
             for name, groups in shown.items()
         }
         return {"total": self.total, "boxes": boxes, "causes": causes}

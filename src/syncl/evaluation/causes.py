@@ -46,7 +46,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from syncl.classes import DETECTION_CLASSES
 from syncl.evaluation.arrays import Bools, EvaluationBoxes, Floats, GroundTruth, Ints
 from syncl.evaluation.cause_table import (
     FALSE_BOX_CAUSES,
@@ -57,13 +56,12 @@ from syncl.evaluation.cause_table import (
     Traits,
 )
 from syncl.evaluation.clear_matching import match_tracks
-from syncl.evaluation.constants import TRACK_DISTANCE_M, TRACKING_ORDER
 from syncl.evaluation.detection_matching import match_greedily, nearby_pairs, ranks_by_score
 from syncl.evaluation.filtering import evaluated_boxes
 from syncl.evaluation.track_building import Frames, TrackBoxes
 from syncl.evaluation.track_pairs import EvaluatedTracks, TrackPairs
 
-_BESIDE_M = 2 * TRACK_DISTANCE_M
+_BESIDE = 2
 
 
 def find_causes(
@@ -88,18 +86,19 @@ def find_causes(
     scene = _Scene(truth, evaluated)
     if detections is not None:
         with np.errstate(invalid="ignore"):
-            detections = evaluated_boxes(detections, truth.samples, truth.racks)
+            detections = evaluated_boxes(detections, truth)
     known = detections is not None
-    misses = CauseCounts.empty(MISS_CAUSES, known)
-    false_boxes = CauseCounts.empty(FALSE_BOX_CAUSES, False)
-    switches = CauseCounts.empty(SWITCH_CAUSES, known)
-    least = {name: float(thresholds.get(name, np.nan)) for name in TRACKING_ORDER}
+    names = truth.dataset.listed_tracked
+    misses = CauseCounts.empty(MISS_CAUSES, names, known)
+    false_boxes = CauseCounts.empty(FALSE_BOX_CAUSES, names, False)
+    switches = CauseCounts.empty(SWITCH_CAUSES, names, known)
+    least = {name: float(thresholds.get(name, np.nan)) for name in names}
     least_detection: dict[str, float] = {}
-    for name in TRACKING_ORDER:
+    for name in names:
         matched = _match_class(evaluated, name, least[name])
         detected = None
         if detections is not None:
-            detected, least_detection[name] = _detected(detections, matched.own, evaluated.frames, name)
+            detected, least_detection[name] = _detected(detections, matched.own, evaluated, name)
         traits = scene.object_traits(matched.own, name)
         every = np.ones(len(matched.own), bool)
         former = _former_tracks(matched, evaluated.guesses)
@@ -130,7 +129,7 @@ class _Scene:
             wanted = objects.identity[rows] * span + objects.sample[rows]
             visibility[real] = self.truth.visibility[order[np.searchsorted(sorted_key, wanted)]]
         return Traits.of(
-            TRACKING_ORDER.index(name),
+            self.truth.dataset.listed_tracked.index(name),
             self._distance_m(boxes),
             _course_speed(boxes, self.evaluated.frames),
             visibility,
@@ -142,7 +141,9 @@ class _Scene:
         real = boxes.source >= 0
         speed[real] = np.hypot(*self.evaluated.found.velocity[boxes.source[real]].T)
         nowhere = np.zeros(len(boxes), np.int64)
-        return Traits.of(TRACKING_ORDER.index(name), self._distance_m(boxes), speed, nowhere)
+        return Traits.of(
+            self.truth.dataset.listed_tracked.index(name), self._distance_m(boxes), speed, nowhere
+        )
 
     def _distance_m(self, boxes: TrackBoxes) -> Floats:
         ego_xy = np.empty_like(self.truth.samples.ego_xy)
@@ -252,7 +253,7 @@ def _causes_of_switches(matched: _Matched, former: dict[str, Bools]) -> Ints:
     swapped, duplicated = former["swapped"].copy(), np.zeros(len(own), bool)
     swapped[switched] |= (came_from >= 0) & (came_from != own.track[switched])
     idle = (matched.partner[pairs.truth] != pairs.guess) & matched.counted[pairs.guess]
-    idle &= pairs.distance_m < TRACK_DISTANCE_M
+    idle &= pairs.distance_m < pairs.reach_m
     span = guesses.track.max(initial=-1) + 1
     beside, first = np.unique(
         own.track[pairs.truth[idle]] * span + guesses.track[pairs.guess[idle]], return_index=True
@@ -270,7 +271,7 @@ def _causes_of_false_boxes(matched: _Matched, every: TrackBoxes) -> Ints:
     """Row of `FALSE_BOX_CAUSES` of each tracked box; -1 for those that are right or do not count."""
     own, guesses, pairs = matched.own, matched.guesses, matched.pairs
     duplicated = np.zeros(len(guesses), bool)
-    duplicated[pairs.guess[pairs.distance_m < TRACK_DISTANCE_M]] = True
+    duplicated[pairs.guess[pairs.distance_m < pairs.reach_m]] = True
     last = _latest_before(guesses, matched.owner >= 0)
     held = last >= 0
     lost = np.full(len(guesses), -1)
@@ -279,26 +280,28 @@ def _causes_of_false_boxes(matched: _Matched, every: TrackBoxes) -> Ints:
     conditions = {
         "filled": guesses.source < 0,
         "duplicated": duplicated,
-        "wrong_class": _near_any(guesses, every.frame[others], every.xy[others], TRACK_DISTANCE_M),
+        "wrong_class": _near_any(guesses, every.frame[others], every.xy[others], pairs.reach_m),
         "drifted": held & _contains(own.track, own.frame, lost, guesses.frame),
         "outlived": held,
-        "beside": _near_any(guesses, own.frame, own.xy, _BESIDE_M),
+        "beside": _near_any(guesses, own.frame, own.xy, _BESIDE * pairs.reach_m),
         "nothing_there": np.ones(len(guesses), bool),
     }
     return _first_that_holds(FALSE_BOX_CAUSES, conditions, matched.counted & (matched.owner < 0))
 
 
-def _detected(detections: EvaluationBoxes, own: TrackBoxes, frames: Frames, name: str) -> tuple[Bools, float]:
+def _detected(
+    detections: EvaluationBoxes, own: TrackBoxes, evaluated: EvaluatedTracks, name: str
+) -> tuple[Bools, float]:
     """Which annotated boxes [G] the detector finds at the score of its best F1, and that score."""
-    boxes = detections.select(detections.label == DETECTION_CLASSES.index(name))
+    dataset, frames = evaluated.dataset, evaluated.frames
+    reach_m = dataset.measures.track_distance_m
+    boxes = detections.select(detections.label == dataset.classes.index(name))
     detected = np.zeros(len(own), bool)
     if not len(boxes) or not len(own):
         return detected, float("nan")
-    candidates = nearby_pairs(
-        frames.of_sample[boxes.sample], boxes.centre[:, :2], own.frame, own.xy, TRACK_DISTANCE_M
-    )
+    candidates = nearby_pairs(frames.of_sample[boxes.sample], boxes.centre[:, :2], own.frame, own.xy, reach_m)
     # Greedy matching by falling score: a threshold takes away the end of it and changes nothing before.
-    truth, _ = match_greedily(candidates, ranks_by_score(boxes.score), len(own), TRACK_DISTANCE_M)
+    truth, _ = match_greedily(candidates, ranks_by_score(boxes.score), len(own), reach_m)
     order = np.argsort(-boxes.score, kind="stable")
     score = boxes.score[order]
     hits = np.cumsum(truth[order] >= 0)

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from syncl.evaluation.arrays import Bools, Floats, Ints
-from syncl.evaluation.constants import TRACK_DISTANCE_M
 from syncl.evaluation.track_building import TrackBoxes
 from syncl.evaluation.track_pairs import TrackPairs
 
@@ -142,8 +141,8 @@ class _Matcher:
         rows = self.noisy[first:last]
         near = np.where(
             self.alone[first:last],
-            (self.pairs.distance_alone_m[rows] < TRACK_DISTANCE_M)[:, None],
-            (self.pairs.distance_m[rows] < TRACK_DISTANCE_M)[:, None],
+            (self.pairs.distance_alone_m[rows] < self.pairs.reach_m)[:, None],
+            (self.pairs.distance_m[rows] < self.pairs.reach_m)[:, None],
         )
         active[rows - begin] &= near
         return active

@@ -3,9 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from syncl.dataset_description import Measures
 from syncl.evaluation.arrays import Bools, Floats, Ints
 from syncl.evaluation.clear_matching import TrackMatches
-from syncl.evaluation.constants import CURVE_METRICS, FRAME_PERIOD_S
+from syncl.evaluation.constants import CURVE_METRICS
 from syncl.evaluation.track_building import TrackBoxes
 from syncl.evaluation.track_pairs import TrackPairs
 
@@ -13,7 +14,12 @@ _MOSTLY_TRACKED, _MOSTLY_LOST = 0.8, 0.2
 
 
 def clear_metrics(
-    pairs: TrackPairs, matches: TrackMatches, truth: TrackBoxes, guesses: TrackBoxes, thresholds: Floats
+    pairs: TrackPairs,
+    matches: TrackMatches,
+    truth: TrackBoxes,
+    guesses: TrackBoxes,
+    thresholds: Floats,
+    frame_period_s: float = Measures.frame_period_s,
 ) -> dict[str, Floats]:
     """All metrics of one class at each of K thresholds: name (of `CURVE_METRICS`) -> [K].
 
@@ -23,6 +29,7 @@ def clear_metrics(
         truth: annotated boxes of the class; at least one.
         guesses: tracked boxes of the class.
         thresholds: [K] score thresholds.
+        frame_period_s: between key frames, for TID and LGD.
     """
     objects = float(len(truth))
     hits = matches.matched.sum(axis=0)
@@ -46,7 +53,7 @@ def clear_metrics(
         "mota": np.maximum(0, 1.0 - (fn + ids + fp) / objects),
         "motp": np.where(hits > 0, motp, np.nan),
         "faf": fp / _counted_frames(truth, guesses, thresholds) * 100,
-        **_track_metrics(truth, _tracked(pairs, matches.matched, len(truth))),
+        **_track_metrics(truth, _tracked(pairs, matches.matched, len(truth)), frame_period_s),
     }
     return {name: values[name] for name in CURVE_METRICS}
 
@@ -77,7 +84,7 @@ def _tracked(pairs: TrackPairs, matched: Bools, truths: int) -> Bools:
     return tracked
 
 
-def _track_metrics(truth: TrackBoxes, tracked: Bools) -> dict[str, Floats]:
+def _track_metrics(truth: TrackBoxes, tracked: Bools, frame_period_s: float) -> dict[str, Floats]:
     """What depends on the course of each annotated track. A track has a box in every frame of its span."""
     order = np.lexsort((truth.frame, truth.track))
     tracked = tracked[order]
@@ -94,8 +101,8 @@ def _track_metrics(truth: TrackBoxes, tracked: Bools) -> dict[str, Floats]:
     until_first, longest = _gaps(tracked, starts, lengths)
     count = found.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        tid = FRAME_PERIOD_S * (until_first * found).sum(axis=0) / count
-        lgd = FRAME_PERIOD_S * (longest * found).sum(axis=0) / count
+        tid = frame_period_s * (until_first * found).sum(axis=0) / count
+        lgd = frame_period_s * (longest * found).sum(axis=0) / count
     return {
         "mt": (ratio >= _MOSTLY_TRACKED).sum(axis=0).astype(np.float64),
         "ml": (ratio < _MOSTLY_LOST).sum(axis=0).astype(np.float64),

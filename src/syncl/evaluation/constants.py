@@ -1,67 +1,18 @@
-"""Listings, thresholds and fill values of the two official nuScenes protocols.
+"""Listings and fill values of the two official nuScenes protocols; `syncl.dataset_description` has the rest.
 
 `detection_cvpr_2019` and `tracking_nips_2019` are the names of the devkit's configurations.
 """
 
 from typing import Literal
 
-from syncl.classes import CLASS_RANGE_M, MAX_BOXES_PER_SAMPLE
+from syncl.dataset_description import DatasetDescription
 
 Task = Literal["detection", "tracking"]
 
-DETECTION_ORDER = (
-    "car",
-    "truck",
-    "bus",
-    "trailer",
-    "construction_vehicle",
-    "pedestrian",
-    "motorcycle",
-    "bicycle",
-    "traffic_cone",
-    "barrier",
-)
-"""The order in which the official detection summary lists classes, and sums over them."""
-
-TRACKING_ORDER = ("bicycle", "bus", "car", "motorcycle", "pedestrian", "trailer", "truck")
-"""The order in which the official tracking summary lists classes, and sums over them."""
-
-ATTRIBUTE_NAMES = (
-    "pedestrian.moving",
-    "pedestrian.sitting_lying_down",
-    "pedestrian.standing",
-    "cycle.with_rider",
-    "cycle.without_rider",
-    "vehicle.moving",
-    "vehicle.parked",
-    "vehicle.stopped",
-)
-
-MATCH_DISTANCES_M = (0.5, 1.0, 2.0, 4.0)
-"""Centre distances at which average precision is computed."""
-
-ERROR_DISTANCE_M = 2.0
-"""Centre distance of the matches that true-positive errors are taken from."""
-
-MIN_RECALL = 0.1
-MIN_PRECISION = 0.1
 MEAN_AP_WEIGHT = 5
 RECALL_POINTS = 101
 
-ERROR_NAMES = ("trans_err", "scale_err", "orient_err", "vel_err", "attr_err")
-
-UNDEFINED_ERRORS = {
-    "traffic_cone": ("orient_err", "vel_err", "attr_err"),
-    "barrier": ("vel_err", "attr_err"),
-}
-
-TRACK_DISTANCE_M = 2.0
-"""Centre distance below which a track can be matched."""
-
 TRACK_THRESHOLDS = 40
-
-FRAME_PERIOD_S = 0.5
-"""Key frame period that TID and LGD assume, whatever the timestamps say."""
 
 WORST = {
     "amota": 0.0,
@@ -105,19 +56,7 @@ TRACKING_METRICS = ("amota", "amotp", *CURVE_METRICS)
 SUMMED_METRICS = ("mt", "ml", "tp", "fp", "fn", "ids", "frag")
 """Tracking metrics whose overall value is the sum over classes; all others are means (`gt` included)."""
 
-DETECTION_CONFIG: dict[str, object] = {
-    "class_range": CLASS_RANGE_M,
-    "dist_fcn": "center_distance",
-    "dist_ths": list(MATCH_DISTANCES_M),
-    "dist_th_tp": ERROR_DISTANCE_M,
-    "min_recall": MIN_RECALL,
-    "min_precision": MIN_PRECISION,
-    "max_boxes_per_sample": MAX_BOXES_PER_SAMPLE,
-    "mean_ap_weight": MEAN_AP_WEIGHT,
-}
-"""What the official summary records under `cfg`."""
-
-TRACKING_COLORS = {
+_COLORS = {
     "bicycle": "C9",
     "bus": "C2",
     "car": "C0",
@@ -127,16 +66,47 @@ TRACKING_COLORS = {
     "truck": "C1",
 }
 
-TRACKING_CONFIG: dict[str, object] = {
-    "tracking_names": list(TRACKING_ORDER),
-    "pretty_tracking_names": {name: name.capitalize() for name in TRACKING_ORDER},
-    "tracking_colors": TRACKING_COLORS,
-    "class_range": {name: reach for name, reach in CLASS_RANGE_M.items() if name in TRACKING_ORDER},
-    "dist_fcn": "center_distance",
-    "dist_th_tp": TRACK_DISTANCE_M,
-    "min_recall": MIN_RECALL,
-    "max_boxes_per_sample": MAX_BOXES_PER_SAMPLE,
-    "metric_worst": WORST,
-    "num_thresholds": TRACK_THRESHOLDS,
-}
-"""What the official summary records under `cfg`."""
+
+def worst_values(dataset: DatasetDescription) -> dict[str, float]:
+    """`WORST`, with the dataset's own farthest match."""
+    farthest = dataset.measures.track_distance_m
+    return {**WORST, "amotp": farthest, "motp": farthest}
+
+
+def tracking_colors(dataset: DatasetDescription) -> dict[str, str]:
+    """Class -> colour in official figures, as matplotlib names it."""
+    if dataset.official:
+        return {name: _COLORS[name] for name in dataset.listed_tracked}
+    return {name: f"C{number % 10}" for number, name in enumerate(dataset.listed_tracked)}
+
+
+def detection_config(dataset: DatasetDescription) -> dict[str, object]:
+    """What the official detection summary records under `cfg`."""
+    measures = dataset.measures
+    return {
+        "class_range": dict(dataset.ranges_m),
+        "dist_fcn": "center_distance",
+        "dist_ths": list(measures.match_distances_m),
+        "dist_th_tp": measures.error_distance_m,
+        "min_recall": measures.min_recall,
+        "min_precision": measures.min_precision,
+        "max_boxes_per_sample": measures.max_boxes,
+        "mean_ap_weight": MEAN_AP_WEIGHT,
+    }
+
+
+def tracking_config(dataset: DatasetDescription) -> dict[str, object]:
+    """What the official tracking summary records under `cfg`."""
+    measures, names = dataset.measures, dataset.listed_tracked
+    return {
+        "tracking_names": list(names),
+        "pretty_tracking_names": {name: name.capitalize() for name in names},
+        "tracking_colors": tracking_colors(dataset),
+        "class_range": {name: reach for name, reach in dataset.ranges_m.items() if name in names},
+        "dist_fcn": "center_distance",
+        "dist_th_tp": measures.track_distance_m,
+        "min_recall": measures.min_recall,
+        "max_boxes_per_sample": measures.max_boxes,
+        "metric_worst": worst_values(dataset),
+        "num_thresholds": TRACK_THRESHOLDS,
+    }

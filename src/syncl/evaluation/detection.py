@@ -7,28 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from syncl.classes import DETECTION_CLASSES
 from syncl.data.json_stream import paused_garbage_collection
+from syncl.dataset_description import ERROR_NAMES, NUSCENES, DatasetDescription, Measures
 from syncl.errors import SynclError
 from syncl.evaluation.arrays import EvaluationBoxes, Floats, GroundTruth, Ints
 from syncl.evaluation.constants import (
-    DETECTION_CONFIG,
-    DETECTION_ORDER,
-    ERROR_DISTANCE_M,
-    ERROR_NAMES,
-    MATCH_DISTANCES_M,
     MEAN_AP_WEIGHT,
-    MIN_PRECISION,
-    MIN_RECALL,
     RECALL_POINTS,
-    UNDEFINED_ERRORS,
+    detection_config,
 )
 from syncl.evaluation.detection_matching import match_greedily, nearby_pairs, ranks_by_score
 from syncl.evaluation.filtering import evaluated_boxes
 from syncl.evaluation.reading import Progress, no_progress, read_evaluated
 from syncl.geometry.poses import yaw_from_quaternion
-
-_FIRST = round(100 * MIN_RECALL) + 1
 
 
 @dataclass(frozen=True)
@@ -39,23 +30,29 @@ class DetectionCurve:
         recall: [101]. precision: [101].
         confidence: [101] score at which the recall is reached, 0 where it never is.
         errors: [101] running mean of each of `ERROR_NAMES` over the matches down to that score.
+        measures: from which recall and precision on it counts.
     """
 
     recall: Floats
     precision: Floats
     confidence: Floats
     errors: dict[str, Floats]
+    measures: Measures = field(default_factory=Measures)
+
+    @property
+    def _first(self) -> int:
+        return round(100 * self.measures.min_recall) + 1
 
     def average_precision(self) -> float:
         """Mean precision above 0.1 over recalls above 0.1, scaled to 0..1."""
-        above = np.maximum(self.precision[_FIRST:] - MIN_PRECISION, 0)
-        return float(np.mean(above)) / (1.0 - MIN_PRECISION)
+        above = np.maximum(self.precision[self._first :] - self.measures.min_precision, 0)
+        return float(np.mean(above)) / (1.0 - self.measures.min_precision)
 
     def error(self, name: str) -> float:
         """Mean error over the achieved recalls above 0.1; 1 if there are none."""
         achieved = np.flatnonzero(self.confidence)
         last = int(achieved[-1]) if len(achieved) else 0
-        return 1.0 if last < _FIRST else float(np.mean(self.errors[name][_FIRST : last + 1]))
+        return 1.0 if last < self._first else float(np.mean(self.errors[name][self._first : last + 1]))
 
 
 @dataclass(frozen=True)
@@ -70,6 +67,7 @@ class DetectionMetrics:
         meta: the results file's `meta`.
         remarks: oddities in tables and results that were accepted.
         seconds: wall time.
+        dataset: the classes and thresholds.
     """
 
     label_aps: dict[str, dict[float, float]]
@@ -78,6 +76,7 @@ class DetectionMetrics:
     meta: dict[str, object] = field(default_factory=dict, repr=False)
     remarks: tuple[str, ...] = ()
     seconds: float = 0.0
+    dataset: DatasetDescription = NUSCENES
 
     @property
     def mean_distance_aps(self) -> dict[str, float]:
@@ -91,10 +90,18 @@ class DetectionMetrics:
 
     @property
     def errors(self) -> dict[str, float]:
-        """Mean true-positive error over the classes that define it (mATE, mASE, mAOE, mAVE, mAAE)."""
-        return {
-            name: float(np.nanmean([self.label_errors[label][name] for label in DETECTION_ORDER]))
+        """Mean true-positive error over the classes that define it (mATE, mASE, mAOE, mAVE, mAAE).
+
+        An error that no class defines is left out; nuScenes' own classes define each.
+        """
+        names = [
+            name
             for name in ERROR_NAMES
+            if any(name not in self.dataset.undefined(c) for c in self.label_errors)
+        ]
+        return {
+            name: float(np.nanmean([self.label_errors[label][name] for label in self.dataset.listed]))
+            for name in names
         }
 
     @property
@@ -117,7 +124,7 @@ class DetectionMetrics:
             "tp_scores": {name: max(0.0, 1.0 - error) for name, error in errors.items()},
             "nd_score": self.nd_score,
             "eval_time": self.seconds,
-            "cfg": DETECTION_CONFIG,
+            "cfg": detection_config(self.dataset),
             "meta": self.meta,
         }
 
@@ -141,6 +148,7 @@ def evaluate_detection(
     split: str,
     scenes: Collection[str] | None = None,
     progress: Progress = no_progress,
+    dataset: DatasetDescription | Path | None = None,
 ) -> DetectionMetrics:
     """Official detection metrics of a results file in the nuScenes detection submission format.
 
@@ -148,7 +156,9 @@ def evaluate_detection(
     """
     begin = time.perf_counter()
     with paused_garbage_collection():
-        read, truth = read_evaluated("detection", results, dataroot, version, split, scenes, progress)
+        read, truth = read_evaluated(
+            "detection", results, dataroot, version, split, scenes, progress, dataset
+        )
         metrics = detection_metrics(read.boxes, truth, progress)
     seconds = time.perf_counter() - begin
     return replace(metrics, meta=read.meta, remarks=read.remarks, seconds=seconds)
@@ -168,31 +178,35 @@ def detection_metrics(
         SynclError: if negative scores make the precision curve meaningless.
     """
     with np.errstate(invalid="ignore"):
-        found = evaluated_boxes(detections, truth.samples, truth.racks)
-        objects = evaluated_boxes(truth.boxes, truth.samples, truth.racks)
+        found = evaluated_boxes(detections, truth)
+        objects = evaluated_boxes(truth.boxes, truth)
     curves: dict[tuple[str, float], DetectionCurve] = {}
-    for name in DETECTION_ORDER:
-        label = DETECTION_CLASSES.index(name)
+    dataset = truth.dataset
+    for name in dataset.listed:
+        label = dataset.classes.index(name)
         progress(name)
         of_class = found.select(found.label == label)
         objects_of_class = objects.select(objects.label == label)
-        for distance, curve in _class_curves(of_class, objects_of_class, name).items():
+        for distance, curve in _class_curves(of_class, objects_of_class, name, dataset).items():
             _check_confidence(curve, of_class, truth, name)
             curves[name, distance] = curve
     label_aps = {
-        name: {distance: curves[name, distance].average_precision() for distance in MATCH_DISTANCES_M}
-        for name in DETECTION_ORDER
+        name: {
+            distance: curves[name, distance].average_precision()
+            for distance in dataset.measures.match_distances_m
+        }
+        for name in dataset.listed
     }
     label_errors = {
         name: {
             error: np.nan
-            if error in UNDEFINED_ERRORS.get(name, ())
-            else curves[name, ERROR_DISTANCE_M].error(error)
+            if error in dataset.undefined(name)
+            else curves[name, dataset.measures.error_distance_m].error(error)
             for error in ERROR_NAMES
         }
-        for name in DETECTION_ORDER
+        for name in dataset.listed
     }
-    return DetectionMetrics(label_aps, label_errors, curves)
+    return DetectionMetrics(label_aps, label_errors, curves, dataset=dataset)
 
 
 def _check_confidence(
@@ -207,20 +221,25 @@ def _check_confidence(
         )
 
 
-def _class_curves(found: EvaluationBoxes, objects: EvaluationBoxes, name: str) -> dict[float, DetectionCurve]:
+def _class_curves(
+    found: EvaluationBoxes, objects: EvaluationBoxes, name: str, dataset: DatasetDescription
+) -> dict[float, DetectionCurve]:
+    distances = dataset.measures.match_distances_m
     rank = ranks_by_score(found.score)
     candidates = nearby_pairs(
         found.matched_sample,
         found.centre[:, :2],
         objects.sample,
         objects.centre[:, :2],
-        max(MATCH_DISTANCES_M),
+        max(distances),
     )
     order = np.argsort(rank)
     curves = {}
-    for distance in MATCH_DISTANCES_M:
+    for distance in distances:
         matched, matched_distance = match_greedily(candidates, rank, len(objects), distance)
-        curves[distance] = _curve(found, objects, order, matched[order], matched_distance[order], name)
+        curves[distance] = _curve(
+            found, objects, order, matched[order], matched_distance[order], name, dataset
+        )
     return curves
 
 
@@ -231,15 +250,15 @@ def _curve(
     matched: Ints,
     distance_m: Floats,
     name: str,
+    dataset: DatasetDescription,
 ) -> DetectionCurve:
     """Curve of one class from its matches; `order`, `matched` and `distance_m` [D] go by falling score."""
     recall_grid = np.linspace(0, 1, RECALL_POINTS)
     hit = matched >= 0
     if not hit.any():
         nothing = np.zeros(RECALL_POINTS)
-        return DetectionCurve(
-            recall_grid, nothing, nothing, dict.fromkeys(ERROR_NAMES, np.ones(RECALL_POINTS))
-        )
+        worst = dict.fromkeys(ERROR_NAMES, np.ones(RECALL_POINTS))
+        return DetectionCurve(recall_grid, nothing, nothing, worst, dataset.measures)
     true_positives = np.cumsum(hit).astype(np.float64)
     false_positives = np.cumsum(~hit).astype(np.float64)
     precision = true_positives / (false_positives + true_positives)
@@ -247,7 +266,9 @@ def _curve(
     score = found.score[order]
     confidence = np.interp(recall_grid, recall, score, right=0)
     rows = order[hit]
-    errors = _errors(found.select(rows), objects.select(matched[hit]), distance_m[hit], name)
+    errors = _errors(
+        found.select(rows), objects.select(matched[hit]), distance_m[hit], name in dataset.symmetric
+    )
     scores = found.score[rows]
     return DetectionCurve(
         recall=recall_grid,
@@ -257,11 +278,12 @@ def _curve(
             error: np.interp(confidence[::-1], scores[::-1], _running_mean(values)[::-1])[::-1]
             for error, values in errors.items()
         },
+        measures=dataset.measures,
     )
 
 
 def _errors(
-    found: EvaluationBoxes, objects: EvaluationBoxes, distance_m: Floats, name: str
+    found: EvaluationBoxes, objects: EvaluationBoxes, distance_m: Floats, symmetric: bool
 ) -> dict[str, Floats]:
     """The five errors [M] of M matched pairs; nan where one is unknown."""
     both = np.minimum(found.size, objects.size)
@@ -272,8 +294,7 @@ def _errors(
         overlap = intersection / (object_volume + found_volume - intersection)
         motion = found.velocity - objects.velocity
         speed_error = np.sqrt(motion[:, 0] ** 2 + motion[:, 1] ** 2)
-    # A barrier looks the same from both sides.
-    period = np.pi if name == "barrier" else 2 * np.pi
+    period = np.pi if symmetric else 2 * np.pi
     turn = np.nan_to_num(yaw_from_quaternion(objects.rotation)) - yaw_from_quaternion(found.rotation)
     turn = (turn + period / 2) % period - period / 2
     same = (found.attribute == objects.attribute).astype(np.float64)

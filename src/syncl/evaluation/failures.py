@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from syncl.classes import DETECTION_CLASSES
 from syncl.evaluation.arrays import Ints
 from syncl.evaluation.outcomes import Outcomes
 
@@ -107,11 +106,6 @@ def false_tracks(outcomes: Outcomes) -> list[FalseTrack]:
                 tracks.append(FalseTrack(tuple(false.tolist()), float(outcomes.score[false[0]]), nearest))
     tracks.sort(key=lambda track: (-len(track.rows), -track.score))
     return tracks
-
-
-def class_name(label: int) -> str:
-    """Name of a class of `EvaluationBoxes`."""
-    return DETECTION_CLASSES[label].replace("_", " ")
 
 
 def _courses(outcomes: Outcomes, identity: Ints, sample: Ints) -> list[Ints]:

@@ -2,29 +2,33 @@
 
 import numpy as np
 
-from syncl.classes import CLASS_RANGE_M, DETECTION_CLASSES
-from syncl.evaluation.arrays import Bools, EvaluationBoxes, Floats, Racks, Samples
+from syncl.dataset_description import DatasetDescription
+from syncl.evaluation.arrays import Bools, EvaluationBoxes, Floats, GroundTruth, Racks
 from syncl.geometry.poses import rotation_from_quaternion
 
-_REACH_M = np.array([CLASS_RANGE_M[name] for name in DETECTION_CLASSES], np.float64)
-_CYCLES = np.array([DETECTION_CLASSES.index(name) for name in ("bicycle", "motorcycle")])
 
-
-def evaluated_boxes(boxes: EvaluationBoxes, samples: Samples, racks: Racks) -> EvaluationBoxes:
+def evaluated_boxes(boxes: EvaluationBoxes, truth: GroundTruth) -> EvaluationBoxes:
     """The boxes that are within their class's range, have points in them and are not parked in a rack.
 
     The same for annotations and results. The distance is taken in the xy plane from the vehicle; a box in a
     rack is a bicycle or motorcycle whose 3D centre lies in an annotated bicycle rack of its sample.
+
+    Args:
+        boxes: annotations or results.
+        truth: whose samples, racks and class ranges count.
     """
-    offset = boxes.centre[:, :2] - samples.ego_xy[boxes.sample]
-    near = np.sqrt(offset[:, 0] ** 2 + offset[:, 1] ** 2) < _REACH_M[boxes.label]
+    dataset = truth.dataset
+    reach_m = np.array([dataset.ranges_m[name] for name in dataset.classes], np.float64)
+    offset = boxes.centre[:, :2] - truth.samples.ego_xy[boxes.sample]
+    near = np.sqrt(offset[:, 0] ** 2 + offset[:, 1] ** 2) < reach_m[boxes.label]
     kept = near & (boxes.points != 0)
-    return boxes.select(kept & ~_parked(boxes, racks))
+    return boxes.select(kept & ~_parked(boxes, truth.racks, dataset))
 
 
-def _parked(boxes: EvaluationBoxes, racks: Racks) -> Bools:
+def _parked(boxes: EvaluationBoxes, racks: Racks, dataset: DatasetDescription) -> Bools:
     parked = np.zeros(len(boxes), bool)
-    cycles = np.flatnonzero(np.isin(boxes.label, _CYCLES))
+    labels = [dataset.classes.index(name) for name in dataset.racked]
+    cycles = np.flatnonzero(np.isin(boxes.label, labels))
     cycles = cycles[np.argsort(boxes.sample[cycles], kind="stable")]
     samples = boxes.sample[cycles]
     begins, ends = (np.searchsorted(samples, racks.sample, side) for side in ("left", "right"))

@@ -7,12 +7,12 @@ import numpy as np
 
 from syncl.data.nuscenes.index import open_scene_columns
 from syncl.data.nuscenes.splits import split_scenes
-from syncl.data.nuscenes.tables.categories import LIDAR_CHANNEL, RACK_CATEGORY
+from syncl.data.nuscenes.tables.categories import LIDAR_CHANNEL
 from syncl.data.nuscenes.tables.index_columns import SEVERAL_ATTRIBUTES, UNKNOWN_POINTS, SceneColumns
 from syncl.data.nuscenes.tables.plausibility import time_problem
+from syncl.dataset_description import DatasetDescription
 from syncl.errors import SynclError, did_you_mean
 from syncl.evaluation.arrays import Bools, EvaluationBoxes, GroundTruth, Ints, Racks, Samples
-from syncl.evaluation.constants import ATTRIBUTE_NAMES
 
 _IGNORED, _RACK = -1, -2
 
@@ -23,6 +23,7 @@ def read_ground_truth(
     split: str,
     scenes: Collection[str] | None = None,
     velocities: bool = True,
+    dataset: DatasetDescription | Path | None = None,
 ) -> GroundTruth:
     """Samples, annotations and vehicle positions of a split, from the index of the tables.
 
@@ -37,6 +38,7 @@ def read_ground_truth(
         scenes: names of the scenes to keep, such as a few for validation while training; None keeps all.
         velocities: whether velocities and attributes, which only the detection metrics use, must be known;
             nan and -1 otherwise.
+        dataset: file of classes and measures; see `open_nuscenes`.
 
     Raises:
         SynclError: if a table is missing, damaged or inconsistent, or no sample is left.
@@ -52,7 +54,7 @@ def read_ground_truth(
                 f"scene {unknown[0]!r} is not part of split {split!r}{did_you_mean(unknown[0], names)}"
             )
         names = set(scenes)
-    columns = open_scene_columns(dataroot, version)
+    columns, description = open_scene_columns(dataroot, version, dataset=dataset)
     if version.endswith("test") and not len(columns.annotation_tokens):
         raise SynclError(
             f"{tables / 'sample_annotation.json'}: holds no annotations: those of the test split are not "
@@ -63,8 +65,9 @@ def read_ground_truth(
     problems = time_problem(tables, columns), _simultaneous(tables, samples)
     return GroundTruth(
         samples,
-        *_annotations(tables, columns, rows, samples, velocities),
+        *_annotations(tables, columns, rows, samples, velocities, description),
         remarks=tuple(problem for problem in problems if problem is not None),
+        dataset=description,
     )
 
 
@@ -103,16 +106,20 @@ def _samples(tables: Path, columns: SceneColumns, scene_names: set[str], split: 
 
 
 def _annotations(
-    tables: Path, columns: SceneColumns, sample_rows: Ints, samples: Samples, velocities: bool
+    tables: Path,
+    columns: SceneColumns,
+    sample_rows: Ints,
+    samples: Samples,
+    velocities: bool,
+    dataset: DatasetDescription,
 ) -> tuple[EvaluationBoxes, Racks, Ints]:
     path = tables / "sample_annotation.json"
     begin = columns.annotation_start[sample_rows]
     counts = columns.annotation_start[sample_rows + 1] - begin
     sample = np.repeat(np.arange(len(sample_rows)), counts)
     rows = np.arange(counts.sum()) + np.repeat(begin - (np.cumsum(counts) - counts), counts)
-    kind_of_category = np.where(
-        columns.category_names == RACK_CATEGORY.encode(), _RACK, columns.category_labels
-    )
+    racks_there = columns.category_names == (dataset.rack_category or "").encode()
+    kind_of_category = np.where(racks_there, _RACK, columns.category_labels(dataset))
     kind = kind_of_category[columns.annotation_categories[rows]] if len(rows) else np.zeros(0, np.int64)
     rows, sample, kind = (column[kind != _IGNORED] for column in (rows, sample, kind))
     centre, size_lwh, rotation = np.split(columns.annotation_boxes[rows], [3, 6], axis=1)
@@ -130,15 +137,16 @@ def _annotations(
     refuse(known & (size <= 0).any(axis=1), "has a size that is not positive")
     refuse(known & (points == UNKNOWN_POINTS).any(axis=1), "lacks num_lidar_pts or num_radar_pts")
     attribute, velocity = np.full(len(rows), -1), np.full((len(rows), 2), np.nan)
-    if velocities:
+    if velocities and dataset.attributes:
         attribute = columns.annotation_attributes[rows].astype(np.int64)
         refuse(known & (attribute == SEVERAL_ATTRIBUTES), "has more than one attribute")
         # The official code takes an attribute without a name for none.
-        known_names = {b"": -1, **{name.encode(): index for index, name in enumerate(ATTRIBUTE_NAMES)}}
+        known_names = {b"": -1, **{name.encode(): index for index, name in enumerate(dataset.attributes)}}
         official = [known_names.get(name, -2) for name in columns.attribute_names.tolist()]
         # The last two entries are what -2 (unknown) and -1 (none) refer to.
         attribute = np.array([*official, -2, -1])[np.maximum(attribute, -2)]
         refuse(known & (attribute == -2), "has an unknown attribute")
+    if velocities:
         refuse(known & columns.annotation_lost[rows], "names a neighbour (prev, next) that does not exist")
         velocity = columns.annotation_velocities[rows]
     boxes = EvaluationBoxes(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from syncl.classes import DETECTION_CLASSES
 from syncl.evaluation.arrays import Bools, Floats
 from syncl.evaluation.outcomes import Outcomes
 from syncl.geometry.poses import yaw_from_quaternion
@@ -79,13 +78,16 @@ class HeadingErrors:
 def heading_errors(outcomes: Outcomes, ego_yaw_rad: Floats) -> HeadingErrors:
     """Errors of the vehicles that the official matching gives a tracked box: same class, centres within 2 m.
 
-    Boxes without a heading (a rotation of zeros) are left out.
+    Boxes without a heading (a rotation of zeros) are left out. Of classes of one's own, all tracked ones
+    that do not look the same from both sides count as vehicles.
 
     Args:
         outcomes: what became of every box.
         ego_yaw_rad: [S] heading of the ego vehicle in each of `outcomes.samples`, global frame.
     """
-    labels = [DETECTION_CLASSES.index(name) for name in VEHICLES]
+    dataset = outcomes.dataset
+    vehicles = VEHICLES if dataset.official else set(dataset.tracked) - set(dataset.symmetric)
+    labels = [dataset.classes.index(name) for name in vehicles]
     rows = np.flatnonzero((outcomes.partner >= 0) & np.isin(outcomes.objects.label, labels))
     true = yaw_from_quaternion(outcomes.objects.rotation[rows])
     found = yaw_from_quaternion(outcomes.found.rotation[outcomes.partner[rows]])

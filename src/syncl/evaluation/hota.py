@@ -11,7 +11,6 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from syncl.evaluation.arrays import Bools, Floats, Ints
-from syncl.evaluation.constants import TRACK_DISTANCE_M
 from syncl.evaluation.track_building import TrackBoxes
 from syncl.evaluation.track_pairs import TrackPairs
 
@@ -48,9 +47,9 @@ def hota_scores(pairs: TrackPairs, truth: TrackBoxes, guesses: TrackBoxes, thres
     if not len(truth):
         return HotaScores(*[float("nan")] * 4)
     kept = guesses.score >= threshold
-    near = kept[pairs.guess] & (pairs.distance_m < TRACK_DISTANCE_M)
+    near = kept[pairs.guess] & (pairs.distance_m < pairs.reach_m)
     frame = pairs.frame[near]
-    similarity = 1 - pairs.distance_m[near] / TRACK_DISTANCE_M
+    similarity = 1 - pairs.distance_m[near] / pairs.reach_m
     objects, own = np.unique(truth.track, return_inverse=True)
     tracks, other = np.unique(guesses.track, return_inverse=True)
     own_count = np.bincount(own, minlength=len(objects))

@@ -1,13 +1,14 @@
 """Metrics as tables for people."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 from rich import box
 from rich.table import Table
 
-from syncl.evaluation.cause_table import GROUPS, CauseCounts, CauseTable
-from syncl.evaluation.constants import DETECTION_ORDER, ERROR_NAMES, TRACKING_ORDER
+from syncl.dataset_description import ERROR_NAMES
+from syncl.evaluation.cause_table import CauseCounts, CauseTable
 from syncl.evaluation.detection import DetectionMetrics
 from syncl.evaluation.tracking import TrackingMetrics
 
@@ -22,16 +23,16 @@ def detection_tables(metrics: DetectionMetrics) -> list[Table]:
     precision = _table("detection (detection_cvpr_2019)", "AP", *(f"AP {d:g} m" for d in distances))
     errors = _table("errors of true positives", "ATE m", "ASE", "AOE rad", "AVE m/s", "AAE")
     mean_aps = metrics.mean_distance_aps
-    for name in DETECTION_ORDER:
+    for name in metrics.label_aps:
         precision.add_row(name, *map(_number, (mean_aps[name], *metrics.label_aps[name].values())))
         errors.add_row(name, *(_number(metrics.label_errors[name][error]) for error in ERROR_NAMES))
     over_classes = [
-        sum(metrics.label_aps[name][distance] for name in DETECTION_ORDER) / len(DETECTION_ORDER)
+        sum(aps[distance] for aps in metrics.label_aps.values()) / len(metrics.label_aps)
         for distance in distances
     ]
     for table, means in (
         (precision, (metrics.mean_ap, *over_classes)),
-        (errors, tuple(metrics.errors.values())),
+        (errors, tuple(metrics.errors.get(name, math.nan) for name in ERROR_NAMES)),
     ):
         table.add_section()
         table.add_row("mean", *map(_number, means), style="bold")
@@ -43,7 +44,7 @@ def tracking_tables(metrics: TrackingMetrics) -> list[Table]:
     tables = []
     for title, columns in (("tracking (tracking_nips_2019)", _RATES), ("objects and tracks", _EVENTS)):
         table = _table(title, *map(str.upper, columns))
-        for name in TRACKING_ORDER:
+        for name in metrics.curves:
             table.add_row(name, *(_cell(metric, metrics.label_metrics[metric][name]) for metric in columns))
         table.add_section()
         table.add_row(
@@ -90,7 +91,7 @@ def _cause_summary(title: str, counts: CauseCounts, of: str) -> Table:
 
 def _cause_groups(title: str, counts: CauseCounts, properties: tuple[str, ...], of: str) -> Table:
     shown = [(name, group) for name in properties for group in np.flatnonzero(counts.boxes[name]).tolist()]
-    headings = (GROUPS[name][group].replace(" ", "\n") for name, group in shown)
+    headings = (counts.groups[name][group].replace(" ", "\n") for name, group in shown)
     table = _table(f"{title} by {' and '.join(properties)}", *headings, first="cause")
     for row, (cause, count) in enumerate(counts.by_cause.items()):
         if count:

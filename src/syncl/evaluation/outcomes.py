@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from syncl.dataset_description import NUSCENES, DatasetDescription
 from syncl.evaluation.arrays import Bools, EvaluationBoxes, Floats, GroundTruth, Ints, Samples
 from syncl.evaluation.clear_matching import match_tracks
-from syncl.evaluation.constants import TRACKING_ORDER
 from syncl.evaluation.track_building import Frames, TrackBoxes
 from syncl.evaluation.track_pairs import EvaluatedTracks, TrackPairs
 
@@ -32,6 +32,7 @@ class Outcomes:
         partner: [N] row of `found` that it is matched to; -1 for none.
         right: [M] whether a tracked box is matched.
         switched: [N] whether it is matched to another track than its object was before.
+        dataset: classes and thresholds.
     """
 
     samples: Samples
@@ -44,6 +45,7 @@ class Outcomes:
     partner: Ints
     right: Bools
     switched: Bools
+    dataset: DatasetDescription = NUSCENES
 
     @property
     def wrong(self) -> Bools:
@@ -74,8 +76,9 @@ def track_outcomes(tracks: EvaluationBoxes, truth: GroundTruth, thresholds: Mapp
         partner=np.full(len(objects), -1),
         right=np.zeros(len(found), bool),
         switched=np.zeros(len(objects), bool),
+        dataset=truth.dataset,
     )
-    for name in TRACKING_ORDER:
+    for name in truth.dataset.listed_tracked:
         _mark_class(outcomes, *evaluated.of_class(name), thresholds.get(name, np.nan))
     return outcomes
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
+from syncl.dataset_description import DatasetDescription
 from syncl.evaluation.arrays import GroundTruth
 from syncl.evaluation.constants import Task
 from syncl.evaluation.ground_truth import read_ground_truth
@@ -30,6 +31,7 @@ def read_evaluated(
     split: str,
     scenes: Collection[str] | None = None,
     progress: Progress = no_progress,
+    dataset: DatasetDescription | Path | None = None,
 ) -> tuple[Results, GroundTruth]:
     """Results and what they are compared with; see `evaluate_tracking` for the arguments.
 
@@ -40,10 +42,12 @@ def read_evaluated(
         UserWarning: once for each kind of oddity in the results that is accepted, with its count.
     """
     progress(STEPS[0])
-    truth = read_ground_truth(dataroot, version, split, scenes, velocities=task == "detection")
+    truth = read_ground_truth(
+        dataroot, version, split, scenes, velocities=task == "detection", dataset=dataset
+    )
     progress(STEPS[1])
     partial = split not in OFFICIAL_SPLITS or scenes is not None
-    read = read_results(results, truth.samples, task, allow_other_samples=partial)
+    read = read_results(results, truth.samples, task, truth.dataset, allow_other_samples=partial)
     read = replace(read, remarks=(*truth.remarks, *read.remarks))
     for remark in read.remarks:
         warnings.warn(f"{results}: {remark}", stacklevel=3)

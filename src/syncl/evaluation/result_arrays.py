@@ -9,18 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from syncl.classes import DETECTION_CLASSES, MAX_BOXES_PER_SAMPLE
 from syncl.data.json_stream import convert_results, repeated_sample
-from syncl.errors import SynclError, shown
+from syncl.dataset_description import NUSCENES, DatasetDescription
+from syncl.errors import SynclError, did_you_mean, shown
 from syncl.evaluation.arrays import EvaluationBoxes, Ints, Samples
-from syncl.evaluation.constants import ATTRIBUTE_NAMES, TRACKING_ORDER, Task
+from syncl.evaluation.constants import Task
 from syncl.evaluation.strict_columns import ColumnError, strict_scalars, strict_vectors
 
-_LABEL_OF_NAME = {
-    "detection": {name: label for label, name in enumerate(DETECTION_CLASSES)},
-    "tracking": {name: DETECTION_CLASSES.index(name) for name in TRACKING_ORDER},
-}
-_INDEX_OF_ATTRIBUTE = {"": -1, **{name: index for index, name in enumerate(ATTRIBUTE_NAMES)}}
 _UNIT_TOLERANCE = 1e-3
 _REQUIRED_FIELDS = 8
 _VECTORS = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2}
@@ -56,6 +51,7 @@ def read_results(
     path: Path,
     samples: Samples,
     task: Task,
+    dataset: DatasetDescription = NUSCENES,
     allow_other_samples: bool = False,
     allow_repeated: bool = True,
 ) -> Results:
@@ -65,6 +61,7 @@ def read_results(
         path: JSON file in the nuScenes submission format.
         samples: the samples it must cover.
         task: which fields boxes have: `detection_name`, ... or `tracking_name`, ...
+        dataset: which classes and attributes they may have, and how many boxes a sample.
         allow_other_samples: whether samples that are not evaluated may occur (and are ignored), as the
             official code allows for custom splits; their number is among the remarks.
         allow_repeated: whether a sample may be listed twice; its last list counts then, as in the official
@@ -77,11 +74,11 @@ def read_results(
     path = Path(path)
     if not allow_repeated and (token := repeated_sample(path)) is not None:
         raise SynclError(f"{path}: field 'results' lists sample {token} more than once; merge its boxes")
-    reader = _Reader(path, samples, task, allow_other_samples)
+    reader = _Reader(path, samples, task, dataset, allow_other_samples)
     header, pieces = convert_results(path, reader.piece)
     tokens = [token for piece in pieces for token in piece.tokens]
     if len(set(tokens)) < len(tokens):
-        reader = _Reader(path, samples, task, allow_other_samples)
+        reader = _Reader(path, samples, task, dataset, allow_other_samples)
         header, pieces = convert_results(path, reader.piece, in_pieces=False)
         tokens = [token for piece in pieces for token in piece.tokens]
     meta = header.get("meta")
@@ -100,20 +97,22 @@ def read_results(
         }
     )
     identities = tuple(str(identity) for identity in reader.number_of_id)
-    remarks = _remarks(boxes, samples, task)
+    remarks = _remarks(boxes, samples, task, dataset)
     if reader.others:
         remarks = (f"{reader.others} samples that are not of the evaluated scenes (left out)", *remarks)
     return Results(boxes, meta, remarks, identities)
 
 
-def read_detections(path: Path, samples: Samples, allow_other_samples: bool = False) -> EvaluationBoxes:
+def read_detections(
+    path: Path, samples: Samples, dataset: DatasetDescription, allow_other_samples: bool = False
+) -> EvaluationBoxes:
     """The boxes of a detector beside the tracks made of them, from a results file of detections.
 
     Raises:
         SynclError: as `read_results`, with what such a file is.
     """
     try:
-        return read_results(path, samples, "detection", allow_other_samples).boxes
+        return read_results(path, samples, "detection", dataset, allow_other_samples).boxes
     except SynclError as error:
         raise SynclError(
             f"detections: {error}; they must be the detector's own boxes of the same samples, as syncl track "
@@ -124,13 +123,23 @@ def read_detections(path: Path, samples: Samples, allow_other_samples: bool = Fa
 class _Reader:
     """Turns runs of samples into columns; remembers the numbers it gave to tracking ids."""
 
-    def __init__(self, path: Path, samples: Samples, task: Task, allow_other_samples: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        samples: Samples,
+        task: Task,
+        dataset: DatasetDescription,
+        allow_other_samples: bool,
+    ) -> None:
         self.path = path
         self.task = task
         self.allow_other_samples = allow_other_samples
         self.index_of_sample = {token: index for index, token in enumerate(samples.tokens)}
         self.number_of_id: dict[str | int, int] = {}
-        self.names = _LABEL_OF_NAME[task]
+        self.dataset = dataset
+        names = dataset.classes if task == "detection" else dataset.listed_tracked
+        self.names = {name: dataset.classes.index(name) for name in names}
+        self.attributes = {"": -1, **{name: index for index, name in enumerate(dataset.attributes)}}
         self.others = 0
 
     def piece(self, members: dict[str, Any]) -> _Piece:
@@ -161,10 +170,10 @@ class _Reader:
         for token, listed in members.items():
             if not isinstance(listed, list):
                 raise SynclError(f"{self.path}: sample {token}: must be a list of boxes")
-            if len(listed) > MAX_BOXES_PER_SAMPLE:
+            if len(listed) > self.dataset.measures.max_boxes:
                 raise SynclError(
                     f"{self.path}: sample {token}: field 'results' holds {len(listed)} boxes; at most "
-                    f"{MAX_BOXES_PER_SAMPLE} are allowed, all classes together: keep the best"
+                    f"{self.dataset.measures.max_boxes} are allowed, all classes together: keep the best"
                 )
         return members
 
@@ -177,7 +186,7 @@ class _Reader:
 
         attribute = identity = none
         if self.task == "detection":
-            attribute = _integers(map(_INDEX_OF_ATTRIBUTE.__getitem__, column("attribute_name")), count)
+            attribute = _integers(map(self.attributes.__getitem__, column("attribute_name")), count)
         else:
             identity = self._identities(column("tracking_id"))
         own_tokens = column("sample_token")
@@ -250,11 +259,11 @@ class _Reader:
         if not isinstance(box["sample_token"], str):
             raise self._error(token, number, "sample_token", "must be a string")
         if not isinstance(box[name], str) or box[name] not in self.names:
-            raise self._error(token, number, name, f"is {box[name]!r}; known are {', '.join(self.names)}")
-        if self.task == "detection" and box["attribute_name"] not in ("", *ATTRIBUTE_NAMES):
-            what = (
-                f"is {box['attribute_name']!r}; known are {', '.join(ATTRIBUTE_NAMES)} and the empty string"
-            )
+            what = f"is {box[name]!r}; known are {', '.join(self.names)}"
+            raise self._error(token, number, name, what + did_you_mean(str(box[name]), self.names))
+        if self.task == "detection" and box["attribute_name"] not in list(self.attributes):
+            known = ", ".join(self.dataset.attributes) or "none"
+            what = f"is {box['attribute_name']!r}; known are {known} and the empty string"
             raise self._error(token, number, "attribute_name", what)
         if self.task == "tracking" and type(box["tracking_id"]) not in (str, int):
             what = f"is {shown(box['tracking_id'])}; it must be a text or a whole number of at most 64 bits"
@@ -277,7 +286,9 @@ def _integers(values: Iterable[int], count: int) -> Ints:
     return np.fromiter(values, np.int64, count)
 
 
-def _remarks(boxes: EvaluationBoxes, samples: Samples, task: Task) -> tuple[str, ...]:
+def _remarks(
+    boxes: EvaluationBoxes, samples: Samples, task: Task, dataset: DatasetDescription
+) -> tuple[str, ...]:
     """Sentences about what was accepted though it looks wrong, with counts."""
     squared_length = np.einsum("ij,ij->i", boxes.rotation, boxes.rotation)
     no_unit = np.abs(squared_length - 1) > 2 * _UNIT_TOLERANCE
@@ -292,7 +303,7 @@ def _remarks(boxes: EvaluationBoxes, samples: Samples, task: Task) -> tuple[str,
     if task == "tracking" and len(boxes):
         identities = int(boxes.identity.max()) + 1
         track = samples.scene[boxes.sample] * identities + boxes.identity
-        classes = np.unique(track * len(DETECTION_CLASSES) + boxes.label) // len(DETECTION_CLASSES)
+        classes = np.unique(track * len(dataset.classes) + boxes.label) // len(dataset.classes)
         counts["tracks with several classes"] = np.unique(classes, return_counts=True)[1] > 1
         per_sample = np.unique(boxes.sample * identities + boxes.identity, return_counts=True)[1]
         counts["tracking ids that occur more than once in a sample"] = per_sample > 1

@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from syncl.classes import DETECTION_CLASSES
 from syncl.evaluation.arrays import EvaluationBoxes, Floats, Ints, Samples
 
 
@@ -39,7 +38,7 @@ class TrackBoxes:
     Attributes:
         frame: [N] index into `Frames`.
         track: [N] number of the track; the same identity in two scenes is two tracks.
-        label: [N] index into `DETECTION_CLASSES`.
+        label: [N] number of the class.
         xy: [N, 2] metres.
         score: [N] score of the track.
         source: [N] row of the `EvaluationBoxes` it was built from; -1 for a box that fills a hole.
@@ -55,9 +54,9 @@ class TrackBoxes:
     def __len__(self) -> int:
         return len(self.frame)
 
-    def of_class(self, name: str) -> "TrackBoxes":
+    def of_class(self, label: int) -> "TrackBoxes":
         """The boxes of one class."""
-        rows = np.flatnonzero(self.label == DETECTION_CLASSES.index(name))
+        rows = np.flatnonzero(self.label == label)
         return TrackBoxes(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
 

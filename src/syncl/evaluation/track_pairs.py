@@ -4,14 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from syncl.classes import DETECTION_CLASSES
+from syncl.dataset_description import NUSCENES, DatasetDescription, Measures
 from syncl.evaluation.arrays import Bools, EvaluationBoxes, Floats, GroundTruth, Ints
-from syncl.evaluation.constants import TRACK_DISTANCE_M, TRACKING_ORDER
 from syncl.evaluation.filtering import evaluated_boxes
 from syncl.evaluation.track_building import Frames, TrackBoxes, build_tracks, order_frames
 
 _NOISE_M = 1e-9
-_TRACKED_LABELS = [DETECTION_CLASSES.index(name) for name in TRACKING_ORDER]
 
 
 @dataclass(frozen=True)
@@ -26,6 +24,7 @@ class TrackPairs:
         distance_alone_m: [P] the same when the frame has no other guess. Both follow the official code, whose
             matrix products round differently for one guess than for several.
         noisy: [P] whether that difference matters (boxes on top of each other, or at the limit).
+        reach_m: pairs farther apart are not close; 2 m officially.
     """
 
     step: Ints
@@ -35,18 +34,22 @@ class TrackPairs:
     distance_m: Floats
     distance_alone_m: Floats
     noisy: Bools
+    reach_m: float = Measures.track_distance_m
 
     def __len__(self) -> int:
         return len(self.step)
 
 
-def close_pairs(truth: TrackBoxes, guesses: TrackBoxes, frames: Frames) -> TrackPairs:
+def close_pairs(
+    truth: TrackBoxes, guesses: TrackBoxes, frames: Frames, reach_m: float = Measures.track_distance_m
+) -> TrackPairs:
     """Finds all pairs of boxes of a frame nearer to each other than 2 m.
 
     Args:
         truth: annotated boxes of one class.
         guesses: tracked boxes of the same class.
         frames: the frames of both.
+        reach_m: in the place of 2 m.
     """
     every = np.arange(len(frames) + 1)
     truth_begin, guess_begin = np.searchsorted(truth.frame, every), np.searchsorted(guesses.frame, every)
@@ -55,7 +58,7 @@ def close_pairs(truth: TrackBoxes, guesses: TrackBoxes, frames: Frames) -> Track
     # Squared norms as the official library takes them; the products go through the same matrix routines.
     truth_norm = np.einsum("ij,ij->i", truth.xy, truth.xy)
     guess_norm = np.einsum("ij,ij->i", guesses.xy, guesses.xy)
-    limit = TRACK_DISTANCE_M**2 + 1e-6
+    limit = reach_m**2 + 1e-6
     truth_edges, guess_edges = truth_begin.tolist(), guess_begin.tolist()
     for frame in shared.tolist():
         first, last = truth_edges[frame], truth_edges[frame + 1]
@@ -75,16 +78,14 @@ def close_pairs(truth: TrackBoxes, guesses: TrackBoxes, frames: Frames) -> Track
         columns.append((row + first, column + start, squared[row, column], alone))
     if not columns:
         none = np.zeros(0, np.int64)
-        return TrackPairs(none, none, none, none, np.zeros(0), np.zeros(0), np.zeros(0, bool))
+        return TrackPairs(none, none, none, none, np.zeros(0), np.zeros(0), np.zeros(0, bool), reach_m)
     rows, guess = (np.concatenate([column[index] for column in columns]) for index in (0, 1))
     together, single = (np.concatenate([column[index] for column in columns]) for index in (2, 3))
     distance, alone = np.sqrt(np.maximum(together, 0)), np.sqrt(np.maximum(single, 0))
-    noisy = (np.abs(distance - alone) > _NOISE_M) | (
-        (distance < TRACK_DISTANCE_M) != (alone < TRACK_DISTANCE_M)
-    )
+    noisy = (np.abs(distance - alone) > _NOISE_M) | ((distance < reach_m) != (alone < reach_m))
     step = frames.step[truth.frame[rows]]
     order = np.argsort(step, kind="stable")
-    order = order[((distance < TRACK_DISTANCE_M) | (alone < TRACK_DISTANCE_M))[order]]
+    order = order[((distance < reach_m) | (alone < reach_m))[order]]
     return TrackPairs(
         step=step[order],
         frame=truth.frame[rows[order]],
@@ -93,6 +94,7 @@ def close_pairs(truth: TrackBoxes, guesses: TrackBoxes, frames: Frames) -> Track
         distance_m=distance[order],
         distance_alone_m=alone[order],
         noisy=noisy[order],
+        reach_m=reach_m,
     )
 
 
@@ -106,6 +108,7 @@ class EvaluatedTracks:
         found: the tracked boxes.
         own: the tracks of the annotated ones.
         guesses: those of the tracked ones, with their mean scores.
+        dataset: classes and thresholds.
     """
 
     frames: Frames
@@ -113,19 +116,23 @@ class EvaluatedTracks:
     found: EvaluationBoxes
     own: TrackBoxes
     guesses: TrackBoxes
+    dataset: DatasetDescription = NUSCENES
 
     @classmethod
     def of(cls, tracks: EvaluationBoxes, truth: GroundTruth) -> "EvaluatedTracks":
         """What is evaluated of unfiltered results and annotations."""
-        annotations = truth.boxes.select(np.isin(truth.boxes.label, _TRACKED_LABELS))
+        dataset = truth.dataset
+        tracked = [dataset.classes.index(name) for name in dataset.tracked]
+        annotations = truth.boxes.select(np.isin(truth.boxes.label, tracked))
         with np.errstate(invalid="ignore"):
-            objects = evaluated_boxes(annotations, truth.samples, truth.racks)
-            found = evaluated_boxes(tracks, truth.samples, truth.racks)
+            objects = evaluated_boxes(annotations, truth)
+            found = evaluated_boxes(tracks, truth)
         frames = order_frames(truth.samples)
         own = build_tracks(objects, frames, average_scores=False)
-        return cls(frames, objects, found, own, build_tracks(found, frames, average_scores=True))
+        return cls(frames, objects, found, own, build_tracks(found, frames, average_scores=True), dataset)
 
     def of_class(self, name: str) -> tuple[TrackBoxes, TrackBoxes, TrackPairs]:
         """Annotated and tracked boxes of a class, and their close pairs."""
-        own, guesses = self.own.of_class(name), self.guesses.of_class(name)
-        return own, guesses, close_pairs(own, guesses, self.frames)
+        label = self.dataset.classes.index(name)
+        own, guesses = self.own.of_class(label), self.guesses.of_class(label)
+        return own, guesses, close_pairs(own, guesses, self.frames, self.dataset.measures.track_distance_m)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from syncl.data.json_stream import paused_garbage_collection
+from syncl.dataset_description import NUSCENES, DatasetDescription
 from syncl.errors import SynclError
 from syncl.evaluation.arrays import EvaluationBoxes, Floats, GroundTruth
 from syncl.evaluation.cause_table import CauseTable
@@ -15,13 +16,11 @@ from syncl.evaluation.clear_matching import TrackMatches, frames_with_duplicates
 from syncl.evaluation.clear_metrics import clear_metrics
 from syncl.evaluation.constants import (
     CURVE_METRICS,
-    MIN_RECALL,
     SUMMED_METRICS,
     TRACK_THRESHOLDS,
-    TRACKING_CONFIG,
     TRACKING_METRICS,
-    TRACKING_ORDER,
-    WORST,
+    tracking_config,
+    worst_values,
 )
 from syncl.evaluation.hota import HotaScores, hota_scores
 from syncl.evaluation.reading import Progress, no_progress, read_evaluated
@@ -68,6 +67,7 @@ class TrackingMetrics:
         meta: the results file's `meta`.
         remarks: oddities in tables and results that were accepted.
         seconds: wall time.
+        dataset: the classes and thresholds.
     """
 
     label_metrics: dict[str, dict[str, float]]
@@ -77,6 +77,7 @@ class TrackingMetrics:
     meta: dict[str, object] = field(default_factory=dict, repr=False)
     remarks: tuple[str, ...] = ()
     seconds: float = 0.0
+    dataset: DatasetDescription = NUSCENES
 
     def overall(self, metric: str) -> float:
         """A metric over all classes: sum of counts, mean of the rest (`gt` included); nan is left out."""
@@ -105,7 +106,7 @@ class TrackingMetrics:
         return {
             "label_metrics": self.label_metrics,
             "eval_time": self.seconds,
-            "cfg": TRACKING_CONFIG,
+            "cfg": tracking_config(self.dataset),
             **{metric: self.overall(metric) for metric in TRACKING_METRICS},
             "meta": self.meta,
             "not_official": {**self.hota_means(), "label_metrics": per_class, **causes},
@@ -142,6 +143,7 @@ def evaluate_tracking(
     split: str,
     scenes: Collection[str] | None = None,
     progress: Progress = no_progress,
+    dataset: DatasetDescription | Path | None = None,
 ) -> TrackingMetrics:
     """Official tracking metrics of a results file.
 
@@ -153,6 +155,8 @@ def evaluate_tracking(
         scenes: names of the scenes to evaluate on, for a part of the split; results may
             hold others too.
         progress: called with the name of each step as it begins.
+        dataset: file of classes and measures; None = `dataset.yaml` beside the tables where there is one,
+            nuScenes' own otherwise.
 
     Raises:
         SynclError: if tables or results cannot be used; it names file, sample and field.
@@ -162,7 +166,7 @@ def evaluate_tracking(
     """
     begin = time.perf_counter()
     with paused_garbage_collection():
-        read, truth = read_evaluated("tracking", results, dataroot, version, split, scenes, progress)
+        read, truth = read_evaluated("tracking", results, dataroot, version, split, scenes, progress, dataset)
     metrics = tracking_metrics(read.boxes, truth, progress)
     seconds = time.perf_counter() - begin
     return replace(metrics, meta=read.meta, remarks=read.remarks, seconds=seconds)
@@ -186,16 +190,17 @@ def tracking_metrics(
     evaluated = EvaluatedTracks.of(tracks, truth)
     curves: dict[str, TrackingCurve] = {}
     hota: dict[str, HotaScores] = {}
-    for name in TRACKING_ORDER:
+    names = truth.dataset.listed_tracked
+    for name in names:
         progress(name)
         own, guesses, pairs = evaluated.of_class(name)
         curves[name] = _class_curve(name, pairs, own, guesses, truth)
         hota[name] = hota_scores(pairs, own, guesses, curves[name].operating_threshold)
     label_metrics: dict[str, dict[str, float]] = {metric: {} for metric in TRACKING_METRICS}
-    for name in TRACKING_ORDER:
-        for metric, value in _class_metrics(curves[name]).items():
+    for name in names:
+        for metric, value in _class_metrics(curves[name], truth.dataset).items():
             label_metrics[metric][name] = value
-    return TrackingMetrics(label_metrics, curves, hota)
+    return TrackingMetrics(label_metrics, curves, hota, dataset=truth.dataset)
 
 
 def _class_curve(
@@ -207,9 +212,9 @@ def _class_curve(
     confidence, recall_hypo = _thresholds(name, pairs, own, guesses, truth)
     achieved, place = np.unique(confidence[~np.isnan(confidence)], return_inverse=True)
     if not len(achieved):
-        return TrackingCurve(confidence, recall_hypo, _nothing_matched(own))
+        return TrackingCurve(confidence, recall_hypo, _nothing_matched(own, truth.dataset))
     matches = match_tracks(pairs, own, guesses, achieved)
-    metrics = clear_metrics(pairs, matches, own, guesses, achieved)
+    metrics = clear_metrics(pairs, matches, own, guesses, achieved, truth.dataset.measures.frame_period_s)
     values = {}
     for metric, column in metrics.items():
         values[metric] = unknown.copy()
@@ -236,7 +241,7 @@ def _thresholds(
         )
     scores = np.sort(scores)[::-1]
     recall = np.arange(1, len(scores) + 1) / len(own)
-    grid = np.linspace(MIN_RECALL, 1, TRACK_THRESHOLDS).round(12)
+    grid = np.linspace(truth.dataset.measures.min_recall, 1, TRACK_THRESHOLDS).round(12)
     thresholds = np.interp(grid, recall, scores, right=0)
     thresholds[grid > recall.max()] = np.nan
     return thresholds[::-1], grid[::-1]
@@ -263,15 +268,15 @@ def _example(guesses: TrackBoxes, truth: GroundTruth) -> str:
     return f", such as {truth.samples.tokens[int(sample)]}"
 
 
-def _nothing_matched(own: TrackBoxes) -> dict[str, Floats]:
+def _nothing_matched(own: TrackBoxes, dataset: DatasetDescription) -> dict[str, Floats]:
     """The values of a class that has ground truth and no achieved recall."""
     counts = {"gt": len(own), "fn": len(own), "ml": len(np.unique(own.track))}
     unknowable = dict.fromkeys(("fp", "ids", "frag"), np.nan)
-    worst = {**WORST, **counts, **unknowable}
+    worst = {**worst_values(dataset), **counts, **unknowable}
     return {metric: np.full(TRACK_THRESHOLDS, worst[metric], np.float64) for metric in CURVE_METRICS}
 
 
-def _class_metrics(curve: TrackingCurve) -> dict[str, float]:
+def _class_metrics(curve: TrackingCurve, dataset: DatasetDescription) -> dict[str, float]:
     """Single numbers of one class: averages over thresholds, and the rest at the operating point."""
     index = curve.operating_point
     if index is None:
@@ -282,6 +287,6 @@ def _class_metrics(curve: TrackingCurve) -> dict[str, float]:
         metrics[average] = (
             float("nan")
             if np.isnan(values).all()
-            else float(np.mean(np.where(np.isnan(values), WORST[average], values)))
+            else float(np.mean(np.where(np.isnan(values), worst_values(dataset)[average], values)))
         )
     return metrics

@@ -23,7 +23,7 @@ import yaml
 
 from syncl.checkpoints.codec import decode_config
 from syncl.checkpoints.upgrades import Json
-from syncl.data.recording.yaml_node import Node, read_yaml
+from syncl.data.yaml_node import Node, read_yaml
 from syncl.errors import SynclError
 from syncl.recipes.changes import as_tuples, change_setting
 from syncl.recipes.recipe import BASELINE, RECIPE_TYPES, Recipe, recipe_from_json, recipe_to_json

@@ -14,17 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from syncl.dataset_description import ERROR_NAMES
 from syncl.errors import SynclError
 from syncl.evaluation.constants import (
     CURVE_METRICS,
-    DETECTION_ORDER,
-    ERROR_DISTANCE_M,
-    ERROR_NAMES,
-    MATCH_DISTANCES_M,
-    MIN_PRECISION,
-    MIN_RECALL,
-    TRACKING_COLORS,
-    UNDEFINED_ERRORS,
+    tracking_colors,
 )
 from syncl.evaluation.detection import DetectionMetrics
 from syncl.evaluation.tracking import TrackingMetrics
@@ -158,12 +152,13 @@ def plot_official_tracking(metrics: TrackingMetrics, folder: Path) -> list[Path]
         The files written.
     """
     details = metrics.details()
+    colours = tracking_colors(metrics.dataset)
 
     def draw(metric: str, panel: "Axes") -> None:
         for name in details:
             recall, values = _curve("results", details, name, metric)
             if len(recall):
-                panel.plot(recall, values, label=name, color=TRACKING_COLORS[name])
+                panel.plot(recall, values, label=name, color=colours[name])
         if metric in _LOGARITHMIC:
             panel.set_yscale("symlog")
         if metric in _UP_TO_ONE:
@@ -172,7 +167,11 @@ def plot_official_tracking(metrics: TrackingMetrics, folder: Path) -> list[Path]
             panel.set_ylim(bottom=0)
         caption(panel, "", "recall", _axis_name(metric))
 
-    return _write_official({name: partial(draw, name) for name in CURVE_METRICS if name != "gt"}, folder)
+    return _write_official(
+        {name: partial(draw, name) for name in CURVE_METRICS if name != "gt"},
+        folder,
+        metrics.dataset.measures.min_recall,
+    )
 
 
 def plot_official_detection(metrics: DetectionMetrics, folder: Path) -> list[Path]:
@@ -182,29 +181,31 @@ def plot_official_detection(metrics: DetectionMetrics, folder: Path) -> list[Pat
         The files written.
     """
 
+    measures = metrics.dataset.measures
+
     def precision(name: str, panel: "Axes") -> None:
-        for distance in MATCH_DISTANCES_M:
+        for distance in measures.match_distances_m:
             curve, ap = metrics.curves[name, distance], metrics.label_aps[name][distance]
             panel.plot(curve.recall, curve.precision, label=f"{distance:g} m, AP {100 * ap:.1f}")
-        panel.axhline(MIN_PRECISION, color="0.7", linestyle="--", linewidth=1)
+        panel.axhline(measures.min_precision, color="0.7", linestyle="--", linewidth=1)
         panel.set_ylim(0, 1)
         caption(panel, name, "recall", "precision")
 
     def errors(name: str, panel: "Axes") -> None:
-        curve = metrics.curves[name, ERROR_DISTANCE_M]
+        curve = metrics.curves[name, measures.error_distance_m]
         achieved = np.flatnonzero(curve.confidence)
         last = int(achieved[-1]) + 1 if len(achieved) else 0
         for error in ERROR_NAMES:
-            if error not in UNDEFINED_ERRORS.get(name, ()) and last:
+            if error not in metrics.dataset.undefined(name) and last:
                 mean = metrics.label_errors[name][error]
                 panel.plot(curve.recall[:last], curve.errors[error][:last], label=f"{error} {mean:.2f}")
         panel.set_ylim(bottom=0)
         caption(panel, name, "recall", "running mean error (m, rad, m/s or 1 - x)")
 
     draws: dict[str, _Draw] = {}
-    for name in DETECTION_ORDER:
+    for name in metrics.label_aps:
         draws |= {f"{name}_pr": partial(precision, name), f"{name}_tp": partial(errors, name)}
-    return _write_official(draws, folder)
+    return _write_official(draws, folder, measures.min_recall)
 
 
 def plot_arms(
@@ -270,13 +271,13 @@ def _axis_name(metric: str) -> str:
     return _AXIS_NAMES.get(metric, metric.upper())
 
 
-def _write_official(draws: Mapping[str, _Draw], folder: Path) -> list[Path]:
+def _write_official(draws: Mapping[str, _Draw], folder: Path, min_recall: float) -> list[Path]:
     files = []
     for name, shown in (*((name, [draw]) for name, draw in draws.items()), ("summary", list(draws.values()))):
         figure, panels = new_figure(len(shown), columns=2, height=3.2)
         for panel, draw in zip(panels, shown):
             draw(panel)
-            panel.axvline(MIN_RECALL, color="0.7", linestyle="--", linewidth=1)
+            panel.axvline(min_recall, color="0.7", linestyle="--", linewidth=1)
             panel.set_xlim(0, 1)
             if panel.get_legend_handles_labels()[0]:
                 panel.legend(loc="upper right", fontsize=7)

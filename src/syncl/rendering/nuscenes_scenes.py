@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from syncl.classes import CLASS_RANGE_M, DETECTION_CLASSES, TRACKING_CLASSES, check_classes, check_min_score
+from syncl.classes import check_classes, check_min_score
 from syncl.data.frame_objects import FrameObjects
 from syncl.data.images import ImageTransform, image_size, load_image
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.results.result_files import read_frame_objects
 from syncl.data.nuscenes.samples import CameraImage, Sample
+from syncl.dataset_description import DatasetDescription
 from syncl.errors import SynclError
 from syncl.geometry.poses import invert_pose
 from syncl.rendering.frame_view import Floats, Image, RenderFrame
@@ -98,7 +99,8 @@ class ResultsSource:
     ) -> Iterator[RenderFrame]:
         rows = self.index.scene_samples(scene)
         scores = self._track_scores(scene)
-        classes = TRACKING_CLASSES if self.has_tracks else DETECTION_CLASSES
+        dataset = self.index.dataset
+        classes = dataset.tracked if self.has_tracks else dataset.classes
         annotated = self.index.annotation_count > 0
         started_us = self.index.sample(rows[0]).timestamp_us
         for place in places:
@@ -111,7 +113,9 @@ class ResultsSource:
                 global_from_vehicle=sample.global_from_vehicle,
                 timestamp_s=sample.timestamp_us * 1e-6,
                 objects=self._objects(sample, scores),
-                ground_truth=_ground_truth(sample, classes).chosen(None, self.classes) if annotated else None,
+                ground_truth=(
+                    _ground_truth(sample, dataset, classes).chosen(None, self.classes) if annotated else None
+                ),
                 scene=scene,
                 title=self.title,
                 number=place + 1,
@@ -152,7 +156,7 @@ def open_results(
         SynclError: the file is missing or damaged, lacks a sample of the scenes, or an image file is missing.
     """
     check_min_score(min_score)
-    check_classes(classes)
+    check_classes(classes, index.dataset.classes)
     results = read_frame_objects(path)
     for scene in scenes:
         tokens = [index.sample_token(row) for row in index.scene_samples(scene)]
@@ -166,13 +170,13 @@ def open_results(
     return ResultsSource(index, path, results, scenes, min_score, title, classes)
 
 
-def _ground_truth(sample: Sample, classes: tuple[str, ...]) -> FrameObjects:
+def _ground_truth(sample: Sample, dataset: DatasetDescription, classes: tuple[str, ...]) -> FrameObjects:
     """What the official metrics expect to be found: evaluated classes, hit by a sensor, within range."""
     truth = sample.annotations
-    names = tuple(DETECTION_CLASSES[label] if label >= 0 else "" for label in truth.labels)
+    names = tuple(dataset.classes[label] if label >= 0 else "" for label in truth.labels)
     ego = invert_pose(sample.global_from_vehicle) @ sample.global_from_ego
     distance = np.hypot(*(truth.boxes[:, :2] - ego[:2, 3]).T)
-    within = distance < np.array([CLASS_RANGE_M.get(name, 0.0) for name in names])
+    within = distance < np.array([dataset.ranges_m.get(name, 0.0) for name in names])
     expected = np.array([name in classes for name in names], np.bool_)
     keep = np.flatnonzero(within & expected & (truth.num_lidar_pts + truth.num_radar_pts != 0))
     return FrameObjects(

@@ -55,11 +55,11 @@ def failure_causes(
     with warnings.catch_warnings():
         # The metrics have the same remarks.
         warnings.simplefilter("ignore", UserWarning)
-        read, truth = read_evaluated("tracking", results, *source)
+        read, truth = read_evaluated("tracking", results, *source, dataset=metrics.dataset)
     boxes = None
     if detections is not None:
         partial = source[2] not in OFFICIAL_SPLITS or bool(source[3])
-        boxes = read_detections(detections, truth.samples, partial)
+        boxes = read_detections(detections, truth.samples, truth.dataset, partial)
     thresholds = {
         name: curve.operating_threshold if min_score is None else min_score
         for name, curve in metrics.curves.items()

@@ -18,6 +18,7 @@ from syncl.errors import SynclError
 def prepare_dataset(
     data: Path,
     version: str,
+    dataset: Path | None,
     sweeps: bool,
     files: bool,
     decode: bool,
@@ -35,7 +36,7 @@ def prepare_dataset(
     if workers < 0:
         raise SynclError(f"workers: {workers}; must be 0 (as many as suit the machine) or more")
     started = time.perf_counter()
-    index = _open(data, version)
+    index = _open(data, version, dataset)
     seconds = time.perf_counter() - started
     say(
         f"{data / version}: {len(index.scene_names):,} scenes, {index.sample_count:,} samples, "
@@ -46,7 +47,7 @@ def prepare_dataset(
     if not index.annotation_count:
         say("  no annotations: these scenes can be tracked and drawn, but not evaluated")
     else:
-        say(f"  {count_learnable(index, index.scene_names, AnnotationOptions())}")
+        say(f"  {count_learnable(index, index.scene_names, AnnotationOptions(index.dataset.classes))}")
     without_lidar = int((index.columns.sample_lidars < 0).sum())
     if without_lidar:
         say(f"  {without_lidar:,} samples without LIDAR_TOP: models in the lidar's frame cannot be used")
@@ -95,9 +96,9 @@ def _prepare_sweeps(index: NuScenesIndex, say: Callable[[str], None]) -> None:
     say(f"  {count:,} camera images between key frames{size}, {seconds:.1f} s)")
 
 
-def _open(data: Path, version: str) -> NuScenesIndex:
+def _open(data: Path, version: str, dataset: Path | None) -> NuScenesIndex:
     try:
-        return open_nuscenes(data, version)
+        return open_nuscenes(data, version, dataset=dataset)
     except SynclError as first:
         folder = data / version
         if not folder.is_dir():

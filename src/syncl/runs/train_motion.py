@@ -9,7 +9,6 @@ from torch import Tensor
 
 from syncl.checkpoints.codec import encode_config
 from syncl.checkpoints.model_file import load_model, save_model
-from syncl.classes import DETECTION_CLASSES
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.errors import SynclError
 from syncl.files import refuse_to_overwrite
@@ -51,7 +50,7 @@ def gather_trajectories(
         known = truth.labels >= 0
         boxes, _ = moved(pose, torch.from_numpy(truth.boxes[known]))
         labels, identities = torch.from_numpy(truth.labels[known]), truth.identities[known]
-        found = detections.of(sample, DETECTION_CLASSES)
+        found = detections.of(sample, index.dataset.classes)
         seen, _ = moved(pose, found.boxes[0].double())
         away = torch.cdist(boxes[:, :2], seen[:, :2])
         away = away.masked_fill(labels[:, None] != found.labels[0], torch.inf)

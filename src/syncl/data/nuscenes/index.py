@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from syncl.data.dataset_file import check_categories, find_description
 from syncl.data.folder_listing import FolderListing
 from syncl.data.lenses import Lens
 from syncl.data.nuscenes.samples import CameraImage, FutureCentres, Sample, SampleAnnotations
@@ -25,6 +26,7 @@ from syncl.data.nuscenes.tables.index_columns import (
     SmallIntegers,
 )
 from syncl.data.nuscenes.tables.plausibility import check_cameras, check_lidar
+from syncl.dataset_description import NUSCENES, DatasetDescription
 from syncl.errors import SynclError, did_you_mean
 from syncl.files import inside
 from syncl.geometry.poses import (
@@ -56,6 +58,7 @@ class NuScenesIndex:
         vehicle_frame: what "vehicle" means in samples: "ego", the nuScenes ego frame, or "lidar", the frame
             of the LIDAR_TOP sensor, in which published weights were trained.
         cache: whether parts of the index that only some need are read from and written to the cache too.
+        dataset: its classes, which labels number, and how they are scored.
     """
 
     dataroot: Path
@@ -63,6 +66,7 @@ class NuScenesIndex:
     columns: NuScenesColumns
     vehicle_frame: VehicleFrame = "ego"
     cache: bool = True
+    dataset: DatasetDescription = NUSCENES
 
     def with_vehicle_frame(self, vehicle_frame: VehicleFrame) -> "NuScenesIndex":
         """The same data in another vehicle frame (the arrays are shared).
@@ -291,7 +295,12 @@ class NuScenesIndex:
 
 
 def open_nuscenes(
-    dataroot: Path, version: str, *, cache: bool = True, vehicle_frame: VehicleFrame = "ego"
+    dataroot: Path,
+    version: str,
+    *,
+    cache: bool = True,
+    vehicle_frame: VehicleFrame = "ego",
+    dataset: DatasetDescription | Path | None = None,
 ) -> NuScenesIndex:
     """Open a nuScenes version, from the cached index where the tables have not changed since it was built.
 
@@ -300,43 +309,57 @@ def open_nuscenes(
         version: name of the version folder, such as "v1.0-mini".
         cache: read and write the index cache in `<dataroot>/.syncl`.
         vehicle_frame: see `NuScenesIndex`.
+        dataset: classes and measures, or a file of them; None = `dataset.yaml` beside the tables where there
+            is one, nuScenes' own otherwise.
 
     Raises:
         SynclError: no such version; a table is missing, damaged or inconsistent (file, record and field are
             named); times cannot be microseconds, or vehicles do not stand upright.
     """
     dataroot = Path(dataroot)
-    scenes, current = _open_scenes(dataroot, version, cache)
+    scenes, current, description = _open_scenes(dataroot, version, cache, dataset)
     folder, path = dataroot / version, cache_path(dataroot, version, CAMERAS)
     build = partial(build_camera_columns, folder, scenes)
     cameras = cached_columns(path, current, CameraColumns, build, cache)
     check_cameras(folder, scenes, cameras)
     columns = NuScenesColumns.of(scenes, cameras)
-    return NuScenesIndex(dataroot, version, columns, cache=cache).with_vehicle_frame(vehicle_frame)
+    index = NuScenesIndex(dataroot, version, columns, cache=cache, dataset=description)
+    return index.with_vehicle_frame(vehicle_frame)
 
 
-def open_scene_columns(dataroot: Path, version: str, *, cache: bool = True) -> SceneColumns:
-    """Scenes, samples and annotations of a nuScenes version; cameras are not looked at.
+def open_scene_columns(
+    dataroot: Path, version: str, *, cache: bool = True, dataset: DatasetDescription | Path | None = None
+) -> tuple[SceneColumns, DatasetDescription]:
+    """Scenes, samples and annotations of a nuScenes version, and its classes; cameras are not looked at.
 
     Args:
         dataroot: as `open_nuscenes`.
         version: as `open_nuscenes`.
         cache: as `open_nuscenes`.
+        dataset: as `open_nuscenes`.
 
     Raises:
         SynclError: as `open_nuscenes`.
     """
-    return _open_scenes(Path(dataroot), version, cache)[0]
+    scenes, _, description = _open_scenes(Path(dataroot), version, cache, dataset)
+    return scenes, description
 
 
-def _open_scenes(dataroot: Path, version: str, cache: bool) -> tuple[SceneColumns, str]:
-    """The part without cameras, and the fingerprint of the tables."""
+def _open_scenes(
+    dataroot: Path, version: str, cache: bool, dataset: DatasetDescription | Path | None
+) -> tuple[SceneColumns, str, DatasetDescription]:
+    """The part without cameras, the fingerprint of the tables, and the classes."""
     folder = dataroot / version
     if not folder.is_dir():
         versions = sorted(path.parent.name for path in dataroot.glob("*/sample.json"))
         found = f"it holds {', '.join(versions)}" if versions else "it holds no nuScenes tables at all"
         problem = f"no version '{version}'; {found}" if dataroot.is_dir() else "no such folder"
         raise SynclError(f"{dataroot}: {problem}")
-    current = fingerprint(folder)
-    build = partial(build_scene_columns, folder)
-    return cached_columns(cache_path(dataroot, version), current, SceneColumns, build, cache), current
+    description = find_description(folder, dataset)
+    current = fingerprint(folder, description)
+    build = partial(build_scene_columns, folder, description)
+    scenes = cached_columns(cache_path(dataroot, version), current, SceneColumns, build, cache)
+    check_categories(
+        folder / "category.json", {name.decode() for name in scenes.category_names.tolist()}, description
+    )
+    return scenes, current, description

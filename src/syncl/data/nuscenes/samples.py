@@ -47,7 +47,7 @@ class SampleAnnotations:
     Attributes:
         tokens: N annotation tokens.
         boxes: [N, 9] float64 in the box layout, vehicle frame; unknown velocities are nan.
-        labels: [N] int64 index into `DETECTION_CLASSES`; -1 for other categories.
+        labels: [N] int64 number of the class in the dataset's; -1 for other categories.
         identities: [N] int64 row of the instance table.
         num_lidar_pts: [N] int64; -1 unknown.
         num_radar_pts: [N] int64; -1 unknown.

@@ -3,7 +3,7 @@
 import numpy as np
 
 from syncl.data.recording.rig_contents import Array
-from syncl.data.recording.yaml_node import Node
+from syncl.data.yaml_node import Node
 from syncl.geometry.poses import rotation_from_quaternion
 
 # Calibration files often hold four or five digits; more than this is a mistake, such as a transposed or

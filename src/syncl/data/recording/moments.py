@@ -9,7 +9,7 @@ from syncl.data.folder_listing import FolderListing
 from syncl.data.recording.calibration import read_intrinsics, read_pose
 from syncl.data.recording.rig_contents import Array, Calibration, Moment, RigCamera, find_images
 from syncl.data.recording.video_moments import video_moments
-from syncl.data.recording.yaml_node import Node
+from syncl.data.yaml_node import Node
 from syncl.files import inside
 
 STEEPEST = 0.5

@@ -12,7 +12,7 @@ from syncl.data.recording.calibration import read_intrinsics, read_pose
 from syncl.data.recording.moments import STEEPEST, read_moments
 from syncl.data.recording.rig_contents import Array, Rig, RigCamera, find_images
 from syncl.data.recording.video_moments import with_videos
-from syncl.data.recording.yaml_node import Node, read_yaml
+from syncl.data.yaml_node import Node, read_yaml
 from syncl.files import inside
 
 RIG_FILE = "rig.yaml"

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from syncl.classes import DETECTION_CLASSES
 from syncl.data.frame_objects import FrameObjects
 from syncl.data.images import ImageTransform, load_image
 from syncl.data.nuscenes.index import NuScenesIndex
@@ -114,8 +113,10 @@ class Photographer:
         found = found[np.isfinite(layout_boxes(outcomes.found, found)[:, :7]).all(axis=1)]
         annotated = np.flatnonzero(outcomes.objects.sample == number)
         names = tuple(self.identities[identity] for identity in outcomes.found.identity[found])
-        objects = _objects(outcomes.found, found, sample, outcomes.score[found], names)
-        truth = _objects(outcomes.objects, annotated, sample, np.ones(len(annotated)), ("",) * len(annotated))
+        classes = outcomes.dataset.classes
+        objects = _objects(outcomes.found, found, sample, outcomes.score[found], names, classes)
+        nameless = ("",) * len(annotated)
+        truth = _objects(outcomes.objects, annotated, sample, np.ones(len(annotated)), nameless, classes)
         partner = np.where(outcomes.right[found], 0, -1)
         verdict = Verdict(partner, ~outcomes.tracked[annotated], (None,) * len(found))
         colours, paths = tuple(map(identity_colour, names)), (np.zeros((0, 2)),) * len(found)
@@ -148,10 +149,15 @@ def layout_boxes(boxes: EvaluationBoxes, rows: Ints | Bools) -> Floats:
 
 
 def _objects(
-    boxes: EvaluationBoxes, rows: Ints, sample: Sample, scores: Floats, names: tuple[str, ...]
+    boxes: EvaluationBoxes,
+    rows: Ints,
+    sample: Sample,
+    scores: Floats,
+    names: tuple[str, ...],
+    classes: tuple[str, ...],
 ) -> FrameObjects:
     moved = move_boxes(invert_pose(sample.global_from_vehicle), layout_boxes(boxes, rows))
-    return FrameObjects(moved, tuple(DETECTION_CLASSES[label] for label in boxes.label[rows]), scores, names)
+    return FrameObjects(moved, tuple(classes[label] for label in boxes.label[rows]), scores, names)
 
 
 def _sight(camera: CameraImage, box: Floats) -> Sight | None:

@@ -6,14 +6,11 @@ from functools import partial
 
 import numpy as np
 
-from syncl.classes import DETECTION_CLASSES
 from syncl.evaluation.arrays import EvaluationBoxes
-from syncl.evaluation.constants import TRACK_DISTANCE_M
 from syncl.evaluation.failures import (
     FalseTrack,
     IdentitySwitch,
     Miss,
-    class_name,
     false_tracks,
     identity_switches,
     longest_misses,
@@ -88,7 +85,8 @@ def make_gallery(
         SynclError: if an image file is missing or damaged.
     """
     outcomes = photographer.outcomes
-    labels = [DETECTION_CLASSES.index(name) for name in classes or DETECTION_CLASSES]
+    known = outcomes.dataset.classes
+    labels = [known.index(name) for name in classes or known]
     objects, found = outcomes.objects.label, outcomes.found.label
     switches = [switch for switch in identity_switches(outcomes) if objects[switch.after] in labels]
     misses = [miss for miss in longest_misses(outcomes) if objects[miss.rows[0]] in labels]
@@ -120,7 +118,7 @@ def _switch(photographer: Photographer, switch: IdentitySwitch) -> Failure:
     silent = frames[1] - frames[0] - 1
     gap = f" after {_many(silent, 'frame')} without any track" if silent else ""
     return Failure(
-        f"{class_name(outcomes.objects.label[switch.after])}: {former} \u2192 {new}",
+        f"{_class_name(outcomes, outcomes.objects.label[switch.after])}: {former} \u2192 {new}",
         f"{_scene(photographer, outcomes.objects, switch.after)}, frame {frames[1]}: track {former} had it "
         f"for {_many(switch.frames_before, 'frame')}, track {new} has it for "
         f"{_many(switch.frames_after, 'frame')}{gap}.",
@@ -135,8 +133,9 @@ def _miss(photographer: Photographer, miss: Miss) -> Failure:
     offset = outcomes.objects.centre[list(miss.rows), :2]
     offset = offset - outcomes.samples.ego_xy[outcomes.objects.sample[list(miss.rows)]]
     distance = np.hypot(*offset.T)
+    name = _class_name(outcomes, outcomes.objects.label[miss.rows[0]])
     return Failure(
-        f"{class_name(outcomes.objects.label[miss.rows[0]])}: missed for {_many(len(miss.rows), 'frame')}",
+        f"{name}: missed for {_many(len(miss.rows), 'frame')}",
         f"{_scene(photographer, outcomes.objects, miss.rows[0])}, frames {first} to {last}, "
         f"{distance.min():.0f} to {distance.max():.0f} m away; "
         f"{'found in other frames' if miss.ever else 'never found'}."
@@ -149,10 +148,10 @@ def _false(photographer: Photographer, track: FalseTrack) -> Failure:
     outcomes = photographer.outcomes
     first, last = (_frame_number(outcomes, outcomes.found, row) for row in (track.rows[0], track.rows[-1]))
     pictures = _clearest(photographer, outcomes.found, track.rows)
-    name = class_name(outcomes.found.label[track.rows[0]])
+    name = _class_name(outcomes, outcomes.found.label[track.rows[0]])
     if not np.isfinite(track.nearest_m):
         reason = f"there is no {name} in these frames"
-    elif track.nearest_m < TRACK_DISTANCE_M:
+    elif track.nearest_m < outcomes.dataset.measures.track_distance_m:
         reason = f"a {name} is {track.nearest_m:.1f} m off, which another track holds"
     else:
         reason = f"the nearest {name} is {track.nearest_m:.1f} m off"
@@ -198,3 +197,7 @@ def _frame_number(outcomes: Outcomes, boxes: EvaluationBoxes, row: int) -> int:
 
 def _many(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _class_name(outcomes: Outcomes, label: int) -> str:
+    return outcomes.dataset.classes[label].replace("_", " ")

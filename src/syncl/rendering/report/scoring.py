@@ -8,6 +8,7 @@ from pathlib import Path
 
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
+from syncl.dataset_description import DatasetDescription
 from syncl.errors import SynclError
 from syncl.evaluation import (
     CauseTable,
@@ -78,6 +79,7 @@ def score_runs(
     scenes: Collection[str] = (),
     progress: Callable[[str], object] = lambda _: None,
     min_score: float | None = None,
+    dataset: DatasetDescription | Path | None = None,
 ) -> list[ScoredRun]:
     """Score the results of runs; those without results stay as their files tell them.
 
@@ -89,11 +91,12 @@ def score_runs(
         scenes: names of the scenes to look at, where results cover a part of the split only.
         progress: called with the name of each run as it begins.
         min_score: least mean score of the tracks that count in failures; None = each class's of best MOTA.
+        dataset: file of classes and measures; see `evaluate_tracking`.
 
     Raises:
         SynclError: if tables or results cannot be used, or metrics on file are of other results.
     """
-    truth = read_ground_truth(data, version, split, scenes or None, velocities=False)
+    truth = read_ground_truth(data, version, split, scenes or None, velocities=False, dataset=dataset)
     scored = []
     for run in runs:
         progress(run.name)
@@ -106,7 +109,7 @@ def score_runs(
 
 
 def _score(run: Run, results: Path, truth: GroundTruth, custom: bool, min_score: float | None) -> ScoredRun:
-    read = read_results(results, truth.samples, "tracking", allow_other_samples=custom)
+    read = read_results(results, truth.samples, "tracking", truth.dataset, allow_other_samples=custom)
     metrics = tracking_metrics(read.boxes, truth)
     filed = None if run.metrics is None else run.metrics.get("amota")
     if isinstance(filed, float) and abs(filed - metrics.amota) > _AGREE:
@@ -121,7 +124,7 @@ def _score(run: Run, results: Path, truth: GroundTruth, custom: bool, min_score:
     }
     detections = None
     if "detections" in run.files:
-        detections = read_detections(run.files["detections"], truth.samples, allow_other_samples=custom)
+        detections = read_detections(run.files["detections"], truth.samples, truth.dataset, custom)
     return ScoredRun(
         run=dataclasses.replace(run, metrics=metrics.summary(), details=metrics.details()),
         outcomes=track_outcomes(read.boxes, truth, thresholds),

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 
 from syncl.checkpoints.model_file import LoadedModel
-from syncl.classes import DETECTION_CLASSES
 from syncl.data.frame_objects import FrameObjects
 from syncl.data.nuscenes.clips.dataset import SceneStream, choose_cameras
 from syncl.data.nuscenes.clips.frames import blind_frame
@@ -65,7 +64,7 @@ class DetectionFile:
             tokens, np.repeat(np.arange(len(scenes)), counts), np.zeros(len(rows), np.int64), nowhere
         )
         try:
-            results = read_results(path, samples, "detection", others, allow_repeated=False)
+            results = read_results(path, samples, "detection", index.dataset, others, allow_repeated=False)
         except SynclError as error:
             raise SynclError(f"--detections: {error}") from error
         boxes, usable = results.boxes, _usable(results.boxes)
@@ -73,6 +72,7 @@ class DetectionFile:
         self.remarks = results.remarks + (() if usable.all() else lost)
         boxes = boxes.select(np.flatnonzero(usable))
         order = np.lexsort((-boxes.score, boxes.sample))
+        self._dataset = index.dataset
         self._boxes: EvaluationBoxes = boxes.select(order)
         self._sample = {token: number for number, token in enumerate(tokens)}
 
@@ -86,7 +86,7 @@ class DetectionFile:
         boxes = self._boxes
         ends = np.searchsorted(boxes.sample, self._sample[sample.token] + np.array([0, 1]))
         boxes = boxes.select(np.arange(*ends))
-        number = np.array([classes.index(name) if name in classes else -1 for name in DETECTION_CLASSES])
+        number = np.array([classes.index(name) if name in classes else -1 for name in self._dataset.classes])
         boxes = boxes.select(number[boxes.label] >= 0)
         unknown = np.zeros((len(boxes), 1))
         flat = np.concatenate([boxes.centre, boxes.size[:, [1, 0, 2]], unknown, boxes.velocity], 1)
@@ -175,7 +175,7 @@ def track_given(
         follow,
         index,
         scenes,
-        TrackingSubmission(tokens),
+        TrackingSubmission(tokens, dataset=index.dataset),
         output,
         min_score=min_score,
         classes=classes,

@@ -134,10 +134,10 @@ def track_to_file(
     submission: TrackingSubmission | DetectionSubmission
     if task == "tracking":
         submission = TrackingSubmission(
-            tokens, forecast_step_s=stepping.forecast_step_s if forecasts else None
+            tokens, dataset=index.dataset, forecast_step_s=stepping.forecast_step_s if forecasts else None
         )
     else:
-        submission = DetectionSubmission(tokens)
+        submission = DetectionSubmission(tokens, dataset=index.dataset)
     return write_reports(
         lambda scene: track_scene(stepping, seen, index, scene, chosen),
         index,

@@ -60,6 +60,7 @@ def train_recipe(
     data: Path,
     output: Path,
     version: str = "v1.0-mini",
+    dataset: Path | None = None,
     split: str | None = None,
     validation_split: str | None = None,
     init: Path | None = None,
@@ -79,7 +80,7 @@ def train_recipe(
         SynclError: before any work on bad input, or from training.
     """
     recipe = resolve_recipe(recipe, strategy, freeze_encoder, changes)
-    index = open_nuscenes(data, version, vehicle_frame=recipe.model.input.vehicle_frame)
+    index = open_nuscenes(data, version, vehicle_frame=recipe.model.input.vehicle_frame, dataset=dataset)
     scenes = index.split_scenes(split or own_split(version, training=True))
     scenes = scenes[: recipe.training.data.scenes or None]
     index.check_images(scenes)
@@ -107,14 +108,14 @@ def train_recipe(
         features = None
         if cache_features is not None:
             features = cached_features(cache_features, recipe, index, scenes, tracker, accelerator)
-        dataset = training_clips(index, scenes, recipe, features, tracker.future_frames)
+        clips = training_clips(index, scenes, recipe, features, tracker.future_frames)
         if recipe.model.input.past is not None and not between:
             console.print("no images between key frames in these data: the past is made of key frames")
         if recipe.model.input.odometry:
             console.print(can_bus_remark(index, scenes), highlight=False)
         console.print(
             f"{recipe.name}: {sum(p.numel() for p in tracker.parameters()) / 1e6:.2f} M parameters, "
-            f"{len(dataset)} clips of {recipe.training.data.clip_length} from {len(scenes)} scenes, "
+            f"{len(clips)} clips of {recipe.training.data.clip_length} from {len(scenes)} scenes, "
             f"{recipe.training.steps} steps on {accelerator.num_processes} x {accelerator.device}",
             highlight=False,
         )
@@ -152,7 +153,7 @@ def train_recipe(
         result = run_training(
             accelerator,
             tracker,
-            dataset,
+            clips,
             recipe.training,
             output,
             resume=resume,

@@ -63,7 +63,7 @@ class Validation:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)
                 if detects:
-                    detection = evaluate_detection(*source)
+                    detection = evaluate_detection(*source, dataset=self.index.dataset)
                     return {"map": detection.mean_ap, "nds": detection.nd_score}
-                metrics = evaluate_tracking(*source)
+                metrics = evaluate_tracking(*source, dataset=self.index.dataset)
         return {name: metrics.overall(name) for name in _OF_TRACKS}

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from syncl.classes import DETECTION_CLASSES
 from syncl.data.nuscenes.index import NuScenesIndex
-from syncl.errors import SynclError
+from syncl.dataset_description import DatasetDescription
+from syncl.errors import SynclError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,18 @@ class AnnotationOptions:
     future_frames: int = 0
     depth_stride: int = 0
 
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.classes if name not in DETECTION_CLASSES]
+    def check(self, dataset: DatasetDescription) -> None:
+        """Refuse classes that the data do not have.
+
+        Raises:
+            SynclError: naming the first of them and the dataset's.
+        """
+        unknown = [name for name in self.classes if name not in dataset.classes]
         if unknown:
-            known = ", ".join(DETECTION_CLASSES)
-            raise SynclError(f"unknown class '{unknown[0]}'; the nuScenes detection classes are {known}")
+            raise SynclError(
+                f"unknown class '{unknown[0]}'; the classes of {dataset.name} are "
+                f"{', '.join(dataset.classes)}{did_you_mean(unknown[0], dataset.classes)}"
+            )
 
     def enough_points(self, points: NDArray[np.integer]) -> NDArray[np.bool_]:
         """Which annotations [N] with numbers of lidar and radar points [N, 2] count; -1 is unknown."""
@@ -85,15 +93,16 @@ def count_learnable(
         options: classes and filters of the training; the range is left out, as it goes with the vehicle.
 
     Raises:
-        SynclError: unknown scenes.
+        SynclError: unknown scenes or classes.
     """
+    options.check(index.dataset)
     columns = index.columns
     starts = columns.annotation_start
     samples = [index.scene_samples(scene) for scene in scenes]
     parts = [np.arange(starts[rows.start], starts[rows.stop]) for rows in samples]
     rows = np.concatenate(parts or [np.zeros(0, np.int64)])
-    wanted = np.array([*(name in options.classes for name in DETECTION_CLASSES), False])
-    category = wanted[columns.category_labels[columns.annotation_categories[rows]]]
+    wanted = np.array([*(name in options.classes for name in index.dataset.classes), False])
+    category = wanted[columns.category_labels(index.dataset)[columns.annotation_categories[rows]]]
     box = columns.annotation_labels[rows] >= 0
     hit = options.enough_points(columns.annotation_points[rows])
     seen = columns.annotation_visibility[rows] >= options.min_visibility

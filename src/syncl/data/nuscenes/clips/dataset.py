@@ -139,7 +139,9 @@ class ClipDataset(ClipSource):
         if self._odometry is not None:
             frame = replace(frame, odometry=self._odometry.of(row, sample, world))
         future = future_centres(self._index, row, self._annotations)
-        annotations = build_annotations(sample.annotations, self._annotations, world, future)
+        annotations = build_annotations(
+            sample.annotations, self._annotations, world, future, self._index.dataset
+        )
         stride = self._annotations.depth_stride
         if stride:
             depths = measured_depths(lidar_points(self._index, row, sample), frame, stride, world)
@@ -236,7 +238,9 @@ class SceneStream:
         if self._odometry is not None:
             frame = replace(frame, odometry=self._odometry.of(row, sample))
         future = future_centres(self._index, row, self._annotations)
-        return frame, build_annotations(sample.annotations, self._annotations, future=future)
+        return frame, build_annotations(
+            sample.annotations, self._annotations, future=future, dataset=self._index.dataset
+        )
 
 
 def future_centres(index: NuScenesIndex, row: int, options: AnnotationOptions) -> FutureCentres | None:

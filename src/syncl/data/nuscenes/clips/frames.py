@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from syncl.classes import DETECTION_CLASSES
 from syncl.data.augmentation import WorldTransform
 from syncl.data.features import StoredFeatures
 from syncl.data.images import ImageTransform, ResizeMethod, RGBImage, load_image, test_transform
 from syncl.data.nuscenes.clips.annotation_choice import AnnotationOptions
 from syncl.data.nuscenes.samples import CameraImage, FutureCentres, Sample, SampleAnnotations
 from syncl.data.past_images import PastImages
+from syncl.dataset_description import NUSCENES, DatasetDescription
 from syncl.errors import SynclError
 from syncl.structures import Annotations, CameraRig, Frame, Trajectories
 
@@ -172,6 +172,7 @@ def build_annotations(
     options: AnnotationOptions,
     world: WorldTransform | None = None,
     future: FutureCentres | None = None,
+    dataset: DatasetDescription = NUSCENES,
 ) -> Annotations:
     """The ground truth of one frame: [1, M, ...] with all rows valid.
 
@@ -180,10 +181,11 @@ def build_annotations(
         options: classes and filters; the range filter applies after the augmentation.
         world: augmentation of the vehicle frame, the one the frame was built with.
         future: the same objects at the next frames, for trajectories.
+        dataset: whose classes the sample's labels number.
     """
     boxes = source.boxes if world is None else world.move_boxes(source.boxes)
     class_of_label = np.array(
-        [options.classes.index(name) if name in options.classes else -1 for name in DETECTION_CLASSES] + [-1]
+        [options.classes.index(name) if name in options.classes else -1 for name in dataset.classes] + [-1]
     )
     labels = class_of_label[source.labels]
     keep = labels >= 0

@@ -1,4 +1,4 @@
-"""Result files in the official nuScenes formats: tracking (7 classes) and detection (10 classes).
+"""Result files in the official nuScenes formats: tracking and detection, of nuScenes' classes or one's own.
 
     {"meta": {"use_camera": true, ...},
      "results": {sample_token: [{"sample_token", "translation", "size" (w, l, h), "rotation" (w, x, y, z),
@@ -27,8 +27,8 @@ from typing import Self
 import numpy as np
 import orjson
 
-from syncl.classes import CLASS_RANGE_M, DETECTION_CLASSES, MAX_BOXES_PER_SAMPLE, TRACKING_CLASSES
 from syncl.data.frame_objects import Array, FrameObjects
+from syncl.dataset_description import NUSCENES, DatasetDescription
 from syncl.errors import SynclError
 from syncl.files import atomic_path, refuse_to_overwrite
 from syncl.geometry.poses import quaternion_from_rotation, quaternion_from_yaw, rotation_from_quaternion
@@ -53,19 +53,26 @@ _STILL_ATTRIBUTE = {
 class _Submission(ABC):
     """What both formats share. Each sample's boxes are serialised as they arrive, to keep memory low."""
 
-    _classes: tuple[str, ...]
     _prefix: str
     _extra_field: str
     _forecasting = False
 
-    def __init__(self, sample_tokens: Sequence[str], *, limit_range: bool = True) -> None:
+    def __init__(
+        self,
+        sample_tokens: Sequence[str],
+        *,
+        limit_range: bool = True,
+        dataset: DatasetDescription = NUSCENES,
+    ) -> None:
         """Start an empty submission.
 
         Args:
             sample_tokens: the samples of the split, every one of which must be added.
             limit_range: drop boxes farther from the ego vehicle than their class is evaluated, as the
                 originals do (the evaluation would ignore them).
+            dataset: whose classes, ranges and most boxes a sample the file keeps to.
         """
+        self._dataset = dataset
         self._results: dict[str, bytes | None] = dict.fromkeys(sample_tokens)
         self._limit_range = limit_range
         self._meta: dict[str, object] = dict(_META)
@@ -102,15 +109,16 @@ class _Submission(ABC):
         rotations = quaternion_from_rotation(
             global_from_vehicle[:3, :3] @ rotation_from_quaternion(quaternion_from_yaw(boxes[:, 6]))
         )
-        keep = np.array([name in self._classes for name in names], np.bool_)
+        keep = np.array([name in self._classes() for name in names], np.bool_)
         if self._limit_range:
             ego = global_from_vehicle if global_from_ego is None else global_from_ego
             distance = np.linalg.norm(moved.boxes[:, :2] - ego[:2, 3], axis=1)
-            keep &= distance < np.array([CLASS_RANGE_M.get(name, 0.0) for name in names])
+            keep &= distance < np.array([self._dataset.ranges_m.get(name, 0.0) for name in names])
         rows = np.flatnonzero(keep)
-        if len(rows) > MAX_BOXES_PER_SAMPLE:
-            self.dropped_over_limit += len(rows) - MAX_BOXES_PER_SAMPLE
-            best = np.argsort(-scores[rows], kind="stable")[:MAX_BOXES_PER_SAMPLE]
+        most = self._dataset.measures.max_boxes
+        if len(rows) > most:
+            self.dropped_over_limit += len(rows) - most
+            best = np.argsort(-scores[rows], kind="stable")[:most]
             rows = rows[np.sort(best)]
         extra = self._extra(objects)
         entries = [
@@ -161,6 +169,10 @@ class _Submission(ABC):
             raise SynclError(f"sample '{sample_token}' was added twice")
 
     @abstractmethod
+    def _classes(self) -> tuple[str, ...]:
+        """The classes that the file may have."""
+
+    @abstractmethod
     def _extra(self, objects: FrameObjects) -> Sequence[str]:
         """What only this format says of each object."""
 
@@ -201,26 +213,34 @@ class _Submission(ABC):
 
 
 class TrackingSubmission(_Submission):
-    """A tracking result file; classes that are not tracked officially are dropped."""
+    """A tracking result file; classes that are not tracked in the dataset are dropped."""
 
-    _classes = TRACKING_CLASSES
     _prefix = "tracking"
     _extra_field = "tracking_id"
 
     def __init__(
-        self, sample_tokens: Sequence[str], *, limit_range: bool = True, forecast_step_s: float | None = None
+        self,
+        sample_tokens: Sequence[str],
+        *,
+        limit_range: bool = True,
+        dataset: DatasetDescription = NUSCENES,
+        forecast_step_s: float | None = None,
     ) -> None:
         """Start an empty submission.
 
         Args:
             sample_tokens: the samples of the split, every one of which must be added.
             limit_range: as for detections.
+            dataset: as for detections.
             forecast_step_s: seconds between a forecast's centres; None = a file without forecasts.
         """
-        super().__init__(sample_tokens, limit_range=limit_range)
+        super().__init__(sample_tokens, limit_range=limit_range, dataset=dataset)
         self._forecasting = forecast_step_s is not None
         if forecast_step_s is not None:
             self._meta["forecast_step_s"] = forecast_step_s
+
+    def _classes(self) -> tuple[str, ...]:
+        return self._dataset.tracked
 
     def _extra(self, objects: FrameObjects) -> Sequence[str]:
         return objects.identities
@@ -236,11 +256,15 @@ class TrackingSubmission(_Submission):
 class DetectionSubmission(_Submission):
     """A detection result file; attributes follow from class and speed."""
 
-    _classes = DETECTION_CLASSES
     _prefix = "detection"
     _extra_field = "attribute_name"
 
+    def _classes(self) -> tuple[str, ...]:
+        return self._dataset.classes
+
     def _extra(self, objects: FrameObjects) -> Sequence[str]:
+        if not self._dataset.attributes:
+            return [""] * len(objects.classes)
         speeds = np.linalg.norm(np.nan_to_num(objects.boxes[:, 7:9]), axis=1).tolist()
         return [attribute_of(name, speed) for name, speed in zip(objects.classes, speeds)]
 

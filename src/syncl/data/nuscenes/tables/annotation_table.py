@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from syncl.data.nuscenes.tables.categories import VISIBILITY_LEVELS, class_index
+from syncl.data.nuscenes.tables.categories import VISIBILITY_LEVELS
 from syncl.data.nuscenes.tables.index_columns import (
     SEVERAL_ATTRIBUTES,
     UNKNOWN_ATTRIBUTE,
@@ -22,13 +22,14 @@ from syncl.data.nuscenes.tables.index_columns import (
 from syncl.data.nuscenes.tables.keys import Keys
 from syncl.data.nuscenes.tables.schema import SCHEMA, may_lack
 from syncl.data.nuscenes.tables.table_files import Column, empty_column, read_table, table_path
+from syncl.dataset_description import DatasetDescription
 
 # Longest time over which the official evaluation differentiates positions, one-sided (twice that if centred).
 _MAX_TIME_DIFFERENCE_S = 1.5
 
 
 def read_annotations(
-    folder: Path, sample_keys: Keys, sample_timestamps_us: Integers | Numbers
+    folder: Path, sample_keys: Keys, sample_timestamps_us: Integers | Numbers, dataset: DatasetDescription
 ) -> AnnotationColumns:
     """Read the annotations of a version; the test version may lack the files or have them empty.
 
@@ -36,6 +37,7 @@ def read_annotations(
         folder: version folder.
         sample_keys: keys of the samples, in the order of `sample_timestamps_us`.
         sample_timestamps_us: [N] times of the samples.
+        dataset: which category is which class.
 
     Raises:
         SynclError: as `build_scene_columns`.
@@ -58,7 +60,7 @@ def read_annotations(
     velocities = _velocities(cast(Numbers, table["translation"]), times_s, previous, following)
     velocities[lost] = np.nan
 
-    class_indices = [class_index(name.decode()) for name in categories["name"].tolist()]
+    class_indices = [dataset.label(name.decode()) for name in categories["name"].tolist()]
     labels = np.array([*class_indices, -1], np.int32)[category_rows]
     labels[(labels >= 0) & ~_usable(folder, table, labels)] = -1
     size_lwh = cast(Numbers, table["size"])[:, [1, 0, 2]]

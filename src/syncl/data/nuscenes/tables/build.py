@@ -41,12 +41,13 @@ from syncl.data.nuscenes.tables.table_files import (
     read_table,
     table_path,
 )
+from syncl.dataset_description import NUSCENES, DatasetDescription
 from syncl.errors import SynclError
 from syncl.progress import progress_bar
 
 
-def build_scene_columns(folder: Path) -> SceneColumns:
-    """Read scenes, samples and annotations of a version folder.
+def build_scene_columns(folder: Path, dataset: DatasetDescription = NUSCENES) -> SceneColumns:
+    """Read scenes, samples and annotations of a version folder, with the classes of a dataset.
 
     Raises:
         SynclError: a table is missing or damaged, a record lacks a needed field, a token is doubled, or a
@@ -68,7 +69,7 @@ def build_scene_columns(folder: Path) -> SceneColumns:
         timestamps_us = cast(Integers, table["timestamp"])[order]
         ego_xy = _ego_positions(folder, keys, len(order))
         next(steps)
-        annotations = read_annotations(folder, keys, timestamps_us)
+        annotations = read_annotations(folder, keys, timestamps_us, dataset)
         next(steps, None)
     return SceneColumns(
         scene_names=cast(Tokens, scenes["name"]),

@@ -9,8 +9,9 @@ from zipfile import BadZipFile
 import numpy as np
 import orjson
 
-from syncl.data.nuscenes.tables.categories import CAMERA_ORDER, CLASS_OF_CATEGORY, VISIBILITY_LEVELS
+from syncl.data.nuscenes.tables.categories import CAMERA_ORDER, VISIBILITY_LEVELS
 from syncl.data.nuscenes.tables.schema import SCHEMA
+from syncl.dataset_description import NUSCENES, DatasetDescription
 from syncl.errors import SynclError
 from syncl.files import atomic_path
 
@@ -30,15 +31,17 @@ def cache_path(dataroot: Path, version: str, part: str = "") -> Path:
     return dataroot / ".syncl" / f"{version}{part and '-'}{part}.npz"
 
 
-def fingerprint(folder: Path) -> str:
-    """Text that changes whenever a table file or the index format does."""
+def fingerprint(folder: Path, dataset: DatasetDescription = NUSCENES) -> str:
+    """Text that changes whenever a table file, the classes or the index format do."""
     files = {}
     for table in sorted(SCHEMA):
         path = folder / f"{table}.json"
         if path.exists():
             status = path.stat()
             files[table] = [status.st_size, status.st_mtime_ns]
-    rules = [CAMERA_ORDER, CLASS_OF_CATEGORY, VISIBILITY_LEVELS]
+    rules: list[object] = [CAMERA_ORDER, dataset.categories, VISIBILITY_LEVELS]
+    if dataset.classes != NUSCENES.classes:
+        rules.append(dataset.classes)
     return orjson.dumps([_FORMAT, files, rules], option=orjson.OPT_SORT_KEYS).decode()
 
 

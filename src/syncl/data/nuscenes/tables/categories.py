@@ -1,27 +1,4 @@
-"""nuScenes categories, camera names and visibility levels."""
-
-from syncl.classes import DETECTION_CLASSES
-
-CLASS_OF_CATEGORY = {
-    "human.pedestrian.adult": "pedestrian",
-    "human.pedestrian.child": "pedestrian",
-    "human.pedestrian.construction_worker": "pedestrian",
-    "human.pedestrian.police_officer": "pedestrian",
-    "movable_object.barrier": "barrier",
-    "movable_object.trafficcone": "traffic_cone",
-    "vehicle.bicycle": "bicycle",
-    "vehicle.bus.bendy": "bus",
-    "vehicle.bus.rigid": "bus",
-    "vehicle.car": "car",
-    "vehicle.construction": "construction_vehicle",
-    "vehicle.motorcycle": "motorcycle",
-    "vehicle.trailer": "trailer",
-    "vehicle.truck": "truck",
-}
-"""Detection class of each nuScenes category; all other categories are ignored by the official tasks."""
-
-RACK_CATEGORY = "static_object.bicycle_rack"
-"""Bicycles and motorcycles in such a box are not evaluated."""
+"""nuScenes camera names and visibility levels."""
 
 CAMERA_ORDER = (
     "CAM_FRONT",
@@ -37,12 +14,6 @@ LIDAR_CHANNEL = "LIDAR_TOP"
 
 VISIBILITY_LEVELS = {"v0-40": 1, "v40-60": 2, "v60-80": 3, "v80-100": 4}
 """Share of an object seen over all cameras, in per cent, as the tables name it."""
-
-
-def class_index(category: str) -> int:
-    """Index in `DETECTION_CLASSES` of a category name; -1 for categories outside the detection task."""
-    name = CLASS_OF_CATEGORY.get(category)
-    return -1 if name is None else DETECTION_CLASSES.index(name)
 
 
 def order_cameras(names: list[str]) -> list[str]:

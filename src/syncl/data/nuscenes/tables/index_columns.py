@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from syncl.data.nuscenes.tables.categories import class_index
+from syncl.dataset_description import DatasetDescription
 
 Tokens = NDArray[np.bytes_]
 Integers = NDArray[np.int64]
@@ -51,8 +51,8 @@ class AnnotationColumns:
         annotation_boxes: [A, 10] (x, y, z, l, w, h, qw, qx, qy, qz) global frame, metres.
         annotation_velocities: [A, 2] global frame, m/s; nan where the official rule gives none.
         annotation_lost: [A] bool; True where prev or next names an annotation that does not exist.
-        annotation_labels: [A] index into `DETECTION_CLASSES`, -1 for other categories and for boxes that are
-            none.
+        annotation_labels: [A] number of the class in the dataset's; -1 for other categories, and for
+            boxes that are none.
         annotation_categories: [A] index into `category_names`.
         annotation_instances: [A] row of the instance table.
         annotation_attributes: [A] index into `attribute_names`, -1 without, `UNKNOWN_ATTRIBUTE`,
@@ -102,11 +102,9 @@ class SceneColumns(AnnotationColumns):
     sample_table_rows: Integers
     sample_ego_xy: Numbers
 
-    @property
-    def category_labels(self) -> Integers:
-        """[category] index into `DETECTION_CLASSES` of each category, -1 for those outside."""
-        names = [name.decode() for name in self.category_names.tolist()]
-        return np.array([class_index(name) for name in names], np.int64)
+    def category_labels(self, dataset: DatasetDescription) -> Integers:
+        """[category] number of the class of each category, -1 for those outside."""
+        return np.array([dataset.label(name.decode()) for name in self.category_names.tolist()], np.int64)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from syncl.errors import SynclError, shown
+from syncl.errors import SynclError, did_you_mean, shown
 
 _LARGEST = sys.float_info.max
 _DEEPEST = 32
@@ -48,7 +48,8 @@ class Node:
         entries = self.entries()
         for name in entries:
             if name not in required and name not in optional:
-                self.fail(f"unknown field '{name}'; known are {', '.join((*required, *optional))}")
+                known = (*required, *optional)
+                self.fail(f"unknown field '{name}'; known are {', '.join(known)}{did_you_mean(name, known)}")
         for name in required:
             if name not in entries:
                 self.fail(f"field '{name}' is missing")
@@ -160,8 +161,8 @@ def _check_depth(text: str) -> None:
             raise SynclError(f"line {event.start_mark.line + 1}: nested more than {_DEEPEST} deep")
 
 
-def read_yaml(path: Path) -> Node:
-    """Read a YAML file.
+def read_yaml(path: Path, described_in: str = "docs/recordings.md") -> Node:
+    """Read a YAML file, whose contents a page describes.
 
     Raises:
         SynclError: it is missing, not YAML, or repeats a name.
@@ -169,7 +170,7 @@ def read_yaml(path: Path) -> Node:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise SynclError(f"{path}: there is no such file; docs/recordings.md shows what it holds") from None
+        raise SynclError(f"{path}: there is no such file; {described_in} shows what it holds") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SynclError(f"{path}: cannot be read ({error})") from error
     try:
