@@ -323,6 +323,4 @@ def test_models_without_such_a_step_are_refused_before_anything_is_made(tmp_path
     save_model(model, made.build().state_dict(), made)
     with pytest.raises(SynclError, match="Greedy ties detections to tracks on the host"):
         export(model, output=tmp_path / "out")
-    with pytest.raises(SynclError, match="--abi autoware: is not built"):
-        export(model, output=tmp_path / "out", abi="autoware")
     assert not (tmp_path / "out").exists()

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from syncl.deployment.autoware.node_folder import AutowareExport
     from syncl.deployment.writing import Exported
 
 
@@ -18,7 +19,7 @@ def export(
     abi: Literal["syncl", "autoware"] = "syncl",
     recording: Path | None = None,
     overwrite: bool = False,
-) -> "Exported":
+) -> "Exported | AutowareExport":
     """Export a model as a folder that runs without syncl: one step of the tracker as a program of tensors.
 
     The folder has the program (ONNX of standard operators and fixed shapes), eight golden frames that it has
@@ -32,8 +33,8 @@ def export(
         format: onnx, or a program of torch.export, which syncl writes and does not run.
         precision: float16 lets the image encoder compute in it; places, times and scores stay float32.
         opset: of ONNX, at least 18.
-        abi: names and shapes of the program: syncl's own. Autoware's three engines for StreamPETR are not
-            built.
+        abi: names and shapes of the program: syncl's own; or the three ONNX files and the parameter file of
+            Autoware's node `autoware_camera_streampetr`, of a StreamPETR that detects, without proposals.
         recording: whose first frames the golden frames are, and whose cameras the program takes; frames of
             the synthetic world with nuScenes' six cameras if there is none.
         overwrite: replace an existing folder.
@@ -44,13 +45,22 @@ def export(
     from rich.console import Console
 
     from syncl.errors import SynclError
-    from syncl.runs.export import export_model
+    from syncl.runs.export import export_model, export_to_autoware
 
-    if abi != "syncl":
-        raise SynclError(
-            "--abi autoware: is not built (three files for autoware_camera_streampetr); the exported step of "
-            "--abi syncl has all of StreamPETR, memory and tracks, in one file"
+    console = Console(highlight=False, soft_wrap=True)
+    if abi == "autoware":
+        if format != "onnx" or precision != "float32":
+            raise SynclError(
+                "--abi autoware: the node builds its engines of float32 ONNX files, and chooses their "
+                "precision itself (trt_precision); leave --format and --precision out"
+            )
+        made = export_to_autoware(model, output, opset=opset, recording=recording, overwrite=overwrite)
+        console.print(f"wrote {output}: {sum(made.nodes.values())} nodes, {made.size_bytes / 1e6:.1f} MB")
+        console.print(
+            f"{made.frames} frames one after another: largest difference of a class logit {made.logits:.1e}, "
+            f"of a box code {made.codes:.1e}"
         )
+        return made
     done = export_model(
         model,
         output,
@@ -60,7 +70,6 @@ def export(
         recording=recording,
         overwrite=overwrite,
     )
-    console = Console(highlight=False, soft_wrap=True)
     console.print(f"wrote {output}: {done.nodes} nodes, {done.size_bytes / 1e6:.1f} MB")
     if done.agreement is not None:
         equal = "equal" if done.agreement.identities_equal else "not all equal"

@@ -14,6 +14,8 @@ from syncl.files import inside, parse_json
 
 MANIFEST = "manifest.json"
 FORMAT = "syncl-export-1"
+AUTOWARE = "autoware_camera_streampetr"
+"""What the folder of Autoware's node calls itself (`deployment.autoware`)."""
 GOLDEN = "golden.npz"
 LEAST_OPSET = 18
 
@@ -74,12 +76,12 @@ def is_export(path: Path) -> bool:
     return (Path(path) / MANIFEST).is_file()
 
 
-def write_manifest(folder: Path, content: Mapping[str, Json]) -> None:
+def write_manifest(folder: Path, content: Mapping[str, Json], kind: str = FORMAT) -> None:
     """Write the manifest of a folder whose other files are there, with the hash of each."""
     files: dict[str, Json] = {
         file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in sorted(folder.iterdir())
     }
-    whole = {"format": FORMAT, **content, "files": files}
+    whole = {"format": kind, **content, "files": files}
     (folder / MANIFEST).write_bytes(orjson.dumps(whole, option=orjson.OPT_INDENT_2) + b"\n")
 
 
@@ -94,6 +96,11 @@ def read_manifest(folder: Path) -> Manifest:
         raise SynclError(f"{folder}: no exported model, it has no {MANIFEST}; make one with syncl export")
     content = parse_json(path)
     found = content.get("format") if isinstance(content, dict) else None
+    if found == AUTOWARE:
+        raise SynclError(
+            f"{folder}: holds the engines of Autoware's node, which syncl does not run; export the model "
+            "with --abi syncl"
+        )
     if found != FORMAT:
         raise SynclError(f"{path}: its format is {shown(found)}, and this syncl knows {FORMAT}; export again")
     manifest = Manifest(Path(folder), cast(dict[str, Json], content))

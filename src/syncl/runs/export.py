@@ -15,6 +15,8 @@ from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.nuscenes.tables.categories import CAMERA_ORDER
 from syncl.data.synthetic.generation import generate_world
 from syncl.data.synthetic.world import WorldConfig
+from syncl.deployment.autoware.engines import fitting_detector
+from syncl.deployment.autoware.node_folder import AutowareExport, write_autoware
 from syncl.deployment.golden_frames import EVENTS, FRAMES_NEEDED
 from syncl.deployment.manifest import sha256
 from syncl.deployment.writing import Exported, Precision, ProgramFormat, write_export
@@ -53,16 +55,8 @@ def export_model(
     tracker, config = loaded.tracker, loaded.config
     # Said before anything is generated.
     tracker.with_fixed_slots()
-    if recording is None:
-        drive = synthetic_drive(config.input, tracker)
-    else:
-        drive = recorded_drive(config.input, tracker, recording)
-    source: dict[str, Json] = {
-        "model": model.name,
-        "sha256": sha256(model),
-        "commit": commit(),
-        "golden_frames_of": "the synthetic world" if recording is None else recording.name,
-    }
+    drive = _drive(config.input, tracker, recording)
+    source = _source(model, recording)
     with atomic_folder(output) as building, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         done = write_export(
@@ -83,6 +77,46 @@ def export_model(
             f"{source['golden_frames_of']}; take --recording of what it was trained for"
         )
     return replace(done, folder=output)
+
+
+def export_to_autoware(
+    model: Path,
+    output: Path,
+    *,
+    opset: int = 18,
+    recording: Path | None = None,
+    overwrite: bool = False,
+) -> AutowareExport:
+    """Export a StreamPETR for Autoware's node; see `syncl.commands.export.export` for the arguments.
+
+    Raises:
+        SynclError: the model does not fit the node, with the reason, or an option is out of range.
+    """
+    check_output(output, overwrite, "folder")
+    model = find_model(model)
+    loaded = load_model(model)
+    tracker, config = loaded.tracker, loaded.config
+    fitting_detector(tracker, config.input)
+    drive = _drive(config.input, tracker, recording)
+    with atomic_folder(output) as building, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        done = write_autoware(building, tracker, config, drive, source=_source(model, recording), opset=opset)
+    return replace(done, folder=output)
+
+
+def _source(model: Path, recording: Path | None) -> dict[str, Json]:
+    return {
+        "model": model.name,
+        "sha256": sha256(model),
+        "commit": commit(),
+        "golden_frames_of": "the synthetic world" if recording is None else recording.name,
+    }
+
+
+def _drive(config: InputConfig, tracker: Tracker, recording: Path | None) -> list[Frame]:
+    if recording is None:
+        return synthetic_drive(config, tracker)
+    return recorded_drive(config, tracker, recording)
 
 
 def synthetic_drive(config: InputConfig, tracker: Tracker) -> list[Frame]:

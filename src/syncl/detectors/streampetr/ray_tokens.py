@@ -38,19 +38,40 @@ class RayTokens(nn.Module):
             features: [B, C, D, H, W].
             frame: whose images they are of.
         """
-        rows, columns = features.shape[-2:]
-        points = frustum_points(
-            frame.rig.vehicle_from_image, frame.image_size, (rows, columns), self.depths, 0.5
+        rig, grid = frame.rig, (features.shape[-2], features.shape[-1])
+        return self.told(
+            features, *self.rays(rig.vehicle_from_image, rig.image_from_camera, frame.image_size, grid)
         )
+
+    def rays(
+        self,
+        vehicle_from_image: Tensor,
+        image_from_camera: Tensor,
+        image_size: tuple[int, int],
+        grid_size: tuple[int, int],
+    ) -> tuple[Tensor, Tensor]:
+        """Positions [B, S, D] and what the camera norm sees [B, S, 8], both of the calibration alone.
+
+        Args:
+            vehicle_from_image: [B, C, 4, 4].
+            image_from_camera: [B, C, 3, 3], or [B, C, 4, 4] with the same in its upper left corner.
+            image_size: (H, W) of the images, padding included.
+            grid_size: (H, W) of the feature level.
+        """
+        points = frustum_points(vehicle_from_image, image_size, grid_size, self.depths, 0.5)
         points = self.position_range.normalise(points).flatten(1, 3)
+        cone = self._cone(points, image_from_camera, grid_size[0] * grid_size[1])
+        return self.position_encoder(inverse_sigmoid(points).flatten(-2)), cone
+
+    def told(self, features: Tensor, positions: Tensor, cone: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, S, D] of features [B, C, D, H, W] that are told of their `rays`."""
         tokens = features.permute(0, 1, 3, 4, 2).flatten(1, 3)
-        values = self.camera_norm(self.content_encoder(tokens), self._cone(points, frame, rows * columns))
-        positions = self.position_encoder(inverse_sigmoid(points).flatten(-2))
+        values = self.camera_norm(self.content_encoder(tokens), cone)
         return values + self.feature_gate(positions, values), values
 
-    def _cone(self, points: Tensor, frame: Frame, cells: int) -> Tensor:
+    def _cone(self, points: Tensor, image_from_camera: Tensor, cells: int) -> Tensor:
         """What the camera norm sees of ray points [B, S, Z, 3]: [B, S, 8]."""
-        focal = frame.rig.image_from_camera[..., :2, :2].diagonal(dim1=-2, dim2=-1).abs() / 1e3
+        focal = image_from_camera[..., :2, :2].diagonal(dim1=-2, dim2=-1).abs() / 1e3
         # Published weights were trained with focal lengths tiled over tokens, not repeated for each camera:
         # token t has those of camera t mod C.
         focal = focal.to(points.dtype).repeat(1, cells, 1)

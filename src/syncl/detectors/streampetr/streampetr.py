@@ -25,6 +25,7 @@ from syncl.detectors.streampetr.ray_tokens import RayTokens, attended_cameras
 from syncl.detectors.token_detector import TokenDetector, TokenDetectorConfig, TokenFeatures
 from syncl.errors import SynclError
 from syncl.layers.conditioning import MotionNorm
+from syncl.layers.decoder import TokenSequence
 from syncl.layers.numerics import mlp
 from syncl.layers.positional import encode_harmonics, encode_points, sinusoid
 from syncl.structures import Frame, Predictions, Queries, object_queries
@@ -142,7 +143,29 @@ class StreamPetr(TokenDetector):
             memory = self.initial_memory(frame.batch_size)
         starting_points = self.point_range.to_metres(self.starting_points)
         entered = own(ObjectMemory, memory, self).entered(frame, starting_points)
-        recalled = entered.recalled(frame)
+        return self.remembering(
+            frame,
+            entered,
+            TokenSequence(keys, values, self._attended(frame.camera_valid, attended.shape[-2:].numel())),
+            self._look_for_boxes(levels),
+        )
+
+    def remembering(
+        self,
+        frame: Frame,
+        memory: ObjectMemory,
+        tokens: TokenSequence,
+        auxiliary: tuple[TensorStructure, ...] = (),
+    ) -> StreamPetrFeatures:
+        """Features of a frame's tokens and a memory that has entered it.
+
+        Args:
+            frame: whose tokens they are.
+            memory: of the same streams.
+            tokens: of all cameras.
+            auxiliary: see `Features`.
+        """
+        recalled = memory.recalled(frame)
         contents = self.motion_content_norm(recalled.embeddings, encode_harmonics(recalled.motion, _OCTAVES))
         positions = self._positions(recalled.references, recalled.motion, recalled.age_s)
         first = self.config.propagated
@@ -151,14 +174,14 @@ class StreamPetr(TokenDetector):
             frame.rig.image_from_vehicle,
             frame.camera_valid,
             frame.image_size,
-            auxiliary=self._look_for_boxes(levels),
-            keys=keys,
-            values=values,
-            token_valid=self._attended(frame.camera_valid, attended.shape[-2:].numel()),
+            auxiliary=auxiliary,
+            keys=tokens.keys,
+            values=tokens.values,
+            token_valid=tokens.token_valid,
             propagated=propagated,
             temporal_keys=(contents + positions)[:, first:],
             temporal_values=contents[:, first:],
-            memory=entered,
+            memory=memory,
         )
 
     def _attended(self, camera_valid: Tensor, cells: int) -> Tensor | None:
