@@ -84,7 +84,7 @@ def diagnose(
         raise SynclError(f"--cost-steps {cost_steps}: cannot be negative; 0 leaves the timing out")
     check_output(output, overwrite, "folder")
     index = open_nuscenes(data, version, dataset=dataset)
-    index.check_images(index.choose_scenes(split or own_split(version), (scene,)))
+    index.check_images(index.choose_scenes(split or own_split(version, data), (scene,)))
     others = find_checkpoints(checkpoints)
     diagnosis = Diagnosis.of_model(find_model(model), index, scene, frames, device)
     found = diagnosis.write(output, others, min_score, cost_steps, overwrite)

@@ -76,10 +76,10 @@ def evaluate(
         if target is not None:
             check_output(target, overwrite, "folder" if target is plots else "file")
     function = evaluate_tracking if task == "tracking" else evaluate_detection
-    description = find_description(data / version, dataset)
+    description = find_description(data, version, dataset)
     names = description.listed_tracked if task == "tracking" else description.listed
     bar = progress_bar((*STEPS, *names), "evaluating")
-    source = (data, version, split or own_split(version), scenes or None)
+    source = (data, version, split or own_split(version, data), scenes or None)
 
     def step(_: str) -> None:
         next(bar, None)

@@ -101,7 +101,7 @@ def render(
     if rerun is not None:
         check_rerun(rerun)
     index = open_nuscenes(data, version, dataset=dataset)
-    scenes = index.choose_scenes(split or own_split(version), () if scene is None else (scene,))
+    scenes = index.choose_scenes(split or own_split(version, data), () if scene is None else (scene,))
     if kind != "video":
         scenes = scenes[:1]
     if sheet is not None:

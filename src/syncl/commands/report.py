@@ -97,7 +97,7 @@ def report(
     else:
         index = open_nuscenes(data, version, dataset=dataset)
         check_classes(classes, index.dataset.tracked)
-        split = split or own_split(version)
+        split = split or own_split(version, data)
         shown = index.choose_scenes(split, scenes)
         bar = progress_bar([run.name for run in found], "evaluating")
         scored = score_runs(

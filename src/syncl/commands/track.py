@@ -136,7 +136,7 @@ def track(
     index = open_nuscenes(data, version, dataset=dataset)
     if model is None:
         check_classes(classes, index.dataset.classes)
-    split = split or own_split(version)
+    split = split or own_split(version, data)
     chosen = index.choose_scenes(split, scenes)
     if detections is not None:
         if task == "detection" or forecasts or past != "model" or precision != "auto":

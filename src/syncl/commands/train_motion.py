@@ -57,7 +57,7 @@ def train_motion(
 
     check_output(output, overwrite)
     index = open_nuscenes(data, version, dataset=dataset)
-    split = split or own_split(version, training=True)
+    split = split or own_split(version, data, training=True)
     chosen = index.choose_scenes(split, scenes)
     if steps < 1:
         raise SynclError(f"--steps: {steps}; at least one is needed")

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from syncl.data.dataset_sources import find_source
 from syncl.data.yaml_node import Node, read_yaml
 from syncl.dataset_description import ERROR_NAMES, NUSCENES, DatasetDescription, Measures
 from syncl.errors import SynclError, did_you_mean
@@ -11,22 +12,26 @@ DATASET_FILE = "dataset.yaml"
 FORMAT = "syncl-dataset-1"
 
 
-def find_description(folder: Path, given: DatasetDescription | Path | None = None) -> DatasetDescription:
+def find_description(
+    dataroot: Path, version: str, given: DatasetDescription | Path | None = None
+) -> DatasetDescription:
     """What a dataset's classes are, and how they are scored.
 
     Args:
-        folder: of its tables.
-        given: a description, or a file that is one; None = `dataset.yaml` beside the
-            tables where there is one, nuScenes' own classes otherwise.
+        dataroot: folder of the dataset.
+        version: name of its table folder.
+        given: a description, or a file that is one; None = `dataset.yaml` beside the tables where there is
+            one, otherwise what is usual for this kind of dataset, such as nuScenes' classes.
 
     Raises:
         SynclError: as `read_description`.
     """
     if isinstance(given, DatasetDescription):
         return given
-    beside = folder / DATASET_FILE
+    source = find_source(dataroot, version)
+    beside = (dataroot / version if source is None else source.folder) / DATASET_FILE
     if given is None and not beside.is_file():
-        return NUSCENES
+        return NUSCENES if source is None else source.describe()
     return read_description(beside if given is None else given)
 
 

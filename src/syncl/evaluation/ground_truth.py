@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from syncl.data.dataset_sources import find_source
 from syncl.data.nuscenes.index import open_scene_columns
 from syncl.data.nuscenes.splits import split_scenes
 from syncl.data.nuscenes.tables.categories import LIDAR_CHANNEL
@@ -44,7 +45,8 @@ def read_ground_truth(
         SynclError: if a table is missing, damaged or inconsistent, or no sample is left.
     """
     dataroot = Path(dataroot)
-    tables = dataroot / version
+    source = find_source(dataroot, version)
+    tables = dataroot / version if source is None else source.folder
     if not tables.is_dir():
         raise SynclError(f"{tables}: no such folder; check --data and --version")
     names = set(split_scenes(split, version, dataroot))

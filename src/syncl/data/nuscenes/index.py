@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from syncl.data.dataset_file import check_categories, find_description
+from syncl.data.dataset_sources import DatasetSource, find_source
 from syncl.data.folder_listing import FolderListing
 from syncl.data.lenses import Lens
 from syncl.data.nuscenes.samples import CameraImage, FutureCentres, Sample, SampleAnnotations
@@ -37,6 +38,9 @@ from syncl.geometry.poses import (
     rotation_from_quaternion,
 )
 
+_WHOLE = "all"
+"""In the place of a version, where the data root is one."""
+
 CAMERAS = "cameras"
 """Name of the part of the index that evaluation needs nothing of, in the cache."""
 
@@ -59,6 +63,7 @@ class NuScenesIndex:
             of the LIDAR_TOP sensor, in which published weights were trained.
         cache: whether parts of the index that only some need are read from and written to the cache too.
         dataset: its classes, which labels number, and how they are scored.
+        lenses: the lens of each calibration, where some are more than a pinhole's distortion; or empty.
     """
 
     dataroot: Path
@@ -67,6 +72,7 @@ class NuScenesIndex:
     vehicle_frame: VehicleFrame = "ego"
     cache: bool = True
     dataset: DatasetDescription = NUSCENES
+    lenses: tuple[Lens | None, ...] = ()
 
     def with_vehicle_frame(self, vehicle_frame: VehicleFrame) -> "NuScenesIndex":
         """The same data in another vehicle frame (the arrays are shared).
@@ -211,7 +217,7 @@ class NuScenesIndex:
                 path=inside(self.dataroot, images.files[image].decode()),
                 width=int(images.sizes[image, 0]),
                 height=int(images.sizes[image, 1]),
-                intrinsics=self.columns.intrinsics[calibrations[number]],
+                file_intrinsics=self.columns.intrinsics[calibrations[number]],
                 lens=self._lens(int(calibrations[number])),
                 camera_from_vehicle=camera_from_vehicle[number],
                 timestamp_us=int(images.timestamps_us[image]),
@@ -220,6 +226,8 @@ class NuScenesIndex:
         )
 
     def _lens(self, calibration: int) -> Lens | None:
+        if self.lenses and self.lenses[calibration] is not None:
+            return self.lenses[calibration]
         coefficients = self.columns.distortions[calibration]
         return Lens("pinhole", tuple(coefficients.tolist())) if coefficients.any() else None
 
@@ -317,13 +325,20 @@ def open_nuscenes(
             named); times cannot be microseconds, or vehicles do not stand upright.
     """
     dataroot = Path(dataroot)
-    scenes, current, description = _open_scenes(dataroot, version, cache, dataset)
-    folder, path = dataroot / version, cache_path(dataroot, version, CAMERAS)
-    build = partial(build_camera_columns, folder, scenes)
-    cameras = cached_columns(path, current, CameraColumns, build, cache)
-    check_cameras(folder, scenes, cameras)
+    source = find_source(dataroot, version)
+    scenes, current, description = _open_scenes(dataroot, version, source, cache, dataset)
+    build = partial(build_camera_columns, dataroot / version, scenes)
+    if source is not None:
+        version, build = "", partial(source.cameras, scenes)
+    path = cache_path(dataroot, version or _WHOLE, CAMERAS)
+    cameras = cached_columns(path, current, CameraColumns, build, cache and bool(current))
+    lenses: tuple[Lens | None, ...] = ()
+    if source is None:
+        check_cameras(dataroot / version, scenes, cameras)
+    else:
+        lenses = source.lenses()
     columns = NuScenesColumns.of(scenes, cameras)
-    index = NuScenesIndex(dataroot, version, columns, cache=cache, dataset=description)
+    index = NuScenesIndex(dataroot, version, columns, cache=cache, dataset=description, lenses=lenses)
     return index.with_vehicle_frame(vehicle_frame)
 
 
@@ -341,25 +356,41 @@ def open_scene_columns(
     Raises:
         SynclError: as `open_nuscenes`.
     """
-    scenes, _, description = _open_scenes(Path(dataroot), version, cache, dataset)
+    dataroot = Path(dataroot)
+    source = find_source(dataroot, version)
+    scenes, _, description = _open_scenes(dataroot, version, source, cache, dataset)
     return scenes, description
 
 
 def _open_scenes(
-    dataroot: Path, version: str, cache: bool, dataset: DatasetDescription | Path | None
+    dataroot: Path,
+    version: str,
+    source: DatasetSource | None,
+    cache: bool,
+    dataset: DatasetDescription | Path | None,
 ) -> tuple[SceneColumns, str, DatasetDescription]:
-    """The part without cameras, the fingerprint of the tables, and the classes."""
+    """The part without cameras, the fingerprint of the files (empty: none), and the classes."""
+    if source is not None:
+        description = find_description(dataroot, version, dataset)
+        files = source.fingerprint()
+        current = "" if files is None else f"{files}\n{sorted(description.categories.items())}"
+        build = partial(source.scenes, description)
+        path = cache_path(dataroot, _WHOLE)
+        return (
+            cached_columns(path, current, SceneColumns, build, cache and bool(current)),
+            current,
+            description,
+        )
     folder = dataroot / version
     if not folder.is_dir():
         versions = sorted(path.parent.name for path in dataroot.glob("*/sample.json"))
         found = f"it holds {', '.join(versions)}" if versions else "it holds no nuScenes tables at all"
         problem = f"no version '{version}'; {found}" if dataroot.is_dir() else "no such folder"
         raise SynclError(f"{dataroot}: {problem}")
-    description = find_description(folder, dataset)
+    description = find_description(dataroot, version, dataset)
     current = fingerprint(folder, description)
     build = partial(build_scene_columns, folder, description)
     scenes = cached_columns(cache_path(dataroot, version), current, SceneColumns, build, cache)
-    check_categories(
-        folder / "category.json", {name.decode() for name in scenes.category_names.tolist()}, description
-    )
+    names = {name.decode() for name in scenes.category_names.tolist()}
+    check_categories(folder / "category.json", names, description)
     return scenes, current, description

@@ -18,8 +18,8 @@ class CameraImage:
         path: the image file.
         width: pixels, as the tables say.
         height: pixels, as the tables say.
-        intrinsics: [3, 3] float64 pixels.
-        lens: how the image file departs from that; None = not at all.
+        file_intrinsics: [3, 3] float64 pixels, of the image file.
+        lens: how the image file departs from a pinhole; None = not at all.
         camera_from_vehicle: [4, 4] float64; vehicle means the vehicle at the sample's (lidar) time, so the
             motion up to the moment of the image is included.
         timestamp_us: when the image was taken, microseconds.
@@ -29,15 +29,20 @@ class CameraImage:
     path: Path
     width: int
     height: int
-    intrinsics: NDArray[np.float64]
+    file_intrinsics: NDArray[np.float64]
     lens: Lens | None
     camera_from_vehicle: NDArray[np.float64]
     timestamp_us: int
 
     @property
+    def intrinsics(self) -> NDArray[np.float64]:
+        """[3, 3] float64 pixels, of the image as a pinhole would see it."""
+        return self.file_intrinsics if self.lens is None else self.lens.undistorted(self.file_intrinsics)
+
+    @property
     def undistortion(self) -> Undistortion | None:
         """What makes the file's image a pinhole's."""
-        return Undistortion.of(self.lens, self.intrinsics)
+        return Undistortion.of(self.lens, self.file_intrinsics)
 
 
 @dataclass(frozen=True)

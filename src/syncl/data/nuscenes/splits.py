@@ -1,8 +1,10 @@
 """The official nuScenes splits, and custom ones from a `splits.json` beside the tables."""
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from syncl.data.dataset_sources import find_source
 from syncl.errors import SynclError, did_you_mean
 from syncl.files import parse_json
 
@@ -49,16 +51,24 @@ OFFICIAL_SPLITS = tuple(_SUFFIX_OF_SPLIT)
 _OWN_SPLITS = {"mini": ("mini_train", "mini_val"), "trainval": ("train", "val"), "test": (None, "test")}
 
 
-def own_split(version: str, *, training: bool = False) -> str:
-    """The official split that a version is validated (v1.0-test: tested) or trained on.
+def own_split(version: str, dataroot: Path | None = None, *, training: bool = False) -> str:
+    """The split that a version is validated (v1.0-test: tested) or trained on.
 
     Args:
         version: name of the table folder, such as "v1.0-trainval".
+        dataroot: folder that holds it. Data of one's own are asked for their splits "train" and "val"; where
+            there is but one, it serves for both.
         training: the one to train on.
 
     Raises:
         SynclError: if it has none of its own.
     """
+    own = {} if dataroot is None else _own_splits(version, Path(dataroot))
+    for name in ("train",) if training else ("val", "test"):
+        if name in own:
+            return name
+    if len(own) == 1:
+        return next(iter(own))
     found = next((_OWN_SPLITS[end] for end in _OWN_SPLITS if version.endswith(end)), (None, None))
     split = found[0 if training else 1]
     if split is None:
@@ -96,6 +106,9 @@ def split_scenes(split: str, version: str, dataroot: Path) -> tuple[str, ...]:
     Raises:
         SynclError: if the split does not belong to this version, is unknown, or its `splits.json` is damaged.
     """
+    own = _own_splits(version, Path(dataroot))
+    if split in own:
+        return own[split]
     if split in _SUFFIX_OF_SPLIT:
         suffix = _SUFFIX_OF_SPLIT[split]
         if not version.endswith(suffix):
@@ -104,10 +117,36 @@ def split_scenes(split: str, version: str, dataroot: Path) -> tuple[str, ...]:
                 f"choose --version v1.0-{suffix} or another split"
             )
         return official_scenes(split)
-    return _custom_scenes(split, Path(dataroot) / version / "splits.json")
+    return _custom_scenes(split, Path(dataroot) / version / "splits.json", own)
 
 
-def _custom_scenes(split: str, file: Path) -> tuple[str, ...]:
+def _own_splits(version: str, dataroot: Path) -> Mapping[str, tuple[str, ...]]:
+    """Splits of data whose version is none of nuScenes', or which are no tables at all; empty for others."""
+    source = find_source(dataroot, version)
+    if source is not None:
+        return source.splits()
+    file = dataroot / version / "splits.json"
+    official = any(version.endswith(end) for end in _OWN_SPLITS)
+    return read_splits(file) if not official and file.is_file() else {}
+
+
+def read_splits(file: Path) -> dict[str, tuple[str, ...]]:
+    """Every split of a `splits.json`.
+
+    Raises:
+        SynclError: it is damaged.
+    """
+    content = parse_json(file)
+    if not isinstance(content, dict) or not content:
+        raise SynclError(f"{file}: must hold an object from split name to a list of scene names")
+    return {name: _custom_scenes(name, file, {}) for name in content}
+
+
+def _custom_scenes(split: str, file: Path, own: Mapping[str, object]) -> tuple[str, ...]:
+    if own:
+        raise SynclError(
+            f"{file.parent}: no split {split!r}; there are {', '.join(own)}{did_you_mean(split, own)}"
+        )
     if not file.is_file():
         raise SynclError(
             f"split {split!r} is none of {', '.join(OFFICIAL_SPLITS)}, and there is no {file} to define it"

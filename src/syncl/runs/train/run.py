@@ -81,7 +81,7 @@ def train_recipe(
     """
     recipe = resolve_recipe(recipe, strategy, freeze_encoder, changes)
     index = open_nuscenes(data, version, vehicle_frame=recipe.model.input.vehicle_frame, dataset=dataset)
-    scenes = index.split_scenes(split or own_split(version, training=True))
+    scenes = index.split_scenes(split or own_split(version, data, training=True))
     scenes = scenes[: recipe.training.data.scenes or None]
     index.check_images(scenes)
     if cache_features is not None:
@@ -140,7 +140,7 @@ def train_recipe(
 
         validate = None
         if recipe.training.validate_every:
-            held_out = validation_split or own_split(version)
+            held_out = validation_split or own_split(version, data)
             chosen = index.split_scenes(held_out)
             most = recipe.training.validation_scenes or len(chosen)
             validate = Validation(index, held_out, chosen[:most], recipe.model, output)

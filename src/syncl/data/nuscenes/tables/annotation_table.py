@@ -57,7 +57,7 @@ def read_annotations(
     previous, following = keys.find(table["prev"]), keys.find(table["next"])
     lost = ((previous < 0) & (table["prev"] != b"")) | ((following < 0) & (table["next"] != b""))
     times_s = np.multiply(1e-6, sample_timestamps_us, dtype=np.float64)[sample_rows]
-    velocities = _velocities(cast(Numbers, table["translation"]), times_s, previous, following)
+    velocities = finite_velocities(cast(Numbers, table["translation"]), times_s, previous, following)
     velocities[lost] = np.nan
 
     class_indices = [dataset.label(name.decode()) for name in categories["name"].tolist()]
@@ -116,7 +116,7 @@ def _visibility(folder: Path, table: dict[str, Column]) -> SmallIntegers:
     return np.array([*known, 0], np.int32)[rows]
 
 
-def _velocities(centres: Numbers, times_s: Numbers, previous: Integers, following: Integers) -> Numbers:
+def finite_velocities(centres: Numbers, times_s: Numbers, previous: Integers, following: Integers) -> Numbers:
     """Velocities [A, 2] in the ground plane, global frame, as the official devkit derives them.
 
     The difference of the neighbours' centres over their time difference; one-sided at the ends of a track,
