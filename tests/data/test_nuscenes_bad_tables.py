@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from syncl.data.nuscenes.index import CAMERAS, open_nuscenes
 from syncl.data.nuscenes.tables.cache import cache_path
 from syncl.errors import SynclError
 from syncl.evaluation import read_ground_truth
+from syncl.geometry.poses import quaternion_from_yaw
 
 Tables = dict[str, list[dict[str, Any]]]
 
@@ -300,6 +302,21 @@ def turned(table: str) -> Callable[[Tables], None]:
     return every(table, lambda entry: entry.update(rotation=[*entry["rotation"][1:], entry["rotation"][0]]))
 
 
+def heading(degrees: float, *then: Callable[[Tables], None]) -> Callable[[Tables], None]:
+    """Vehicles that drive that way, and further changes."""
+    direction = np.array([np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees)), 0.0])
+
+    def spoil(tables: Tables) -> None:
+        for entry in tables["ego_pose"]:
+            driven = entry["translation"][1] - 200
+            entry["translation"] = ([100.0, 200.0, 0.0] + driven * direction).tolist()
+            entry["rotation"] = quaternion_from_yaw(np.deg2rad(degrees)).tolist()
+        for change in then:
+            change(tables)
+
+    return spoil
+
+
 IMPLAUSIBLE: dict[str, tuple[Callable[[Tables], None], str]] = {
     "milliseconds": (
         scaled(1e-3, "sample", "sample_data"),
@@ -313,6 +330,22 @@ IMPLAUSIBLE: dict[str, tuple[Callable[[Tables], None], str]] = {
     "poses as x y z w": (
         turned("ego_pose"),
         r"ego_pose\.json: .*up axis does not point up but along \[.*w, x, y, z",
+    ),
+    "poses of vehicles that head east as x y z w": (
+        heading(10, turned("ego_pose")),
+        r"ego_pose\.json: .* backwards in 5 of the 5 steps .*: .* holds x, y, z, w, by which all",
+    ),
+    "everything as x y z w, heading due east": (
+        heading(0, turned("ego_pose"), turned("calibrated_sensor")),
+        r"ego_pose\.json: .* backwards in 5 of the 5 steps .*: .* holds x, y, z, w, by which all",
+    ),
+    "calibrations as x y z w": (
+        turned("calibrated_sensor"),
+        r"calibrated_sensor\.json: .* 3 of 6 cameras hang upside down, and LIDAR_TOP .*: .* x, y, z, w",
+    ),
+    "boxes as x y z w": (
+        turned("sample_annotation"),
+        r"sample_annotation\.json: 14 of 16 boxes lie on their side, record '.*' the first: .* x, y, z, w",
     ),
 }
 
@@ -338,13 +371,30 @@ def test_vehicles_that_always_drive_backwards_are_told_of(tiny: Any, tmp_path: P
         open_nuscenes(tiny.write(tmp_path, images=False), "v1.0-mini")
 
 
-def test_calibrations_as_x_y_z_w_are_said_and_refused_where_the_lidar_is_the_vehicle(
-    tiny: Any, tmp_path: Path
-) -> None:
-    turned("calibrated_sensor")(tiny.tables)
-    root = tiny.write(tmp_path, images=False)
-    with pytest.warns(UserWarning, match=r"calibrated_sensor\.json: .* 3 of 6 cameras hang upside down"):
-        index = open_nuscenes(root, "v1.0-mini")
+def test_what_may_be_so_is_said(tiny: Any, tmp_path: Path) -> None:
+    # A vehicle whose x axis points back, one box that fell over, and a camera mounted upside down.
+    heading(180)(tiny.tables)
+    heading_east = every(
+        "ego_pose", lambda entry: entry["translation"].__setitem__(0, 300 - entry["translation"][0])
+    )
+    heading_east(tiny.tables)
+    tiny.tables["sample_annotation"][0]["rotation"] = [1.0, 1.0, 0.0, 0.0]
+    front = tiny.tables["calibrated_sensor"][0]
+    front["rotation"] = [0.5, 0.5, 0.5, 0.5]
+    with pytest.warns(UserWarning) as said:
+        open_nuscenes(tiny.write(tmp_path, images=False), "v1.0-mini")
+    texts = [str(warning.message) for warning in said]
+    assert [text.partition(": ")[0].rpartition("/")[2] for text in texts] == [
+        "sample_annotation.json", "ego_pose.json", "calibrated_sensor.json",
+    ]  # fmt: skip
+    assert "1 of 16 boxes lie on their side, record 'ann_scene-0061_car_0'" in texts[0]
+    assert "5 of the 5 steps" in texts[1] and "1 of 6 cameras hang upside down" in texts[2]
+
+
+def test_a_lidar_on_its_side_is_refused_where_it_is_the_vehicle(tiny: Any, tmp_path: Path) -> None:
+    lidar = tiny.tables["calibrated_sensor"][-1]
+    lidar["rotation"] = [*lidar["rotation"][1:], lidar["rotation"][0]]
+    index = open_nuscenes(tiny.write(tmp_path, images=False), "v1.0-mini")
     with pytest.raises(SynclError, match=r"LIDAR_TOP's up axis does not point up but along \[0\.0, -1"):
         index.with_vehicle_frame("lidar")
 

@@ -26,7 +26,8 @@ from syncl.data.nuscenes.tables.index_columns import (
     SceneColumns,
     SmallIntegers,
 )
-from syncl.data.nuscenes.tables.plausibility import check_cameras, check_lidar
+from syncl.data.nuscenes.tables.plausibility import check_cameras
+from syncl.data.nuscenes.tables.rotations import check_lidar
 from syncl.dataset_description import NUSCENES, DatasetDescription
 from syncl.errors import SynclError, did_you_mean
 from syncl.files import inside
