@@ -74,6 +74,14 @@ def damaged_json(content: bytes, draw: random.Random) -> bytes:
     return json.dumps(value).encode("utf-8", "surrogatepass")
 
 
+def damaged_lines(content: bytes, draw: random.Random) -> bytes:
+    """A line of JSON among others with something else in it."""
+    lines = content.splitlines()
+    number = draw.randrange(len(lines))
+    lines[number] = damaged_json(lines[number] if lines[number][:1] in b"[{" else b"{}", draw)
+    return b"".join(line + b"\n" for line in lines)
+
+
 def _somewhere(value: Any, draw: random.Random) -> tuple[Any, Any]:
     """A list or object within a value, and one of its places; None for the value itself."""
     owner, key = None, None

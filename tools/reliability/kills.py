@@ -20,11 +20,6 @@ from pathlib import Path
 
 import material as m
 
-SHARES = {
-    "train": 20, "track": 34, "generate": 14, "evaluate": 28, "render": 24, "convert": 22, "report": 16,
-    "plot": 10, "diagnose": 8, "check-rig": 10, "track a recording": 6, "prepare": 4, "experiment": 3,
-    "demo": 1,
-}  # fmt: skip
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 LIMIT_S = 600.0
 ORPHAN_S = 8.0
@@ -141,7 +136,7 @@ def main() -> None:
     m.import_everything()
     material = m.make_material(given.folder.resolve() / "material")
     dice, counts, wrong = random.Random(given.seed), Counter(), []
-    scale = given.kills / sum(SHARES.values())
+    scale = given.kills / sum(case.kills for case in m.cases(material))
     for case in m.cases(material):
         if given.only and case.name not in given.only:
             continue
@@ -155,7 +150,7 @@ def main() -> None:
         assert status == 0, (base / "said.txt").read_text()
         print(f"{case.name}: {took_s:.1f} s by itself", flush=True)
         tries = 0
-        wanted = max(1, round(SHARES[case.name] * scale))
+        wanted = max(1, round(case.kills * scale))
         while counts[case.name] < wanted and tries < 4 * wanted:
             tries += 1
             try:

@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 STEPS = 4
@@ -25,6 +25,7 @@ SETTINGS = (
 RECIPE = "detr3d_synthetic"
 TRACKER = "mutr3d_detr3d_synthetic"
 MODELS = ("detector", "tracker")
+WRITE_NOTHING = {"models", "info", "recipes"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Case:
     """A command that writes.
 
     Attributes:
-        name: of the command, and of what it does where there are two.
+        name: of the command, and of what it does where there are several.
+        kills: how many of 260 it gets.
         output: what it writes, below its folder.
         arguments: for an output; options that allow it to be replaced, or to go on, come behind.
         same: whether its bytes are the same at every run.
@@ -40,6 +42,7 @@ class Case:
     """
 
     name: str
+    kills: int
     output: str
     arguments: Callable[[Path], list[str]]
     same: bool = True
@@ -58,29 +61,55 @@ def cases(material: Path) -> list[Case]:
     plan = str(material / "plan.json")
     data = ["--data", world]
     view = ["--data", world, "--scene", "scene-0103", "--frames", "2", "--cost-steps", "0"]
+    boxes, drive = (
+        [str(material / "detections.json")],
+        ["--data", str(material / "drive"), "--split", "mini_train"],
+    )
+    still, exported = str(material / "still.safetensors"), str(material / "exported")
     alone = ["--threads", "1"]
     resuming = ("--resume", "--overwrite")
 
     def case(
-        name: str, output: str, *arguments: str, same: bool = True, again: tuple[str, ...] = ("--overwrite",)
+        name: str,
+        kills: int,
+        output: str,
+        *arguments: str,
+        same: bool = True,
+        again: tuple[str, ...] = ("--overwrite",),
     ) -> Case:
-        return Case(name, output, lambda out: [*arguments, "--output", str(out)], same, again)
+        return Case(name, kills, output, lambda out: [*arguments, "--output", str(out)], same, again)
 
     return [
-        Case("train", "run", lambda out: ["train", RECIPE, *data, "--output", str(out), *settings]),
-        case("track", "results.json", "track", tracker, *data, *alone, again=resuming),
-        Case("generate", "made", lambda out: ["generate", str(out), *tiny, "--workers", "2"]),
-        case("evaluate", "metrics.json", "evaluate", results, *data, same=False),
-        case("render", "tracks.mp4", "render", results, *data, "--width", "320"),
-        Case("convert", "model.pth", lambda out: ["convert", detector, str(out), "--to", "detr3d"], False),
-        case("report", "page.html", "report", given, *data, same=False),
-        case("plot", "plots", "plot", given, same=False),
-        case("diagnose", "looks", "diagnose", tracker, *view, same=False),
-        case("check-rig", "rig.png", "check-rig", rig, "--width", "320"),
-        case("track a recording", "tracks", "track", tracker, "--recording", rig, *alone),
-        Case("prepare", "world/.syncl", lambda out: ["prepare", str(out.parent)], False, ()),
-        case("experiment", "series", "experiment", plan, *data, same=False, again=()),
-        case("demo", "demo", "demo", "--scenes", "1", "--keyframes", "3", same=False),
+        Case("train", 20, "run", lambda out: ["train", RECIPE, *data, "--output", str(out), *settings]),
+        case("train-motion", 12, "model.safetensors", "train-motion", still, *boxes, *drive, "--steps", "2"),
+        case("track", 34, "results.json", "track", tracker, *data, *alone, again=resuming),
+        case(
+            "track detections",
+            20,
+            "results.json",
+            "track",
+            "--detections",
+            *boxes,
+            *drive,
+            *alone,
+            again=resuming,
+        ),
+        case("track an export", 12, "results.json", "track", exported, *data, *alone, again=resuming),
+        case("track a recording", 6, "tracks", "track", tracker, "--recording", rig, *alone),
+        Case("generate", 18, "made", lambda out: ["generate", str(out), *tiny, "--workers", "2"]),
+        case("evaluate", 28, "metrics.json", "evaluate", results, *data, same=False),
+        case("render", 24, "tracks.mp4", "render", results, *data, "--width", "320"),
+        Case(
+            "convert", 22, "model.pth", lambda out: ["convert", detector, str(out), "--to", "detr3d"], False
+        ),
+        case("export", 8, "exported", "export", tracker, same=False),
+        case("report", 16, "page.html", "report", given, *data, same=False),
+        case("plot", 10, "plots", "plot", given, same=False),
+        case("diagnose", 12, "looks", "diagnose", tracker, *view, same=False),
+        case("check-rig", 10, "rig.png", "check-rig", rig, "--width", "320"),
+        Case("prepare", 4, "world/.syncl", lambda out: ["prepare", str(out.parent)], False, ()),
+        case("experiment", 3, "series", "experiment", plan, *data, same=False, again=()),
+        case("demo", 1, "demo", "demo", "--scenes", "1", "--keyframes", "3", same=False),
     ]
 
 
@@ -92,10 +121,12 @@ def make_material(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     import syncl
+    from syncl.checkpoints.model_file import load_model, save_model
     from syncl.data.nuscenes.clips.dataset import SceneStream
     from syncl.data.nuscenes.clips.frames import ImageOptions
     from syncl.data.nuscenes.index import open_nuscenes
     from syncl.data.recording.recording_writer import write_recording
+    from syncl.trackers import Cc3dtConfig
 
     world = folder / "world"
     syncl.generate(world, train_scenes=2, val_scenes=2, keyframes=4, width=96, height=64, workers=1)
@@ -111,6 +142,21 @@ def make_material(folder: Path) -> Path:
     syncl.evaluate(
         folder / "results.json", data=world, output=folder / "metrics.json", details=folder / "details.json"
     )
+    # VeloLSTM learns from objects that are seen for ten key frames.
+    syncl.generate(
+        folder / "drive", train_scenes=2, val_scenes=0, keyframes=11, width=96, height=64, workers=1
+    )
+    syncl.track(
+        folder / "detector",
+        data=folder / "drive",
+        split="mini_train",
+        task="detection",
+        output=folder / "detections.json",
+        threads=1,
+    )
+    looking = replace(load_model(folder / "detector" / "model.safetensors").config, tracker=Cc3dtConfig())
+    save_model(folder / "still.safetensors", looking.build().state_dict(), looking)
+    syncl.export(model, output=folder / "exported")
     stream = SceneStream(open_nuscenes(world, "v1.0-mini"), "scene-0103", ImageOptions(size=(64, 96)))
     write_recording(stream, folder / "rig")
     short = [setting.replace(f"steps={STEPS}", "steps=2") for setting in SETTINGS]

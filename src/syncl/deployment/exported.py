@@ -4,6 +4,7 @@ tracker = syncl.load("my_export/")
 objects, state = tracker.step(frame, tracker.initial_state())
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -27,6 +28,8 @@ from syncl.trackers.model import ModelConfig
 from syncl.trackers.serialisation import put_together
 from syncl.trackers.state import Move, TrackState
 
+# Of one tensor of a state; a thousand tracks of a long memory have a hundredth of it.
+_MOST_NUMBERS = 10**8
 _ALONE = "an exported model steps and nothing else; take the model file it was made of"
 
 
@@ -121,6 +124,8 @@ def state_template(manifest: Manifest) -> TrackState:
         try:
             dtype = getattr(torch, str(row["dtype"]))
             shape = [int(size) for size in cast(list[int], row["shape"])]
+            if math.prod(shape) > _MOST_NUMBERS:
+                raise ValueError(f"{row['field']}: {math.prod(shape):,} numbers")
             tensors[str(row["field"])] = torch.full(shape, cast(float, row["fill"]), dtype=dtype)
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise SynclError(f"{source}: its table of the state is damaged ({error})") from error

@@ -55,10 +55,10 @@ def export_model(
     tracker, config = loaded.tracker, loaded.config
     # Said before anything is generated.
     tracker.with_fixed_slots()
-    drive = _drive(config.input, tracker, recording)
     source = _source(model, recording)
     with atomic_folder(output) as building, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
+        drive = _drive(config.input, tracker, recording, building)
         done = write_export(
             building,
             tracker,
@@ -97,9 +97,9 @@ def export_to_autoware(
     loaded = load_model(model)
     tracker, config = loaded.tracker, loaded.config
     fitting_detector(tracker, config.input)
-    drive = _drive(config.input, tracker, recording)
     with atomic_folder(output) as building, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
+        drive = _drive(config.input, tracker, recording, building)
         done = write_autoware(building, tracker, config, drive, source=_source(model, recording), opset=opset)
     return replace(done, folder=output)
 
@@ -113,14 +113,19 @@ def _source(model: Path, recording: Path | None) -> dict[str, Json]:
     }
 
 
-def _drive(config: InputConfig, tracker: Tracker, recording: Path | None) -> list[Frame]:
+def _drive(config: InputConfig, tracker: Tracker, recording: Path | None, place: Path) -> list[Frame]:
     if recording is None:
-        return synthetic_drive(config, tracker)
+        return synthetic_drive(config, tracker, place)
     return recorded_drive(config, tracker, recording)
 
 
-def synthetic_drive(config: InputConfig, tracker: Tracker) -> list[Frame]:
+def synthetic_drive(config: InputConfig, tracker: Tracker, place: Path | None = None) -> list[Frame]:
     """Frames of a synthetic scene, as a model with nuScenes' cameras sees them.
+
+    Args:
+        config: of the model.
+        tracker: the model.
+        place: where it is generated meanwhile: one that the next call tidies up, should this one be killed.
 
     Raises:
         SynclError: it has weights for other cameras.
@@ -131,7 +136,7 @@ def synthetic_drive(config: InputConfig, tracker: Tracker) -> list[Frame]:
             "golden frames of its own rig, --recording"
         )
     height, width = config.image_size
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=place) as folder:
         world = WorldConfig(0, 1, keyframes=FRAMES_NEEDED, width=width, height=height, seed=_SEED)
         made = generate_world(Path(folder) / "world", world)
         index = open_nuscenes(made.root, made.version).with_vehicle_frame(config.vehicle_frame)

@@ -125,7 +125,8 @@ def earlier_notes(output: Path) -> Mapping[str, str]:
     """
     path = checkpoint_folders(output)[-1] / "model.safetensors"
     notes = parse_json(read_model_file(path)[1].get("notes", "{}"), f"{path}: its entry 'notes'")
-    return cast(dict[str, str], notes) if isinstance(notes, dict) else {}
+    texts = notes.items() if isinstance(notes, dict) else ()
+    return {name: text for name, text in texts if isinstance(text, str)}
 
 
 def carried_on(earlier: Mapping[str, str], notes: Mapping[str, str]) -> dict[str, str]:
