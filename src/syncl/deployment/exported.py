@@ -182,9 +182,7 @@ def load_export(folder: Path, providers: Sequence[str] = CPU, types: tuple[type,
     config = decode_config(manifest.entry("model"), ModelConfig, known, f"{folder}: model")
     program = OnnxProgram(Path(folder) / name, providers)
     tracker = ExportedTracker(program, manifest, config)
-    views = manifest.entry("views_deg")
-    if isinstance(views, list):
-        tracker.detector.views = tuple(map(float, cast(list[float], views)))
+    tracker.detector.views = manifest.numbers("views_deg")
     return LoadedModel(tracker.eval(), config, None, {"exported": str(folder)})
 
 

@@ -63,6 +63,15 @@ class Manifest:
             raise SynclError(f"{self.folder / MANIFEST}: {name} is {shown(value)}, not a number")
         return value
 
+    def numbers(self, name: str) -> tuple[float, ...] | None:
+        """The same, which is a list of numbers or null."""
+        value = self.entry(name)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(type(item) in (int, float) for item in value):
+            raise SynclError(f"{self.folder / MANIFEST}: {name} is {shown(value)}, not a list of numbers")
+        return tuple(map(float, cast(list[float], value)))
+
     def table(self, *names: str) -> list[dict[str, Json]]:
         """The same, which is a list of objects."""
         value = self.entry(*names)
