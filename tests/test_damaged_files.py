@@ -24,6 +24,7 @@ from syncl.checkpoints.codec import encode_config
 from syncl.checkpoints.model_file import load_model, save_model
 from syncl.checkpoints.published import read_published
 from syncl.checkpoints.state_file import load_state, save_state
+from syncl.data.dataset_file import read_description
 from syncl.data.features import FeatureStore, write_features
 from syncl.data.frame_objects import FrameObjects
 from syncl.data.images import decode_image, image_size
@@ -344,6 +345,16 @@ def exported(folder: Path, world: Path) -> Reader:
     return Reader((root / MANIFEST,), read, (damaged_json,) * 6)
 
 
+def dataset_file(folder: Path, world: Path) -> Reader:
+    path = folder / "dataset.yaml"
+    classes: Any = {"car": {"range_m": 50, "categories": ["vehicle.car", "car"], "symmetric": True}}
+    classes["cone"] = {"range_m": 20.5, "tracked": False, "undefined_errors": ["orient_err"]}
+    measures = {"match_distances_m": [0.5, 2], "min_recall": 0.1, "max_boxes": 300}
+    content = {"format": "syncl-dataset-1", "classes": classes, "left_out": ["x"], "evaluation": measures}
+    path.write_text(json.dumps(content))
+    return Reader((path,), lambda: read_description(path), (damaged_json,) * 2 + (tagged,))
+
+
 def splits(folder: Path, world: Path) -> Reader:
     path = folder / VERSION / "splits.json"
     path.parent.mkdir()
@@ -421,7 +432,7 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
     for function in (
         tables, index_cache, images, decoded, results, recording, video, model_file, published, state_file,
         plan, report_inputs, series, recipe_file, own_recipe, features, checkpoint, can_bus, finished_scenes,
-        detections, exported, splits, sweep, log,
+        detections, exported, splits, sweep, log, dataset_file,
     )
 }  # fmt: skip
 
@@ -430,19 +441,24 @@ READ_BY = {
     "checkpoints/model_file.py": "model_file",
     "checkpoints/published.py": "published",
     "checkpoints/state_file.py": "state_file",
+    "data/dataset_file.py": "dataset_file",
     "data/features.py": "features",
     "data/images.py": "images",
     "data/json_stream.py": "tables",
     "data/nuscenes/clips/image_files.py": "decoded",
     "data/nuscenes/lidar.py": "sweep",
     "data/nuscenes/odometry.py": "can_bus",
+    "data/nuscenes/results/result_files.py": "results",
     "data/nuscenes/splits.py": "splits",
     "data/nuscenes/tables/cache.py": "index_cache",
     "data/recording/video.py": "video",
-    "data/recording/yaml_node.py": "recording",
+    "data/recording/rig_file.py": "recording",
+    "data/yaml_node.py": "recording",
     "deployment/manifest.py": "exported",
     "files.py": "model_file",
+    "evaluation/result_arrays.py": "results",
     "recipes/changes.py": "recipe_file",
+    "recipes/own.py": "own_recipe",
     "rendering/report/run_files.py": "report_inputs",
     "runs/experiment/plan.py": "plan",
     "runs/experiment/run_records.py": "series",
@@ -461,7 +477,7 @@ READS_ITS_OWN = {
 READING = {
     "parse_json", "loads", "load", "safe_load", "safe_open", "load_file", "read_bytes", "read_text",
     "imdecode", "imread", "fromfile", "memmap", "loadtxt", "read_csv", "feather.read_table", "read_feather",
-    "DictReader", "Image.open", "av.open",
+    "DictReader", "Image.open", "av.open", "read_yaml", "read_tensors", "convert_results",
 }  # fmt: skip
 
 
