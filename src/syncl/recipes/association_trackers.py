@@ -19,8 +19,8 @@ from syncl.recipes.synthetic import (
     small_bevformer,
     small_detr3d,
     small_model,
-    small_petrv2,
 )
+from syncl.recipes.synthetic_trackers import SMALL_DETECTORS
 from syncl.trackers import Cc3dtConfig, DqTrackConfig
 from syncl.trackers.cc_3dt import AppearanceConfig, AssociationConfig, cc_3dt_plus_plus
 from syncl.training.config import DataConfig, OptimiserConfig, TrainingConfig
@@ -120,30 +120,23 @@ def _small_training(clip_length: int, unroll: UnrollConfig, strategy: BaselineCo
     )
 
 
-def _small_dqtrack(name: str, detector: DetectorConfig) -> Recipe:
+def small_dqtrack(detector: str) -> Recipe:
+    """DQTrack on a detector of `SMALL_DETECTORS`: `dqtrack_detr3d_synthetic` and its like."""
+    name, detector_config, context_frames = SMALL_DETECTORS[detector]
+    unroll = replace(_beside(DualQueryLossConfig()), context_frames=context_frames)
     return Recipe(
-        f"dqtrack_{name.lower()}_synthetic",
+        f"dqtrack_{detector}_synthetic",
         f"DQTrack on {name}, small, clips of three frames of the synthetic world, detector frozen",
         # Small detectors are less sure than PETRv2.
-        small_model(detector, DqTrackConfig(detection_score=0.2, max_objects=300, heads=4)),
-        _small_training(3, _beside(DualQueryLossConfig()), _SMALL_MATCHED_ONLY),
-        starts_from=f"{name.lower()}_synthetic",
+        small_model(detector_config(), DqTrackConfig(detection_score=0.2, max_objects=300, heads=4)),
+        _small_training(context_frames + 3, unroll, _SMALL_MATCHED_ONLY),
+        starts_from=f"{detector}_synthetic",
     )
-
-
-def dqtrack_detr3d_synthetic() -> Recipe:
-    """DQTrack on DETR3D."""
-    return _small_dqtrack("DETR3D", small_detr3d())
-
-
-def dqtrack_petrv2_synthetic() -> Recipe:
-    """DQTrack on PETRv2."""
-    return _small_dqtrack("PETRv2", small_petrv2())
 
 
 def dqtrack_detr3d_synthetic_end_to_end() -> Recipe:
     """DQTrack on DETR3D, which goes on learning with it."""
-    base = dqtrack_detr3d_synthetic()
+    base = small_dqtrack("detr3d")
     unroll = UnrollConfig(objectives=(DualQueryLossConfig(),), frozen=("detector.image_encoder",))
     return replace(
         base,

@@ -39,9 +39,11 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     *(partial(synthetic_trackers.small_tracker, *names) for names in synthetic_trackers.SMALL_TRACKERS),
     synthetic_trackers.mutr3d_detr3d_synthetic_long,
     synthetic_plain.mutr3d_detr3d_synthetic_plain,
-    association_trackers.dqtrack_detr3d_synthetic,
+    *(
+        partial(association_trackers.small_dqtrack, detector)
+        for detector in synthetic_trackers.SMALL_DETECTORS
+    ),
     association_trackers.dqtrack_detr3d_synthetic_end_to_end,
-    association_trackers.dqtrack_petrv2_synthetic,
     association_trackers.cc_3dt_detr3d_synthetic,
     association_trackers.cc_3dt_bevformer_synthetic,
     detr3d.detr3d_r101_900x1600,

@@ -37,27 +37,30 @@ from syncl.training.unroll import UnrollConfig
 # The paper gives an object five of 500 and more queries. Of these models' 96, two did better (docs/syncl.md).
 SYNCL = SynclConfig(loss=TRACKER_LOSS, release_m=RELEASE_M, queries_per_object=2)
 
+SMALL_DETECTORS: Mapping[str, tuple[str, Callable[[], DetectorConfig], int]] = {
+    "detr3d": ("DETR3D", small_detr3d, 0),
+    "petr": ("PETR", small_petr, 0),
+    "petrv2": ("PETRv2", small_petrv2, 0),
+    "streampetr": ("StreamPETR", small_streampetr, 3),
+    "bevformer": ("BEVFormer", small_bevformer, 1),
+}
+"""By name in recipes: a detector's own name, the detector, and the frames before a clip's three that fill its
+memory. A tracker on StreamPETR that had only seen nearly empty ones stayed at AMOTA 0.23, and went on to 0.30
+with three.
+"""
+
 # By name in recipes: the field's name, the tracker, and the detectors that it has recipes on.
 _TRACKERS: Mapping[str, tuple[str, Callable[[], TrackerConfig], tuple[str, ...]]] = {
-    "mutr3d": ("MUTR3D", small_mutr3d, ("DETR3D", "PETR", "PETRv2", "StreamPETR", "BEVFormer")),
-    "pf-track": ("PF-Track", small_pf_track, ("DETR3D", "PETR", "PETRv2", "StreamPETR", "BEVFormer")),
-    "ada-track": ("ADA-Track", small_ada_track, ("DETR3D", "PETR", "PETRv2", "StreamPETR")),
-    "star-track": ("STAR-Track", small_star_track, ("DETR3D", "PETR", "PETRv2", "StreamPETR")),
+    "mutr3d": ("MUTR3D", small_mutr3d, tuple(SMALL_DETECTORS)),
+    "pf-track": ("PF-Track", small_pf_track, tuple(SMALL_DETECTORS)),
+    "ada-track": ("ADA-Track", small_ada_track, ("detr3d", "petr", "petrv2", "streampetr")),
+    "star-track": ("STAR-Track", small_star_track, ("detr3d", "petr", "petrv2", "streampetr")),
     # On DETR3D the paper does not have it.
-    "onetrack": ("OneTrack", small_one_track, ("DETR3D", "PETR", "StreamPETR")),
-}
-# Frames before a clip's three that fill the detector's memory. A tracker on StreamPETR that had only seen
-# nearly empty ones stayed at AMOTA 0.23, and went on to 0.30 with three.
-_DETECTORS: Mapping[str, tuple[Callable[[], DetectorConfig], int]] = {
-    "DETR3D": (small_detr3d, 0),
-    "PETR": (small_petr, 0),
-    "PETRv2": (small_petrv2, 0),
-    "StreamPETR": (small_streampetr, 3),
-    "BEVFormer": (small_bevformer, 1),
+    "onetrack": ("OneTrack", small_one_track, ("detr3d", "petr", "streampetr")),
 }
 
 SMALL_TRACKERS: tuple[tuple[str, str], ...] = tuple(
-    (tracker, detector.lower()) for tracker, (_, _, detectors) in _TRACKERS.items() for detector in detectors
+    (tracker, detector) for tracker, (_, _, detectors) in _TRACKERS.items() for detector in detectors
 )
 """Names of tracker and detector for each of which `small_tracker` gives a recipe."""
 
@@ -67,9 +70,8 @@ def small_tracker(tracker: str, detector: str) -> Recipe:
 
     OneTrack too starts from the detector: one stage from nothing takes longer than small recipes have.
     """
-    title, tracker_config, detectors = _TRACKERS[tracker]
-    detector_title = next(name for name in detectors if name.lower() == detector)
-    detector_config, context_frames = _DETECTORS[detector_title]
+    title, tracker_config, _ = _TRACKERS[tracker]
+    detector_title, detector_config, context_frames = SMALL_DETECTORS[detector]
     unroll = UnrollConfig(context_frames=context_frames)
     config = tracker_config()
     if isinstance(config, PfTrackConfig):
