@@ -35,6 +35,11 @@ def test_distances_count_the_same_by_pieces_and_layer_by_layer() -> None:
         pieces = association.distance_logits(distances)
     assert layers.requires_grad and not pieces.requires_grad
     torch.testing.assert_close(pieces, layers.detach(), rtol=1e-10, atol=1e-10)
+    with torch.no_grad():
+        single = association.float().distance_logits(distances)
+        assert association.distance_logits(distances[:, None][:, :0]).shape == (len(distances), 0)
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), pieces, rtol=0, atol=1e-6)
 
 
 def test_as_many_allowed_pairs_as_there_can_be_and_the_rest_refused() -> None:

@@ -118,21 +118,23 @@ def image_overlap(boxes: Tensor, cameras: Tensor) -> Tensor:
     left, top, right, bottom = boxes.unbind(1)
     widths = torch.minimum(right[:, None], right) - torch.maximum(left[:, None], left)
     heights = torch.minimum(bottom[:, None], bottom) - torch.maximum(top[:, None], top)
-    shared = widths.clamp(min=0) * heights.clamp(min=0)
+    shared = widths.clamp_(min=0).mul_(heights.clamp_(min=0))
     area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
     union = area[:, None] + area[None] - shared
-    overlap = torch.where(union > 0, shared / union.clamp(min=1e-12), 0.0)
-    return overlap * (cameras[:, None] == cameras[None])
+    overlap = shared.div_(union.clamp_(min=1e-12))
+    overlap *= cameras[:, None] == cameras[None]
+    return overlap
 
 
 def affinity(detected: Detected, known: Known, config: AssociationConfig) -> Tensor:
     """[D, M] float64 how well detections and tracks belong together; 0 between classes."""
-    box = (-distances(detected.boxes, known.predicted) / _PLACE_M).exp()
-    both = box * depth_similarity(detected, known, config)
+    both = _nearness(detected.boxes, known.predicted, _PLACE_M)
+    both *= depth_similarity(detected, known, config)
     if known.embeddings.shape[1]:
         looks = appearance_similarity(detected.embeddings, known.embeddings)
-        both = config.box_weight * both + (1 - config.box_weight) * looks
-    return both * (detected.labels[:, None] == known.labels[None])
+        both.mul_(config.box_weight).add_(looks.mul_(1 - config.box_weight))
+    both *= detected.labels[:, None] == known.labels[None]
+    return both
 
 
 def depth_similarity(detected: Detected, known: Known, config: AssociationConfig) -> Tensor:
@@ -141,29 +143,35 @@ def depth_similarity(detected: Detected, known: Known, config: AssociationConfig
     if config.swapped_depth_ordering:
         remembered, predicted = predicted, remembered
     centres = detected.boxes[:, :3]
-    place = (-distances(centres, predicted) / _PLACE_M).exp()
+    place = _nearness(centres, predicted, _PLACE_M)
     # The distance of the step made to the mean one is that of the detection to where that leads.
-    step = (-distances(centres, remembered + known.steps) / _STEP_M).exp()
+    step = _nearness(centres, remembered + known.steps, _STEP_M)
     if config.match_velocities:
-        trust = (-distances(detected.velocities, known.velocities) / _STEP_M).exp()
+        trust = _nearness(detected.velocities, known.velocities, _STEP_M)
     else:
-        trust = (1 + _cosines(centres[:, :2], remembered[:, :2], known.steps[:, :2])) / 2
-    return trust * place + (1 - trust) * step
+        trust = _cosines(centres[:, :2], remembered[:, :2], known.steps[:, :2]).add_(1).div_(2)
+    place *= trust
+    return place.add_(step.mul_(1 - trust))
 
 
 def _cosines(places: Tensor, origins: Tensor, steps: Tensor) -> Tensor:
     """[D, M] of ways from origins [M, 2] to places [D, 2] with steps [M, 2]; 0 where one has no length."""
     middle = origins.mean(0)
-    along = (places - middle) @ steps.T - ((origins - middle) * steps).sum(1)
-    lengths = distances(places, origins).clamp(min=1e-8) * steps.norm(dim=1).clamp(min=1e-8)
-    cosines: Tensor = along / lengths
+    along = ((places - middle) @ steps.T).sub_(((origins - middle) * steps).sum(1))
+    lengths = distances(places, origins).clamp_(min=1e-8).mul_(steps.norm(dim=1).clamp(min=1e-8))
+    cosines: Tensor = along.div_(lengths)
     return cosines
 
 
 def appearance_similarity(detected: Tensor, known: Tensor) -> Tensor:
     """[D, M] similarity of embeddings [D, E] and [M, E]: softmax over either side, in the mean."""
     products = (detected @ known.T).double()
-    return (products.softmax(1) + products.softmax(0)) / 2
+    return products.softmax(1).add_(products.softmax(0)).div_(2)
+
+
+def _nearness(first: Tensor, second: Tensor, scale: float) -> Tensor:
+    """[D, M] 1 where points [D, K] and [M, K] agree, 1 / e where they are a scale apart."""
+    return distances(first, second).div_(-scale).exp_()
 
 
 def distances(first: Tensor, second: Tensor) -> Tensor:

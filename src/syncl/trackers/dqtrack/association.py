@@ -69,28 +69,29 @@ class DecoupledAssociation(nn.Module):
         linear in the distance, so numerator and variance of the normalised number are polynomials on each
         piece. That costs the same for a pair whatever the channels.
         """
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or not distances_m.numel():
             embedded = self.distance_branch(self.distance_embedding(distances_m.to(self.dtype)[..., None]))
             direct: Tensor = self.affinity(embedded)[..., 0]
             return direct
-        starts, line, square, constant = self._pieces()
-        distance = distances_m.double().flatten()
-        piece = torch.searchsorted(starts, distance, right=True)
+        starts, *curves, constant = self._pieces()
+        # From where its piece begins, a distance keeps its digits in the layers' own precision.
+        dtype = torch.promote_types(self.dtype, torch.float32)
+        distance = distances_m.to(dtype).flatten()
+        piece = _piece_of(distance.float(), starts[1:].float())
+        begin, slope, offset, square, linear, free = (
+            numbers.to(dtype).index_select(0, piece) for numbers in (starts, *curves)
+        )
+        into = torch.sub(distance, begin, out=begin)
+        numerator = slope.mul_(into).add_(offset)
+        variance = square.mul_(into).add_(linear).mul_(into).add_(free)
+        return numerator.mul_(variance.rsqrt_()).add_(constant).view(distances_m.shape)
 
-        def of(numbers: Tensor) -> Tensor:
-            return numbers.index_select(0, piece)
-
-        numerator = torch.addcmul(of(line[1]), of(line[0]), distance)
-        variance = torch.addcmul(of(square[1]), of(square[0]), distance).mul_(distance).add_(of(square[2]))
-        deviation = variance.add_(self.distance_branch.norm.eps).sqrt_()
-        return numerator.div_(deviation).add_(constant).view(distances_m.shape)
-
-    def _pieces(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The pieces of `distance_logits`, float64.
+    def _pieces(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, float]:
+        """The pieces of `distance_logits`, float64; each counts distances from where it begins.
 
         Returns:
-            Where all pieces but the first begin [S - 1]; slope and offset of the numerator [2, S];
-            coefficients of the variance [3, S]; the constant.
+            Where pieces begin [S], the first at 0; slope and offset of the numerator [S]; square, linear and
+            free coefficient of the variance [S], which holds the norm's epsilon; the constant.
         """
         branch = self.distance_branch
         slope, offset = self.distance_embedding.weight[:, 0].double(), self.distance_embedding.bias.double()
@@ -98,24 +99,29 @@ class DecoupledAssociation(nn.Module):
         inner_slope, inner_offset = expand @ slope, expand @ offset + branch.expand.bias.double()
         # Where a hidden number begins or ceases to count.
         turns = -inner_offset / inner_slope
-        turning = torch.isfinite(turns) & (turns > 0)
-        order = turns[turning].argsort()
+        turning = (torch.isfinite(turns) & (turns > 0)).nonzero()[:, 0]
+        turning = turning[turns[turning].argsort()]
         counted = (inner_offset > 0) | ((inner_offset == 0) & (inner_slope > 0))
-        change = torch.where(counted, -1.0, 1.0)[turning][order]
-        columns = contract[:, turning][:, order] * change
+        columns = contract[:, turning] * torch.where(counted, -1.0, 1.0)[turning]
         first_slope = slope + contract @ (counted * inner_slope)
         first_offset = offset + contract @ (counted * inner_offset) + branch.contract.bias.double()
-        slopes = _running(first_slope, columns * inner_slope[turning][order])
-        offsets = _running(first_offset, columns * inner_offset[turning][order])
+        slopes = _running(first_slope, columns * inner_slope[turning])
+        offsets = _running(first_offset, columns * inner_offset[turning])
+        starts = torch.cat([turns.new_zeros(1), turns[turning]])
         slopes, offsets = slopes - slopes.mean(0), offsets - offsets.mean(0)
+        offsets = offsets + slopes * starts
         weight = self.affinity.weight[0].double()
         scaled = weight * branch.norm.weight.double()
-        line = torch.stack([scaled @ slopes, scaled @ offsets])
-        square = torch.stack(
-            [slopes.square().mean(0), 2 * (slopes * offsets).mean(0), offsets.square().mean(0)]
-        )
         constant = weight @ branch.norm.bias.double() + self.affinity.bias.double()
-        return turns[turning][order], line, square, constant
+        return (
+            starts,
+            scaled @ slopes,
+            scaled @ offsets,
+            slopes.square().mean(0),
+            2 * (slopes * offsets).mean(0),
+            offsets.square().mean(0) + branch.norm.eps,
+            constant.item(),
+        )
 
     @property
     def dtype(self) -> torch.dtype:
@@ -126,3 +132,21 @@ class DecoupledAssociation(nn.Module):
 def _running(first: Tensor, changes: Tensor) -> Tensor:
     """[C, S] columns that begin with `first` [C] and change by `changes` [C, S - 1]."""
     return torch.cat([first[:, None], changes], 1).cumsum(1)
+
+
+def _piece_of(distances: Tensor, borders: Tensor) -> Tensor:
+    """How many borders [S - 1], rising, are at or below each of the distances [P]; float32.
+
+    Bits of a float without its last 17 rise with it, 64 steps an octave: a table knows the border before each
+    step, and few are within one. A search of its own for every distance takes three times as long.
+    """
+    # abs for the sign of what is not a number.
+    steps = distances.abs().view(torch.int32) >> 17
+    every = torch.arange(int(steps.max()) + 2, dtype=torch.int32, device=steps.device)
+    edges = (every << 17).view(torch.float32)
+    table = torch.searchsorted(borders, edges, right=True, out_int32=True)
+    borders = torch.cat([borders, borders.new_tensor([torch.inf])])
+    found = table.index_select(0, steps)
+    for _ in range(int(table.diff().max())):
+        found += borders.index_select(0, found) <= distances
+    return found
