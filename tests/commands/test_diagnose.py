@@ -10,7 +10,6 @@ import torch
 
 from syncl.checkpoints.model_file import load_model, save_model
 from syncl.commands.diagnose import diagnose
-from syncl.commands.generate import generate
 from syncl.commands.train import train
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.errors import SynclError
@@ -33,11 +32,9 @@ PICTURES = (
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
+def folder(small_world, tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("diagnose")
-    generate(
-        root / "world", train_scenes=1, val_scenes=1, keyframes=4, width=96, height=64, seed=4, workers=1
-    )
+    (root / "world").symlink_to(small_world)
     train(
         "pf-track_petr_synthetic_syncl",
         data=root / "world",
@@ -129,7 +126,7 @@ def test_what_training_does_to_tracks_plays_no_part_in_the_matching(folder):
     [
         ({"scene": "scene-x"}, r"scene 'scene-x' is not in split 'mini_val' of .*, which has scene-"),
         ({"frames": 1}, "--frames 1: at least 2"),
-        ({"frames": 99}, "--frames 99: scene .* has only 4"),
+        ({"frames": 99}, "--frames 99: scene .* has only 5"),
         ({"cost_steps": -1}, "--cost-steps -1"),
         ({"checkpoints": (Path("nowhere"),)}, "nowhere: there is no such run folder"),
     ],

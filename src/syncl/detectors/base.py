@@ -251,6 +251,17 @@ class Detector(nn.Module, ABC):
             "set training.unroll.denoising=null"
         )
 
+    def copies(self, _codes: Tensor, _labels: Tensor, _valid: Tensor, /) -> Queries:
+        """Boxes [B, N, 10] of known classes [B, N], to be refined beside the frame's own queries in training.
+
+        Raises:
+            SynclError: if nothing here refines boxes object by object.
+        """
+        raise SynclError(
+            f"{type(self).__name__} has no recurrence over objects; leave ObjectCopiesConfig out of "
+            "training.unroll.objectives"
+        )
+
     def lifted_queries(self, _features: Features, references: Tensor, contents: Tensor, /) -> Queries:
         """The object queries of a frame, the first P of them put elsewhere, all made at once.
 

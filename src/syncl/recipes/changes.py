@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from syncl.checkpoints.limits import fitted
@@ -41,9 +41,13 @@ def change_setting(config: Config, path: Sequence[str], value: object, source: s
     Raises:
         SynclError: if a name does not exist, with the names there are, or a value has the wrong type.
     """
-    name, names = ".".join(path), tuple(_names(config))
-    whole = [known for known in names if known.endswith(f".{name}")]
-    return _replace(config, path, value, source, did_you_mean(whole[0] if whole else name, names))
+
+    def close() -> str:
+        name, names = ".".join(path), tuple(_names(config))
+        whole = [known for known in names if known.endswith(f".{name}")]
+        return did_you_mean(whole[0] if whole else name, names)
+
+    return _replace(config, path, value, source, close)
 
 
 def _parse(text: str) -> object:
@@ -66,13 +70,15 @@ def _names(config: object) -> Iterator[str]:
             yield from (f"{field.name}.{name}" for name in _names(getattr(config, field.name)))
 
 
-def _replace(config: Config, path: Sequence[str], value: object, source: str, close: str) -> Config:
+def _replace(
+    config: Config, path: Sequence[str], value: object, source: str, close: Callable[[], str]
+) -> Config:
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise SynclError(f"{source}: {path[0]!r} is inside a plain value, not inside settings")
     names = [field.name for field in dataclasses.fields(config)]
     if path[0] not in names:
         known = replacement(type(config).__name__, path[0]) or f"settings: {', '.join(names)}"
-        raise SynclError(f"{source}: no setting {path[0]!r} there; {known}{close}")
+        raise SynclError(f"{source}: no setting {path[0]!r} there; {known}{close()}")
     if len(path) > 1:
         inner = _replace(getattr(config, path[0]), path[1:], value, source, close)
         return dataclasses.replace(config, **{path[0]: inner})

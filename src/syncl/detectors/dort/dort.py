@@ -78,8 +78,9 @@ class Dort(BevDepth):
         found = own(BevDepthFeatures, features, self).candidates
         return candidate_queries(self.class_embedding(found.labels), found.codes, found.valid)
 
-    def copies(self, codes: Tensor, labels: Tensor, valid: Tensor) -> Queries:
-        """Boxes [B, N, 10] of known classes [B, N], to be refined beside the candidates in training."""
+    @override
+    def copies(self, codes: Tensor, labels: Tensor, valid: Tensor, /) -> Queries:
+        """Boxes as queries that know their class."""
         return candidate_queries(self.class_embedding(labels.clamp(min=0)), codes, valid)
 
     @override

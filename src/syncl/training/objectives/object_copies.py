@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 
 from syncl.detectors import Detector
-from syncl.detectors.dort import Dort
-from syncl.errors import SynclError
 from syncl.geometry.boxes import encode_boxes
 from syncl.structures import Annotations, Outcome, Queries
 from syncl.trackers.look import Decoded
@@ -58,11 +56,6 @@ class ObjectCopies(Objective):
         Raises:
             SynclError: if the detector has no recurrence over objects.
         """
-        if not isinstance(detector, Dort):
-            raise SynclError(
-                f"{type(detector).__name__} has no recurrence over objects; leave ObjectCopiesConfig out of "
-                "training.unroll.objectives"
-            )
         if annotations.labels.shape[1] == 0:
             return None
         codes = disturbed(annotations, self.config)
