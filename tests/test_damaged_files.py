@@ -18,6 +18,7 @@ import yaml
 
 import fuzzing
 import syncl
+from argoverse2_logs import write_tables, written_log
 from fuzzing import Reader, damaged_json, damaged_lines, damaged_safetensors
 from rig import DETECTORS, TRACKERS, make_frame
 from syncl.checkpoints.codec import encode_config
@@ -95,6 +96,18 @@ def index_cache(folder: Path, world: Path) -> Reader:
                 path.write_bytes(content)
 
     return Reader(caches, read)
+
+
+def logs(folder: Path, world: Path) -> Reader:
+    root = write_tables(folder / "logs", written_log())
+
+    def read() -> None:
+        index = open_nuscenes(root, VERSION, cache=False)
+        for row in range(index.sample_count):
+            index.sample(row)
+        read_ground_truth(root, VERSION, "val")
+
+    return Reader(tuple(sorted(root.rglob("*.feather"))), read)
 
 
 def images(folder: Path, world: Path) -> Reader:
@@ -432,7 +445,7 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
     for function in (
         tables, index_cache, images, decoded, results, recording, video, model_file, published, state_file,
         plan, report_inputs, series, recipe_file, own_recipe, features, checkpoint, can_bus, finished_scenes,
-        detections, exported, splits, sweep, log, dataset_file,
+        detections, exported, splits, sweep, log, dataset_file, logs,
     )
 }  # fmt: skip
 
@@ -441,6 +454,7 @@ READ_BY = {
     "checkpoints/model_file.py": "model_file",
     "checkpoints/published.py": "published",
     "checkpoints/state_file.py": "state_file",
+    "data/argoverse2/feather.py": "logs",
     "data/dataset_file.py": "dataset_file",
     "data/features.py": "features",
     "data/images.py": "images",

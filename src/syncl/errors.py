@@ -37,8 +37,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` where something known is spelt like this name; otherwise nothing."""
     from difflib import get_close_matches
 
-    close = get_close_matches(name.lower(), tuple(known), 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    written = {one.lower(): one for one in known}
+    close = get_close_matches(name.lower(), tuple(written), 1)
+    return f"; did you mean {written[close[0]]!r}?" if close else ""
 
 
 def system_error(error: OSError, path: Path | str | None = None) -> SynclError:

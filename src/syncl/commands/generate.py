@@ -19,6 +19,7 @@ def generate(
     seed: int = 0,
     difficulty: Literal["easy", "default", "hard"] = "default",
     rigs: bool = False,
+    layout: Literal["nuscenes", "argoverse2"] = "nuscenes",
     workers: int = 0,
     overwrite: bool = False,
 ) -> "GenerationReport":
@@ -31,13 +32,15 @@ def generate(
         out: Folder to create; the data root for every other command.
         train_scenes: Scenes of the training split, up to 700.
         val_scenes: Scenes of the validation split, up to 150.
-        keyframes: Annotated frames of a scene, two a second.
+        keyframes: Annotated frames of a scene, two a second (layout argoverse2: ten).
         width: Image width in pixels.
         height: Image height in pixels.
         seed: Chooses the world.
         difficulty: How dense, far, fast and hidden objects are.
         rigs: Give every scene a rig of its own: three to eight cameras (CAM_0 to CAM_7) with other lenses,
             places, heights and image shapes, one of them silent now and then.
+        layout: nuScenes' tables, or Argoverse 2's logs (docs/argoverse2.md): seven cameras, the front one
+            upright, ten keyframes a second.
         workers: Processes; 0 takes one for each CPU core.
         overwrite: Replace OUT if it exists.
 
@@ -54,7 +57,7 @@ def generate(
     from syncl.data.synthetic.generation import generate_world
     from syncl.data.synthetic.world import WorldConfig
 
-    config = WorldConfig(train_scenes, val_scenes, keyframes, width, height, seed, difficulty, rigs)
+    config = WorldConfig(train_scenes, val_scenes, keyframes, width, height, seed, difficulty, rigs, layout)
     report = generate_world(out, config, workers or len(os.sched_getaffinity(0)), overwrite)
     rate = report.samples / report.seconds
     Console().print(

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
+from syncl.data.argoverse2.log_folders import is_argoverse2
 from syncl.data.lenses import Lens
 from syncl.data.nuscenes.tables.index_columns import CameraColumns, SceneColumns
 from syncl.dataset_description import DatasetDescription
@@ -81,6 +82,7 @@ def _has_recordings(dataroot: Path) -> bool:
 
 
 FORMATS = (
+    DatasetFormat("Argoverse 2", is_argoverse2, "syncl.data.argoverse2.sensor_dataset:SensorDataset"),
     DatasetFormat(
         "annotated recordings", _has_recordings, "syncl.data.recording.annotated:AnnotatedRecordings"
     ),

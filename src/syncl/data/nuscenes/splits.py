@@ -109,7 +109,7 @@ def split_scenes(split: str, version: str, dataroot: Path) -> tuple[str, ...]:
     own = _own_splits(version, Path(dataroot))
     if split in own:
         return own[split]
-    if split in _SUFFIX_OF_SPLIT:
+    if not own and split in _SUFFIX_OF_SPLIT:
         suffix = _SUFFIX_OF_SPLIT[split]
         if not version.endswith(suffix):
             raise SynclError(

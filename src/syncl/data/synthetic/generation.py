@@ -14,6 +14,9 @@ import cv2
 import numpy as np
 import orjson
 
+from syncl.data.argoverse2.feather import arrow
+from syncl.data.argoverse2.log_writer import write_log
+from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.nuscenes.splits import official_scenes
 from syncl.data.synthetic.mounts import channels_of
 from syncl.data.synthetic.records import SCENE_TABLES, Table, shared_tables
@@ -25,7 +28,7 @@ from syncl.interrupts import serve_parent, signals_held_back
 from syncl.progress import progress_bar
 
 FORMAT = 1
-_SCENES = ".scenes"
+_SCENES, _WORLD = ".scenes", ".world"
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class GenerationReport:
 
     Attributes:
         root: the data root.
-        version: nuScenes version folder.
+        version: nuScenes version folder, or what else it is.
         train_scenes, val_scenes: scene names by split.
         samples: keyframes in all.
         annotations: boxes in all.
@@ -53,7 +56,7 @@ class GenerationReport:
 def generate_world(
     out: Path, config: WorldConfig, workers: int = 1, overwrite: bool = False
 ) -> GenerationReport:
-    """Write a synthetic data set in the nuScenes schema.
+    """Write a synthetic data set in the nuScenes schema, or in another layout.
 
     The result depends on `config` alone, not on `workers`. It is built beside `out` and moved there when
     complete.
@@ -71,19 +74,25 @@ def generate_world(
     if workers < 1:
         raise SynclError(f"workers: {workers} is not a positive number")
     check_output(out, overwrite, "folder")
+    if config.layout == "argoverse2":
+        arrow()
     begin = time.monotonic()
     with atomic_folder(out) as building:
-        jobs = _jobs(building, config)
-        for channel in channels_of(config.rigs):
-            (building / "samples" / channel).mkdir(parents=True)
-        (building / _SCENES).mkdir()
+        root = building if config.layout == "nuscenes" else building / _WORLD
+        root.mkdir(exist_ok=True)
+        jobs = _jobs(root, config)
+        for channel in channels_of(config.rigs, config.layout):
+            (root / "samples" / channel).mkdir(parents=True)
+        (root / _SCENES).mkdir()
         with _makers(min(workers, max(len(jobs), 1))) as make:
             for _ in progress_bar(make(jobs), "Generating scenes", len(jobs)):
                 pass
-        tables = _write_tables(building, config, jobs)
+        tables = _write_tables(root, config, jobs)
+        if config.layout == "argoverse2":
+            _lay_out_anew(root, building, config, jobs)
     return GenerationReport(
         root=out,
-        version=config.version,
+        version=config.version if config.layout == "nuscenes" else "Argoverse 2's layout",
         train_scenes=tuple(job.name for job in jobs if job.split == "train"),
         val_scenes=tuple(job.name for job in jobs if job.split == "val"),
         samples=len(tables["sample"]),
@@ -146,7 +155,7 @@ def _write_tables(root: Path, config: WorldConfig, jobs: list[SceneJob]) -> dict
         for name, records in orjson.loads((root / _SCENES / job.name).read_bytes()).items():
             tables[name] += records
     shutil.rmtree(root / _SCENES)
-    tables |= shared_tables(config.seed, tables["log"], config.rigs)
+    tables |= shared_tables(config, tables["log"])
     folder = root / config.version
     folder.mkdir()
     for name, records in tables.items():
@@ -156,6 +165,19 @@ def _write_tables(root: Path, config: WorldConfig, jobs: list[SceneJob]) -> dict
     maps.mkdir()
     blank = cv2.imencode(".png", np.zeros((16, 16), np.uint8))[1]
     (root / str(tables["map"][0]["filename"])).write_bytes(blank.tobytes())
-    described = {"generator": "syncl", "format": FORMAT, "version": config.version, **asdict(config)}
+    options = asdict(config)
+    if config.layout == "nuscenes":
+        # What older versions wrote, to the byte.
+        del options["layout"]
+    described = {"generator": "syncl", "format": FORMAT, "version": config.version, **options}
     (root / "world.json").write_bytes(orjson.dumps(described, option=orjson.OPT_INDENT_2))
     return tables
+
+
+def _lay_out_anew(world: Path, root: Path, config: WorldConfig, jobs: list[SceneJob]) -> None:
+    """Make logs of Argoverse 2's layout of a world of tables, which is gone then."""
+    index = open_nuscenes(world, config.version, cache=False)
+    for job in progress_bar(jobs, "Writing logs"):
+        write_log(index, job.name, root / job.split / job.name, Path.rename)
+    (world / "world.json").rename(root / "world.json")
+    shutil.rmtree(world)

@@ -2,7 +2,7 @@
 
 Calibrations are those of a pinhole camera for the chosen image size: in nuScenes' manner 70 degrees across
 for five cameras, 110 for the rear one. Images lower than 16:9 keep the width and lose mostly sky, as training
-crops do.
+crops do. In Argoverse 2's manner seven cameras look 63 degrees across, the front one turned upright.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from syncl.data.synthetic.world import Layout
 
 Array = NDArray[np.float64]
 
@@ -24,6 +26,7 @@ class Mount:
         yaw_deg: viewing direction, counter-clockwise from straight ahead.
         view_deg: horizontal field of view.
         delay_us: when it fires, after the keyframe's time (negative: before).
+        upright: whether the image is higher than wide.
     """
 
     channel: str
@@ -31,6 +34,7 @@ class Mount:
     yaw_deg: float
     view_deg: float
     delay_us: int
+    upright: bool = False
 
 
 MOUNTS = (
@@ -41,6 +45,17 @@ MOUNTS = (
     Mount("CAM_BACK_LEFT", (1.04, 0.485, 1.59), 110.0, 70.0, -500),
     Mount("CAM_BACK_RIGHT", (1.01, -0.481, 1.56), -110.0, 70.0, -20100),
 )
+
+RING_MOUNTS = (
+    Mount("ring_front_center", (1.63, 0.0, 1.40), 0.0, 49.5, 4100, upright=True),
+    Mount("ring_front_left", (1.50, 0.27, 1.39), 45.0, 62.8, -9700),
+    Mount("ring_front_right", (1.50, -0.27, 1.39), -45.0, 62.8, 11300),
+    Mount("ring_side_left", (1.31, 0.31, 1.38), 99.0, 62.8, -15200),
+    Mount("ring_side_right", (1.31, -0.31, 1.38), -99.0, 62.8, 15900),
+    Mount("ring_rear_left", (1.10, 0.12, 1.37), 153.0, 62.8, -20400),
+    Mount("ring_rear_right", (1.10, -0.12, 1.37), -153.0, 62.8, 20700),
+)
+_RING_SHAPE = 1550 / 2048
 
 RIG_CHANNELS = tuple(f"CAM_{number}" for number in range(8))
 _FEWEST = 3
@@ -56,17 +71,40 @@ class Rig:
 
     Attributes:
         mounts: of each.
-        height: of the images, pixels.
+        width: of the images, pixels; the height of upright ones.
+        height: the other side.
+        centred: whether the horizon is in the middle of the images.
         dropped: a camera that delivers nothing in some keyframes, and in which; None = all always deliver.
     """
 
     mounts: tuple[Mount, ...]
+    width: int
     height: int
+    centred: bool = False
     dropped: tuple[str, range] | None = None
+
+    def size(self, mount: Mount) -> tuple[int, int]:
+        """(width, height) of a camera's images."""
+        return (self.height, self.width) if mount.upright else (self.width, self.height)
+
+    def intrinsics(self, mount: Mount) -> Array:
+        """Pinhole matrix [3, 3] in pixels."""
+        width, height = self.size(mount)
+        matrix = intrinsics(mount, width, height)
+        if self.centred:
+            matrix[1, 2] = height / 2
+        return matrix
 
     def delivers(self, channel: str, frame: int) -> bool:
         """Whether there is a picture of a camera in a keyframe."""
         return self.dropped is None or channel != self.dropped[0] or frame not in self.dropped[1]
+
+
+def rig_of_layout(layout: Layout, width: int, height: int) -> Rig:
+    """The cameras of nuScenes, or those of Argoverse 2, whose images have a height of their own."""
+    if layout == "nuscenes":
+        return Rig(MOUNTS, width, height)
+    return Rig(RING_MOUNTS, width, max(16, 2 * round(width * _RING_SHAPE / 2)), centred=True)
 
 
 def random_rig(rng: np.random.Generator, width: int, keyframes: int) -> Rig:
@@ -91,12 +129,13 @@ def random_rig(rng: np.random.Generator, width: int, keyframes: int) -> Rig:
         start = int(rng.integers(keyframes))
         silent = range(start, start + int(rng.integers(1, keyframes // 2 + 1)))
         dropped = (mounts[int(rng.integers(count))].channel, silent)
-    return Rig(tuple(mounts), height, dropped)
+    return Rig(tuple(mounts), width, height, dropped=dropped)
 
 
-def channels_of(random: bool) -> Sequence[str]:
+def channels_of(random: bool, layout: Layout = "nuscenes") -> Sequence[str]:
     """All camera channels that a world's scenes may have."""
-    return RIG_CHANNELS if random else [mount.channel for mount in MOUNTS]
+    mounts = MOUNTS if layout == "nuscenes" else RING_MOUNTS
+    return RIG_CHANNELS if random else [mount.channel for mount in mounts]
 
 
 def intrinsics(mount: Mount, width: int, height: int) -> Array:

@@ -93,6 +93,7 @@ class SceneRecords:
         self, config: WorldConfig, split: str, number: int, name: str, rng: np.random.Generator, rig: Rig
     ) -> None:
         self._rig = rig
+        self._sizes = {mount.channel: rig.size(mount) for mount in rig.mounts}
         self.name = name
         self._config = config
         self._where = (split, number)
@@ -175,6 +176,7 @@ class SceneRecords:
     def _add_data(self, shot: Shot, sample: str, number: int) -> None:
         key = self._token("sample_data", shot.channel, number)
         camera = shot.channel != LIDAR_CHANNEL
+        size = self._sizes.get(shot.channel, (0, 0))
         time_us = self._start_us + shot.time_us
         calibrations = self.tables["calibrated_sensor"]
         calibration = self._token("calibrated_sensor", shot.channel)
@@ -191,8 +193,8 @@ class SceneRecords:
             "timestamp": time_us,
             "fileformat": "jpg" if camera else "pcd",
             "is_key_frame": True,
-            "height": self._rig.height if camera else 0,
-            "width": self._config.width if camera else 0,
+            "height": size[1],
+            "width": size[0],
             "filename": name if camera else name.removesuffix(".jpg") + ".pcd.bin",
             "prev": before["token"] if before else "",
             "next": "",
@@ -278,9 +280,12 @@ def attribute_of(actor: Actor, speed: float) -> str:
     return "vehicle.moving" if speed > MOVING_MPS else "vehicle.stopped"
 
 
-def shared_tables(seed: int, logs: Table, rigs: bool) -> dict[str, Table]:
+def shared_tables(config: WorldConfig, logs: Table) -> dict[str, Table]:
     """The tables that describe the world, not one scene: attribute, category, map, sensor, visibility."""
-    channels = [(channel, "camera") for channel in channels_of(rigs)] + [(LIDAR_CHANNEL, "lidar")]
+    seed = config.seed
+    channels = [(channel, "camera") for channel in channels_of(config.rigs, config.layout)] + [
+        (LIDAR_CHANNEL, "lidar")
+    ]
     return {
         "attribute": [
             {"token": token(seed, "attribute", name), "name": name, "description": text}

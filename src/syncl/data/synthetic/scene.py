@@ -9,7 +9,7 @@ import numpy as np
 from syncl.data.synthetic.actors import Cast, cast_scene
 from syncl.data.synthetic.camera import Lens, see
 from syncl.data.synthetic.ground import paint_ground
-from syncl.data.synthetic.mounts import MOUNTS, Rig, intrinsics, random_rig, vehicle_from_camera
+from syncl.data.synthetic.mounts import random_rig, rig_of_layout, vehicle_from_camera
 from syncl.data.synthetic.movement import LEAD_S, STEP_S, Motion
 from syncl.data.synthetic.records import Box, SceneRecords, Shot
 from syncl.data.synthetic.scenery import build_scenery, choose_light
@@ -17,7 +17,7 @@ from syncl.data.synthetic.shapes import Array
 from syncl.data.synthetic.stage import Stage
 from syncl.data.synthetic.streets import lay_streets
 from syncl.data.synthetic.visibility import Visibility
-from syncl.data.synthetic.world import KEYFRAME_PERIOD_S, POPULATIONS, WorldConfig
+from syncl.data.synthetic.world import POPULATIONS, WorldConfig
 
 ANNOTATED_M = 60.0
 JPEG_QUALITY = 92
@@ -51,10 +51,11 @@ def make_scene(job: SceneJob) -> SceneRecords:
     key = [config.seed, 0 if job.split == "train" else 1, job.number]
     rng = np.random.default_rng(key)
     # A generator of its own, so that the scene is the one that six cameras would see.
-    rig = Rig(MOUNTS, config.height)
+    rig = rig_of_layout(config.layout, config.width, config.height)
     if config.rigs:
         rig = random_rig(np.random.default_rng([*key, _RIG]), config.width, config.keyframes)
-    width, height = config.width, rig.height
+    sizes = {mount.channel: rig.size(mount) for mount in rig.mounts}
+    widest, highest = (max(size[side] for size in sizes.values()) for side in (0, 1))
     people = POPULATIONS[config.difficulty]
     streets = lay_streets(rng, TOP_EGO_SPEED * config.duration_s, people.through_streets)
     cast = cast_scene(rng, streets, people, config.duration_s)
@@ -63,18 +64,19 @@ def make_scene(job: SceneJob) -> SceneRecords:
     ground = paint_ground(rng, streets, scenery, light, cast.ego.places)
     stage = Stage(scenery, cast.actors, light)
     records = SceneRecords(config, job.split, job.number, job.name, rng, rig)
-    grain = rng.normal(128, rng.uniform(2.0, 5.0), (2 * height, 2 * width, 3))
+    grain = rng.normal(128, rng.uniform(2.0, 5.0), (2 * highest, 2 * widest, 3))
     noise = np.clip(grain, 0, 255).astype(np.uint8)
-    lenses = {m.channel: (m, intrinsics(m, width, height)) for m in rig.mounts}
+    lenses = {mount.channel: (mount, rig.intrinsics(mount)) for mount in rig.mounts}
     present = _presence(cast, config)
     for frame in range(config.keyframes):
-        time_s = frame * KEYFRAME_PERIOD_S
-        sight = Visibility(len(cast.actors), width * height, people.lidar_range_m)
+        time_s = frame * config.period_s
+        sight = Visibility(len(cast.actors), rig.width * rig.height, people.lidar_range_m)
         shots = []
         for channel, (mount, matrix) in lenses.items():
             if not rig.delivers(channel, frame):
                 continue
             moment = time_s + mount.delay_us * 1e-6
+            width, height = sizes[channel]
             pose = pose_at(cast.ego, moment)
             lens = Lens(matrix, pose @ vehicle_from_camera(mount), width, height)
             x, y = int(rng.integers(width)), int(rng.integers(height))
@@ -116,7 +118,7 @@ def state_at(motion: Motion, time_s: float) -> tuple[Array, float, float]:
 
 def _presence(cast: Cast, config: WorldConfig) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
     """Whether each actor is annotated in each keyframe: from its first to its last within 60 m."""
-    times = np.arange(config.keyframes) * KEYFRAME_PERIOD_S
+    times = np.arange(config.keyframes) * config.period_s
     rows = np.round((times + LEAD_S) / STEP_S).astype(int)
     present = np.zeros((len(cast.actors), config.keyframes), bool)
     for k, actor in enumerate(cast.actors):

@@ -6,8 +6,9 @@ from typing import Literal, get_args
 from syncl.errors import SynclError
 
 Difficulty = Literal["easy", "default", "hard"]
+Layout = Literal["nuscenes", "argoverse2"]
 
-KEYFRAME_PERIOD_S = 0.5
+KEYFRAME_PERIOD_S: dict[Layout, float] = {"nuscenes": 0.5, "argoverse2": 0.1}
 MINI_SCENES = (8, 2)
 TRAINVAL_SCENES = (700, 150)
 
@@ -19,13 +20,15 @@ class WorldConfig:
     Attributes:
         train_scenes: scenes of the training split.
         val_scenes: scenes of the validation split.
-        keyframes: annotated frames of a scene, two a second.
+        keyframes: annotated frames of a scene, two a second, ten in Argoverse 2's layout.
         width: image width in pixels.
         height: image height in pixels.
         seed: chooses the world; scene k of a split is the same however many scenes there are.
         difficulty: how dense, far, fast and hidden the objects are.
         rigs: every scene has a rig of its own (`mounts.random_rig`) instead of nuScenes' six cameras; image
             heights are the rigs'. What happens in a scene is the same.
+        layout: nuScenes' tables and cameras, or Argoverse 2's: seven ring cameras, the front one upright,
+            images 4:3 whatever `height` says, sweeps ten times a second.
     """
 
     train_scenes: int = 8
@@ -36,6 +39,7 @@ class WorldConfig:
     seed: int = 0
     difficulty: Difficulty = "default"
     rigs: bool = False
+    layout: Layout = "nuscenes"
 
     def __post_init__(self) -> None:
         _check("train_scenes", self.train_scenes, 0, TRAINVAL_SCENES[0])
@@ -49,6 +53,12 @@ class WorldConfig:
         if self.difficulty not in get_args(Difficulty):
             known = ", ".join(get_args(Difficulty))
             raise SynclError(f"difficulty: unknown value {self.difficulty!r}; choose one of {known}")
+        if self.layout not in get_args(Layout):
+            raise SynclError(
+                f"layout: unknown value {self.layout!r}; choose one of {', '.join(get_args(Layout))}"
+            )
+        if self.rigs and self.layout == "argoverse2":
+            raise SynclError("rigs: Argoverse 2's layout has its own seven cameras; leave one out")
 
     @property
     def version(self) -> str:
@@ -59,7 +69,12 @@ class WorldConfig:
     @property
     def duration_s(self) -> float:
         """Time from the first to the last keyframe of a scene."""
-        return (self.keyframes - 1) * KEYFRAME_PERIOD_S
+        return (self.keyframes - 1) * self.period_s
+
+    @property
+    def period_s(self) -> float:
+        """Time between keyframes."""
+        return KEYFRAME_PERIOD_S[self.layout]
 
 
 @dataclass(frozen=True)
