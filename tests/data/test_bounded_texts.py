@@ -70,7 +70,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "plan": read_plan,
     "series": records,
     "features": features,
-    "splits": lambda path: _custom_scenes("mine", path),
+    "splits": lambda path: _custom_scenes("mine", path, {}),
     "report": _object,
     "progress": step,
 }

@@ -12,6 +12,7 @@ import yaml
 
 from syncl.data.recording import open_recording
 from syncl.errors import SynclError
+from syncl.geometry.poses import quaternion_from_yaw
 
 read_recording = partial(open_recording, quiet=True)
 
@@ -209,6 +210,34 @@ def test_a_camera_upside_down_is_said(tmp_path: Path) -> None:
     rig = rig_file()
     setting(*POSE, "rotation", value=[[0, 0, 1], [1, 0, 0], [0, 1, 0]])(rig)
     assert [r for r in read_recording(write(tmp_path, rig)).remarks if r.startswith("left: hangs upside")]
+
+
+@pytest.mark.parametrize(("heading_degrees", "sure"), [(10.0, True), (0.0, False)])
+def test_quaternions_as_x_y_z_w_of_a_vehicle_that_heads_east(
+    tmp_path: Path, heading_degrees: float, sure: bool
+) -> None:
+    rig, heading = rig_file(), np.deg2rad(heading_degrees)
+    w, *axis = quaternion_from_yaw(heading).tolist()
+    rig["frames"] = [
+        {
+            "name": f"f{n}",
+            "timestamp_s": n / 10,
+            "global_from_vehicle": {
+                "translation_m": [n * float(np.cos(heading)), n * float(np.sin(heading)), 0.0],
+                "rotation": [*axis, w],
+            },
+        }
+        for n in range(4)
+    ]
+    rig["frames"][3]["images"] = {"left": "images/left/f0.png"}
+    if sure:
+        with pytest.raises(
+            SynclError, match=r"backwards in 3 of 3 steps, and forwards by quaternions x, y, z, w"
+        ):
+            read_recording(write(tmp_path, rig))
+    else:
+        remarks = read_recording(write(tmp_path, rig)).remarks
+        assert "by its poses (x ahead) the vehicle drives backwards in 3 of 3 steps" in remarks
 
 
 def test_the_rig_they_are_made_from_is_sound(tmp_path: Path) -> None:

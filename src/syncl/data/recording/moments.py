@@ -1,16 +1,18 @@
 """The moments of a recording: listed in `rig.yaml` with times and poses, or found by their image files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from syncl.data.driving import Driving, how_driven
 from syncl.data.folder_listing import FolderListing
 from syncl.data.recording.calibration import read_intrinsics, read_pose
 from syncl.data.recording.rig_contents import Array, Calibration, Moment, RigCamera, find_images
 from syncl.data.recording.video_moments import video_moments
 from syncl.data.yaml_node import Node
 from syncl.files import inside
+from syncl.geometry.poses import quaternion_from_rotation
 
 STEEPEST = 0.5
 """Cosine of the steepest tilt of a vehicle or its lidar, 60 degrees."""
@@ -70,7 +72,20 @@ def read_moments(
                 "frame has z up, and quaternions are w, x, y, z"
             )
     _check_pace(fields["frames"], [moment.timestamp_s for moment, _ in moments])
+    found = driven([moment for moment, _ in moments])
+    if found.always_backwards and found.swapped:
+        fields["frames"].fail(
+            f"global_from_vehicle: the vehicle drives backwards in {found.backwards} of {found.steps} steps, "
+            "and forwards by quaternions x, y, z, w; write them as w, x, y, z"
+        )
     return tuple(moment for moment, _ in moments), posed[0]
+
+
+def driven(moments: Sequence[Moment]) -> Driving:
+    """How the vehicle drives by its poses."""
+    poses = np.stack([moment.global_from_vehicle for moment in moments])
+    quaternions = quaternion_from_rotation(poses[:, :3, :3])
+    return how_driven(np.concatenate([poses[:, :3, 3], quaternions], axis=1), np.ones(len(poses) - 1, bool))
 
 
 def _check_pace(node: Node, times_s: list[float]) -> None:

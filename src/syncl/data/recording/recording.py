@@ -28,6 +28,7 @@ from syncl.data.images import (
     test_transform,
 )
 from syncl.data.lenses import Undistortion
+from syncl.data.recording.moments import driven
 from syncl.data.recording.rig_contents import Array, Moment, Rig, RigCamera
 from syncl.data.recording.rig_file import read_rig
 from syncl.data.recording.video import VideoFrame, open_video_file
@@ -90,6 +91,10 @@ class Recording:
         found = list(self.rig.remarks)
         if not self.rig.has_poses:
             found.append("no ego poses: the vehicle is assumed to stand still")
+        elif (how := driven(self.rig.moments)).always_backwards:
+            found.append(
+                f"by its poses (x ahead) the vehicle drives backwards in {how.backwards} of {how.steps} steps"
+            )
         for name in self.cameras:
             if self.rig.camera(name).vehicle_from_camera[2, 1] > _UPSIDE_DOWN:
                 found.append(f"{name}: hangs upside down by its vehicle_from_camera; look at syncl check-rig")

@@ -9,8 +9,8 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from syncl.data.driving import STEEPEST, how_driven, swapped, tilts
 from syncl.data.nuscenes.tables.index_columns import CameraColumns, Numbers, SceneColumns
 from syncl.data.nuscenes.tables.table_files import table_path
 from syncl.errors import SynclError
@@ -18,13 +18,6 @@ from syncl.geometry.poses import rotation_from_quaternion
 
 UPSIDE_DOWN = 0.2
 """How far up the lower edge of an image points at least, where a camera counts as upside down."""
-
-_STEEPEST = 0.85
-"""Cosine of the steepest tilt, 32 degrees."""
-# Between key frames, of a vehicle that drives; how many such steps, and the share of them that go backwards.
-_DRIVES_M, _FEWEST, _MOST_BACKWARDS = 0.5, 3, 0.9
-# Mean of 1 - cosine over headings against motion and over tilts; 1.3 degrees.
-_MISFIT = 2.5e-4
 
 _ORDER = "it is a quaternion w, x, y, z"
 _SWAPPED = f"field 'rotation' holds x, y, z, w, by which all of it fits; {_ORDER}"
@@ -39,8 +32,8 @@ def check_rotations(folder: Path, scenes: SceneColumns, cameras: CameraColumns) 
     Raises:
         SynclError: naming the table and what is far off.
     """
-    up = _up(cameras.sample_poses)
-    tilted = up < _STEEPEST
+    up = tilts(cameras.sample_poses)
+    tilted = up < STEEPEST
     if tilted.any():
         row = int(tilted.argmax())
         axis = np.round(rotation_from_quaternion(cameras.sample_poses[row, 3:])[:, 2], 2).tolist()
@@ -50,16 +43,17 @@ def check_rotations(folder: Path, scenes: SceneColumns, cameras: CameraColumns) 
             "'rotation' is a quaternion w, x, y, z to a frame with z up"
         )
     _check_objects(folder, scenes)
-    turned, turned_if_swapped = _upside_down(cameras), _upside_down(cameras, swapped=True)
+    used = cameras.calibration_poses[np.unique(cameras.image_calibrations)]
+    turned, turned_if_swapped = (_upside_down(poses) for poses in (used, swapped(used)))
     _check_driving(folder, scenes, cameras, more=turned > 0 and not turned_if_swapped)
     if not turned:
         return
     said = (
-        f"{table_path(folder, 'calibrated_sensor')}: by field 'rotation' {turned} of {len(_used(cameras))} "
+        f"{table_path(folder, 'calibrated_sensor')}: by field 'rotation' {turned} of {len(used)} "
         "cameras hang upside down"
     )
     lidars = cameras.calibration_poses[np.unique(cameras.sample_lidars[cameras.sample_lidars >= 0])]
-    on_side, on_side_if_swapped = ((_up(poses) < _STEEPEST).any() for poses in (lidars, _swapped(lidars)))
+    on_side, on_side_if_swapped = ((tilts(poses) < STEEPEST).any() for poses in (lidars, swapped(lidars)))
     if on_side and not on_side_if_swapped and not turned_if_swapped:
         raise SynclError(f"{said}, and LIDAR_TOP lies on its side: {_SWAPPED} from the sensor to the vehicle")
     warnings.warn(f"{said}; {_ORDER} from the camera (z ahead) to the vehicle", stacklevel=3)
@@ -78,7 +72,7 @@ def check_lidar(folder: Path, cameras: CameraColumns) -> None:
             "no pose, so the vehicle frame cannot be 'lidar'; mend them or use 'ego'"
         )
     up = rotation_from_quaternion(poses[:, 3:])[:, :, 2]
-    if (up[:, 2] < _STEEPEST).any():
+    if (up[:, 2] < STEEPEST).any():
         axis = np.round(up[int(up[:, 2].argmin())], 2).tolist()
         raise SynclError(
             f"{table_path(folder, 'calibrated_sensor')}: LIDAR_TOP's up axis does not point up but along "
@@ -90,7 +84,7 @@ def _check_objects(folder: Path, scenes: SceneColumns) -> None:
     """Refuse boxes on their side that would all stand in the other order, and warn of many that would not."""
     known = scenes.annotation_labels >= 0
     boxes = scenes.annotation_boxes[known][:, 3:]
-    lying = _up(boxes) < _STEEPEST
+    lying = tilts(boxes) < STEEPEST
     if not lying.any():
         return
     token = scenes.annotation_tokens[known][int(lying.argmax())].decode()
@@ -98,61 +92,28 @@ def _check_objects(folder: Path, scenes: SceneColumns) -> None:
         f"{table_path(folder, 'sample_annotation')}: {int(lying.sum())} of {len(boxes)} boxes lie on "
         f"their side, record '{token}' the first"
     )
-    if not (_up(_swapped(boxes)) < _STEEPEST).any():
+    if not (tilts(swapped(boxes)) < STEEPEST).any():
         raise SynclError(f"{said}: {_SWAPPED} from the box to the global frame")
     warnings.warn(f"{said}; only headings are used; field 'rotation': {_ORDER}", stacklevel=4)
 
 
 def _check_driving(folder: Path, scenes: SceneColumns, cameras: CameraColumns, more: bool) -> None:
     """Refuse poses by which vehicles drive backwards if the other order fits; `more`: of cameras it does."""
-    poses = cameras.sample_poses
-    moved = np.diff(poses[:, :2], axis=0)
-    drives = np.hypot(*moved.T) > _DRIVES_M
-    drives[scenes.scene_start[1:-1] - 1] = False
-    steps, moved = int(drives.sum()), moved[drives]
-    along = _along(poses[:-1][drives], moved)
-    backwards = int((along < 0).sum())
-    if steps < _FEWEST or backwards <= _MOST_BACKWARDS * steps:
+    goes_on = np.ones(max(len(cameras.sample_poses) - 1, 0), bool)
+    goes_on[scenes.scene_start[1:-1] - 1] = False
+    found = how_driven(cameras.sample_poses, goes_on)
+    if not found.always_backwards:
         return
     said = (
         f"{table_path(folder, 'ego_pose')}: by field 'rotation' (w, x, y, z, from the vehicle, x ahead) "
-        f"it drives backwards in {backwards} of the {steps} steps in which it moves"
+        f"it drives backwards in {found.backwards} of the {found.steps} steps in which it moves"
     )
-    other = _swapped(poses)
-    other_up, other_along = _up(other), _along(other[:-1][drives], moved)
-    misfit = np.mean(1 - abs(along)) + np.mean(1 - _up(poses))
-    other_misfit = np.mean(1 - abs(other_along)) + np.mean(1 - other_up)
-    forwards = (other_up > _STEEPEST).all() and (other_along > 0).mean() > _MOST_BACKWARDS
-    if forwards and (more or (misfit > _MISFIT and other_misfit < misfit / 2)):
+    if found.swapped or (more and found.forwards_if_swapped):
         raise SynclError(f"{said}: {_SWAPPED}")
     warnings.warn(said, stacklevel=4)
 
 
-def _along(poses: Numbers, moved: Numbers) -> Numbers:
-    """[N] cosine between where x points to, seen from above, and a motion [N, 2]."""
-    ahead = rotation_from_quaternion(poses[:, 3:])[:, :2, 0]
-    cosines: Numbers = (ahead * moved).sum(axis=1) / (np.hypot(*ahead.T) * np.hypot(*moved.T))
-    return cosines
-
-
-def _up(poses: Numbers) -> Numbers:
-    """[N] cosine of the tilt of what has poses [N, 7]; nan for what has none."""
-    tilts: Numbers = rotation_from_quaternion(poses[:, 3:])[:, 2, 2]
-    return tilts
-
-
-def _swapped(poses: Numbers) -> Numbers:
-    """Poses [N, 7] whose quaternions were written as x, y, z, w."""
-    return np.concatenate([poses[:, :3], np.roll(poses[:, 3:], 1, axis=1)], axis=1)
-
-
-def _used(cameras: CameraColumns) -> NDArray[np.int32]:
-    """Rows of calibrations of cameras that have images."""
-    return np.unique(cameras.image_calibrations)
-
-
-def _upside_down(cameras: CameraColumns, swapped: bool = False) -> int:
+def _upside_down(poses: Numbers) -> int:
     """How many cameras hang upside down."""
-    poses = cameras.calibration_poses[_used(cameras)]
-    down = rotation_from_quaternion((_swapped(poses) if swapped else poses)[:, 3:])[:, 2, 1]
+    down = rotation_from_quaternion(poses[:, 3:])[:, 2, 1]
     return int((down > UPSIDE_DOWN).sum())
