@@ -1,14 +1,17 @@
 """Training on stored features of a frozen encoder: the same training, without looking at images."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 import torch
 
+import rig
 from syncl.data.features import FeatureStore, write_features
 from syncl.errors import SynclError
+from syncl.runs.train.feature_cache import encoded_levels
 from syncl.runs.train.run import train_recipe
 
 CHANGES = (
@@ -55,6 +58,19 @@ def test_training_on_stored_features_equals_training_on_images(small_world, stor
     # The second step shows that the first one changed the weights alike.
     for one, other in zip(*logs, strict=True):
         assert orjson.loads(one)["total"] == pytest.approx(orjson.loads(other)["total"], rel=1e-4)
+
+
+def test_cameras_that_a_batch_lacks_are_not_looked_at():
+    torch.manual_seed(0)
+    encoder = rig.tiny_encoder().build().eval()
+    frame = rig.make_frame(cameras=3, streams=2)
+    with torch.no_grad():
+        expected = encoder(frame)
+        valid = torch.tensor([[True, False, False], [True, False, True]])
+        found = encoded_levels(encoder, replace(frame, camera_valid=valid))
+    for level, whole in zip(found, expected, strict=True):
+        torch.testing.assert_close(level[:, [0, 2]], whole[:, [0, 2]])
+        assert not level[:, 1].any()
 
 
 def test_images_are_not_opened_once_features_are_stored(small_world, stored, tmp_path, monkeypatch):

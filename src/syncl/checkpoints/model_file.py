@@ -11,6 +11,7 @@ from torch import Tensor
 
 from syncl import __version__
 from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig, VoVNetConfig
+from syncl.checkpoints.cameras import with_shared_cameras
 from syncl.checkpoints.codec import decode_config, encode_config
 from syncl.checkpoints.limits import check_finite, model_shapes
 from syncl.checkpoints.upgrades import Json, current_names
@@ -190,7 +191,8 @@ class InitialisationReport:
 def initialise_from(tracker: Tracker, path: Path, parts: tuple[str, ...] = ()) -> InitialisationReport:
     """Fill a tracker with what fits of another model's weights, such as its detector's.
 
-    Entries that a conversion made up (the file's note `new`) are not taken over.
+    Entries that a conversion made up (the file's note `new`) are not taken over. A DETR3D for any rig takes
+    the mean of weights for each camera.
 
     Args:
         tracker: to fill.
@@ -205,7 +207,7 @@ def initialise_from(tracker: Tracker, path: Path, parts: tuple[str, ...] = ()) -
     made_up = _notes(path, metadata).get("new", "").split("\n")
     own = tracker.state_dict()
     given = {name: tensor for name, tensor in weights.items() if name not in made_up}
-    weights = current_names(given, own)
+    weights = with_shared_cameras(current_names(given, own), own)
     wanted = tuple(f"{part}." for part in parts) or ("",)
     shared = {name: t for name, t in weights.items() if name in own and name.startswith(wanted)}
     problems = differences({name: own[name].shape for name in shared}, shared)

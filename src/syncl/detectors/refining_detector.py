@@ -59,7 +59,8 @@ class RefiningDetectorConfig(AidedConfig):
         layers: decoder layers.
         hidden: hidden channels of the feed-forward networks.
         dropout: in attention and feed-forward.
-        cameras: cameras of the rig the weights are for (each has weights of its own).
+        cameras: cameras of the rig the weights are for (each has weights of its own); None = all share
+            theirs, so they are for any rig (plain DETR3D alone).
         point_range: range of reference points, metres, vehicle frame (x, y, z minima, then maxima).
     """
 
@@ -71,8 +72,21 @@ class RefiningDetectorConfig(AidedConfig):
     layers: int = 6
     hidden: int = 512
     dropout: float = 0.1
-    cameras: int = 6
+    cameras: int | None = 6
     point_range: PointRange = NUSCENES_RANGE
+
+    def counted_cameras(self) -> int:
+        """How many cameras, for a detector that has weights for each.
+
+        Raises:
+            SynclError: if it is to be for any rig.
+        """
+        if self.cameras is None:
+            raise SynclError(
+                f"cameras=null: a detector of {type(self).__name__} has weights for each camera; say how "
+                "many, or take plain DETR3D (Detr3dConfig), or PETR"
+            )
+        return self.cameras
 
 
 class Anchors(NamedTuple):
@@ -173,13 +187,13 @@ class RefiningDetector(Detector):
         Raises:
             SynclError: naming both, and the remedies.
         """
-        if frame.images.shape[1] != self.cameras:
+        if self.cameras is not None and frame.images.shape[1] != self.cameras:
             name = type(self).__name__.removeprefix("Aided")
             raise SynclError(
                 f"this {name} has weights for {self.cameras} cameras, the frame has "
                 f"{frame.images.shape[1]} ({', '.join(frame.rig.names)}); mask missing ones in camera_valid, "
                 "train a recipe with model.detector.cameras set to the rig's, or one for any rig, such as "
-                "mutr3d_petr_synthetic"
+                "mutr3d_detr3d_synthetic_any_rig"
             )
 
     @override

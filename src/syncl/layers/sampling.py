@@ -103,6 +103,24 @@ def _bilinear(places: Tensor, kept: Tensor, image: Tensor, shape: tuple[int, int
     return (image[:, None] * height + y) * width + x, shares * inside
 
 
+def log_pixel_scales(points: Tensor, image_from_vehicle: Tensor, visible: Tensor) -> Tensor:
+    """[B, Q, 1] log of how many pixels a metre has at points, the mean over cameras that see one; 0 without.
+
+    Args:
+        points: [B, Q, 3] metres, vehicle frame. They get no gradients.
+        image_from_vehicle: [B, C, 4, 4].
+        visible: [B, C, Q] bool which points a camera sees.
+    """
+    points = points.detach()
+    rows = image_from_vehicle.to(points.dtype)
+    # The row of u, without its part along the optical axis, whose length is 1.
+    across, axis = rows[..., 0, :3], rows[..., 2, :3]
+    focal = (across - (across * axis).sum(-1, keepdim=True) * axis).norm(dim=-1, keepdim=True)
+    depth = project_points(rows, points)[1]
+    scales = torch.where(visible, focal / depth, 1.0).log()
+    return (scales.sum(1) / visible.sum(1).clamp(min=1))[..., None]
+
+
 def weighted_samples(tables: tuple[Tensor, ...], taps: Taps, weights: Tensor) -> Tensor:
     """Sums [B, Q, D] of each point's samples over cameras and levels.
 

@@ -39,6 +39,7 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     *(partial(synthetic_trackers.small_tracker, *names) for names in synthetic_trackers.SMALL_TRACKERS),
     synthetic_trackers.mutr3d_detr3d_synthetic_long,
     synthetic_plain.mutr3d_detr3d_synthetic_plain,
+    synthetic_plain.mutr3d_detr3d_synthetic_any_rig,
     *(
         partial(association_trackers.small_dqtrack, detector)
         for detector in synthetic_trackers.SMALL_DETECTORS

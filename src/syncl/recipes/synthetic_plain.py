@@ -6,6 +6,7 @@ A frozen encoder, whose features can be stored, makes up for it: steps are cheap
 
 from dataclasses import replace
 
+from syncl.detectors import Detr3dConfig
 from syncl.recipes.recipe import Recipe, with_syncl
 from syncl.recipes.synthetic import (
     TRACKER_LOSS,
@@ -34,20 +35,19 @@ _SYNCL = SynclConfig(
 )
 
 
-def _plain_detr3d() -> Recipe:
-    base = frozen_encoder(detr3d_synthetic())
-    detector = replace(small_detr3d(), queries=200, proposals=None, lifted_tracks=False)
-    return replace(base, model=small_model(detector, base.model.tracker))
+def _plain_detr3d(cameras: int | None = 6) -> Detr3dConfig:
+    return replace(small_detr3d(), queries=200, proposals=None, lifted_tracks=False, cameras=cameras)
 
 
 def detr3d_synthetic_plain() -> Recipe:
     """DETR3D with 200 learned queries and no proposals, on the encoder of `detr3d_synthetic`."""
-    base = _plain_detr3d()
+    base = frozen_encoder(detr3d_synthetic())
     data = replace(base.training.data, batch_size=8, augmentation=None)
     return replace(
         base,
         name="detr3d_synthetic_plain",
         summary="DETR3D, small, learned queries alone, frozen encoder, single frames of the synthetic world",
+        model=small_model(_plain_detr3d(), base.model.tracker),
         training=replace(base.training, steps=12500, data=data),
         starts_from="detr3d_synthetic (its encoder and decoder layers)",
     )
@@ -66,8 +66,20 @@ def mutr3d_detr3d_synthetic_plain() -> Recipe:
         base,
         name="mutr3d_detr3d_synthetic_plain",
         summary="MUTR3D on DETR3D, small, learned queries alone, streams of whole synthetic scenes",
-        model=small_model(_plain_detr3d().model.detector, tracker),
+        model=small_model(_plain_detr3d(), tracker),
         training=replace(base.training, data=data, strategy=BaselineConfig(loss=TRACKER_LOSS)),
         starts_from="detr3d_synthetic_plain",
     )
     return with_syncl(recipe, _SYNCL)
+
+
+def mutr3d_detr3d_synthetic_any_rig() -> Recipe:
+    """The same for any rig: all cameras share their weights. Train it on `syncl generate --rigs`."""
+    base = mutr3d_detr3d_synthetic_plain()
+    return replace(
+        base,
+        name="mutr3d_detr3d_synthetic_any_rig",
+        summary="MUTR3D on DETR3D, small, any number of cameras and any lens, streams of synthetic scenes",
+        model=replace(base.model, detector=_plain_detr3d(cameras=None)),
+        starts_from="the model demo (the mean of its cameras' weights)",
+    )

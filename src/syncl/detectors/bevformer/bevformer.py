@@ -109,7 +109,7 @@ class Bevformer(RefiningDetector):
             hidden=config.hidden,
             dropout=config.dropout,
             levels=len(self.image_encoder.strides),
-            cameras=config.cameras,
+            cameras=config.counted_cameras(),
             numbers=NUMBERS,
             point_range=config.point_range,
         )

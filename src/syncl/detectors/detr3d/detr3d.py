@@ -3,6 +3,10 @@
 Each query's reference point is projected into every camera; features sampled there, weighted by the query,
 are its cross-attention. Decoding is that of `refining_detector`.
 
+With `cameras=None`, which is ours, all cameras share their weights, so a model is for any rig. As published,
+a camera's weights also know its lens, without which a size in pixels tells no distance; here each look is
+told how many pixels a metre has where the query stands.
+
 Letters: B batch, C cameras, Q queries, L decoder layers, D channels.
 """
 
@@ -16,7 +20,8 @@ from typing_extensions import override
 
 from syncl.detectors.base import DetectorMemory, Features, own
 from syncl.detectors.refining_detector import Anchors, Look, RefiningDetector, RefiningDetectorConfig
-from syncl.layers.sampling import Taps, tables_of, taps_of, weighted_samples
+from syncl.layers.numerics import at_full_precision, mlp
+from syncl.layers.sampling import Taps, log_pixel_scales, tables_of, taps_of, weighted_samples
 from syncl.structures import Frame
 
 
@@ -43,24 +48,32 @@ class Sight(NamedTuple):
         reference_logits: [B, Q, 3] inverse sigmoid of the references in the unit cube.
         taps: which features lie at the projections.
         tables: the features, one table a level.
+        scales: [B, Q, 1] log of pixels a metre at the references; None = weights of cameras know lenses.
     """
 
     reference_logits: Tensor
     taps: Taps
     tables: tuple[Tensor, ...]
+    scales: Tensor | None
+
+
+_SCALE_CHANNELS = 32
+# Log of 20 pixels a metre: an object 12 m away from a lens of 250 pixels.
+_USUAL_SCALE = 3.0
 
 
 class Detr3dCrossAttention(nn.Module):
     """Weighted sum of the features at a reference point's projections (DETR3D, equation 5).
 
-    Weights are independent sigmoids for each camera and level, not a softmax.
+    Weights are independent sigmoids for each camera and level, not a softmax; without a number of cameras for
+    each level, and a look comes with its scale, to which nothing is given at first.
     """
 
-    def __init__(self, dim: int, cameras: int, levels: int, dropout: float) -> None:
+    def __init__(self, dim: int, cameras: int | None, levels: int, dropout: float) -> None:
         super().__init__()
-        self.cameras = cameras
+        self.kinds = 1 if cameras is None else cameras
         self.levels = levels
-        self.attention_weights = nn.Linear(dim, cameras * levels)
+        self.attention_weights = nn.Linear(dim, self.kinds * levels)
         self.output_projection = nn.Linear(dim, dim)
         self.position_encoder = nn.Sequential(
             nn.Linear(3, dim),
@@ -75,12 +88,19 @@ class Detr3dCrossAttention(nn.Module):
         nn.init.zeros_(self.attention_weights.bias)
         nn.init.xavier_uniform_(self.output_projection.weight)
         nn.init.zeros_(self.output_projection.bias)
+        self.scale_encoder = None if cameras is not None else mlp(1, _SCALE_CHANNELS, dim)
+        if self.scale_encoder is not None:
+            for parameter in self.scale_encoder[-1].parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, positions: Tensor, sight: Sight) -> Tensor:
         """The update [B, Q, D] to add to query states [B, Q, D] with these positional parts [B, Q, D]."""
-        weights = self.attention_weights(x + positions).unflatten(-1, (self.cameras, self.levels)).sigmoid()
+        weights = self.attention_weights(x + positions).unflatten(-1, (self.kinds, self.levels)).sigmoid()
+        weights = weights.expand(-1, -1, sight.taps.visible.shape[1], -1)
         attended = weighted_samples(sight.tables, sight.taps, weights)
         update = self.dropout(self.output_projection(attended))
+        if self.scale_encoder is not None and sight.scales is not None:
+            update = update + at_full_precision(self.scale_encoder, sight.scales - _USUAL_SCALE)
         out: Tensor = update + self.position_encoder(sight.reference_logits)
         return out
 
@@ -110,12 +130,17 @@ class Detr3d(RefiningDetector):
         images = own(Detr3dFeatures, features, self)
         tables = tables_of(images.levels, dtype)
         shapes = tuple((level.shape[-2], level.shape[-1]) for level in images.levels)
-        rig = (images.image_from_vehicle, images.camera_valid, images.image_size, shapes)
+        projections = images.image_from_vehicle
+        rig = (projections, images.camera_valid, images.image_size, shapes)
+
+        def sight(group: Anchors) -> Sight:
+            taps = taps_of(group.references, *rig, self.fixed_shapes)
+            scales = None
+            if self.cameras is None:
+                scales = log_pixel_scales(group.references, projections, taps.visible)
+            return Sight(group.logits, taps, tables, scales)
 
         def look(_layer: int, anchors: Sequence[Anchors]) -> list[Sight]:
-            return [
-                Sight(group.logits, taps_of(group.references, *rig, self.fixed_shapes), tables)
-                for group in anchors
-            ]
+            return [sight(group) for group in anchors]
 
         return look

@@ -67,7 +67,7 @@ class Mutr3dDetr3d(Detr3d):
         self.bottom_centres = config.bottom_centres
         self.query_sizes = nn.Linear(config.dim, 3)
         self.level_embedding = nn.Parameter(torch.randn(len(self.image_encoder.strides), config.dim))
-        self.camera_embedding = nn.Parameter(torch.randn(config.cameras, config.dim))
+        self.camera_embedding = nn.Parameter(torch.randn(config.counted_cameras(), config.dim))
 
     @override
     def box_branch(self) -> nn.Module:

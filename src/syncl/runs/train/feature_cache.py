@@ -24,6 +24,7 @@ from syncl.progress import progress_bar
 from syncl.recipes import Recipe
 from syncl.runs.track.scenes import image_options
 from syncl.runs.train.clips import annotation_options
+from syncl.structures import Frame
 from syncl.trackers import Tracker
 
 _ENCODER = "detector.image_encoder"
@@ -123,9 +124,22 @@ def _encoded(
         with torch.no_grad(), accelerator.autocast():
             for clip in progress_bar(loader, "image features", total=len(loader)):
                 frame = encoder.pad(clip.frames[0].to(accelerator.device))
-                yield frame.samples, frame.camera_valid, encoder(frame)
+                yield frame.samples, frame.camera_valid, encoded_levels(encoder, frame)
     finally:
         encoder.train(training)
+
+
+def encoded_levels(encoder: ImageEncoder, frame: Frame) -> tuple[Tensor, ...]:
+    """What the encoder makes of a batch; 0 for cameras that no frame of it has, as where rigs differ."""
+    seen = frame.camera_valid.any(0)
+    if not seen.any():
+        seen = torch.ones_like(seen)
+    there = replace(frame, images=frame.images[:, seen], content_size=frame.content_size[:, seen])
+    levels: tuple[Tensor, ...] = encoder(there)
+    padded = [level.new_zeros(len(level), len(seen), *level.shape[2:]) for level in levels]
+    for level, known in zip(padded, levels, strict=True):
+        level[:, seen] = known
+    return tuple(padded)
 
 
 def _encoder(tracker: Tracker) -> ImageEncoder:
