@@ -14,7 +14,7 @@ from syncl.data.nuscenes.clips.annotation_choice import AnnotationOptions
 from syncl.data.nuscenes.clips.dataset import ClipDataset
 from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import open_nuscenes
-from syncl.data.nuscenes.lidar import lidar_points, measured_depths
+from syncl.data.nuscenes.lidar import lidar_points, lidar_remark, measured_depths
 from syncl.errors import SynclError
 from syncl.training.objectives.depths import _measured_first
 
@@ -55,12 +55,16 @@ def test_depths_are_read_where_the_file_is_and_stacked(small_world, tmp_path):
     index = open_nuscenes(root, "v1.0-mini")
     sample = index.sample(0)
     assert lidar_points(index, 0, sample) is None
+    count = len(index.scene_names)
+    assert lidar_remark(index, index.scene_names).startswith(f"depths: 0 of {count} scenes have the lidar's")
     log = sample.cameras[0].path.name.split("__")[0]
     path = root / "samples" / "LIDAR_TOP" / f"{log}__LIDAR_TOP__{sample.timestamp_us}.pcd.bin"
     path.parent.mkdir(exist_ok=True)
     # The lidar's y axis looks ahead, from 0.94 m before the vehicle's origin.
     np.array([[0, 10, 0, 0, 0], [np.nan, 0, 0, 0, 0]], "<f4").tofile(path)
     assert lidar_points(index, 0, sample)[0].tolist() == pytest.approx([10.94, 0.0, 1.84], abs=1e-5)
+    assert lidar_remark(index, index.scene_names[:1]).startswith("depths: learned from the lidar's sweeps")
+    assert lidar_remark(index, index.scene_names).startswith(f"depths: 1 of {count} scenes")
     clips = ClipDataset(
         index,
         index.scene_names[:1],

@@ -1,6 +1,7 @@
 """BEVDepth: lift and splat, views of the past, candidates, and what trackers may do with it."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -121,6 +122,14 @@ def test_frames_that_are_missing_are_the_present_one():
     assert not torch.equal(predict(detector, second, memory).codes, fresh.codes)
 
 
+def test_cameras_may_come_and_go_within_a_scene():
+    tracker = GreedyConfig().build(build())
+    state = tracker.initial_state(1)
+    for number, cameras in enumerate((2, 3, 1)):
+        output, state = tracker.step(make_frame(0.5 * number, cameras=cameras), state)
+        assert torch.isfinite(output.boxes).all()
+
+
 def test_streams_of_a_batch_are_independent_over_time():
     detector = build()
     tracker = SingleFrameConfig().build(detector)
@@ -220,6 +229,15 @@ def test_depths_of_boxes_are_where_rays_first_meet_one():
     bins = torch.arange(1.0, 5.0)
     right, wrong = (depth_loss(logits, torch.tensor(depth).view(1, 1, 1, 1), bins) for depth in (3.5, 2.5))
     assert right < 1e-6 < wrong
+
+
+def test_frames_without_lidar_and_boxes_have_no_loss_of_depth():
+    found = build().train().encode(make_frame())
+    decoded = SimpleNamespace(features=found)
+    nothing = make_objects([1]).map(lambda rows: rows[:, :0])
+    losses = DepthLossConfig().build()(decoded, None, nothing)
+    assert losses["lifted_depth"] == 0
+    losses["lifted_depth"].backward()
 
 
 def test_training_lowers_the_loss_and_reaches_every_part():

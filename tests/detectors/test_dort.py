@@ -197,6 +197,18 @@ def test_images_of_another_form_within_a_scene_are_refused():
     tracker.step(make_frame(0.5, "b", cameras=3), state)
 
 
+def test_a_camera_without_an_image_is_looked_past():
+    detector = unsettled(build())
+    first, second = (make_frame(0.5 * number, cameras=2) for number in range(2))
+    blind = dataclasses.replace(second, camera_valid=torch.tensor([[True, False]]))
+    dark = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1, 1)
+    black = dataclasses.replace(blind, images=blind.images * dark)
+    features = detector.encode(first)
+    memory = detector.remember(None, first, features, None)
+    seen = [predict(detector, frame, memory).codes for frame in (second, blind, black)]
+    assert torch.equal(seen[1], seen[2]) and not torch.equal(seen[0], seen[1])
+
+
 def test_settings_that_do_not_fit_are_refused():
     with pytest.raises(SynclError, match=r"channels=9 a multiple of groups=2"):
         build(channels=9)

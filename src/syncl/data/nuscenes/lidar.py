@@ -7,6 +7,7 @@ nuScenes names a lidar's file after log, channel and time of the key frame, so n
 Letters: N points, C cameras, H W cells.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,17 +43,36 @@ def lidar_points(index: NuScenesIndex, row: int, sample: Sample) -> NDArray[np.f
     Raises:
         SynclError: if the file is not what it says, naming it.
     """
-    calibration = index.columns.sample_lidars[row]
-    if calibration < 0 or not sample.cameras:
+    path = _sweep_path(index, row, sample)
+    if path is None:
+        return None
+    pose = index.columns.calibration_poses[index.columns.sample_lidars[row]]
+    vehicle_from_ego = invert_pose(sample.global_from_vehicle) @ sample.global_from_ego
+    return move_points(vehicle_from_ego @ rigid_from_pose(pose[:3], pose[3:]), read_sweep(path))
+
+
+def _sweep_path(index: NuScenesIndex, row: int, sample: Sample) -> Path | None:
+    """The file of a key frame's sweep, where it is there."""
+    if index.columns.sample_lidars[row] < 0 or not sample.cameras:
         return None
     log = sample.cameras[0].path.name.split("__")[0]
     name = f"samples/{LIDAR_CHANNEL}/{log}__{LIDAR_CHANNEL}__{sample.timestamp_us}.pcd.bin"
     path = inside(index.dataroot, name, LIDAR_CHANNEL)
-    if not path.is_file():
-        return None
-    pose = index.columns.calibration_poses[calibration]
-    vehicle_from_ego = invert_pose(sample.global_from_vehicle) @ sample.global_from_ego
-    return move_points(vehicle_from_ego @ rigid_from_pose(pose[:3], pose[3:]), read_sweep(path))
+    return path if path.is_file() else None
+
+
+def lidar_remark(index: NuScenesIndex, scenes: Sequence[str]) -> str:
+    """What is said of the lidar's files before training; the first frame of every scene is looked at."""
+    found = 0
+    for scene in scenes:
+        row = index.scene_samples(scene)[0]
+        found += _sweep_path(index, row, index.sample(row)) is not None
+    if found == len(scenes):
+        return f"depths: learned from the lidar's sweeps (samples/{LIDAR_CHANNEL})"
+    return (
+        f"depths: {found} of {len(scenes)} scenes have the lidar's sweeps (samples/{LIDAR_CHANNEL}); in the "
+        "others they are learned from annotated boxes"
+    )
 
 
 def read_sweep(path: Path) -> NDArray[np.float64]:

@@ -192,7 +192,8 @@ class BevDepth(Detector):
         """The view of a frame, the views of those before beside it, and what the heads say.
 
         Raises:
-            SynclError: if cameras or image size change within a scene.
+            SynclError: if cameras or image size change within a scene whose images are looked at again; views
+                of the ground do not depend on them.
         """
         frame = self.image_encoder.pad(frame)
         projections = frame.rig.image_from_vehicle
@@ -209,7 +210,9 @@ class BevDepth(Detector):
         past = self.initial_memory(frame.batch_size) if memory is None else own(PastViews, memory, self)
         past = past.fitting(frame, images)
         past_from_now = past.past_from_now(frame)
-        bev = self.bev_encoder(torch.cat([view, self._aligned(view, past, past_from_now)], dim=1))
+        views = torch.cat([view, self._aligned(view, past, past_from_now)], dim=1)
+        # Convolutions are faster when channels lie next to each other in memory.
+        bev = self.bev_encoder(views.contiguous(memory_format=torch.channels_last))
         shared, maps = self.head(bev)
         return BevDepthFeatures(
             projections,

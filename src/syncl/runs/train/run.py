@@ -14,6 +14,7 @@ from torch import Tensor
 from syncl.checkpoints.model_file import InitialisationReport, initialise_from, read_views, save_model
 from syncl.data.nuscenes.clips.dataset import choose_cameras
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
+from syncl.data.nuscenes.lidar import lidar_remark
 from syncl.data.nuscenes.odometry import can_bus_remark
 from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
 from syncl.data.nuscenes.splits import own_split
@@ -113,6 +114,8 @@ def train_recipe(
             console.print("no images between key frames in these data: the past is made of key frames")
         if recipe.model.input.odometry:
             console.print(can_bus_remark(index, scenes), highlight=False)
+        if recipe.training.data.depth_stride:
+            console.print(lidar_remark(index, scenes), highlight=False)
         console.print(
             f"{recipe.name}: {sum(p.numel() for p in tracker.parameters()) / 1e6:.2f} M parameters, "
             f"{len(clips)} clips of {recipe.training.data.clip_length} from {len(scenes)} scenes, "
