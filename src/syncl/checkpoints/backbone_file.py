@@ -1,6 +1,6 @@
 """Checkpoints of other networks of which only the image backbone is used, to start a detector from.
 
-Such as the FCOS3D weights that the published detectors start from, or ImageNet's ResNet.
+Such as the FCOS3D weights that the published detectors start from, or ImageNet's ResNet or ConvNeXt.
 """
 
 import re
@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
+from syncl.backbones import ConvNeXtConfig
 from syncl.checkpoints.adapter import Adapter
+from syncl.checkpoints.convnext import as_timm_names
 from syncl.checkpoints.mapping import Conversion, Entry, Ignored
 from syncl.checkpoints.names import image_encoder_entries
 from syncl.trackers.model import ModelConfig
@@ -16,7 +18,7 @@ from syncl.trackers.model import ModelConfig
 _PUBLISHED = "img_backbone."
 # `backbone.` in mmdetection's own detectors, nothing in a file that holds a backbone alone.
 _OTHER = "backbone."
-_BARE = re.compile(r"(?:conv1|bn1|layer\d|stem|stage\d)\.")
+_BARE = re.compile(r"(?:conv1|bn1|layer\d|stem|stage\d|stages|output_norms)\.")
 _OURS = "detector.image_encoder.backbone."
 
 
@@ -36,6 +38,13 @@ class BackboneAdapter(Adapter):
 
     def read(self, published: Mapping[str, Tensor], config: ModelConfig, source: str) -> Conversion:
         """See `Adapter.read`; the backbone is found under any of its usual prefixes."""
+        if isinstance(config.detector.image.backbone, ConvNeXtConfig):
+            published = as_timm_names(
+                {
+                    name.removeprefix(_PUBLISHED).removeprefix(_OTHER): tensor
+                    for name, tensor in published.items()
+                }
+            )
         return super().read(
             {_with_prefix(name): tensor for name, tensor in published.items()}, config, source
         )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from syncl import __version__
-from syncl.backbones import CpFpnConfig, FpnConfig, ResNetConfig, VoVNetConfig
+from syncl.backbones import ConvNeXtConfig, CpFpnConfig, FpnConfig, ResNetConfig, VoVNetConfig
 from syncl.checkpoints.cameras import with_shared_cameras
 from syncl.checkpoints.codec import decode_config, encode_config
 from syncl.checkpoints.limits import check_finite, model_shapes
@@ -29,6 +29,7 @@ MODEL_TYPES: tuple[type, ...] = (
     InputConfig,
     PastImages,
     *DETECTOR_TYPES,
+    ConvNeXtConfig,
     ResNetConfig,
     VoVNetConfig,
     FpnConfig,

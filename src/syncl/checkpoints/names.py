@@ -13,6 +13,7 @@ _ENCODER = "detector.image_encoder."
 # The original heads always hold this many prediction branches, whatever the number of decoder layers.
 PUBLISHED_BRANCHES = 6
 _COUNTER = "num_batches_tracked"
+_OUTPUT_NORMS = "output_norms."
 
 ATTENTION = r"(in_proj_weight|in_proj_bias|out_proj\.weight|out_proj\.bias)"
 AFFINE = r"(weight|bias)"
@@ -106,8 +107,9 @@ def image_encoder_entries(
         part, _, inner = name.removeprefix(_ENCODER).partition(".")
         if not name.startswith(_ENCODER) or part not in ("backbone", "neck"):
             continue
-        # Counters are not used by weights with fixed statistics, and some published files drop them.
-        optional = inner.endswith(_COUNTER)
+        # Counters are not used by weights with fixed statistics, and some published files drop them;
+        # classifiers have no norms of outputs.
+        optional = inner.endswith(_COUNTER) or inner.startswith(_OUTPUT_NORMS)
         if part == "neck":
             inner = neck + inner
         elif isinstance(config.backbone, VoVNetConfig):

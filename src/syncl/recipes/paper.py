@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PaperResult:
-    """What a paper reports for a recipe, on nuScenes' validation split. None = not reported.
+    """What a paper reports for a recipe, on nuScenes' validation split unless the source names another.
+    None = not reported.
 
     Attributes:
         source: whose number it is.

@@ -74,6 +74,8 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     bevformer.bevformer_r50_450x800,
     bevdepth.bevdepth_r50_256x704,
     bevdepth.dort_r50_256x704,
+    bevdepth.bevdepth_convnextb_640x1600,
+    bevdepth.dort_convnextb_640x1600,
     one_stage.pf_track_petr_synthetic_one_stage,
     one_stage.pf_track_petr_synthetic_one_stage_two_heads,
     one_stage.pf_track_petr_v99_320x800_one_stage,
