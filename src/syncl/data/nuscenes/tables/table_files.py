@@ -251,7 +251,7 @@ def _convert(values: Sequence[object], kind: Kind) -> Column:
         whole = np.array(values)
         if whole.dtype.kind == "f" and np.all(whole == np.floor(whole)) and np.abs(whole).max() < 2**63:
             whole = whole.astype(np.int64)
-        if whole.ndim != 1 or whole.dtype.kind not in ("iuf" if kind == "time" else "iu"):
+        if whole.ndim != 1 or whole.dtype.kind not in ("iufb" if kind == "time" else "iub"):
             raise ValueError
         return whole.astype(np.float64 if whole.dtype.kind == "f" else np.int64)
     if kind == "intrinsics":
