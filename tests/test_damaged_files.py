@@ -170,6 +170,23 @@ def recording(folder: Path, world: Path) -> Reader:
     return Reader((root / "rig.yaml",), read, (damaged_json,) * 2 + (tagged,))
 
 
+def annotations(folder: Path, world: Path) -> Reader:
+    recording(folder, world)
+    path = folder / "rig" / "annotations.json"
+    box = [10.0, 1.5, 0.8, 4.5, 1.9, 1.6, 0.1]
+    entries = [{"frame": f"f{n}", "track": "a", "class": "car", "box": box} for n in range(2)]
+    content = {"format": "syncl-annotations-1", "frames": ["f0", "f1"], "annotations": entries}
+    path.write_text(json.dumps(content))
+
+    def read() -> None:
+        index = open_nuscenes(path.parent, VERSION, cache=False)
+        for row in range(index.sample_count):
+            index.sample(row)
+        read_ground_truth(path.parent, VERSION, "all")
+
+    return Reader((path,), read, (damaged_json,) * 2)
+
+
 def video(folder: Path, world: Path) -> Reader:
     path = folder / "camera.mp4"
     with av.open(str(path), "w") as container:
@@ -445,7 +462,7 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
     for function in (
         tables, index_cache, images, decoded, results, recording, video, model_file, published, state_file,
         plan, report_inputs, series, recipe_file, own_recipe, features, checkpoint, can_bus, finished_scenes,
-        detections, exported, splits, sweep, log, dataset_file, logs,
+        detections, exported, splits, sweep, log, dataset_file, annotations, logs,
     )
 }  # fmt: skip
 
@@ -466,6 +483,7 @@ READ_BY = {
     "data/nuscenes/splits.py": "splits",
     "data/nuscenes/tables/cache.py": "index_cache",
     "data/recording/video.py": "video",
+    "data/recording/annotations_file.py": "annotations",
     "data/recording/rig_file.py": "recording",
     "data/yaml_node.py": "recording",
     "deployment/manifest.py": "exported",

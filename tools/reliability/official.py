@@ -206,7 +206,7 @@ def official(root: Path, path: Path, task: str) -> dict[str, Any] | str:
                 nusc = NuScenes(VERSION, str(root), verbose=False)
                 config = config_factory("detection_cvpr_2019")
                 scored = DetectionEval(nusc, config, str(path), SPLIT, folder, verbose=False)
-            return scored.evaluate()[0].serialize()
+            return json.loads(json.dumps(scored.evaluate()[0].serialize()))
     except Exception as error:
         return f"{type(error).__name__}: {str(error)[:80]}"
 
