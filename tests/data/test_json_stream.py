@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from syncl.data import json_stream
-from syncl.data.json_stream import convert_records, convert_results, find_records
+from syncl.data.json_stream import convert_records, convert_results, find_flagged_records, find_records
 from syncl.errors import SynclError
 
 BOX = {
@@ -116,3 +116,25 @@ def test_finding_records_equals_reading_all(tmp_path: Path, indent: int | None):
     path.write_text(json.dumps(tables["flat"])[:-20])
     with pytest.raises(SynclError, match="truncated JSON"):
         find_records(path, "token", wanted)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_finding_flagged_records_equals_reading_all_or_says_that_it_cannot(
+    tmp_path: Path, indent: int | None
+):
+    rows = [{"token": f"t{n}", "key": n % 3 == 0, "text": "true"} for n in range(200)]
+    path = tmp_path / "table.json"
+
+    def found(rows: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+        path.write_text(json.dumps(rows, indent=indent))
+        return find_flagged_records(path, "key")
+
+    assert found(rows) == rows[::3]
+    assert found([]) == [] and found([{"key": False}]) == []
+    without = {"token": "t", "text": "x"}
+    for other in (without, {"key": 1}, {"key": True, "part": {"a": 1}}, {"text": "{", "key": True}):
+        assert found([*rows, other]) is None, other
+    path.write_text('[{"key": true}, {"key" : true}]')
+    assert find_flagged_records(path, "key") is None
+    path.write_text('[{"key": true}')
+    assert find_flagged_records(path, "key") is None

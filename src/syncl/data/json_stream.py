@@ -7,6 +7,7 @@ is parsed in one go instead.
 """
 
 import gc
+import itertools
 import json
 import re
 from collections.abc import Callable, Collection, Iterator
@@ -90,36 +91,85 @@ def find_records(path: Path, field: str, wanted: Collection[str]) -> list[Record
     Raises:
         SynclError: if the file is missing, is not valid JSON or is not a list of objects.
     """
-    values = frozenset(wanted)
+    values = frozenset(value.encode() for value in wanted)
+
     try:
         return [record for piece in _record_pieces(path) for record in _matching(piece, field, values)]
     except _GuessError:
-        pieces = convert_records(path, lambda rows: [row for row in rows if row.get(field) in values])
+        pieces = convert_records(path, lambda rows: [row for row in rows if row.get(field) in wanted])
     return [record for piece in pieces for record in piece]
 
 
-def _matching(piece: bytes, field: str, values: frozenset[str]) -> list[Record]:
+def find_flagged_records(path: Path, field: str) -> list[Record] | None:
+    """The records of a JSON array file whose `field` is true, in file order, or None where not all say.
+
+    Only these records are parsed. That takes flat records, all of which have the field, spelt alike, true or
+    false; where they do not, nothing is said.
+
+    Raises:
+        SynclError: if the file is missing.
+    """
+    try:
+        return [record for piece in _record_pieces(path) for record in _flagged(piece, field)]
+    except _GuessError:
+        return None
+
+
+def _matching(piece: bytes, field: str, values: frozenset[bytes]) -> list[Record]:
     """The flat records of a piece whose `field` has one of `values`."""
+    parts, lead = _cut_at(piece, field, rb'\s*:\s*"')
+    found = [part.partition(b'"')[0] for part in parts[1:]]
+    rows = [row for row, value in enumerate(found) if value in values]
+    records = _records_at(piece, parts, lead, rows)
+    if [record.get(field) for record in records] != [found[row].decode() for row in rows]:
+        raise _GuessError
+    return records
+
+
+def _flagged(piece: bytes, field: str) -> list[Record]:
+    """The flat records of a piece whose `field` is true."""
+    parts, lead = _cut_at(piece, field, rb"\s*:\s*(?=true|false)")
+    rows = [row for row, part in enumerate(parts[1:]) if part.startswith(b"true")]
+    denied = sum(part.startswith(b"false") for part in parts[1:])
+    if not len(rows) + denied == len(parts) - 1 == piece.count(b"{"):
+        raise _GuessError
+    records = _records_at(piece, parts, lead, rows)
+    if not all(record.get(field) is True for record in records):
+        raise _GuessError
+    return records
+
+
+def _cut_at(piece: bytes, field: str, following: bytes) -> tuple[list[bytes], int]:
+    """A piece cut where `field` stands with what follows it, and how long both are, the same everywhere."""
     text = piece.strip()
     if text and not (text.startswith(b"{") and text.endswith(b"}")):
         raise _GuessError
-    try:
-        candidates = re.findall(rf'"{re.escape(field)}"\s*:\s*"([^"\\]*)"', piece.decode("ascii"))
-    except UnicodeDecodeError:
-        raise _GuessError from None
-    expected = [value for value in candidates if value in values]
-    texts: list[bytes] = []
-    position = 0
-    for value in expected:
-        position = piece.find(b'"%s"' % value.encode(), position)
-        end = piece.find(b"}", position)
-        texts.append(piece[piece.rfind(b"{", 0, position) : end + 1])
-        position = end
-    records = _parse(b"[" + b",".join(texts) + b"]")
-    if [record.get(field) for record in records] != expected:
+    key = b'"%s"' % field.encode()
+    lead = re.search(re.escape(key) + following, piece)
+    if lead is None:
+        if key in piece:
+            raise _GuessError
+        return [piece], 0
+    parts = piece.split(lead[0])
+    # Elsewhere it is spelt otherwise, or holds something else.
+    if piece.count(key) != len(parts) - 1:
         raise _GuessError
-    found: list[Record] = records
-    return found
+    return parts, len(lead[0])
+
+
+def _records_at(piece: bytes, parts: list[bytes], lead: int, rows: list[int]) -> list[Record]:
+    """The records around the cuts of these numbers."""
+    if not rows:
+        return []
+    ends = list(itertools.accumulate(map(len, parts)))
+    texts = []
+    for row in rows:
+        place = ends[row] + (row + 1) * lead
+        texts.append(piece[piece.rfind(b"{", 0, place) : piece.find(b"}", place) + 1])
+    records: list[Record] = _parse(b"[" + b",".join(texts) + b"]")
+    if len(records) != len(rows):
+        raise _GuessError
+    return records
 
 
 def convert_results(

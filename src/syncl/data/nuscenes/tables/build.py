@@ -26,10 +26,10 @@ from syncl.data.nuscenes.tables.keys import Keys
 from syncl.data.nuscenes.tables.schema import (
     CALIBRATION_FIELDS,
     CAMERA_FIELDS,
+    KEY_FRAME,
     POSE_FIELDS,
     SCHEMA,
     TOKEN,
-    is_key_frame,
 )
 from syncl.data.nuscenes.tables.table_files import (
     MEND_TABLE,
@@ -104,7 +104,7 @@ def _ego_positions(folder: Path, samples: Keys, count: int) -> Numbers:
     return positions
 
 
-_KEY_FRAME = Field("is_key_frame", "flag")
+_KEY_FRAME = Field(KEY_FRAME, "flag")
 _LONGEST_SIDE, _LATEST_US = 65_535, 2.0**62
 
 
@@ -129,7 +129,7 @@ def _cameras(folder: Path, scenes: SceneColumns) -> CameraColumns:
     sensor_rows = Keys(folder, "sensor", sensors["token"]).rows(
         calibrations["sensor_token"], "calibrated_sensor", "sensor_token", calibrations["token"]
     )
-    data = read_table(folder, "sample_data", SCHEMA["sample_data"].fields, keep=is_key_frame)
+    data = read_table(folder, "sample_data", SCHEMA["sample_data"].fields, flag=KEY_FRAME)
     tokens = data["token"]
     Keys(folder, "sample_data", tokens)
     calibration_rows = calibration_keys.rows(

@@ -24,23 +24,41 @@ class Keys:
     def __init__(self, folder: Path, table: str, tokens: Column) -> None:
         self._folder = folder
         self._table = table
-        self._order = np.argsort(tokens, kind="stable")
-        self._sorted = tokens[self._order]
-        repeated = np.flatnonzero(self._sorted[1:] == self._sorted[:-1])
+        self._tokens = tokens
+        self._mixed = True
+        self._sort()
+        ordered = tokens[self._order]
+        repeated = np.flatnonzero(ordered[1:] == ordered[:-1])
+        if np.count_nonzero(self._sorted[1:] == self._sorted[:-1]) > repeated.size:
+            # Two tokens are one number: then they are compared as they are.
+            self._mixed = False
+            self._sort()
+            ordered = self._sorted
+            repeated = np.flatnonzero(ordered[1:] == ordered[:-1])
         if repeated.size:
-            token = _text(self._sorted[repeated[0]])
+            token = _text(min(ordered[repeated].tolist()))
             raise SynclError(
                 f"{table_path(folder, table)}: duplicate token '{token}' ({repeated.size} in all); "
                 "were two versions of the tables merged?"
             )
 
+    def _sort(self) -> None:
+        keys = self._keys(self._tokens)
+        self._order = np.argsort(keys, kind="stable")
+        self._sorted = keys[self._order]
+
+    def _keys(self, tokens: Column) -> Column:
+        """What tokens are sorted by: numbers, which compare ten times as fast as texts."""
+        return _numbers(tokens) if self._mixed else tokens
+
     def find(self, references: Column) -> NDArray[np.int64]:
         """Rows [M] the references [M] point to, -1 for those that point nowhere."""
         rows = np.full(len(references), -1, np.int64)
         if len(self._sorted) and len(references):
-            place = np.minimum(np.searchsorted(self._sorted, references), len(self._sorted) - 1)
-            found = self._sorted[place] == references
-            rows[found] = self._order[place[found]]
+            place = np.searchsorted(self._sorted, self._keys(references))
+            candidates = self._order[np.minimum(place, len(self._sorted) - 1)]
+            found = self._tokens[candidates] == references
+            rows[found] = candidates[found]
         return rows
 
     def rows(self, references: Column, table: str, field: str, owners: Column) -> NDArray[np.int64]:
@@ -65,6 +83,21 @@ class Keys:
                 "the tables do not belong together or one is incomplete"
             )
         return rows
+
+
+def _numbers(tokens: Column) -> NDArray[np.uint64]:
+    """A number for each of N tokens, the same for the same token however wide its column is."""
+    width = max(1, -(-tokens.dtype.itemsize // 8))
+    words = np.ascontiguousarray(tokens, f"S{8 * width}").view(np.uint64).reshape(len(tokens), width)
+    numbers = np.zeros(len(tokens), np.uint64)
+    for word in words.T[::-1]:
+        # Words of nothing behind a token leave 0 as it is.
+        numbers = (numbers ^ word) * _FACTOR
+        numbers ^= numbers >> np.uint64(29)
+    return numbers
+
+
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _text(value: object) -> str:

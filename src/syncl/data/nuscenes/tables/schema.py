@@ -128,9 +128,13 @@ ANNOTATION_FIELDS = (
 """What annotations of evaluated classes must have besides, where their split is evaluated."""
 
 
+KEY_FRAME = "is_key_frame"
+"""The field of sample_data that says whether a record is of a key frame."""
+
+
 def is_key_frame(record: Mapping[str, object]) -> bool:
     """Whether a sample_data record is one of a key frame; `KeyError` if it does not say."""
-    return bool(record["is_key_frame"])
+    return bool(record[KEY_FRAME])
 
 
 def may_lack(version: str, table: str) -> bool:

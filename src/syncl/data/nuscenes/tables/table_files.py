@@ -8,13 +8,14 @@ from array import array
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from syncl.data.json_stream import convert_records, find_records
+from syncl.data.json_stream import convert_records, find_flagged_records, find_records
 from syncl.data.lenses import COEFFICIENTS
 from syncl.errors import SynclError, shown
 
@@ -61,6 +62,7 @@ def read_table(
     fields: Sequence[Field],
     keep: Callable[[Record], bool] | None = None,
     where: tuple[str, Collection[str]] | None = None,
+    flag: str | None = None,
 ) -> dict[str, Column]:
     """Read the given fields of a table as columns, in table order.
 
@@ -72,6 +74,7 @@ def read_table(
             field.
         where: a text field and the values of it that are asked for; far faster than `keep` where few records
             have one of them, because the others are not even parsed.
+        flag: a field that says, true or false, which records are asked for, and as fast.
 
     Raises:
         SynclError: the file is missing, is not a JSON array of records, or a record lacks a needed field or
@@ -82,6 +85,12 @@ def read_table(
         _refuse_missing(path)
         records = find_records(path, *where)
         return {field.name: _column(path, records, field) for field in fields}
+    if flag is not None:
+        _refuse_missing(path)
+        flagged = find_flagged_records(path, flag)
+        if flagged is not None:
+            return {field.name: _column(path, flagged, field) for field in fields}
+        keep = itemgetter(flag)
 
     def columns(records: list[Record]) -> list[Column]:
         kept = records if keep is None else _filter(path, records, keep)
