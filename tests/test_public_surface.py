@@ -27,6 +27,7 @@ def test_the_public_functions():
         "open_rig",
         "plot",
         "prepare",
+        "profile",
         "recipes",
         "render",
         "report",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from syncl.commands.models import models as models
     from syncl.commands.plot import plot as plot
     from syncl.commands.prepare import prepare as prepare
+    from syncl.commands.profile import profile as profile
     from syncl.commands.recipes import recipes as recipes
     from syncl.commands.render import render as render
     from syncl.commands.report import report as report
@@ -59,6 +60,7 @@ __all__ = [
     "open_rig",
     "plot",
     "prepare",
+    "profile",
     "recipes",
     "render",
     "report",

@@ -39,6 +39,7 @@ COMMANDS: dict[str, Command] = {
     "convert": Command("syncl.commands.convert", "read published checkpoints, or write their format"),
     "export": Command("syncl.commands.export", "write a model as a program that runs without syncl"),
     "diagnose": Command("syncl.commands.diagnose", "look into a model: attention, matching, cost of SynCL"),
+    "profile": Command("syncl.commands.profile", "say what a model costs a frame, part by part"),
     "experiment": Command("syncl.commands.experiment", "train and compare recipes pairwise over seeds"),
     "models": Command("syncl.commands.models", "list the models that ship with syncl"),
     "info": Command("syncl.commands.info", "say what is installed: versions, devices, extras"),

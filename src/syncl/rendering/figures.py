@@ -72,6 +72,17 @@ def add_legend(
     figure.legend(list(found.values()), names, loc=place, ncols=columns, frameon=False, fontsize=9)
 
 
+def check_figure(output: Path, overwrite: bool) -> None:
+    """Make sure that a figure can be written to a file of this name.
+
+    Raises:
+        SynclError: see `save_figure`.
+    """
+    if output.suffix.lower() not in _SUFFIXES:
+        raise SynclError(f"{output}: plots are written as {', '.join(_SUFFIXES)}; choose such a name")
+    refuse_to_overwrite(output, overwrite)
+
+
 def save_figure(figure: "Figure", output: Path, overwrite: bool = False, dpi: int = 150) -> None:
     """Write a figure in the format of the file's suffix.
 
@@ -79,8 +90,6 @@ def save_figure(figure: "Figure", output: Path, overwrite: bool = False, dpi: in
         SynclError: at another suffix than .png, .svg or .pdf, or at an existing file.
     """
     output = Path(output)
-    if output.suffix.lower() not in _SUFFIXES:
-        raise SynclError(f"{output}: plots are written as {', '.join(_SUFFIXES)}; choose such a name")
-    refuse_to_overwrite(output, overwrite)
+    check_figure(output, overwrite)
     with atomic_path(output) as temporary:
         figure.savefig(temporary, dpi=dpi)
