@@ -16,7 +16,13 @@ from looks import same
 from rig import make_frame
 from syncl.checkpoints.model_file import save_model
 from syncl.checkpoints.state_file import load_state, save_state
-from syncl.deployment.exported import ExportedTracker, described_state, load_export, open_model
+from syncl.deployment.exported import (
+    ExportedDetections,
+    ExportedTracker,
+    described_state,
+    load_export,
+    open_model,
+)
 from syncl.deployment.golden_frames import (
     COUNT,
     EVENTS,
@@ -27,11 +33,21 @@ from syncl.deployment.golden_frames import (
 )
 from syncl.deployment.manifest import Manifest, read_manifest, write_manifest
 from syncl.deployment.step import INPUTS, template_of
-from syncl.deployment.writing import flat_step, write_export
+from syncl.deployment.writing import flat_step, stepping_part, write_export
 from syncl.errors import SynclError
 from syncl.runs.export import synthetic_drive
 from syncl.structures import Frame, Objects
-from syncl.trackers import Mutr3dConfig, PfTrackConfig, StarTrackConfig, Tracker
+from syncl.trackers import (
+    AdaTrackConfig,
+    Cc3dtConfig,
+    GreedyConfig,
+    Mutr3dConfig,
+    PfTrackConfig,
+    StarTrackConfig,
+    Tracker,
+)
+from syncl.trackers.by_detection import NoDetector
+from syncl.trackers.cc_3dt.association import AssociationConfig
 from syncl.trackers.inputs import InputConfig
 from syncl.trackers.live import LiveTracker
 from syncl.trackers.model import ModelConfig
@@ -70,7 +86,7 @@ DRIVE = [far_frame(number) for number in range(FRAMES_NEEDED)]
 
 def exported(made: ModelConfig, folder: Path) -> ExportedTracker:
     """An exported tracker whose program torch runs, with all of a manifest that it reads."""
-    fixed = build(made).with_fixed_slots()
+    fixed = stepping_part(build(made)).with_fixed_slots()
     template = template_of(fixed, DRIVE[0])
     content = {
         "classes": list(fixed.classes),
@@ -316,11 +332,47 @@ def test_an_onnx_file_that_lost_a_byte_is_refused(onnx_folder: Path, tmp_path: P
 
 def test_models_without_such_a_step_are_refused_before_anything_is_made(tmp_path: Path) -> None:
     from syncl.commands.export import export
-    from syncl.trackers import GreedyConfig
 
-    made = dataclasses.replace(config(), tracker=GreedyConfig(classes=("car",)))
-    model = tmp_path / "greedy.safetensors"
+    made = dataclasses.replace(config(), tracker=AdaTrackConfig())
+    model = tmp_path / "ada_track.safetensors"
     save_model(model, made.build().state_dict(), made)
-    with pytest.raises(SynclError, match="Greedy ties detections to tracks on the host"):
+    with pytest.raises(SynclError, match="AdaTrack ties detections to tracks on the host"):
         export(model, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    learned = Cc3dtConfig(motion="velo_lstm").build(build(config()).detector)
+    with pytest.raises(SynclError, match=r"Cc3dt ties .* by weights of its own \(motion\..*, \.\.\.\)"):
+        stepping_part(learned)
+
+
+@pytest.mark.parametrize("detector", ["petr", "streampetr"])
+@pytest.mark.parametrize(
+    "rules",
+    [GreedyConfig(min_score=0.0), Cc3dtConfig(AssociationConfig(0.0, 0.0), min_score=0.0)],
+    ids=["greedy", "cc_3dt"],
+)
+def test_a_program_that_detects_is_tied_together_by_the_host_as_ever(
+    detector: str, rules: GreedyConfig | Cc3dtConfig, tmp_path: Path
+) -> None:
+    made = dataclasses.replace(config(detector=detector), tracker=rules)
+    tracker = build(made)
+    told = ExportedDetections(exported(made, tmp_path), rules.build(NoDetector(tracker.classes)))
+    state, held = tracker.initial_state(), told.initial_state()
+    for frame in (*DRIVE[:3], DRIVE[5], far_frame(41, scenes="b")):
+        objects, state = tracker.step(frame, state)
+        found, held = told.step(frame, held)
+        alike(objects, found)
+    alike(tracker.step(far_frame(42, scenes="b"), held)[0], told.step(far_frame(42, scenes="b"), state)[0])
+    with pytest.raises(SynclError, match=r"cameras CAM_0, CAM_1, CAM_2, and .* exported for 2"):
+        told.step(make_frame(cameras=3), told.initial_state())
+
+
+@pytest.mark.slow
+def test_greedy_is_exported_and_loaded(tmp_path: Path) -> None:
+    made = dataclasses.replace(config(), tracker=GreedyConfig(min_score=0.0))
+    tracker = build(made)
+    write_export(tmp_path, tracker, made, DRIVE, source={})
+    manifest = read_manifest(tmp_path)
+    assert manifest.text("associated_by") == "the host"
+    assert manifest.text("association", "tracker") == "Greedy"
+    told = load_export(tmp_path).tracker
+    alike(tracker.step(DRIVE[0], tracker.initial_state())[0], told.step(DRIVE[0], told.initial_state())[0])

@@ -6,6 +6,7 @@ objects, state = tracker.step(frame, tracker.initial_state())
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -22,7 +23,7 @@ from syncl.models import find_model
 from syncl.structures import Frame, Objects, Outcome
 from syncl.structures.tensors import named_tensors
 from syncl.trackers.base import Tracker
-from syncl.trackers.by_detection import NoDetector
+from syncl.trackers.by_detection import ByDetection, ByDetectionConfig, NoDetector
 from syncl.trackers.look import Decoded
 from syncl.trackers.model import ModelConfig
 from syncl.trackers.serialisation import put_together
@@ -79,6 +80,15 @@ class ExportedTracker(Tracker):
             SynclError: also if there is more than one stream, or the rig has other cameras than the folder's
                 manifest, in number or in order.
         """
+        self.check_rig(frame)
+        return super().admit(frame, state)
+
+    def check_rig(self, frame: Frame) -> None:
+        """Refuse other streams and cameras than the program was exported for.
+
+        Raises:
+            SynclError: see `admit`.
+        """
         names = frame.rig.names
         if frame.batch_size != 1:
             raise SynclError(f"{self.source}: was exported for one stream, not for {frame.batch_size}")
@@ -87,7 +97,6 @@ class ExportedTracker(Tracker):
                 f"sample {frame.samples[0]}: cameras {', '.join(names)}, and {self.source} was exported for "
                 f"{len(self._cameras)}: {', '.join(self._cameras)}, in this order"
             )
-        return super().admit(frame, state)
 
     def advance(self, frame: Frame, state: TrackState, move: Move) -> tuple[Objects, TrackState]:
         """See `Tracker.advance`.
@@ -102,6 +111,66 @@ class ExportedTracker(Tracker):
         told = self._program(told_frame(frame, move) | told_state(state))
         after = {name.removeprefix("next_"): tensor for name, tensor in told.items()}
         return objects_of(told), state_of(after, self._empty, frame)
+
+    def conclude(self, _decoded: Decoded, /) -> tuple[Objects, TrackState]:
+        """Refused: a program has no parts."""
+        raise SynclError(_ALONE)
+
+    def carry(self, _decoded: Decoded, _outcome: Outcome, /) -> TrackState:
+        """Refused: nothing is trained."""
+        raise SynclError(_ALONE)
+
+
+class ExportedDetections(Tracker):
+    """A tracker by detection whose detections are an exported program's; it ties them together itself.
+
+    States are those of the tracker on its own detector, with the detector's memory.
+
+    Args:
+        program: the exported detections.
+        tracker: that ties them together, built without a detector.
+    """
+
+    takes_precision = False
+
+    def __init__(self, program: ExportedTracker, tracker: ByDetection) -> None:
+        super().__init__()
+        self.program = program
+        self.tracker = tracker
+        self.detector = tracker.detector
+        self.input = program.input
+        self.longest_gap_s = tracker.longest_gap_s
+        self.keeps = tracker.keeps
+        self.source = program.source
+
+    @property
+    def cameras(self) -> int | None:
+        """See `ExportedTracker.cameras`."""
+        return self.program.cameras
+
+    def initial_state(self, streams: int = 1) -> TrackState:
+        """See `ExportedTracker.initial_state`."""
+        memory = self.program.initial_state(streams).detector_memory
+        return replace(self.tracker.initial_state(streams), detector_memory=memory)
+
+    def admit(self, frame: Frame, state: TrackState) -> Move:
+        """See `ExportedTracker.admit`."""
+        self.program.check_rig(frame)
+        return super().admit(frame, state)
+
+    def advance(self, frame: Frame, state: TrackState, move: Move) -> tuple[Objects, TrackState]:
+        """See `Tracker.advance`; the detections first, then what they are tied to."""
+        seen = replace(
+            self.program.initial_state(),
+            detector_memory=state.detector_memory,
+            global_from_vehicle=state.global_from_vehicle,
+            timestamp_s=state.timestamp_s,
+            scenes=state.scenes,
+        )
+        detections, after = self.program.advance(frame, seen, move)
+        entered = self.tracker.arrive(frame, replace(state, detector_memory=None))
+        objects, state = self.tracker.associate(frame, entered, detections)
+        return objects, replace(state, detector_memory=after.detector_memory)
 
     def conclude(self, _decoded: Decoded, /) -> tuple[Objects, TrackState]:
         """Refused: a program has no parts."""
@@ -183,7 +252,11 @@ def load_export(folder: Path, providers: Sequence[str] = CPU, types: tuple[type,
     program = OnnxProgram(Path(folder) / name, providers)
     tracker = ExportedTracker(program, manifest, config)
     tracker.detector.views = manifest.numbers("views_deg")
-    return LoadedModel(tracker.eval(), config, None, {"exported": str(folder)})
+    found: Tracker = tracker
+    if isinstance(config.tracker, ByDetectionConfig):
+        association = config.tracker.build(tracker.detector)
+        found = ExportedDetections(tracker, cast(ByDetection, association))
+    return LoadedModel(found.eval(), config, None, {"exported": str(folder)})
 
 
 def open_model(

@@ -22,6 +22,7 @@ from syncl.detectors.image_encoder import ImageEncoder
 from syncl.errors import SynclError
 from syncl.structures import Frame
 from syncl.trackers.base import Tracker
+from syncl.trackers.by_detection import ByDetection
 from syncl.trackers.model import ModelConfig
 from syncl.trackers.serialisation import take_apart
 from syncl.trackers.state import TrackState
@@ -77,6 +78,23 @@ def rounded_encoder(tracker: Tracker) -> None:
     encoder.neck = _Rounded(encoder.neck, last=True)  # type: ignore[assignment]
 
 
+def stepping_part(tracker: Tracker) -> Tracker:
+    """What of a tracker becomes a program: all, or its detections, where the host ties them together.
+
+    Raises:
+        SynclError: there is no such part, saying why.
+    """
+    if isinstance(tracker, ByDetection):
+        own = [name for name, _ in tracker.named_parameters() if not name.startswith("detector.")]
+        if own:
+            raise SynclError(
+                f"{type(tracker).__name__} ties detections together on the host by weights of its own "
+                f"({own[0]}, ...), which no program has; it is exported without appearance and learned motion"
+            )
+        return tracker.alone()
+    return tracker
+
+
 class _Flat:
     """A step of two dictionaries as a program of one."""
 
@@ -126,7 +144,7 @@ def write_export(
         raise SynclError(
             f"--opset {opset}: below {LEAST_OPSET} files are invalid; choose {LEAST_OPSET} or more"
         )
-    fixed = tracker.with_fixed_slots()
+    fixed = stepping_part(tracker).with_fixed_slots()
     cameras = drive[0].rig.names
     template = template_of(fixed, drive[0])
     golden = golden_frames(fixed, flat_step(fixed, template, cameras), template, drive)
@@ -172,6 +190,7 @@ def write_export(
             "checked": cast(Json, asdict(found)),
             **_of_input(drive[0], config, tracker),
             **_of_tracker(fixed),
+            **_of_association(tracker),
             "inputs": _signature(given),
             "outputs": _signature(golden[0].told),
             "state": {"structure": take_apart(template)[0], "tensors": cast(Json, described_state(template))},
@@ -223,26 +242,40 @@ def _of_input(frame: Frame, config: ModelConfig, tracker: Tracker) -> dict[str, 
 
 def _of_tracker(tracker: Tracker) -> dict[str, Json]:
     """What is told, and by which rules."""
-    settings = getattr(tracker, "config", None)
-    rules: dict[str, Json] = {}
-    if is_dataclass(settings):
-        for field in fields(settings):
-            value = getattr(settings, field.name)
-            if value is None or isinstance(value, bool | int | float | str):
-                rules[field.name] = value
     low, span = tracker.detector.point_range.low, tracker.detector.point_range.span
     return {
         "classes": list(tracker.detector.classes),
         "box": ["x", "y", "z", "length", "width", "height", "yaw", "vx", "vy"],
         "box_code": ["x", "y", "z", "log l", "log w", "log h", "sin yaw", "cos yaw", "vx", "vy"],
         "point_range_m": [*low.tolist(), *(low + span).tolist()],
-        "rules": rules,
+        "rules": _rules(getattr(tracker, "config", None)),
         "slots": tracker.slots or 0,
         "longest_gap_s": tracker.longest_gap_s,
         "forecast_step_s": tracker.forecast_step_s,
         "golden_frames": COUNT,
         "streams": 1,
     }
+
+
+def _of_association(tracker: Tracker) -> dict[str, Json]:
+    """What is left to the host, and by which rules."""
+    if not isinstance(tracker, ByDetection):
+        return {"associated_by": "the program"}
+    return {
+        "associated_by": "the host",
+        "association": {"tracker": type(tracker).__name__, "rules": _rules(tracker.config)},
+        "longest_gap_s": tracker.longest_gap_s,
+    }
+
+
+def _rules(settings: object) -> dict[str, Json]:
+    if not is_dataclass(settings):
+        return {}
+    named = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    return {name: value for name, value in named.items() if value is None or isinstance(value, _PLAIN)}
+
+
+_PLAIN = bool | int | float | str
 
 
 def _signature(tensors: Mapping[str, Tensor]) -> list[Json]:

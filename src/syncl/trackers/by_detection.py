@@ -20,7 +20,7 @@ from syncl.layers.decoder import STANDARD, Groups
 from syncl.structures import Frame, Objects, Predictions, Queries
 from syncl.trackers.base import Tracker
 from syncl.trackers.look import Decoded
-from syncl.trackers.single_frame import best_pairs
+from syncl.trackers.single_frame import SingleFrame, SingleFrameConfig, best_pairs
 from syncl.trackers.state import TrackState
 
 
@@ -60,6 +60,12 @@ class ByDetection(Tracker):
     def close_eyes(self) -> None:
         """Do without looking at images oneself from now on."""
         self.looks = False
+
+    def alone(self) -> SingleFrame:
+        """The own detector's detections of single frames, which this tracker ties together."""
+        config = self.config
+        rules = SingleFrameConfig(config.max_detections, config.output_range_m, config.output_height_m)
+        return SingleFrame(self.detector, rules).eval()
 
     def conclude(self, decoded: Decoded) -> tuple[Objects, TrackState]:
         """Detect as `SingleFrame` does, then associate."""
