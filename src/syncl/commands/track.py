@@ -28,6 +28,7 @@ def track(
     device: str = "auto",
     providers: tuple[str, ...] = (),
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+    compile: bool = False,
     threads: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -77,6 +78,8 @@ def track(
         providers: of onnxruntime, for exported folders, the preferred one first (the CPU's if none is named).
         precision: of the model's layers; geometry, times, boxes, scores and states are float32 and float64
             whatever it is. auto is float32.
+        compile: compile the whole step as one graph, captured on a GPU. The first frame waits for it, minutes
+            the first time; the code is kept between runs. Needs a C++ compiler.
         threads: CPU threads (default: torch's choice).
         resume: go on with scenes that an earlier call finished; model, data, options, device and threads must
             be as then.
@@ -124,6 +127,7 @@ def track(
             min_score=min_score,
             classes=classes,
             precision=precision,
+            compile=compile,
             overwrite=overwrite,
         )
         files = ", ".join(map(str, done.files))
@@ -139,9 +143,10 @@ def track(
     split = split or own_split(version, data)
     chosen = index.choose_scenes(split, scenes)
     if detections is not None:
-        if task == "detection" or forecasts or past != "model" or precision != "auto":
+        if task == "detection" or forecasts or past != "model" or precision != "auto" or compile:
             raise SynclError(
-                "--detections: are tracked as they are; leave out --task, --forecasts, --past and --precision"
+                "--detections: are tracked as they are; leave out --task, --forecasts, --past, --precision "
+                "and --compile"
             )
     else:
         index.check_images(chosen)
@@ -159,6 +164,7 @@ def track(
     asked |= {} if min_score is None else {"min_score": min_score}
     asked |= {"classes": list(classes)} if classes else {}
     asked |= {} if precision == "auto" else {"precision": precision}
+    asked |= {"compile": True} if compile else {}
     sources = {"model": model_source(model), "detections": detections}
     origin = asked | tracking_origin(sources, index, device, processes)
     with scene_parts(output, origin, resume, overwrite, processes) as parts:
@@ -191,6 +197,7 @@ def track(
                 min_score=min_score,
                 classes=classes,
                 precision=precision,
+                compile=compile,
                 overwrite=overwrite,
                 processes=processes,
                 parts=parts,

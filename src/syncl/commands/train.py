@@ -25,6 +25,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     threads: int | None = None,
+    compile: bool = False,
     cache_features: Path | None = None,
     log_with: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = (),
 ) -> "TrainingSummary":
@@ -56,6 +57,8 @@ def train(
         overwrite: start anew in an output folder that is not empty; model, checkpoints, log, results and
             metrics of the earlier run are removed.
         threads: CPU threads (default: torch's choice).
+        compile: compile backbone, neck and decoder layers. The first steps wait for it, minutes the first
+            time; the code is kept between runs. Sums are rounded otherwise. Needs a C++ compiler.
         cache_features: folder for features of the frozen encoder; they are computed once and serve every run
             with the same encoder, images and scenes. Steps then look at no image.
         log_with: experiment trackers that are told the figures too, each an extra of its name. Tensorboard's
@@ -83,6 +86,7 @@ def train(
         resume=resume,
         overwrite=overwrite,
         threads=threads,
+        compile=compile,
         cache_features=cache_features,
         log_with=log_with,
     )

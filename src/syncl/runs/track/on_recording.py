@@ -9,6 +9,7 @@ from rich.console import Console
 from syncl.checkpoints.model_file import LoadedModel
 from syncl.classes import check_classes
 from syncl.data.recording.track_files import write_csv, write_json
+from syncl.deployment.compiled import compiled
 from syncl.errors import SynclError
 from syncl.files import check_output
 from syncl.progress import progress_bar
@@ -33,6 +34,7 @@ def track_recording(
     min_score: float | None = None,
     classes: tuple[str, ...] = (),
     precision: Precision = "auto",
+    compile: bool = False,
     overwrite: bool = False,
 ) -> TrackingSummary:
     """Track a recording and write `tracks.json`, `tracks.csv` and `tracks.mp4` into a folder.
@@ -46,6 +48,7 @@ def track_recording(
         min_score: objects below it are left out; None: the files have all, the video those from 0.3 on.
         classes: left in; all if none is named.
         precision: see `for_inference`.
+        compile: whether the step becomes one compiled graph (`compiled`).
         overwrite: replace earlier results.
 
     Raises:
@@ -70,6 +73,7 @@ def track_recording(
         )
     console.print(f"cameras, as the model sees them: {', '.join(recording.cameras)}")
     tracker = for_inference(model.tracker.eval().to(chosen), precision)
+    tracker = compiled(tracker) if compile else tracker
     state = tracker.initial_state()
     tracks = []
     started = time.perf_counter()

@@ -16,7 +16,8 @@ from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
 from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission
 from syncl.data.nuscenes.samples import Sample
-from syncl.deployment.exported import ExportedTracker
+from syncl.deployment.compiled import compiled
+from syncl.deployment.exported import ExportedDetections, ExportedTracker
 from syncl.errors import SynclError, system_errors_named
 from syncl.progress import progress_bar
 from syncl.runs.processes import Processes
@@ -95,6 +96,7 @@ def track_to_file(
     min_score: float | None = None,
     classes: tuple[str, ...] = (),
     precision: Precision = "auto",
+    compile: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
     processes: Processes = ALONE,
@@ -114,6 +116,7 @@ def track_to_file(
         min_score: the same.
         classes: the same.
         precision: the same.
+        compile: the same.
         overwrite: replace an existing file.
         quiet: no progress bar.
         processes: those that share the work, whole scenes each. Process 0 writes the file, which is the one a
@@ -126,6 +129,7 @@ def track_to_file(
     """
     chosen = choose_device(device, processes)
     stepping = for_inference(choose_tracker(model, task, tracker).eval().to(chosen), precision)
+    stepping = compiled(stepping) if compile else stepping
     if forecasts and stepping.forecast_step_s is None:
         raise SynclError("--forecasts: this tracker does not forecast; PF-Track with future reasoning does")
     index = index.with_vehicle_frame(model.config.input.vehicle_frame)
@@ -299,7 +303,7 @@ def check_parts(tracker: Tracker, option: str) -> None:
     Raises:
         SynclError: naming the folder.
     """
-    if isinstance(tracker, ExportedTracker):
+    if isinstance(tracker, ExportedTracker | ExportedDetections):
         raise SynclError(
             f"{option}: {tracker.source} is one exported step, whose detector nobody can ask alone; take the "
             "model file it was made of"

@@ -33,6 +33,7 @@ from syncl.runs.train.picture import draw_training
 from syncl.runs.train.run_folder import carried_on, earlier_notes, run_folder, run_origin, start_anew
 from syncl.runs.train.validation import Validation
 from syncl.trackers import SingleFrameConfig
+from syncl.trackers.compiling import compile_parts
 from syncl.training.loop import make_accelerator, run_training
 
 
@@ -72,6 +73,7 @@ def train_recipe(
     resume: bool = False,
     overwrite: bool = False,
     threads: int | None = None,
+    compile: bool = False,
     cache_features: Path | None = None,
     log_with: tuple[Logger, ...] = (),
 ) -> TrainingSummary:
@@ -109,6 +111,9 @@ def train_recipe(
         features = None
         if cache_features is not None:
             features = cached_features(cache_features, recipe, index, scenes, tracker, accelerator)
+        if compile:
+            compile_parts(tracker.detector, accelerator.device)
+            console.print("compiling: the first steps wait for it", highlight=False)
         clips = training_clips(index, scenes, recipe, features, tracker.future_frames)
         if recipe.model.input.past is not None and not between:
             console.print("no images between key frames in these data: the past is made of key frames")
