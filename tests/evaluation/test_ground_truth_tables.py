@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +202,6 @@ def test_boxes_in_bicycle_racks_are_dropped():
         matched_sample=sample,
     )
     assert evaluated_boxes(boxes, GroundTruth(samples, boxes, racks)).identity.tolist() == [2, 3, 4, 5]
+    # As the official code has it, a rotation of zeros makes a rack hold everything in its sample.
+    racks = replace(racks, rotation=np.zeros((1, 4)))
+    assert evaluated_boxes(boxes, GroundTruth(samples, boxes, racks)).identity.tolist() == [4, 5]

@@ -7,7 +7,7 @@ from unittest.mock import patch
 import pytest
 import torch
 from ada_track_models import ada_tracker, features_of, frames_of, published, show
-from golden import Golden
+from golden import TOLERANCE, Golden
 from heads import check_gradients, layer_of
 from mmdet3d_boxes import boxes_from_mmdet3d_0
 from torch import Tensor
@@ -26,6 +26,9 @@ from syncl.training.objectives.association import association_loss, identities_o
 from syncl.training.strategies import Baseline, BaselineConfig
 from syncl.training.strategies.decoupled import decoupled_losses
 from syncl.training.unroll import ClipTraining, UnrollConfig
+
+# 4.5e-5 with the pinned torch; 2.6 sums gradients in another order and comes to 1.6e-4.
+NORMS_TOLERANCE = TOLERANCE if torch.__version__ >= "2.13" else 2e-4
 
 OpenGolden = Callable[[str], Golden]
 
@@ -211,6 +214,6 @@ def test_clip(open_golden: OpenGolden, kind: str, case: str) -> None:
 
     losses["total"].backward()
     config = ModelConfig(InputConfig((8, 8)), tracker.detector.config, tracker.config)
-    check_gradients(golden, AdaTrackAdapter(), config, tracker, f"{case}/grad_norms")
+    check_gradients(golden, AdaTrackAdapter(), config, tracker, f"{case}/grad_norms", NORMS_TOLERANCE)
     norms = [[level.grad.norm() for level in levels] for levels in recorder.features]
     golden.check(f"{case}/feat_grad_norms", torch.tensor(norms))

@@ -33,6 +33,8 @@ def _parked(boxes: EvaluationBoxes, racks: Racks, dataset: DatasetDescription) -
     samples = boxes.sample[cycles]
     begins, ends = (np.searchsorted(samples, racks.sample, side) for side in ("left", "right"))
     axes = rotation_from_quaternion(racks.rotation)
+    # To the official code, whose rotation matrix is zero then, such a rack holds all there is.
+    axes[~racks.rotation.any(axis=1)] = 0
     for number in np.flatnonzero(ends > begins):
         rows = cycles[begins[number] : ends[number]]
         parked[rows] |= _inside(boxes.centre[rows], racks.centre[number], racks.size[number], axes[number])
