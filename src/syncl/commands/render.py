@@ -77,6 +77,7 @@ def render(
 
     from syncl.data.nuscenes.index import open_nuscenes
     from syncl.data.nuscenes.splits import own_split
+    from syncl.data.own_results import as_json
     from syncl.errors import SynclError
     from syncl.files import check_output
     from syncl.progress import progress_bar
@@ -116,7 +117,8 @@ def render(
         mark_errors=mark_errors,
     )
     written: list[Rendered] = []
-    source = open_results(index, results, scenes, min_score, classes=classes)
+    with as_json(results, data, split or own_split(version, data), index.dataset) as readable:
+        source = open_results(index, readable, scenes, min_score, classes=classes)
     if rerun is not None:
         frames = progress_bar(source.frames(style), "logging", total=source.frame_count)
         count = write_rerun(frames, rerun, style, overwrite)

@@ -52,7 +52,8 @@ def track(
         detections: a nuScenes detection results file of the same samples, whose boxes are tied together.
         data: folder of a nuScenes-format dataset.
         recording: folder of a recording with its rig.yaml, instead of data (docs/recordings.md).
-        output: results file (JSON) to write; for a recording, a folder (default: RECORDING_tracks).
+        output: results file (JSON) to write; for Argoverse 2 also NAME.feather, its own layout; for a
+            recording, a folder (default: RECORDING_tracks).
         version: nuScenes version folder inside data.
         dataset: file of classes, ranges and thresholds of your own (docs/own-data.md); default: dataset.yaml
             beside the tables, where there is one.
@@ -95,6 +96,7 @@ def track(
     from syncl.data.nuscenes.index import open_nuscenes
     from syncl.data.nuscenes.odometry import can_bus_remark
     from syncl.data.nuscenes.splits import OFFICIAL_SPLITS, own_split
+    from syncl.data.own_results import as_json, own_layout
     from syncl.deployment.exported import model_source, open_model
     from syncl.errors import SynclError
     from syncl.files import check_output
@@ -138,6 +140,8 @@ def track(
     processes = Processes.current()
     check_output(output, overwrite)
     index = open_nuscenes(data, version, dataset=dataset)
+    if forecasts and own_layout(data, output) is not None:
+        raise SynclError(f"--forecasts: {output}: this layout has no place for them; name a .json")
     if model is None:
         check_classes(classes, index.dataset.classes)
     split = split or own_split(version, data)
@@ -169,21 +173,22 @@ def track(
     origin = asked | tracking_origin(sources, index, device, processes)
     with scene_parts(output, origin, resume, overwrite, processes) as parts:
         if detections is not None:
-            done = track_given(
-                detections,
-                index,
-                chosen,
-                output,
-                model=loaded,
-                tracker="greedy" if model is None and tracker == "model" else tracker,
-                others=bool(scenes) or split not in OFFICIAL_SPLITS,
-                device=device,
-                min_score=min_score,
-                classes=classes,
-                overwrite=overwrite,
-                processes=processes,
-                parts=parts,
-            )
+            with as_json(detections, data, split, index.dataset) as readable:
+                done = track_given(
+                    readable,
+                    index,
+                    chosen,
+                    output,
+                    model=loaded,
+                    tracker="greedy" if model is None and tracker == "model" else tracker,
+                    others=bool(scenes) or split not in OFFICIAL_SPLITS,
+                    device=device,
+                    min_score=min_score,
+                    classes=classes,
+                    overwrite=overwrite,
+                    processes=processes,
+                    parts=parts,
+                )
         elif loaded is not None:
             done = track_to_file(
                 loaded,

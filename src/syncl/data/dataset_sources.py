@@ -70,11 +70,15 @@ class DatasetFormat:
         name: what people call it.
         recognises: whether a data root is of this kind; a look at names of files, no more.
         source: "module:Class"; the class takes the data root. Imported only where it is needed.
+        results: "module:Class" of results in a layout of its own (`own_results.ResultsLayout`); "" = none.
+        results_suffix: of the names of such files.
     """
 
     name: str
     recognises: Callable[[Path], bool]
     source: str
+    results: str = ""
+    results_suffix: str = ""
 
 
 def _has_recordings(dataroot: Path) -> bool:
@@ -82,7 +86,13 @@ def _has_recordings(dataroot: Path) -> bool:
 
 
 FORMATS = (
-    DatasetFormat("Argoverse 2", is_argoverse2, "syncl.data.argoverse2.sensor_dataset:SensorDataset"),
+    DatasetFormat(
+        "Argoverse 2",
+        is_argoverse2,
+        "syncl.data.argoverse2.sensor_dataset:SensorDataset",
+        "syncl.data.argoverse2.feather_results:FeatherResults",
+        ".feather",
+    ),
     DatasetFormat(
         "annotated recordings", _has_recordings, "syncl.data.recording.annotated:AnnotatedRecordings"
     ),

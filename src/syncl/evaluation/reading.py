@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
+from syncl.data.own_results import as_json
 from syncl.dataset_description import DatasetDescription
 from syncl.evaluation.arrays import GroundTruth
 from syncl.evaluation.constants import Task
@@ -47,7 +48,8 @@ def read_evaluated(
     )
     progress(STEPS[1])
     partial = split not in OFFICIAL_SPLITS or scenes is not None
-    read = read_results(results, truth.samples, task, truth.dataset, allow_other_samples=partial)
+    with as_json(results, dataroot, split, truth.dataset) as readable:
+        read = read_results(readable, truth.samples, task, truth.dataset, allow_other_samples=partial)
     read = replace(read, remarks=(*truth.remarks, *read.remarks))
     for remark in read.remarks:
         warnings.warn(f"{results}: {remark}", stacklevel=3)

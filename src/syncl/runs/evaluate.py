@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
+from syncl.data.own_results import as_json
 from syncl.errors import SynclError
 from syncl.evaluation.cause_table import CauseTable
 from syncl.evaluation.causes import find_causes
@@ -59,7 +60,8 @@ def failure_causes(
     boxes = None
     if detections is not None:
         partial = source[2] not in OFFICIAL_SPLITS or bool(source[3])
-        boxes = read_detections(detections, truth.samples, truth.dataset, partial)
+        with as_json(detections, source[0], source[2], truth.dataset) as readable:
+            boxes = read_detections(readable, truth.samples, truth.dataset, partial)
     thresholds = {
         name: curve.operating_threshold if min_score is None else min_score
         for name, curve in metrics.curves.items()

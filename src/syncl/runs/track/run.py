@@ -16,6 +16,7 @@ from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
 from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission
 from syncl.data.nuscenes.samples import Sample
+from syncl.data.own_results import own_layout
 from syncl.deployment.compiled import compiled
 from syncl.deployment.exported import ExportedDetections, ExportedTracker
 from syncl.errors import SynclError, system_errors_named
@@ -220,7 +221,11 @@ def write_reports(
     if processes.is_main:
         if parts is not None:
             submission.made_with(parts.made_with)
-        submission.save(output, overwrite)
+        layout = own_layout(index.dataroot, output)
+        if layout is None:
+            submission.save(output, overwrite)
+        else:
+            layout.write(index, submission.written, output, overwrite)
     frames = sum(map(len, tokens.values()))
     return TrackingSummary((output,), frames, seconds, tuple(scenes), earlier_frames=earlier)
 
