@@ -18,14 +18,14 @@ import yaml
 
 import fuzzing
 import syncl
-from argoverse2_logs import write_tables, written_log
+from argoverse2_logs import LOG, SWEEPS, write_tables, written_log
 from fuzzing import Reader, damaged_json, damaged_lines, damaged_safetensors
 from rig import DETECTORS, TRACKERS, make_frame
 from syncl.checkpoints.codec import encode_config
 from syncl.checkpoints.model_file import load_model, save_model
 from syncl.checkpoints.published import read_published
 from syncl.checkpoints.state_file import load_state, save_state
-from syncl.data.dataset_file import read_description
+from syncl.data.dataset_file import find_description, read_description
 from syncl.data.features import FeatureStore, write_features
 from syncl.data.frame_objects import FrameObjects
 from syncl.data.images import decode_image, image_size
@@ -37,6 +37,7 @@ from syncl.data.nuscenes.odometry import read_messages
 from syncl.data.nuscenes.results.result_files import read_frame_objects
 from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission
 from syncl.data.nuscenes.splits import split_scenes
+from syncl.data.own_results import as_json, own_layout
 from syncl.data.recording.recording import open_recording
 from syncl.data.recording.video import Video
 from syncl.deployment.exported import described_state, open_model
@@ -108,6 +109,24 @@ def logs(folder: Path, world: Path) -> Reader:
         read_ground_truth(root, VERSION, "val")
 
     return Reader(tuple(sorted(root.rglob("*.feather"))), read)
+
+
+def feather_results(folder: Path, world: Path) -> Reader:
+    root, path = write_tables(folder / "feather_results", written_log()), folder / "results.feather"
+    token, dataset = f"{LOG}/{SWEEPS[1]}", find_description(root, VERSION)
+    box = {"translation": [5.0, 9.0, 1.0], "size": [2.0, 4.0, 1.5], "rotation": [1.0, 0.0, 0.0, 0.0]}
+    named = {"tracking_id": "a", "tracking_name": "BUS", "tracking_score": 0.5}
+    layout = own_layout(root, path)
+    assert layout is not None
+    layout.write(open_nuscenes(root, VERSION), {token: json.dumps([box | named] * 3).encode()}, path, False)
+    samples = read_ground_truth(root, VERSION, "val").samples
+
+    def read() -> None:
+        with as_json(path, root, "val", dataset) as readable:
+            read_results(readable, samples, "tracking", dataset)
+            read_frame_objects(readable)
+
+    return Reader((path,), read)
 
 
 def images(folder: Path, world: Path) -> Reader:
@@ -462,7 +481,7 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
     for function in (
         tables, index_cache, images, decoded, results, recording, video, model_file, published, state_file,
         plan, report_inputs, series, recipe_file, own_recipe, features, checkpoint, can_bus, finished_scenes,
-        detections, exported, splits, sweep, log, dataset_file, annotations, logs,
+        detections, exported, splits, sweep, log, dataset_file, annotations, logs, feather_results,
     )
 }  # fmt: skip
 
@@ -472,6 +491,7 @@ READ_BY = {
     "checkpoints/published.py": "published",
     "checkpoints/state_file.py": "state_file",
     "data/argoverse2/feather.py": "logs",
+    "data/argoverse2/feather_results.py": "feather_results",
     "data/dataset_file.py": "dataset_file",
     "data/features.py": "features",
     "data/images.py": "images",
