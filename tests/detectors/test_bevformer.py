@@ -13,7 +13,7 @@ from syncl.detectors.bevformer.vehicle_motion import VehicleMotion
 from syncl.errors import SynclError
 from syncl.geometry.transforms import invert_rigid, quaternion_from_rotation, transform_points
 from syncl.structures import Odometry
-from syncl.trackers import SingleFrameConfig
+from syncl.trackers import Cc3dtConfig, DqTrackConfig, Mutr3dConfig, SingleFrameConfig
 
 # The lidar of published weights: x to the right, y ahead, a metre in front of the vehicle's origin.
 LIDAR = torch.tensor([[0.0, 1, 0, 1], [-1, 0, 0, 0], [0, 0, 1, 1.8], [0, 0, 0, 1]], dtype=torch.float64)
@@ -124,6 +124,14 @@ def test_readings_that_are_no_numbers_are_refused_by_name_before_anything_rememb
     short = dataclasses.replace(frame.odometry, readings=torch.zeros(1, 3, dtype=torch.float64))
     with pytest.raises(SynclError, match=r"odometry\.readings has shape \(1, 3\), expected \(1, 9\)"):
         tracker.step(dataclasses.replace(frame, odometry=short), tracker.initial_state())
+
+
+@pytest.mark.parametrize("tracks", [SingleFrameConfig, Mutr3dConfig, DqTrackConfig, Cc3dtConfig])
+def test_whatever_tracks_a_rig_of_another_size_than_the_weights_know_is_refused_with_the_remedy(tracks):
+    tracker = tracks().build(build()).eval()
+    refused = r"weights for 2 cameras, the frame has 3 \(CAM_0, .*; mask .*model\.detector\.cameras"
+    with pytest.raises(SynclError, match=refused):
+        tracker.step(make_frame(cameras=3), tracker.initial_state())
 
 
 def test_turning_by_nothing_changes_nothing_and_by_a_quarter_moves_rows_to_columns():

@@ -78,7 +78,7 @@ def test_a_distance_is_wanted_for_every_class() -> None:
         build(gates_m=(1.0, 2.0))
 
 
-@pytest.mark.parametrize("detector", ["detr3d", "petr", "petrv2", "streampetr", "mutr3d_detr3d"])
+@pytest.mark.parametrize("detector", ["detr3d", "petr", "petrv2", "streampetr", "mutr3d_detr3d", "bevformer"])
 @pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "end to end"])
 def test_it_trains_on_every_detector(detector: str, frozen: bool) -> None:
     tracker = build(detector, false_tracks=1.0)
