@@ -156,6 +156,25 @@ def test_a_recipe_for_another_detector_is_refused(name: str) -> None:
         find_format(name).read(published(name), dataclasses.replace(model(name), detector=wrong), "f")
 
 
+def test_a_file_of_another_variant_is_refused_with_the_recipe_that_it_is_for() -> None:
+    small = dataclasses.replace(model("bevformer").detector, bev=BevEncoderConfig((50, 50), 2))
+    read, config = find_format("bevformer").read, dataclasses.replace(model("bevformer"), detector=small)
+    tiny = published("bevformer") | {"pts_bbox_head.bev_embedding.weight": torch.ones(2500, 32)}
+    with pytest.raises(SynclError, match=r"has 2500 cells, the recipe's 12: choose --recipe bevformer_r50_"):
+        read(tiny, model("bevformer"), "tiny.pth")
+    with pytest.raises(SynclError, match=r"shapes differ: .*has 12 cells, the recipe's 2500$"):
+        read(published("bevformer"), config, "own.pth")
+    read, on_petrv2 = find_format("dqtrack").read, model("dqtrack")
+    on_detr3d = dataclasses.replace(on_petrv2, detector=DETECTORS["detr3d"])
+    file = find_format("dqtrack").write(on_detr3d.build().state_dict(), on_detr3d).weights
+    with pytest.raises(SynclError, match=r"on DETR3D: choose --recipe dqtrack_detr3d_r101_900x1600"):
+        read(file, on_petrv2, "d.pth")
+    with pytest.raises(SynclError, match=r"on PETRv2: choose --recipe dqtrack_petrv2_v99_320x800"):
+        read(published("dqtrack"), on_detr3d, "p.pth")
+    with pytest.raises(SynclError, match="on UVTR or BEVStereo, detectors that are not here"):
+        read(published("dqtrack") | {"query_embed_det.weight": torch.ones(7, 96)}, on_petrv2, "u.pth")
+
+
 def test_ada_track_on_the_other_detector_names_the_first_keys_that_differ() -> None:
     on_detr3d, gated = model("ada_track"), AdaTrackConfig(heads=4, hidden=48, gated=True)
     on_petr = dataclasses.replace(on_detr3d, detector=DETECTORS["pf_track"], tracker=gated)

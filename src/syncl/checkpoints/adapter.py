@@ -115,11 +115,18 @@ class Adapter:
         shapes = model_shapes(config, source)
         renamed = {_OLD_OFFSETS.sub(r"\1.conv_offset.", name): tensor for name, tensor in published.items()}
         entries = self._complete_entries(shapes, config)
-        conversion = read_entries(
-            renamed, entries, shapes, (*self.ignored_for(config), RUNNING_AVERAGES), source
-        )
+        try:
+            conversion = read_entries(
+                renamed, entries, shapes, (*self.ignored_for(config), RUNNING_AVERAGES), source
+            )
+        except SynclError as error:
+            raise SynclError(f"{error}{self.advice(published, config)}") from error
         check_finite(conversion.weights, source)
         return conversion
+
+    def advice(self, _published: Mapping[str, Tensor], _config: ModelConfig, /) -> str:
+        """What may be done about a file that does not fit, where that can be told; it ends the message."""
+        return ""
 
     def write(self, weights: Mapping[str, Tensor], config: ModelConfig) -> Conversion:
         """A published checkpoint's parameters from ours.

@@ -1,5 +1,12 @@
 """Checkpoints of BEVFormer (fundamentalvision/BEVFormer): base, small and tiny."""
 
+from collections.abc import Mapping
+from math import prod
+from typing import cast
+
+from torch import Tensor
+from typing_extensions import override
+
 from syncl.checkpoints.adapter import Adapter, Part
 from syncl.checkpoints.mapping import Rule
 from syncl.checkpoints.names import AFFINE, DECODER_LAYERS, branch_rules
@@ -58,6 +65,13 @@ HEAD: tuple[Rule, ...] = (
     Rule(rf"reference_points\.{AFFINE}", r"transformer.reference_points.\1"),
 )
 
+# By the cells of the view.
+_RECIPES = {
+    200 * 200: "bevformer_r101_900x1600",
+    150 * 150: "bevformer_r101_720x1280",
+    50 * 50: "bevformer_r50_450x800",
+}
+
 
 class BevformerAdapter(Adapter):
     """BEVFormer's detector: backbone, neck and head."""
@@ -70,3 +84,14 @@ class BevformerAdapter(Adapter):
     def parts(self, _config: ModelConfig, /) -> tuple[Part, ...]:
         """See `Adapter.parts`."""
         return (Part(HEAD),)
+
+    @override
+    def advice(self, published: Mapping[str, Tensor], config: ModelConfig, /) -> str:
+        view = published.get("pts_bbox_head.bev_embedding.weight")
+        wanted = prod(cast(BevformerConfig, config.detector).bev.shape)
+        if view is None or len(view) == wanted:
+            return ""
+        recipe = _RECIPES.get(len(view))
+        return f"; its view has {len(view)} cells, the recipe's {wanted}" + (
+            f": choose --recipe {recipe}" if recipe else ""
+        )

@@ -3,7 +3,10 @@
 Names and shapes alone were looked at; the original's code and weights are not for commercial use.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+from typing_extensions import override
 
 from syncl.checkpoints import detr3d, petrv2
 from syncl.checkpoints.adapter import Adapter, Part
@@ -31,6 +34,10 @@ ASSOCIATION: tuple[Rule, ...] = (
     *_residual("distance_branch", "rel_dist_embed.1"),
     Rule(rf"affinity\.{AFFINE}", r"embed_trans.\1"),
 )
+_PUBLISHED = {
+    False: ("PETRv2", "dqtrack_petrv2_v99_320x800"),
+    True: ("DETR3D", "dqtrack_detr3d_r101_900x1600"),
+}
 _HEADS = {Petrv2Config: petrv2.HEAD, Detr3dConfig: detr3d.HEAD}
 
 
@@ -54,3 +61,13 @@ class DqTrackAdapter(Adapter):
         """See `Adapter.lacking`: the association has its entries, too."""
         names = tuple(names)
         return super().lacking(names) + [name for name in names if name.startswith("association.")]
+
+    @override
+    def advice(self, published: Mapping[str, Tensor], config: ModelConfig, /) -> str:
+        if "query_embed_det.weight" in published:
+            return "; it is DQTrack on UVTR or BEVStereo, detectors that are not here"
+        on_detr3d = "pts_bbox_head.query_embedding.weight" in published
+        if on_detr3d == isinstance(config.detector, Detr3dConfig):
+            return ""
+        name, recipe = _PUBLISHED[on_detr3d]
+        return f"; it is DQTrack on {name}: choose --recipe {recipe}"
