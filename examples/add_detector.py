@@ -37,6 +37,7 @@ from syncl.layers.numerics import inverse_sigmoid, mlp, prior_bias
 from syncl.layers.sampling import tables_of, taps_of, weighted_samples
 from syncl.recipes import Recipe
 from syncl.recipes.synthetic import CLASSES, DIM, IMAGE_SIZE, image_encoder
+from syncl.runs.track.reports import Reports
 from syncl.runs.track.run import track_to_file
 from syncl.runs.train.run import train_recipe
 from syncl.structures import Frame, Predictions, Queries, object_queries
@@ -222,7 +223,9 @@ def run(data: Path, output: Path, version: str = "v1.0-mini", changes: tuple[str
     model = load_model(output / "model.safetensors", types=(GroundGridConfig,))
     index = open_nuscenes(data, version)
     results = output / "results.json"
-    track_to_file(model, index, index.split_scenes("mini_val" if "mini" in version else "val"), results)
+    track_to_file(
+        model, index, index.split_scenes("mini_val" if "mini" in version else "val"), Reports(results)
+    )
     return results
 
 

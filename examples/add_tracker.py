@@ -18,6 +18,7 @@ from syncl.data.nuscenes.index import open_nuscenes
 from syncl.detectors import Detector
 from syncl.recipes import Recipe
 from syncl.recipes.synthetic_trackers import small_tracker
+from syncl.runs.track.reports import Reports
 from syncl.runs.track.run import track_to_file
 from syncl.runs.train.run import train_recipe
 from syncl.structures import Objects, Outcome
@@ -119,7 +120,9 @@ def run(data: Path, output: Path, version: str = "v1.0-mini", changes: tuple[str
     model = load_model(output / "model.safetensors", types=(CoastingConfig,))
     index = open_nuscenes(data, version)
     results = output / "results.json"
-    track_to_file(model, index, index.split_scenes("mini_val" if "mini" in version else "val"), results)
+    track_to_file(
+        model, index, index.split_scenes("mini_val" if "mini" in version else "val"), Reports(results)
+    )
     return results
 
 

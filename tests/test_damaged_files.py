@@ -53,6 +53,7 @@ from syncl.runs.experiment.plan import read_plan
 from syncl.runs.experiment.run_records import read_records, write_table
 from syncl.runs.track.given import track_given
 from syncl.runs.track.parts import SceneParts, _prepare
+from syncl.runs.track.reports import Reports
 from syncl.runs.train.picture import curves
 from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.trackers.serialisation import take_apart
@@ -356,9 +357,8 @@ def detections(folder: Path, world: Path) -> Reader:
     submission.save(path)
 
     def read() -> None:
-        track_given(
-            path, index, (scene,), folder / "tracks.json", tracker="greedy", overwrite=True, quiet=True
-        )
+        reports = Reports(folder / "tracks.json", overwrite=True, quiet=True)
+        track_given(path, index, (scene,), reports, tracker="greedy")
 
     return Reader((path,), read, (damaged_json,) * 2)
 

@@ -21,6 +21,7 @@ from syncl.detectors import ProposalConfig
 from syncl.errors import SynclError
 from syncl.recipes.synthetic import small_detr3d, small_mutr3d
 from syncl.runs.processes import Processes
+from syncl.runs.track.reports import Reports
 from syncl.runs.track.run import track_to_file
 from syncl.runs.track.scenes import cameras_seen, track_scene
 from syncl.trackers import PfTrackConfig, SingleFrameConfig
@@ -87,7 +88,7 @@ def test_cameras_of_other_names_get_the_weights_of_their_direction(folder: Path,
     for place, data in enumerate((folder / "world", tmp_path / "world")):
         index = open_nuscenes(data, version, cache=False)
         target = tmp_path / f"{place}.json"
-        track_to_file(model, index, index.scene_names[:1], target, device="cpu", quiet=True)
+        track_to_file(model, index, index.scene_names[:1], Reports(target, quiet=True), device="cpu")
         written.append(target.read_bytes())
     assert written[0] == written[1]
     with pytest.warns(UserWarning, match="by where they look: FRONT_CENTER, FRONT_RIGHT, FRONT_LEFT, REAR_C"):

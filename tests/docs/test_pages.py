@@ -20,6 +20,7 @@ from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.recording import write_recording
 from syncl.recipes import RECIPES, resolve_recipe
 from syncl.recipes.cost import Cost
+from syncl.runs.track.reports import Reports
 from syncl.runs.track.run import track_to_file
 
 from .documented import PAGES, ROOT, command_lines, inline_commands, load_module, runnable_blocks
@@ -41,7 +42,7 @@ def place(wide_world, tmp_path_factory) -> Path:
     index = open_nuscenes(folder / "world", "v1.0-mini")
     frames = SceneStream(index, "scene-0103", ImageOptions((128, 352)))
     write_recording(list(frames), folder / "my_rig")
-    track_to_file(load_model(DEMO), index, ("scene-0103",), folder / "results.json", quiet=True)
+    track_to_file(load_model(DEMO), index, ("scene-0103",), Reports(folder / "results.json", quiet=True))
     return folder
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from syncl.runs.track.run import TrackingSummary
+    from syncl.runs.track.reports import TrackingSummary
 
 
 def track(
@@ -105,6 +105,7 @@ def track(
     from syncl.runs.track.given import track_given
     from syncl.runs.track.on_recording import track_recording
     from syncl.runs.track.parts import scene_parts
+    from syncl.runs.track.reports import Reports
     from syncl.runs.track.run import check_past_images, track_to_file, tracking_origin, without_past_images
 
     model = None if model is None else find_model(model)
@@ -172,40 +173,30 @@ def track(
     sources = {"model": model_source(model), "detections": detections}
     origin = asked | tracking_origin(sources, index, device, processes)
     with scene_parts(output, origin, resume, overwrite, processes) as parts:
+        reports = Reports(output, forecasts, min_score, classes, overwrite, processes=processes, parts=parts)
         if detections is not None:
             with as_json(detections, data, split, index.dataset) as readable:
                 done = track_given(
                     readable,
                     index,
                     chosen,
-                    output,
+                    reports,
                     model=loaded,
                     tracker="greedy" if model is None and tracker == "model" else tracker,
                     others=bool(scenes) or split not in OFFICIAL_SPLITS,
                     device=device,
-                    min_score=min_score,
-                    classes=classes,
-                    overwrite=overwrite,
-                    processes=processes,
-                    parts=parts,
                 )
         elif loaded is not None:
             done = track_to_file(
                 loaded,
                 index,
                 chosen,
-                output,
+                reports,
                 task=task,
                 tracker=tracker,
-                forecasts=forecasts,
                 device=device,
-                min_score=min_score,
-                classes=classes,
                 precision=precision,
                 compile=compile,
-                overwrite=overwrite,
-                processes=processes,
-                parts=parts,
             )
     processes.finish()
     if processes.is_main:

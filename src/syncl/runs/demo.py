@@ -19,6 +19,7 @@ from syncl.files import atomic_write, check_output
 from syncl.models import find_model
 from syncl.rendering import RenderStyle, render_image, render_video
 from syncl.rendering.nuscenes_scenes import open_results
+from syncl.runs.track.reports import Reports
 from syncl.runs.track.run import track_to_file
 from syncl.trackers.inference import Precision
 
@@ -73,9 +74,8 @@ def run_demo(
 
     model = load_model(find_model("demo"))
     results, metrics_file, video, picture = (output / name for name in _RESULTS)
-    report = track_to_file(
-        model, index, names, results, device="cpu", precision=precision, overwrite=overwrite
-    )
+    reports = Reports(results, overwrite=overwrite)
+    report = track_to_file(model, index, names, reports, device="cpu", precision=precision)
     console.print(f"tracked {report.frames} frames, {report.seconds_per_frame * 1000:.0f} ms each")
 
     with warnings.catch_warnings():

@@ -19,16 +19,8 @@ from syncl.errors import SynclError
 from syncl.evaluation.arrays import EvaluationBoxes, Samples
 from syncl.evaluation.result_arrays import read_results
 from syncl.geometry.poses import invert_pose, move_boxes, rotation_from_quaternion
-from syncl.runs.processes import Processes
-from syncl.runs.track.parts import SceneParts
-from syncl.runs.track.run import (
-    ALONE,
-    BY_DETECTION,
-    TrackerChoice,
-    TrackingSummary,
-    choose_device,
-    write_reports,
-)
+from syncl.runs.track.reports import Reports, TrackingSummary
+from syncl.runs.track.run import BY_DETECTION, TrackerChoice, choose_device
 from syncl.runs.track.scenes import cameras_seen, image_options, report_objects
 from syncl.structures import Frame, Objects
 from syncl.trackers.by_detection import ByDetection, NoDetector
@@ -116,18 +108,12 @@ def track_given(
     detections: Path,
     index: NuScenesIndex,
     scenes: tuple[str, ...],
-    output: Path,
+    reports: Reports,
     *,
     model: LoadedModel | None = None,
     tracker: TrackerChoice = "greedy",
     others: bool = False,
     device: str = "auto",
-    min_score: float | None = None,
-    classes: tuple[str, ...] = (),
-    overwrite: bool = False,
-    quiet: bool = False,
-    processes: Processes = ALONE,
-    parts: SceneParts | None = None,
 ) -> TrackingSummary:
     """Track a file's detections through scenes and write one results file.
 
@@ -135,22 +121,16 @@ def track_given(
         detections: a nuScenes detection results file.
         index: the dataset.
         scenes: names of the scenes.
-        output: results file.
+        reports: what of them is written, and where.
         model: whose tracker is used, with its weights; None = one that needs none.
         tracker: which, where there is no model.
         others: whether the file may have further samples, of scenes that are not tracked.
         device: see `syncl.commands.track.track`.
-        min_score: the same.
-        classes: the same.
-        overwrite: replace an existing file.
-        quiet: no progress bar.
-        processes: those that share the work.
-        parts: where finished scenes are found and kept.
 
     Raises:
         SynclError: on unusable input, naming what is wrong.
     """
-    chosen = choose_device(device, processes)
+    chosen = choose_device(device, reports.processes)
     stepping = _tracker(model, tracker).eval().to(chosen)
     if model is not None:
         index = index.with_vehicle_frame(model.config.input.vehicle_frame)
@@ -171,19 +151,7 @@ def track_given(
             yield sample, report_objects(sample.token, objects, stepping.classes)
 
     tokens = [index.sample_token(row) for scene in scenes for row in index.scene_samples(scene)]
-    done = write_reports(
-        follow,
-        index,
-        scenes,
-        TrackingSubmission(tokens, dataset=index.dataset),
-        output,
-        min_score=min_score,
-        classes=classes,
-        overwrite=overwrite,
-        quiet=quiet,
-        processes=processes,
-        parts=parts,
-    )
+    done = reports.write(follow, index, scenes, TrackingSubmission(tokens, dataset=index.dataset))
     return replace(done, remarks=tuple(remarks))
 
 

@@ -15,7 +15,8 @@ from syncl.files import check_output
 from syncl.progress import progress_bar
 from syncl.rendering import RenderStyle, render_video
 from syncl.rendering.recordings import playback_rate, recording_frames
-from syncl.runs.track.run import TrackingSummary, choose_device
+from syncl.runs.track.reports import TrackingSummary
+from syncl.runs.track.run import choose_device
 from syncl.runs.track.scenes import report_objects
 from syncl.trackers.inference import Precision, for_inference
 from syncl.trackers.inputs import recording_for

@@ -9,6 +9,7 @@ import torch
 
 from syncl.checkpoints.model_file import LoadedModel
 from syncl.data.nuscenes.index import NuScenesIndex
+from syncl.runs.track.reports import Reports
 from syncl.runs.track.run import track_to_file
 from syncl.trackers import SingleFrame, SingleFrameConfig, Tracker
 from syncl.trackers.model import ModelConfig
@@ -54,10 +55,9 @@ class Validation:
                 model,
                 self.index,
                 self.scenes,
-                results,
+                Reports(results, quiet=True),
                 task="detection" if detects else "tracking",
                 device=str(device),
-                quiet=True,
             )
             source = (results, self.index.dataroot, self.index.version, self.split, self.scenes)
             with warnings.catch_warnings():
