@@ -1,12 +1,14 @@
 """The rig of all tests: frames of a small vehicle, objects around it, and every detector and tracker tiny.
 
 Two cameras of 32 x 64 pixels unless a test asks for others, images of noise, and models of 32 channels that
-take a step in milliseconds. `SMALL` has the detectors of the synthetic recipes instead, image head and all.
+take a step in milliseconds. `SMALL` has the detectors of the synthetic recipes instead, image head and all
+but the depth.
 Worlds on disk are fixtures (`conftest.py`).
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -244,10 +246,15 @@ def small_mutr3d_detr3d() -> Mutr3dDetr3dConfig:
     return Mutr3dDetr3dConfig(**{field.name: getattr(base, field.name) for field in dataclasses.fields(base)})
 
 
+def _of_few_layers(make: Callable[[], DetectorConfig]) -> DetectorConfig:
+    config = make()
+    return dataclasses.replace(config, image=tiny_encoder(dim=config.dim), layers=2)
+
+
 DETECTORS: dict[str, DetectorConfig] = _tiny(cameras=2)
 """Every detector, tiny, for two cameras; `OBJECT_QUERIES` object queries each."""
 
-SMALL: dict[str, Callable[[], DetectorConfig]] = {
+_RECIPES: dict[str, Callable[[], DetectorConfig]] = {
     "detr3d": small_detr3d,
     "mutr3d_detr3d": small_mutr3d_detr3d,
     "petr": small_petr,
@@ -255,7 +262,21 @@ SMALL: dict[str, Callable[[], DetectorConfig]] = {
     "streampetr": small_streampetr,
     "bevformer": small_bevformer,
 }
-"""Every detector as the synthetic recipes have it, with proposals and lifted tracks, for six cameras."""
+SMALL: dict[str, Callable[[], DetectorConfig]] = {
+    name: partial(_of_few_layers, make) for name, make in _RECIPES.items()
+}
+"""Every detector with all that synthetic recipes have (proposals, lifted tracks, six cameras), but depth."""
+
+TINY_RUN = (
+    "model.input.image_size=[64,96]",
+    "model.detector.image.backbone.blocks=[1,1,1,1]",
+    "model.detector.image.backbone.stem_width=8",
+    "model.detector.image.backbone.widths=[8,8,16,16]",
+    "model.detector.queries=24",
+    "model.detector.layers=2",
+    "model.detector.proposals.count=8",
+)
+"""What makes a run of a synthetic recipe short, where it does not matter how well a model could learn."""
 
 # Nothing is forgotten or made up at random, so that what a test sees follows from what it does.
 TRACKERS: dict[str, Mutr3dConfig | PfTrackConfig] = {

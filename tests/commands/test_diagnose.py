@@ -8,6 +8,7 @@ import cv2
 import pytest
 import torch
 
+from rig import TINY_RUN
 from syncl.checkpoints.model_file import load_model, save_model
 from syncl.commands.diagnose import diagnose
 from syncl.commands.train import train
@@ -40,10 +41,7 @@ def folder(small_world, tmp_path_factory) -> Path:
         data=root / "world",
         output=root / "run",
         set=(
-            "model.input.image_size=[64,96]",
-            "model.detector.queries=24",
-            "model.detector.layers=2",
-            "model.detector.proposals.count=8",
+            *TINY_RUN,
             "training.steps=2",
             "training.checkpoint_every=1",
             "training.data.batch_size=1",

@@ -9,6 +9,7 @@ import torch
 from accelerate.tracking import GeneralTracker
 from safetensors.torch import load_file
 
+from rig import TINY_RUN
 from syncl.checkpoints.model_file import load_model
 from syncl.commands.evaluate import evaluate
 from syncl.commands.recipes import recipes
@@ -23,10 +24,7 @@ from syncl.training.loop import make_accelerator
 
 FIGURES = ("amota", "amotp", "recall", "ids")
 SMALL = (
-    "model.input.image_size=[64,96]",
-    "model.detector.queries=32",
-    "model.detector.layers=2",
-    "model.detector.proposals.count=8",
+    *TINY_RUN,
     "training.steps=2",
     "training.data.batch_size=1",
 )

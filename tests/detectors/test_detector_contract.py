@@ -8,12 +8,14 @@ import pytest
 import torch
 
 import rig
+from grids import thinned
 from rig import SMALL, make_tracker
 from syncl.detectors import ProposalConfig
 from syncl.detectors.aids import Aided, Proposals
 from syncl.detectors.base import Interaction
 from syncl.errors import SynclError
 from syncl.layers.decoder import PARALLEL
+from syncl.recipes.synthetic import small_detr3d
 from syncl.structures import CameraRig
 
 make_frame = partial(rig.make_frame, cameras=6, size=(64, 96))
@@ -34,8 +36,7 @@ def predict(detector, frame):
     return detector.decode(detector.initial_queries(features), features)[0]
 
 
-@pytest.mark.parametrize("kind", SMALL)
-@pytest.mark.parametrize("size", [(64, 96), (96, 160), (40, 72)])
+@pytest.mark.parametrize(("kind", "size"), thinned(SMALL, [(64, 96), (96, 160), (40, 72)]))
 def test_shapes(kind, size):
     detector = build(kind)
     predictions = predict(detector, make_frame(size=size))
@@ -69,8 +70,7 @@ def test_no_camera_at_all_gives_finite_numbers(kind):
     assert torch.isfinite(predict(build(kind), blind).codes).all()
 
 
-@pytest.mark.parametrize("cameras", [1, 3, 7])
-@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize(("kind", "cameras"), thinned(SMALL, [1, 3, 7]))
 def test_any_number_of_cameras(kind, cameras):
     changes = {"cameras": cameras} if kind in OF_A_RIG else {}
     detector = build(kind, **changes)
@@ -92,7 +92,8 @@ def test_images_must_fit_the_stride(kind):
 
 def test_permuting_cameras_does_not_change_petr_up_to_its_camera_encoding():
     # DETR3D has weights of its own for each camera; sampling itself must not care about the order.
-    detector = build("detr3d")
+    # The tiniest encoder is blind for so much that equal cells vie for being proposals.
+    detector = build("detr3d", image=small_detr3d().image)
     frame = make_frame()
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     rig = CameraRig(

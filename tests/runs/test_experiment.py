@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from rig import TINY_RUN
 from syncl.commands.main import main
 from syncl.errors import SynclError
 from syncl.runs.experiment.child_commands import Commands, Usage
@@ -24,10 +25,7 @@ PLAN = {
         "training.data.batch_size=1",
         "training.data.clip_length=2",
         "training.checkpoint_every=1",
-        "model.input.image_size=[64,96]",
-        "model.detector.queries=24",
-        "model.detector.layers=2",
-        "model.detector.proposals.count=8",
+        *TINY_RUN,
     ],
     "reference": "baseline",
     "arms": [

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import rig
+from grids import thinned
 from looks import look_with, same
 from rig import CLASSES, DETECTORS, DIM, make_clip, make_frame, make_objects
 from syncl.errors import SynclError
@@ -279,13 +280,13 @@ def test_a_first_frame_is_plain_detection_but_where_the_token_is_wanted() -> Non
 # Training
 
 
-@pytest.mark.parametrize("strategy", [BaselineConfig(), SynclConfig()], ids=["baseline", "syncl"])
-@pytest.mark.parametrize("detector", DETECTORS)
-def test_a_clip_trains_and_tracks_on_every_detector(
-    detector: str, strategy: BaselineConfig | SynclConfig
-) -> None:
+STRATEGIES = {"baseline": BaselineConfig(), "syncl": SynclConfig()}
+
+
+@pytest.mark.parametrize(("detector", "kind"), thinned(DETECTORS, STRATEGIES))
+def test_a_clip_trains_and_tracks_on_every_detector(detector: str, kind: str) -> None:
     tracker = build(detector, noise=ClipNoise(0.1, 0.0, 0.5), gated=True)
-    training = ClipTraining(tracker, strategy.build(DIM), UnrollConfig())
+    training = ClipTraining(tracker, STRATEGIES[kind].build(DIM), UnrollConfig())
     clip = make_clip([0, 1, 2], [0, 2, 3], [2, 3, 4], streams=2)
     losses = training(clip)
     losses["total"].backward()

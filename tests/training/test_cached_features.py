@@ -9,13 +9,14 @@ import pytest
 import torch
 
 import rig
+from rig import TINY_RUN
 from syncl.data.features import FeatureStore, write_features
 from syncl.errors import SynclError
 from syncl.runs.train.feature_cache import encoded_levels
 from syncl.runs.train.run import train_recipe
 
 CHANGES = (
-    "model.input.image_size=[64,96]",
+    *TINY_RUN,
     "training.steps=2",
     "training.log_every=1",
     "training.data.batch_size=1",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rig import TINY_RUN
 from syncl.checkpoints.model_file import initialise_from, load_model
 from syncl.checkpoints.published import read_published
 from syncl.checkpoints.state_file import load_state
@@ -45,8 +46,7 @@ def plant(path: Path, marker: Path, zipped: bool) -> None:
 
 def resume(world: Path, run: Path):
     changes = (
-        "model.input.image_size=[64,96]",
-        "model.detector.layers=1",
+        *TINY_RUN,
         "training.data.batch_size=1",
         "training.steps=2",
         "training.checkpoint_every=1",

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import rig
+from grids import thinned
 from rig import DETECTORS, DIM, HEIGHT, WIDTH
 from syncl.checkpoints.model_file import load_model, save_model
 from syncl.layers.decoder import PARALLEL
@@ -170,9 +171,9 @@ def test_one_to_many_in_the_standard_decoder_widens_both_heads():
 
 # SynCL trains all that the baseline trains, on every pair; the baseline by itself on one detector.
 @pytest.mark.parametrize(
-    ("detector", "kind"), [*((detector, "syncl") for detector in DETECTORS), ("petr", "baseline")]
+    ("detector", "tracker", "kind"),
+    [*thinned(DETECTORS, TRACKERS, ["syncl"]), *thinned(["petr"], TRACKERS, ["baseline"])],
 )
-@pytest.mark.parametrize("tracker", TRACKERS)
 def test_a_clip_trains_both_heads(detector, tracker, kind):
     built = build(detector, tracker)
     denoising = DenoisingConfig(groups=2) if detector == "streampetr" else None

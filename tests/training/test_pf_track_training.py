@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from grids import thinned
 from rig import DETECTORS, DIM, make_frame
 from syncl.errors import SynclError
 from syncl.structures import Annotations, Clip, Trajectories
@@ -57,8 +58,7 @@ def make_clip(*identities: list[int], streams: int = 1, trajectories: bool = Tru
 CLIP = ([0, 1, 2, 3], [0, 1, 2, 4], [0, 2, 3, 4])
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "strategy"), thinned(KINDS, STRATEGIES))
 def test_any_detector_and_strategy_take_a_step(kind, strategy):
     tracker = build(kind)
     training = ClipTraining(tracker, STRATEGIES[strategy].build(DIM), UnrollConfig())
@@ -115,9 +115,9 @@ def test_a_track_whose_object_is_gone_ends():
 LEAVING = ([0, 1, 2], [0, 2], [0, 2, 5], [0, 1, 5], [0, 1, 2, 5])
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("length", [1, 2, 5])
-@pytest.mark.parametrize("kind", ["mutr3d", "pf-track"])
+@pytest.mark.parametrize(
+    ("kind", "length", "strategy"), thinned(["pf-track", "mutr3d"], [5, 2, 1], STRATEGIES)
+)
 def test_objects_that_leave_and_return_in_clips_of_any_length(kind, length, strategy):
     tracker = build()
     if kind == "mutr3d":

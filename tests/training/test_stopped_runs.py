@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from grids import thinned
+from rig import TINY_RUN
 from syncl.checkpoints.model_file import read_model_file
 from syncl.errors import SynclError
 from syncl.interrupts import Interrupted
@@ -23,7 +25,7 @@ STEPS = 4
 
 def train(world: Path, output: Path, *changes: str, **options):
     settings = (
-        "model.input.image_size=[64,96]",
+        *TINY_RUN,
         f"training.steps={STEPS}",
         "training.log_every=1",
         "training.checkpoint_every=2",
@@ -115,10 +117,10 @@ def test_a_run_does_not_go_on_as_another(small_world, copied, changes, options, 
     assert before == {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize(
-    "name", ["progress.json", "model.safetensors", "state/run.safetensors", "state/process_0.safetensors"]
-)
-@pytest.mark.parametrize("damage", ["missing", "truncated", "a bit"])
+FILES = ("state/run.safetensors", "model.safetensors", "progress.json", "state/process_0.safetensors")
+
+
+@pytest.mark.parametrize(("name", "damage"), thinned(FILES, ["a bit", "truncated", "missing"]))
 def test_a_bad_part_of_a_checkpoint_is_named_and_the_one_before_offered(small_world, copied, name, damage):
     before, latest = checkpoint_folders(copied)
     path = latest / name

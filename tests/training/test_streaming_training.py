@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch.multiprocessing import start_processes
 from torch.optim.lr_scheduler import LambdaLR
 
+from rig import TINY_RUN
 from syncl.data.loading import collate_clips
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.stream_clips import StreamDataset
@@ -38,10 +39,7 @@ from syncl.training.streaming import CarriedState, StreamTraining
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
 TINY = (
-    "model.input.image_size=[64,96]",
-    "model.detector.queries=24",
-    "model.detector.layers=2",
-    "model.detector.proposals.count=8",
+    *TINY_RUN,
     "training.log_every=1",
     "training.optimiser.warmup_steps=0",
 )

@@ -42,7 +42,7 @@ def make_annotations(streams: int = 1, objects: int = 7, first_identity: int = 0
 def build(kind: str):
     torch.manual_seed(0)
     tracker: Mutr3dConfig = dataclasses.replace(small_mutr3d(), noise=ClipNoise())
-    return tracker.build(dataclasses.replace(SMALL[kind](), layers=2).build())
+    return tracker.build(SMALL[kind]().build())
 
 
 @cache
@@ -213,8 +213,13 @@ def test_contrastive_loss_is_zero_and_finite_with_fewer_than_two_tracks(count):
     assert torch.isfinite(objects.grad).all()
 
 
-@pytest.mark.parametrize("kind", SMALL)
-@pytest.mark.parametrize("length", [1, 3])
+@pytest.mark.parametrize(
+    ("kind", "length"),
+    [
+        *((kind, 3) for kind in SMALL),
+        *(pytest.param(kind, 1, marks=() if kind == "petr" else pytest.mark.slow) for kind in SMALL),
+    ],
+)
 def test_clip_training_reaches_every_parameter(kind, length):
     tracker = build(kind)
     module = ClipTraining(tracker, SynclConfig().build(tracker.detector.dim), UnrollConfig())

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rig import TINY_RUN as SMALL
 from syncl.checkpoints.model_file import load_model
 from syncl.errors import SynclError
 from syncl.runs.train.run import train_recipe
@@ -25,13 +26,6 @@ TINY = (
     "training.data.batch_size=1",
     "training.data.clip_length=2",
     "training.optimiser.warmup_steps=0",
-)
-
-# Where it does not matter how well a model could learn.
-SMALL = (
-    "model.detector.queries=24",
-    "model.detector.layers=2",
-    "model.detector.proposals.count=8",
 )
 
 
