@@ -22,10 +22,10 @@ PARTS = {
     "proposals": "the auxiliary image head, and its losses",
     "reasoning": "PF-Track's reasoning, and its losses",
 }
-# A method has its name in every room: detector or tracker, recipes, published weights, strategy.
+# A method has its name in every room: backbone, detector, tracker, recipes, published weights, strategy.
 METHODS = {
-    *("ada_track", "bevdepth", "bevformer", "cc_3dt", "detr3d", "dort", "dqtrack", "mutr3d", "one_stage"),
-    *("one_track", "petr", "petrv2", "pf_track", "star_track", "streampetr"),
+    *("ada_track", "bevdepth", "bevformer", "cc_3dt", "convnext", "detr3d", "dort", "dqtrack", "mutr3d"),
+    *("one_stage", "one_track", "petr", "petrv2", "pf_track", "star_track", "streampetr"),
     "syncl",
 }
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from syncl import __version__
 from syncl.backbones import ConvNeXtConfig, CpFpnConfig, FpnConfig, ResNetConfig, VoVNetConfig
-from syncl.checkpoints.cameras import with_shared_cameras
 from syncl.checkpoints.codec import decode_config, encode_config
 from syncl.checkpoints.limits import check_finite, model_shapes
+from syncl.checkpoints.shared_cameras import with_shared_cameras
 from syncl.checkpoints.upgrades import Json, current_names
 from syncl.data.past_images import PastImages
 from syncl.data.views import NUSCENES_VIEWS_DEG
