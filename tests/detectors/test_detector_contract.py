@@ -92,7 +92,7 @@ def test_images_must_fit_the_stride(kind):
 
 def test_permuting_cameras_does_not_change_petr_up_to_its_camera_encoding():
     # DETR3D has weights of its own for each camera; sampling itself must not care about the order.
-    # As deep as recipes have it: of other weights some cells are equal, and which becomes a proposal is chance.
+    # As recipes have it: with other weights some cells are equal, and which become proposals is chance.
     torch.manual_seed(0)
     detector = small_detr3d().build().eval()
     frame = make_frame()
