@@ -70,7 +70,13 @@ def attempt(end: str, folder: Path, pinned: list[str], arguments: list[str]) -> 
     python = folder / "bin" / "python"
     wanted = declared(("dev",))
     chosen = lowest(wanted, pinned) if end == "lowest" else ["--constraint", str(CONSTRAINTS), *wanted]
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *chosen], check=True)
+    said = subprocess.run(
+        [python, "-m", "pip", "install", *chosen], stderr=subprocess.PIPE, check=True, text=True
+    )
+    if withdrawn := [line for line in said.stderr.splitlines() if "is a yanked version" in line]:
+        # As scipy 1.11.0 and tensorboard 2.16.0 were, which brought TensorFlow along.
+        print(*withdrawn, "these releases were withdrawn: declare others", sep="\n")
+        return 1
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--editable", ROOT], check=True)
     return subprocess.run([python, "-m", "pytest", "-q", *arguments], cwd=ROOT).returncode
 
