@@ -81,6 +81,19 @@ def atomic_folder(target: Path) -> Iterator[Path]:
                 tidy(target)
 
 
+@contextmanager
+def scratch_folder(name: str) -> Iterator[Path]:
+    """Yield a folder for files that nobody keeps: removed at the end, or after a kill by the next call."""
+    target = Path(tempfile.gettempdir()) / f"syncl-{name}"
+    tidy(target)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.stem}.partial-", dir=target.parent))
+    with held(folder):
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def tidy(target: Path) -> None:
     """Remove what killed processes left of a file or folder, and give back what one was about to replace."""
     old = _place_of_old(target)

@@ -14,11 +14,12 @@ ARGUMENTS = {
     "render": ("results.json", "--data", "nowhere", "--output"),
     "report": ("run", "--data", "nowhere", "--output"),
     "check-rig": ("rig", "--output"),
+    "profile": ("model.safetensors", "--output"),
     "export": ("model.safetensors", "--output"),
     "convert": ("--from", "detr3d", "model.pth"),
     "diagnose": ("model.safetensors", "--data", "nowhere", "--scene", "a", "--output"),
 }
-NAMES = {"render": "tracks.mp4", "report": "page.html", "check-rig": "rig.png"}
+NAMES = {"render": "tracks.mp4", "report": "page.html", "check-rig": "rig.png", "profile": "costs.png"}
 # They read what says which files they write, or what makes a run, first.
 LATER = {"train", "plot", "experiment"}
 WITHOUT_OUTPUT = {"prepare", "recipes", "models", "info"}

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,14 @@ import torch
 
 from full_disks import file_limit
 from syncl.errors import SynclError
-from syncl.files import atomic_folder, atomic_path, atomic_write, check_output, write_tensors
+from syncl.files import (
+    atomic_folder,
+    atomic_path,
+    atomic_write,
+    check_output,
+    scratch_folder,
+    write_tensors,
+)
 from syncl.locks import LOCK, only_one
 
 HOLDING = """
@@ -137,3 +145,12 @@ def test_a_full_disk_is_said_with_the_path_and_the_earlier_file_stays(tmp_path, 
     with file_limit(1000), pytest.raises(SynclError, match=r"model\.safetensors: file too large; allow"):
         write(path)
     assert path.read_text() == "earlier" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_a_killed_call_left_of_a_scratch_folder_is_removed_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = tmp_path / ".syncl-some.partial-abcdefgh"
+    left.mkdir()
+    with scratch_folder("some") as folder, scratch_folder("some") as other:
+        assert {*tmp_path.iterdir()} == {folder, other}, "one that is held is not left"
+    assert not list(tmp_path.iterdir())

@@ -37,7 +37,7 @@ class Case:
 
     Attributes:
         name: of the command, and of what it does where there are several.
-        kills: how many of 260 it gets.
+        kills: how many of 266 it gets.
         output: what it writes, below its folder.
         arguments: for an output; options that allow it to be replaced, or to go on, come behind.
         same: whether its bytes are the same at every run.
@@ -110,6 +110,7 @@ def cases(material: Path) -> list[Case]:
         case("report", 16, "page.html", "report", given, *data, same=False),
         case("plot", 10, "plots", "plot", given, same=False),
         case("diagnose", 12, "looks", "diagnose", tracker, *view, same=False),
+        case("profile", 6, "costs.png", "profile", detector, "--recording", rig, "--frames", "2", same=False),
         case("check-rig", 10, "rig.png", "check-rig", rig, "--width", "320"),
         Case("prepare", 4, "world/.syncl", lambda out: ["prepare", str(out.parent)], False, ()),
         case("experiment", 3, "series", "experiment", plan, *data, same=False, again=()),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from syncl.errors import SynclError
-from syncl.files import atomic_path, refuse_to_overwrite
+from syncl.files import atomic_path, check_output
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -76,11 +76,11 @@ def check_figure(output: Path, overwrite: bool) -> None:
     """Make sure that a figure can be written to a file of this name.
 
     Raises:
-        SynclError: see `save_figure`.
+        SynclError: see `save_figure`, or nothing can be written there.
     """
     if output.suffix.lower() not in _SUFFIXES:
         raise SynclError(f"{output}: plots are written as {', '.join(_SUFFIXES)}; choose such a name")
-    refuse_to_overwrite(output, overwrite)
+    check_output(output, overwrite)
 
 
 def save_figure(figure: "Figure", output: Path, overwrite: bool = False, dpi: int = 150) -> None:

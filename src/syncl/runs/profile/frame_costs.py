@@ -1,7 +1,6 @@
 """What `syncl profile` does: frames through a tracker, charged to its parts."""
 
 import statistics
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from syncl.data.synthetic.generation import generate_world
 from syncl.data.synthetic.world import WorldConfig
 from syncl.deployment.exported import open_model
 from syncl.errors import SynclError
+from syncl.files import scratch_folder
 from syncl.models import find_model
 from syncl.recipes import find_recipe
 from syncl.recipes.listing import recipe_entries
@@ -189,9 +189,9 @@ def _drive(
         yield iter(frames)
         return
     height, width = config.image_size
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder("profile") as folder:
         world = WorldConfig(0, 1, keyframes=count, width=width, height=height, seed=_SEED)
-        made = generate_world(Path(folder) / "world", world)
+        made = generate_world(folder / "world", world)
         index = open_nuscenes(made.root, made.version).with_vehicle_frame(config.vehicle_frame)
         seen = cameras_seen(config, tracker.detector, index, made.val_scenes)
         yield iter(SceneStream(index, made.val_scenes[0], image_options(seen)))
