@@ -83,9 +83,7 @@ def tracking_scores(
     # The package fails on classes that nobody annotated.
     constants.AV2_CATEGORIES = tuple(present)
     results = results[results["category"].isin(present)]
-    sweeps = {
-        log: sorted(table["timestamp_ns"].unique().tolist()) for log, table in truth.groupby("log_id")
-    }
+    sweeps = {log: sorted(table["timestamp_ns"].unique().tolist()) for log, table in truth.groupby("log_id")}
     labels, predictions = sequences(truth, split, sweeps), sequences(results, split, sweeps)
     found = {}
     with tempfile.TemporaryDirectory() as folder:
