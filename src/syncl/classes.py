@@ -1,8 +1,4 @@
-"""The nuScenes classes, and what the official tasks say of them.
-
-Wherever a class is a number, it is an index into `DETECTION_CLASSES` (the order of DETR3D, PETR and
-PF-Track), but for a model's own outputs, which index its own `classes`.
-"""
+"""The nuScenes classes, in the order of DETR3D, PETR and PF-Track; `dataset_description` has the rest."""
 
 from collections.abc import Iterable
 

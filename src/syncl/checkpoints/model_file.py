@@ -189,7 +189,9 @@ class InitialisationReport:
     unused: tuple[str, ...]
 
 
-def initialise_from(tracker: Tracker, path: Path, parts: tuple[str, ...] = ()) -> InitialisationReport:
+def initialise_from(
+    tracker: Tracker, path: Path, parts: tuple[str, ...] = (), other_data: bool = False
+) -> InitialisationReport:
     """Fill a tracker with what fits of another model's weights, such as its detector's.
 
     Entries that a conversion made up (the file's note `new`) are not taken over. A DETR3D for any rig takes
@@ -200,6 +202,8 @@ def initialise_from(tracker: Tracker, path: Path, parts: tuple[str, ...] = ()) -
         path: model file.
         parts: only entries of these modules, such as `detector.image_encoder`; all if empty. Needed where
             models of different kinds have other modules of the same name.
+        other_data: whether the model is for other classes or cameras: parameters whose number goes by those,
+            of one other length, then start anew.
 
     Raises:
         SynclError: if a parameter has another shape there, or nothing at all fits.
@@ -211,6 +215,8 @@ def initialise_from(tracker: Tracker, path: Path, parts: tuple[str, ...] = ()) -
     weights = with_shared_cameras(current_names(given, own), own)
     wanted = tuple(f"{part}." for part in parts) or ("",)
     shared = {name: t for name, t in weights.items() if name in own and name.startswith(wanted)}
+    if other_data:
+        shared = {name: t for name, t in shared.items() if not _of_other_length(t, own[name])}
     problems = differences({name: own[name].shape for name in shared}, shared)
     if problems or not shared:
         reason = (
@@ -226,3 +232,9 @@ def initialise_from(tracker: Tracker, path: Path, parts: tuple[str, ...] = ()) -
         fresh,
         tuple(name for name in weights if name not in shared),
     )
+
+
+def _of_other_length(given: Tensor, wanted: Tensor) -> bool:
+    """Whether two shapes differ in the length of one axis."""
+    pairs = list(zip(given.shape, wanted.shape, strict=False))
+    return given.dim() == wanted.dim() and sum(have != want for have, want in pairs) == 1

@@ -19,7 +19,7 @@ def generate(
     seed: int = 0,
     difficulty: Literal["easy", "default", "hard"] = "default",
     rigs: bool = False,
-    layout: Literal["nuscenes", "argoverse2"] = "nuscenes",
+    layout: Literal["nuscenes", "argoverse2", "own"] = "nuscenes",
     workers: int = 0,
     overwrite: bool = False,
 ) -> "GenerationReport":
@@ -32,7 +32,7 @@ def generate(
         out: Folder to create; the data root for every other command.
         train_scenes: Scenes of the training split, up to 700.
         val_scenes: Scenes of the validation split, up to 150.
-        keyframes: Annotated frames of a scene, two a second (layout argoverse2: ten).
+        keyframes: Annotated frames of a scene, two a second (other layouts than nuscenes: ten).
         width: Image width in pixels.
         height: Image height in pixels.
         seed: Chooses the world.
@@ -40,7 +40,9 @@ def generate(
         rigs: Give every scene a rig of its own: three to eight cameras (CAM_0 to CAM_7) with other lenses,
             places, heights and image shapes, one of them silent now and then.
         layout: nuScenes' tables, or Argoverse 2's logs (docs/argoverse2.md): seven cameras, the front one
-            upright, ten keyframes a second.
+            upright, ten keyframes a second. own is somebody's own data (docs/own-data.md): tables of version
+            own, four classes that a dataset.yaml makes of other category names, seven cameras of three
+            lenses, ten keyframes a second.
         workers: Processes; 0 takes one for each CPU core.
         overwrite: Replace OUT if it exists.
 

@@ -1,15 +1,18 @@
 """What `syncl prepare` does: index the tables, look over the images, say what is there and what is wrong."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from syncl.data.dataset_file import DATASET_FILE
 from syncl.data.nuscenes.clips.annotation_choice import AnnotationOptions, count_learnable
 from syncl.data.nuscenes.clips.image_files import survey_images
 from syncl.data.nuscenes.index import CAMERAS, NuScenesIndex, open_nuscenes
 from syncl.data.nuscenes.past.sources import check_sweep_images
 from syncl.data.nuscenes.past.sweeps import PART, open_camera_sweeps
-from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
+from syncl.data.nuscenes.splits import OFFICIAL_SPLITS, own_splits
 from syncl.data.nuscenes.tables.cache import cache_path
 from syncl.data.nuscenes.tables.survey import Problem, survey_sweeps, survey_tables
 from syncl.errors import SynclError
@@ -44,6 +47,8 @@ def prepare_dataset(
         f"{index.annotation_count:,} annotations"
     )
     say(f"  splits: {_splits(index)}")
+    for line in _classes(index):
+        say(f"  {line}")
     if not index.annotation_count:
         say("  no annotations: these scenes can be tracked and drawn, but not evaluated")
     else:
@@ -114,7 +119,37 @@ def _listed(folder: Path, problems: Sequence[Problem]) -> str:
     return "\n".join([f"{folder}: {kinds}", *(f"  - {problem}" for problem in problems)])
 
 
+def _classes(index: NuScenesIndex) -> list[str]:
+    """Which categories are which class, with how many annotations, and which are none."""
+    columns, dataset = index.columns, index.dataset
+    counts = np.bincount(columns.annotation_categories, minlength=len(columns.category_names)).tolist()
+    found = dict(zip([name.decode() for name in columns.category_names.tolist()], counts, strict=True))
+
+    def listed(categories: Iterable[str]) -> str:
+        return ", ".join(
+            f"{name} ({found[name]:,})" if name in found else f"{name} (absent)" for name in categories
+        )
+
+    lines = []
+    if not dataset.official:
+        lines.append(f"classes of {dataset.name}:")
+        for name in dataset.classes:
+            own = [category for category, of in dataset.categories.items() if of == name]
+            tracked = "" if name in dataset.tracked else ", not tracked"
+            lines.append(f"  {name}, to {dataset.ranges_m[name]:g} m{tracked}: {listed(own)}")
+        if dataset.left_out:
+            lines.append(f"  left out: {listed(dataset.left_out)}")
+    named = {*dataset.categories, *dataset.left_out}
+    if strangers := [name for name, count in found.items() if name not in named and count]:
+        where = "" if dataset.official else f" (name them in {DATASET_FILE}, among left_out if on purpose)"
+        lines.append(f"categories of no class: {listed(strangers)}{where}")
+    return lines
+
+
 def _splits(index: NuScenesIndex) -> str:
+    own = own_splits(index.version, index.dataroot)
+    if own:
+        return ", ".join(f"{name} {len(scenes)}" for name, scenes in own.items())
     found = []
     for split in OFFICIAL_SPLITS:
         try:

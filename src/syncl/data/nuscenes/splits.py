@@ -63,7 +63,7 @@ def own_split(version: str, dataroot: Path | None = None, *, training: bool = Fa
     Raises:
         SynclError: if it has none of its own.
     """
-    own = {} if dataroot is None else _own_splits(version, Path(dataroot))
+    own = {} if dataroot is None else own_splits(version, Path(dataroot))
     for name in ("train",) if training else ("val", "test"):
         if name in own:
             return name
@@ -106,7 +106,7 @@ def split_scenes(split: str, version: str, dataroot: Path) -> tuple[str, ...]:
     Raises:
         SynclError: if the split does not belong to this version, is unknown, or its `splits.json` is damaged.
     """
-    own = _own_splits(version, Path(dataroot))
+    own = own_splits(version, Path(dataroot))
     if split in own:
         return own[split]
     if not own and split in _SUFFIX_OF_SPLIT:
@@ -120,7 +120,7 @@ def split_scenes(split: str, version: str, dataroot: Path) -> tuple[str, ...]:
     return _custom_scenes(split, Path(dataroot) / version / "splits.json", own)
 
 
-def _own_splits(version: str, dataroot: Path) -> Mapping[str, tuple[str, ...]]:
+def own_splits(version: str, dataroot: Path) -> Mapping[str, tuple[str, ...]]:
     """Splits of data whose version is none of nuScenes', or which are no tables at all; empty for others."""
     source = find_source(dataroot, version)
     if source is not None:

@@ -16,8 +16,10 @@ import orjson
 
 from syncl.data.argoverse2.feather import arrow
 from syncl.data.argoverse2.log_writer import write_log
+from syncl.data.dataset_file import DATASET_FILE
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.nuscenes.splits import official_scenes
+from syncl.data.synthetic import own_data
 from syncl.data.synthetic.mounts import channels_of
 from syncl.data.synthetic.records import SCENE_TABLES, Table, shared_tables
 from syncl.data.synthetic.scene import SceneJob, make_scene
@@ -78,7 +80,7 @@ def generate_world(
         arrow()
     begin = time.monotonic()
     with atomic_folder(out) as building:
-        root = building if config.layout == "nuscenes" else building / _WORLD
+        root = building if config.layout != "argoverse2" else building / _WORLD
         root.mkdir(exist_ok=True)
         jobs = _jobs(root, config)
         for channel in channels_of(config.rigs, config.layout):
@@ -92,7 +94,7 @@ def generate_world(
             _lay_out_anew(root, building, config, jobs)
     return GenerationReport(
         root=out,
-        version=config.version if config.layout == "nuscenes" else "Argoverse 2's layout",
+        version=config.version if config.layout != "argoverse2" else "Argoverse 2's layout",
         train_scenes=tuple(job.name for job in jobs if job.split == "train"),
         val_scenes=tuple(job.name for job in jobs if job.split == "val"),
         samples=len(tables["sample"]),
@@ -106,7 +108,11 @@ def _jobs(root: Path, config: WorldConfig) -> list[SceneJob]:
     return [
         SceneJob(root, config, split, number, name)
         for split, count in (("train", config.train_scenes), ("val", config.val_scenes))
-        for number, name in enumerate(official_scenes(prefix + split)[:count])
+        for number, name in enumerate(
+            [f"yard-{split}-{number:03d}" for number in range(count)]
+            if config.layout == "own"
+            else official_scenes(prefix + split)[:count]
+        )
     ]
 
 
@@ -160,6 +166,10 @@ def _write_tables(root: Path, config: WorldConfig, jobs: list[SceneJob]) -> dict
     folder.mkdir()
     for name, records in tables.items():
         (folder / f"{name}.json").write_bytes(orjson.dumps(records, option=orjson.OPT_INDENT_2))
+    if config.layout == "own":
+        splits = {split: [job.name for job in jobs if job.split == split] for split in ("train", "val")}
+        (folder / "splits.json").write_bytes(orjson.dumps(splits, option=orjson.OPT_INDENT_2))
+        (folder / DATASET_FILE).write_text(own_data.DESCRIPTION)
     # The official devkit wants a map picture; nothing reads what is in it.
     maps = root / "maps"
     maps.mkdir()

@@ -57,6 +57,23 @@ RING_MOUNTS = (
 )
 _RING_SHAPE = 1550 / 2048
 
+_TELE_DEG, _USUAL_DEG, _WIDE_DEG = 35.0, 75.0, 110.0
+YARD_MOUNTS = (
+    Mount("front", (1.9, 0.0, 1.9), 0.0, _WIDE_DEG, 0),
+    Mount("front_tele", (1.9, 0.1, 1.9), 0.0, _TELE_DEG, 0),
+    Mount("front_left", (1.6, 0.6, 1.8), 60.0, _USUAL_DEG, -5000),
+    Mount("front_right", (1.6, -0.6, 1.8), -60.0, _USUAL_DEG, -5000),
+    Mount("rear_left", (0.4, 0.6, 1.8), 120.0, _USUAL_DEG, -9000),
+    Mount("rear_right", (0.4, -0.6, 1.8), -120.0, _USUAL_DEG, -9000),
+    Mount("rear", (0.0, 0.0, 1.8), 180.0, _WIDE_DEG, -12000),
+)
+"""Seven cameras of three lenses."""
+_MOUNTS: dict[Layout, tuple[Mount, ...]] = {
+    "nuscenes": MOUNTS,
+    "argoverse2": RING_MOUNTS,
+    "own": YARD_MOUNTS,
+}
+
 RIG_CHANNELS = tuple(f"CAM_{number}" for number in range(8))
 _FEWEST = 3
 _DROPPED_SHARE = 0.3
@@ -102,8 +119,8 @@ class Rig:
 
 def rig_of_layout(layout: Layout, width: int, height: int) -> Rig:
     """The cameras of nuScenes, or those of Argoverse 2, whose images have a height of their own."""
-    if layout == "nuscenes":
-        return Rig(MOUNTS, width, height)
+    if layout != "argoverse2":
+        return Rig(_MOUNTS[layout], width, height)
     return Rig(RING_MOUNTS, width, max(16, 2 * round(width * _RING_SHAPE / 2)), centred=True)
 
 
@@ -134,8 +151,7 @@ def random_rig(rng: np.random.Generator, width: int, keyframes: int) -> Rig:
 
 def channels_of(random: bool, layout: Layout = "nuscenes") -> Sequence[str]:
     """All camera channels that a world's scenes may have."""
-    mounts = MOUNTS if layout == "nuscenes" else RING_MOUNTS
-    return RIG_CHANNELS if random else [mount.channel for mount in mounts]
+    return RIG_CHANNELS if random else [mount.channel for mount in _MOUNTS[layout]]
 
 
 def intrinsics(mount: Mount, width: int, height: int) -> Array:

@@ -10,6 +10,7 @@ from hashlib import md5
 import numpy as np
 
 from syncl.data.nuscenes.tables.categories import LIDAR_CHANNEL
+from syncl.data.synthetic import own_data
 from syncl.data.synthetic.actors import Actor
 from syncl.data.synthetic.mounts import LIDAR_PLACE, LIDAR_YAW_DEG, Rig, channels_of, vehicle_from_camera
 from syncl.data.synthetic.shapes import Array
@@ -233,7 +234,7 @@ class SceneRecords:
         if known is None:
             instance: Record = {
                 "token": instance_key,
-                "category_token": token(seed, "category", CATEGORIES[actor.name]),
+                "category_token": token(seed, "category", _categories(self._config)[actor.name]),
                 "nbr_annotations": 0,
                 "first_annotation_token": key,
                 "last_annotation_token": "",
@@ -280,6 +281,10 @@ def attribute_of(actor: Actor, speed: float) -> str:
     return "vehicle.moving" if speed > MOVING_MPS else "vehicle.stopped"
 
 
+def _categories(config: WorldConfig) -> dict[str, str]:
+    return own_data.CATEGORIES if config.layout == "own" else CATEGORIES
+
+
 def shared_tables(config: WorldConfig, logs: Table) -> dict[str, Table]:
     """The tables that describe the world, not one scene: attribute, category, map, sensor, visibility."""
     seed = config.seed
@@ -293,7 +298,7 @@ def shared_tables(config: WorldConfig, logs: Table) -> dict[str, Table]:
         ],
         "category": [
             {"token": token(seed, "category", name), "name": name, "description": f"Synthetic {ours}."}
-            for ours, name in CATEGORIES.items()
+            for ours, name in _categories(config).items()
         ],
         "map": [
             {

@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from syncl.data.synthetic import own_data
 from syncl.errors import SynclError
 
 Difficulty = Literal["easy", "default", "hard"]
-Layout = Literal["nuscenes", "argoverse2"]
+Layout = Literal["nuscenes", "argoverse2", "own"]
 
-KEYFRAME_PERIOD_S: dict[Layout, float] = {"nuscenes": 0.5, "argoverse2": 0.1}
+KEYFRAME_PERIOD_S: dict[Layout, float] = {"nuscenes": 0.5, "argoverse2": 0.1, "own": 0.1}
 MINI_SCENES = (8, 2)
 TRAINVAL_SCENES = (700, 150)
 
@@ -20,7 +21,7 @@ class WorldConfig:
     Attributes:
         train_scenes: scenes of the training split.
         val_scenes: scenes of the validation split.
-        keyframes: annotated frames of a scene, two a second, ten in Argoverse 2's layout.
+        keyframes: annotated frames of a scene, two a second, ten in other layouts than nuScenes'.
         width: image width in pixels.
         height: image height in pixels.
         seed: chooses the world; scene k of a split is the same however many scenes there are.
@@ -28,7 +29,8 @@ class WorldConfig:
         rigs: every scene has a rig of its own (`mounts.random_rig`) instead of nuScenes' six cameras; image
             heights are the rigs'. What happens in a scene is the same.
         layout: nuScenes' tables and cameras, or Argoverse 2's: seven ring cameras, the front one upright,
-            images 4:3 whatever `height` says, sweeps ten times a second.
+            images 4:3 whatever `height` says, sweeps ten times a second. Or somebody's own data: tables with
+            other categories and a `dataset.yaml`, seven cameras of three lenses, ten frames a second.
     """
 
     train_scenes: int = 8
@@ -57,12 +59,14 @@ class WorldConfig:
             raise SynclError(
                 f"layout: unknown value {self.layout!r}; choose one of {', '.join(get_args(Layout))}"
             )
-        if self.rigs and self.layout == "argoverse2":
-            raise SynclError("rigs: Argoverse 2's layout has its own seven cameras; leave one out")
+        if self.rigs and self.layout != "nuscenes":
+            raise SynclError(f"rigs: layout {self.layout} has its own seven cameras; leave one out")
 
     @property
     def version(self) -> str:
         """The nuScenes version whose split names are enough for the scenes: mini, else trainval."""
+        if self.layout == "own":
+            return own_data.VERSION
         fits = self.train_scenes <= MINI_SCENES[0] and self.val_scenes <= MINI_SCENES[1]
         return "v1.0-mini" if fits else "v1.0-trainval"
 

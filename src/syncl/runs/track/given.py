@@ -15,6 +15,7 @@ from syncl.data.nuscenes.clips.frames import blind_frame
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.results.submission import TrackingSubmission
 from syncl.data.nuscenes.samples import Sample
+from syncl.dataset_description import DatasetDescription
 from syncl.errors import SynclError
 from syncl.evaluation.arrays import EvaluationBoxes, Samples
 from syncl.evaluation.result_arrays import read_results
@@ -131,7 +132,7 @@ def track_given(
         SynclError: on unusable input, naming what is wrong.
     """
     chosen = choose_device(device, reports.processes)
-    stepping = _tracker(model, tracker).eval().to(chosen)
+    stepping = _tracker(model, tracker, index.dataset).eval().to(chosen)
     if model is not None:
         index = index.with_vehicle_frame(model.config.input.vehicle_frame)
     file = DetectionFile(detections, index, scenes, others)
@@ -155,9 +156,9 @@ def track_given(
     return replace(done, remarks=tuple(remarks))
 
 
-def _tracker(model: LoadedModel | None, choice: TrackerChoice) -> ByDetection:
+def _tracker(model: LoadedModel | None, choice: TrackerChoice, dataset: DatasetDescription) -> ByDetection:
     if choice != "model":
-        return BY_DETECTION[choice]().build(NoDetector())
+        return BY_DETECTION[choice](dataset.tracked).build(NoDetector(dataset.classes))
     if model is None or not isinstance(model.tracker, ByDetection):
         kind = "no model" if model is None else type(model.tracker).__name__
         raise SynclError(

@@ -13,6 +13,7 @@ from syncl.checkpoints.model_file import LoadedModel
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
 from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission
+from syncl.dataset_description import DatasetDescription
 from syncl.deployment.compiled import compiled
 from syncl.deployment.exported import ExportedDetections, ExportedTracker
 from syncl.errors import SynclError, system_errors_named
@@ -25,12 +26,12 @@ from syncl.trackers.inference import Precision, for_inference
 
 Task = Literal["tracking", "detection"]
 TrackerChoice = Literal["model", "greedy", "greedy-observed", "cc-3dt", "cc-3dt++"]
-# Trackers that need no training, by their choice: they tie anybody's detections together.
-BY_DETECTION: dict[str, Callable[[], GreedyConfig | Cc3dtConfig]] = {
-    "greedy": GreedyConfig,
-    "greedy-observed": lambda: GreedyConfig(motion="observed", coasting="elapsed"),
-    "cc-3dt": Cc3dtConfig,
-    "cc-3dt++": cc_3dt_plus_plus,
+# Trackers that need no training, by their choice: they tie anybody's detections of tracked classes together.
+BY_DETECTION: dict[str, Callable[[tuple[str, ...]], GreedyConfig | Cc3dtConfig]] = {
+    "greedy": lambda tracked: GreedyConfig(classes=tracked),
+    "greedy-observed": lambda tracked: GreedyConfig(motion="observed", coasting="elapsed", classes=tracked),
+    "cc-3dt": lambda _: Cc3dtConfig(),
+    "cc-3dt++": lambda _: cc_3dt_plus_plus(),
 }
 
 
@@ -82,7 +83,7 @@ def track_to_file(
             forecast and forecasts were.
     """
     chosen = choose_device(device, reports.processes)
-    stepping = for_inference(choose_tracker(model, task, tracker).eval().to(chosen), precision)
+    stepping = for_inference(choose_tracker(model, task, tracker, index.dataset).eval().to(chosen), precision)
     stepping = compiled(stepping) if compile else stepping
     if reports.forecasts and stepping.forecast_step_s is None:
         raise SynclError("--forecasts: this tracker does not forecast; PF-Track with future reasoning does")
@@ -150,13 +151,22 @@ def check_past_images(model: LoadedModel, index: NuScenesIndex, scenes: tuple[st
         check_sweep_images(index, [scene for scene in scenes if has_sweeps(index, [scene])])
 
 
-def choose_tracker(model: LoadedModel, task: Task, choice: TrackerChoice) -> Tracker:
+def choose_tracker(
+    model: LoadedModel, task: Task, choice: TrackerChoice, dataset: DatasetDescription
+) -> Tracker:
     """The tracker that does what was asked for, around the model's detector.
 
     Raises:
-        SynclError: if the options contradict each other or the model.
+        SynclError: if the options contradict each other or the model, or the model knows none of the
+            dataset's classes.
     """
     own = model.tracker
+    if not set(own.classes) & set(dataset.classes):
+        raise SynclError(
+            f"this model knows {', '.join(own.classes)}; the data ({dataset.name}) have "
+            f"{', '.join(dataset.classes)}: no class in common. Train a model on them (syncl train), or give "
+            "the description that fits the model (--dataset)"
+        )
     if task == "detection":
         if choice != "model":
             raise SynclError(f"--task detection has no tracks for --tracker {choice}; leave one out")
@@ -166,7 +176,7 @@ def choose_tracker(model: LoadedModel, task: Task, choice: TrackerChoice) -> Tra
         return SingleFrame(own.detector, SingleFrameConfig())
     if choice != "model":
         check_parts(own, f"--tracker {choice}")
-        return BY_DETECTION[choice]().build(own.detector)
+        return BY_DETECTION[choice](dataset.tracked).build(own.detector)
     if own.detects_only:
         raise SynclError(
             "this model detects in single frames and cannot track; use --task detection, tie its detections "

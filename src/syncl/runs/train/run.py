@@ -29,6 +29,7 @@ from syncl.runs.provenance import commit, hardware
 from syncl.runs.train.clips import training_clips
 from syncl.runs.train.feature_cache import cached_features, check_cacheable
 from syncl.runs.train.loggers import Logger, check_loggers, start_loggers
+from syncl.runs.train.own_classes import with_own_cameras, with_own_classes
 from syncl.runs.train.picture import draw_training
 from syncl.runs.train.run_folder import carried_on, earlier_notes, run_folder, run_origin, start_anew
 from syncl.runs.train.validation import Validation
@@ -92,6 +93,10 @@ def train_recipe(
     between = recipe.model.input.past is not None and has_sweeps(index, scenes)
     if between:
         check_sweep_images(index, scenes)
+    recipe = with_own_classes(recipe, index.dataset)
+    own_data = not index.dataset.official
+    if own_data:
+        recipe = with_own_cameras(recipe, index.camera_names)
     recipe, views = _with_views(recipe, index, scenes, init)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -107,7 +112,7 @@ def train_recipe(
         tracker = recipe.model.build()
         tracker.detector.views = views
         if init is not None:
-            _report(initialise_from(tracker, init, init_parts), init, console)
+            _report(initialise_from(tracker, init, init_parts, own_data), init, console)
         features = None
         if cache_features is not None:
             features = cached_features(cache_features, recipe, index, scenes, tracker, accelerator)
@@ -127,6 +132,9 @@ def train_recipe(
             f"{recipe.training.steps} steps on {accelerator.num_processes} x {accelerator.device}",
             highlight=False,
         )
+        if own_data:
+            learned = ", ".join(recipe.model.detector.classes)
+            console.print(f"classes of {index.dataset.name}: {learned}", highlight=False, soft_wrap=True)
         earlier = earlier_notes(output) if resume else {}
         if accelerator.is_main_process and not resume:
             start_anew(output, recipe)
