@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import partial
+from itertools import product
 
 import pytest
 import torch
@@ -36,8 +37,14 @@ def build(detector, tracker="mutr3d"):
     return TRACKERS[tracker].build(DETECTORS[detector].build())
 
 
-@pytest.mark.parametrize("detector", DETECTORS)
-@pytest.mark.parametrize("tracker", TRACKERS)
+# Every detector, and every tracker; the other pairs are slow tests.
+PAIRS = [
+    pytest.param(*pair, marks=() if pair[0] == "petr" or pair[1] == "mutr3d" else pytest.mark.slow)
+    for pair in product(DETECTORS, TRACKERS)
+]
+
+
+@pytest.mark.parametrize(("detector", "tracker"), PAIRS)
 def test_the_standard_decoder_of_a_whole_clip_is_the_baselines_to_the_last_bit(detector, tracker):
     losses, gradients = {}, {}
     for name, strategy in (("baseline", BaselineConfig()), ("syncl", SynclConfig())):
