@@ -40,6 +40,7 @@ from syncl.data.nuscenes.splits import split_scenes
 from syncl.data.own_results import as_json, own_layout
 from syncl.data.recording.recording import open_recording
 from syncl.data.recording.video import Video
+from syncl.data.recording.video_moments import _read_times_s
 from syncl.deployment.exported import described_state, open_model
 from syncl.deployment.manifest import GOLDEN, LEAST_OPSET, MANIFEST, write_manifest
 from syncl.deployment.step import template_of
@@ -223,6 +224,12 @@ def video(folder: Path, world: Path) -> Reader:
             found.frame(number)
 
     return Reader((path,), read)
+
+
+def video_times(folder: Path, world: Path) -> Reader:
+    path = folder / "times.txt"
+    path.write_text("# seconds\n0.1\n0.2\n0.35\n")
+    return Reader((path,), lambda: _read_times_s(path, 3))
 
 
 def tagged(content: bytes, draw: Any) -> bytes:
@@ -479,9 +486,10 @@ def decoded(folder: Path, world: Path) -> Reader:
 READERS: dict[str, Callable[[Path, Path], Reader]] = {
     function.__name__: function
     for function in (
-        tables, index_cache, images, decoded, results, recording, video, model_file, published, state_file,
-        plan, report_inputs, series, recipe_file, own_recipe, features, checkpoint, can_bus, finished_scenes,
-        detections, exported, splits, sweep, log, dataset_file, annotations, logs, feather_results,
+        tables, index_cache, images, decoded, results, recording, video, video_times, model_file,
+        published, state_file, plan, report_inputs, series, recipe_file, own_recipe, features,
+        checkpoint, can_bus, finished_scenes, detections, exported, splits, sweep, log, dataset_file,
+        annotations, logs, feather_results,
     )
 }  # fmt: skip
 
@@ -503,6 +511,7 @@ READ_BY = {
     "data/nuscenes/splits.py": "splits",
     "data/nuscenes/tables/cache.py": "index_cache",
     "data/recording/video.py": "video",
+    "data/recording/video_moments.py": "video_times",
     "data/recording/annotations_file.py": "annotations",
     "data/recording/rig_file.py": "recording",
     "data/yaml_node.py": "recording",

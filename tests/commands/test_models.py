@@ -35,6 +35,13 @@ def test_a_model_is_found_by_name_folder_or_file(tmp_path: Path, monkeypatch: py
     assert find_model("demo") == MODELS["demo"].path and find_model(Path("demo")).is_file()
     assert find_model(file) == file and find_model("runs") == Path("runs/model.safetensors")
     assert find_model("other/none.safetensors") == Path("other/none.safetensors")
+    (tmp_path / "began" / "checkpoints" / "step_00000050").mkdir(parents=True)
+    (tmp_path / "began" / "recipe.json").touch()
+    with pytest.raises(SynclError, match=r"began: this training has not ended.*of step 50\. Go on with"):
+        find_model("began")
+    (tmp_path / "began" / "best.safetensors").touch()
+    with pytest.raises(SynclError, match=r"--resume.*or take what was best so far, began/best\.safetensors"):
+        find_model("began")
     with pytest.raises(SynclError, match="no model 'dmeo'; did you mean 'demo'"):
         syncl.load("dmeo")
     with pytest.raises(SynclError, match="no model 'any'; models that ship"):

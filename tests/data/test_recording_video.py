@@ -134,3 +134,26 @@ def test_a_video_that_is_cut_off_is_named(folder: Path, tmp_path: Path) -> None:
     rig = write_rig(tmp_path, {"video": "front.mp4"}, {"video": "rear.mp4"}, frame_rate_hz=10)
     with pytest.raises(SynclError, match=r"front\.mp4"):
         list(open_recording(rig, quiet=True))
+
+
+def test_times_of_a_video_may_come_from_a_file(folder: Path) -> None:
+    times = "# seconds\n" + "\n".join(f"{100 + number / 20}" for number in range(20))
+    (folder / "front.txt").write_text(times)
+    front = {"video": "front.mp4", "video_times": "front.txt"}
+    rear = {"video": "rear.mp4", "video_offset_s": 100.0}
+    recording = open_recording(write_rig(folder, front, rear, frame_rate_hz=10), quiet=True)
+    assert [frame.timestamp_s.item() for frame in recording] == pytest.approx(list(100 + np.arange(9) / 10))
+    for text, words in (
+        (times + "\n7", r"front\.txt, line 22: 7 is not later than the frame before \(100\.95\)"),
+        ("1.0\n2.0", r"has 2 times, the video 20 frames"),
+        ("1.0\nnan", r"line 2: 'nan' is no time; write one a line, in seconds"),
+    ):
+        (folder / "front.txt").write_text(text)
+        with pytest.raises(SynclError, match=words):
+            open_recording(folder, quiet=True)
+    (folder / "front.txt").unlink()
+    with pytest.raises(SynclError, match=r"front\.txt: the times of a video's frames cannot be read"):
+        open_recording(folder, quiet=True)
+    write_rig(folder, {"video": "front.mp4"}, {"images": "x", "video_times": "a.txt"}, frame_rate_hz=10)
+    with pytest.raises(SynclError, match=r"rear\.video_times: goes with 'video'"):
+        open_recording(folder, quiet=True)

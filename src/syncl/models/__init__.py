@@ -80,7 +80,8 @@ def find_model(name: str | Path) -> Path:
     """The file of a model: a shipped one by its name, a run's by its folder, or the file itself.
 
     Raises:
-        SynclError: a bare name that is neither a file nor that of a shipped model, with those there are.
+        SynclError: a bare name that is neither a file nor that of a shipped model, with those there are; a
+            run that has not ended, with what to do.
     """
     path = Path(name)
     if path.is_file():
@@ -89,6 +90,15 @@ def find_model(name: str | Path) -> Path:
         return MODELS[str(name)].path
     if (path / "model.safetensors").is_file():
         return path / "model.safetensors"
+    if (path / "recipe.json").is_file():
+        steps = sorted(path.glob("checkpoints/step_*"))
+        reached = f"; its last checkpoint is of step {int(steps[-1].name[5:])}" if steps else ""
+        best = path / "best.safetensors"
+        sooner = f", or take what was best so far, {best}" if best.is_file() else ""
+        raise SynclError(
+            f"{path}: this training has not ended, so it has no model.safetensors yet{reached}. "
+            f"Go on with the syncl train that began it and --resume{sooner}"
+        )
     if len(path.parts) == 1 and not path.suffix and not path.exists():
         raise SynclError(
             f"there is no model {str(name)!r}{did_you_mean(str(name), MODELS)}; models that ship with syncl: "

@@ -29,6 +29,7 @@ class RigCamera:
         lens: None = a pinhole without distortion.
         folder: where its images are.
         video: its video file, instead of images.
+        times: a file of the times of its video's frames, instead of the video's own.
         offset_s: added to the times of its video: when the first frame was taken, and how much later than the
             others this camera exposes.
     """
@@ -41,6 +42,7 @@ class RigCamera:
     lens: Lens | None
     folder: Path
     video: Path | None = None
+    times: Path | None = None
     offset_s: float = 0.0
 
     @property

@@ -84,7 +84,7 @@ def _lidar(fields: Mapping[str, Node]) -> Array | None:
 def _camera(node: Node, name: str, root: Path) -> RigCamera:
     fields = node.fields(
         ("image_size", "intrinsics", "vehicle_from_camera"),
-        ("distortion", "images", "video", "video_offset_s", "comment"),
+        ("distortion", "images", "video", "video_times", "video_offset_s", "comment"),
     )
     size = list(fields["image_size"].items())
     if len(size) != 2:
@@ -96,10 +96,14 @@ def _camera(node: Node, name: str, root: Path) -> RigCamera:
         node.fail("a camera's name may not be empty, '..' or hold a slash or comma")
     if "video" in fields and "images" in fields:
         node.fail("give either 'video' (one file) or 'images' (a folder)")
-    if "video_offset_s" in fields and "video" not in fields:
-        fields["video_offset_s"].fail("goes with 'video'")
+    for companion in ("video_offset_s", "video_times"):
+        if companion in fields and "video" not in fields:
+            fields[companion].fail("goes with 'video'")
     images = fields["images"].text() if "images" in fields else f"images/{name}"
     video = inside(root, fields["video"].text(), f"{node.path}: {node.place}") if "video" in fields else None
+    times = None
+    if "video_times" in fields:
+        times = inside(root, fields["video_times"].text(), f"{node.path}: {node.place}")
     lens = _lens(fields["distortion"]) if "distortion" in fields else None
     return RigCamera(
         name=name,
@@ -110,6 +114,7 @@ def _camera(node: Node, name: str, root: Path) -> RigCamera:
         lens=lens,
         folder=inside(root, images, f"{node.path}: {node.place}"),
         video=video,
+        times=times,
         offset_s=fields["video_offset_s"].number() if "video_offset_s" in fields else 0.0,
     )
 

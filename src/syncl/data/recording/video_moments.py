@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from syncl.data.recording.rig_contents import Array, Calibration, Moment, RigCamera
 from syncl.data.recording.video import VideoFrame, open_video_file
-from syncl.errors import SynclError
+from syncl.errors import SynclError, shown
 from syncl.geometry.poses import invert_pose
 
 # A frame belongs to a moment if it is nearer than this share of the time between two moments.
 _NEAR = 0.5
+# As microseconds, times still fit into 64 bits.
+_LATEST_S = 2.0**42
 
 
 def video_moments(cameras: Sequence[RigCamera], rate_hz: float) -> tuple[Moment, ...]:
@@ -71,7 +74,42 @@ def with_videos(
 def _times_s(camera: RigCamera) -> Array:
     """When each frame of a camera's video was taken, seconds."""
     assert camera.video is not None
-    return open_video_file(camera.video).times_s + camera.offset_s
+    own_s = open_video_file(camera.video).times_s
+    return (own_s if camera.times is None else _read_times_s(camera.times, len(own_s))) + camera.offset_s
+
+
+def _read_times_s(path: Path, frames: int) -> Array:
+    """The times of a video's frames from a file: one a line, seconds; what follows a # is a remark.
+
+    Raises:
+        SynclError: it cannot be read, a line is no time or not later than the one before, or there are not as
+            many as frames; the line is named.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SynclError(f"{path}: the times of a video's frames cannot be read ({error})") from None
+    times_s: list[float] = []
+    for number, line in enumerate(lines, 1):
+        text = line.partition("#")[0].strip()
+        if not text:
+            continue
+        try:
+            time_s = float(text)
+        except ValueError:
+            time_s = np.nan
+        if not abs(time_s) < _LATEST_S:
+            raise SynclError(f"{path}, line {number}: {shown(text)} is no time; write one a line, in seconds")
+        if times_s and time_s <= times_s[-1]:
+            raise SynclError(
+                f"{path}, line {number}: {text} is not later than the frame before ({times_s[-1]})"
+            )
+        times_s.append(time_s)
+    if len(times_s) != frames:
+        raise SynclError(
+            f"{path}: has {len(times_s)} times, the video {frames} frames; one is needed for each"
+        )
+    return np.array(times_s)
 
 
 def _pose_at(moments: Sequence[Moment], times_s: Array, time_s: float) -> Array:
