@@ -46,6 +46,10 @@ def for_inference(tracker: Tracker, precision: Precision = "auto") -> Tracker:
     shared = [*tracker.parameters(), *tracker.buffers()]
     twin = copy.deepcopy(tracker, {id(tensor): tensor for tensor in shared})
     fold_norms(twin)
+    encoder = getattr(twin.detector, "image_encoder", None)
+    if encoder is not None:
+        for part in (encoder.backbone, encoder.neck):
+            settle(part, _DTYPES[precision])
     twin.precision = _DTYPES[precision]
     return twin
 
@@ -70,6 +74,23 @@ def fold_norms(module: nn.Module) -> int:
                 setattr(parent, name, nn.Identity())
                 folded += 1
     return folded
+
+
+def settle(module: nn.Module, dtype: torch.dtype) -> None:
+    """Keep the weights of convolutions as autocast to this type would make them again for every frame.
+
+    Channels lie next to each other, as in images (`ImageEncoder`). What is computed is the same to the bit.
+
+    Args:
+        module: changed; weights that it shares with others are not. It then runs under autocast alone.
+        dtype: half precision.
+    """
+    for each in module.modules():
+        if type(each) is nn.Conv2d:
+            weight = each.weight.detach().to(dtype, memory_format=torch.channels_last)
+            each.weight = nn.Parameter(weight, False)
+            if each.bias is not None:
+                each.bias = nn.Parameter(each.bias.detach().to(dtype), False)
 
 
 @torch.no_grad()
