@@ -166,6 +166,8 @@ ACCEPTED: dict[str, Callable[[Tables], None]] = {
     "a category without a name": set_field("category", "cat3", "name", None),
     "categories with names that are no texts": set_field("category", "cat3", "name", 0.25),
     "an attribute without a name": set_field("attribute", "att0", "name", ""),
+    "an attribute twice": lambda tables: tables["attribute"].append(dict(tables["attribute"][0])),
+    "numbers of points as truth values": every("sample_annotation", lambda r: r.update(num_radar_pts=True)),
     "a lidar that is nowhere": set_field("calibrated_sensor", "k_lidar", "rotation", None),
     "attributes that are none": set_field("sample_annotation", CAR, "attribute_tokens", None),
 }
@@ -191,6 +193,16 @@ def test_boxes_that_are_none_are_reported_and_refused_where_they_are_evaluated(
     assert len(read_ground_truth(root, "v1.0-mini", "mini_val").boxes)
     with pytest.raises(SynclError, match=rf"annotation {CAR} has no size that is a list of 3 numbers"):
         read_ground_truth(root, "v1.0-mini", "mini_train")
+
+
+@pytest.mark.parametrize("field", ["name", "token"])
+def test_only_detection_is_refused_for_attributes_without(field: str, tiny: Any, tmp_path: Path) -> None:
+    every("attribute", lambda r: r.update({field: None}))(tiny.tables)
+    root = tiny.write(tmp_path, images=False)
+    open_nuscenes(root, "v1.0-mini")
+    assert len(read_ground_truth(root, "v1.0-mini", "mini_val", velocities=False).boxes)
+    with pytest.raises(SynclError, match="has an unknown attribute"):
+        read_ground_truth(root, "v1.0-mini", "mini_val")
 
 
 @pytest.mark.parametrize("field", ["width", "height", "filename", "timestamp"])

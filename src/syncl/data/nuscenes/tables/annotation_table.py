@@ -42,7 +42,7 @@ def read_annotations(
     Raises:
         SynclError: as `build_scene_columns`.
     """
-    categories, attributes = _read(folder, "category"), _read(folder, "attribute")
+    categories, attributes = _read(folder, "category"), _last_of_each(_read(folder, "attribute"))
     instances, table = _read(folder, "instance"), _read(folder, "sample_annotation")
     tokens = table["token"]
     sample_rows = sample_keys.rows(table["sample_token"], "sample_annotation", "sample_token", tokens)
@@ -90,6 +90,13 @@ def _read(folder: Path, table: str) -> dict[str, Column]:
     if may_lack(folder.name, table) and not table_path(folder, table).exists():
         return {field.name: empty_column(field) for field in fields}
     return read_table(folder, table, fields)
+
+
+def _last_of_each(table: dict[str, Column]) -> dict[str, Column]:
+    """The rows that have a token; of several with the same one the last, as the official code reads them."""
+    tokens, from_end = np.unique(table["token"][::-1], return_index=True)
+    rows = np.sort(len(table["token"]) - 1 - from_end[tokens != b""])
+    return {name: column[rows] for name, column in table.items()}
 
 
 def _attributes(folder: Path, table: dict[str, Column], attributes: dict[str, Column]) -> SmallIntegers:

@@ -76,7 +76,11 @@ SCHEMA: Mapping[str, TableSchema] = {
         key_frames_only=True,
     ),
     "category": TableSchema((TOKEN, Field("name", "text", needed=False)), of_annotations=True),
-    "attribute": TableSchema((TOKEN, Field("name", "text")), of_annotations=True),
+    # Detection needs them. A name of "" is one, of no attribute.
+    "attribute": TableSchema(
+        (Field("token", "text", needed=False), Field("name", "text", needed=False, unknown="?")),
+        of_annotations=True,
+    ),
     "visibility": TableSchema(
         (Field("token", "text", needed=False), Field("level", "text", needed=False)), of_annotations=True
     ),

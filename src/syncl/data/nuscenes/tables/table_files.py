@@ -44,11 +44,13 @@ class Field:
         needed: whether every record must have it. Where not, a value that is missing or of another kind
             becomes "", False, `UNKNOWN_INTEGER` or nan, and whoever needs it complains. The official
             evaluation asks for little, and what it accepts must not be refused here.
+        unknown: what such a value becomes instead, where "" is a sound one.
     """
 
     name: str
     kind: Kind
     needed: bool = True
+    unknown: str | None = None
 
 
 def table_path(folder: Path, table: str) -> Path:
@@ -225,7 +227,7 @@ def _value_or_unknown(record: Record, field: Field) -> object:
     try:
         _convert([value], field.kind)
     except _WRONG_VALUE:
-        return _VALUES[field.kind].unknown
+        return _VALUES[field.kind].unknown if field.unknown is None else field.unknown
     return value
 
 
