@@ -10,11 +10,17 @@ from pyarrow import feather
 
 from argoverse2_logs import LOG, SWEEPS, write_tables, written_log
 from syncl.commands.evaluate import evaluate
+from syncl.commands.prepare import prepare
+from syncl.commands.render import render
+from syncl.commands.track import track
+from syncl.commands.train import train
 from syncl.data.argoverse2.argoverse2_classes import ARGOVERSE2
 from syncl.data.frame_objects import FrameObjects
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
 from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission
 from syncl.data.own_results import own_layout
+from syncl.data.synthetic.generation import generate_world
+from syncl.data.synthetic.world import WorldConfig
 from syncl.errors import SynclError
 
 
@@ -105,5 +111,27 @@ def test_a_table_of_other_things_is_refused_by_column_and_row(
     (tmp_path / "bad.feather").write_bytes(b"ARROW1")
     with pytest.raises(SynclError, match=r"bad.feather: no feather table"):
         evaluate(tmp_path / "bad.feather", data=root)
+    nothing = {index.sample_token(row): b"[]" for row in range(3)}
+    layout = own_layout(root, tmp_path / "none.feather")
+    assert layout is not None
+    layout.write(index, nothing, tmp_path / "none.feather", False)
+    assert evaluate(tmp_path / "none.feather", data=root, task="detection").mean_ap == 0
     with pytest.raises(SynclError, match="exists"):
         write(index, tmp_path / "tracks.feather")
+
+
+@pytest.mark.slow
+def test_every_command_works_on_logs_as_on_tables(tmp_path: Path) -> None:
+    world, run = tmp_path / "world", tmp_path / "run"
+    generate_world(world, WorldConfig(1, 1, keyframes=4, width=96, layout="argoverse2"))
+    prepare(world)
+    changes = ("training.steps=2", "training.data.batch_size=1", "training.data.workers=0")
+    changes += ("training.validate_every=2", "model.input.image_size=[64,96]")
+    done = train("mutr3d_petr_synthetic", data=world, output=run, set=changes)
+    assert done.recipe.model.detector.classes == ARGOVERSE2.classes
+    for name in ("results.json", "results.feather"):
+        track(run, data=world, output=run / name)
+        evaluate(run / name, data=world)
+        picture = run / f"{name}.png"
+        render(run / name, data=world, output=picture, sheet=2, min_score=0.0)
+        assert picture.stat().st_size > 10_000

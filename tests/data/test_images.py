@@ -232,3 +232,16 @@ def test_header_and_picture_that_disagree_are_refused(
     monkeypatch.setattr(images, "_claimed_size", lambda path, source: (180, 319))
     with pytest.raises(SynclError, match="the header says 319x180 pixels, the picture has 320x180"):
         images.decode_image(picture)
+
+
+def test_upright_images_keep_what_lies_ahead_and_wide_ones_their_bottom() -> None:
+    size, horizon, output = (2048, 1550), 1024.0, (128, 352)
+    whole = images.test_transform(size, output, horizon)
+    drawn = draw_transform(np.random.default_rng(1), size, output, (1.25, 1.25), 0.0, horizon)
+    for transform in (whole, drawn):
+        assert horizon * transform.scale - transform.crop_y == pytest.approx(0.2 * 128, abs=1)
+    assert images.test_transform(size, output).crop_y > whole.crop_y
+    for published in ((256, 704), (320, 800), (640, 1600), (900, 1600), (128, 352)):
+        for row in (460.0, 520.0):
+            kept = images.test_transform((900, 1600), published)
+            assert images.test_transform((900, 1600), published, row) == kept

@@ -28,6 +28,9 @@ MOST_PIXELS = 1 << 26
 """Of an image: more than any camera of a vehicle delivers, and 200 MB decoded."""
 
 _MOST_BYTES = 1 << 29
+_AHEAD = 0.2
+"""Share of the output above the principal point that is kept."""
+
 _SIDEWAYS = range(5, 9)
 _ORIENTATION = 0x0112
 
@@ -69,18 +72,38 @@ class ImageTransform:
         return int(source_size[0] * self.scale + 1e-6), int(source_size[1] * self.scale + 1e-6)
 
 
-def test_transform(source_size: tuple[int, int], output_size: tuple[int, int]) -> ImageTransform:
+def test_transform(
+    source_size: tuple[int, int], output_size: tuple[int, int], horizon: float | None = None
+) -> ImageTransform:
     """The transform for inference: fill the output, keep the bottom, centred left to right.
 
     Args:
         source_size: (height, width) of the image file.
         output_size: (H, W) of the network input.
+        horizon: row of the principal point in the file; images much higher than the
+            output keep what lies ahead by it.
     """
     scale = fitting_scale(source_size, output_size)
     transform = ImageTransform(scale, 0, 0, False, output_size)
-    height, width = transform.resized(source_size)
+    _, width = transform.resized(source_size)
     crop_x = int(max(0, width - output_size[1]) / 2)
-    return ImageTransform(scale, crop_x, height - output_size[0], False, output_size)
+    crop_y = _crop_top(source_size, output_size, horizon, scale)
+    return ImageTransform(scale, crop_x, crop_y, False, output_size)
+
+
+def _crop_top(
+    source_size: tuple[int, int], output_size: tuple[int, int], horizon: float | None, scale: float
+) -> int:
+    """Upper edge of the crop: what keeps the bottom, or a fifth of the output above the principal point.
+
+    The latter is for images much higher than the output, as upright cameras deliver, whose bottom is the road
+    before the vehicle alone. It never is so of nuScenes' images at the published sizes.
+    """
+    bottom = int(source_size[0] * scale + 1e-6) - output_size[0]
+    fitting, above = fitting_scale(source_size, output_size), _AHEAD * output_size[0]
+    if horizon is None or source_size[0] * fitting - output_size[0] <= horizon * fitting - above:
+        return bottom
+    return min(bottom, max(0, int(horizon * scale - above)))
 
 
 def draw_transform(
@@ -89,6 +112,7 @@ def draw_transform(
     output_size: tuple[int, int],
     resize_range: tuple[float, float],
     flip_probability: float,
+    horizon: float | None = None,
 ) -> ImageTransform:
     """Draw a training transform: random scale, bottom kept, random crop left to right, mirrored or not.
 
@@ -99,13 +123,16 @@ def draw_transform(
         resize_range: limits of the scale relative to `test_transform`'s; (0.94, 1.25) are PETR's and
             PF-Track's 0.47 to 0.625 for 1600x900 to 800x320.
         flip_probability: how often to mirror.
+        horizon: row of the principal point in the file; images much higher than the
+            output keep what lies ahead by it.
     """
     relative, place, coin = rng.uniform(*resize_range), rng.uniform(), rng.uniform()
     scale = fitting_scale(source_size, output_size) * relative
     transform = ImageTransform(scale, 0, 0, False, output_size)
-    height, width = transform.resized(source_size)
+    _, width = transform.resized(source_size)
     crop_x = int(place * max(0, width - output_size[1]))
-    return ImageTransform(scale, crop_x, height - output_size[0], bool(coin < flip_probability), output_size)
+    crop_y = _crop_top(source_size, output_size, horizon, scale)
+    return ImageTransform(scale, crop_x, crop_y, bool(coin < flip_probability), output_size)
 
 
 def fitting_scale(source_size: tuple[int, int], output_size: tuple[int, int]) -> float:

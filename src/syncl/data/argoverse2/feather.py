@@ -99,7 +99,7 @@ class Table:
         """[N] finite numbers, whatever their precision in the file."""
         types = arrow().types
         column = self._column(name, "numbers", lambda kind: types.is_floating(kind) or types.is_integer(kind))
-        values = np.array(column.to_numpy(), np.float64)
+        values = np.array(column.cast(arrow().float64()).to_numpy(), np.float64)
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
             raise self.error(
@@ -140,7 +140,8 @@ class Table:
             problem = f"there is no column '{name}'" if name not in names else f"column '{name}' comes twice"
             raise self.error(f"{problem}; there are {', '.join(map(str, names)) or 'none'}")
         column = self._table.column(name)
-        if not fits(column.type):
+        # Without a row, some writers name no kind.
+        if len(self) and not fits(column.type):
             raise self.error(f"column '{name}' holds {column.type}, expected {what}")
         if column.null_count:
             raise self.error(f"column '{name}' has {column.null_count} holes, expected {what} everywhere")
@@ -148,7 +149,11 @@ class Table:
 
 
 def write_table(path: Path, columns: Mapping[str, Sequence[str] | NDArray[np.generic]]) -> None:
-    """Write columns, in this order, as a feather file."""
+    """Write columns, in this order, as a feather file; what is no array are texts."""
     pa = arrow()
+    arrays = {
+        name: pa.array(values, None if isinstance(values, np.ndarray) else pa.string())
+        for name, values in columns.items()
+    }
     with atomic_path(path) as temporary:
-        pa.feather.write_feather(pa.table(dict(columns)), str(temporary))
+        pa.feather.write_feather(pa.table(arrays), str(temporary))

@@ -207,7 +207,8 @@ def rig_frame(
     """
     cameras = [rig.camera(name) for name in names]
     shapes = [(camera.height, camera.width) for camera in cameras]
-    transforms = [test_transform(shape, image_size or shape) for shape in shapes]
+    horizons = [float(rig.intrinsics(moment, camera)[1, 2]) for camera in cameras]
+    transforms = [test_transform(shape, image_size or shape, row) for shape, row in zip(shapes, horizons)]
     height = max(transform.output_size[0] for transform in transforms)
     width = max(transform.output_size[1] for transform in transforms)
     images = np.zeros((len(cameras), height, width, 3), np.uint8)

@@ -166,13 +166,12 @@ class ClipDataset(ClipSource):
         world = draw_world_transform(rng, augmentation)
         image_seed = int(rng.integers(2**63))
 
-        def transform_of(source_size: tuple[int, int]) -> ImageTransform:
+        def transform_of(source_size: tuple[int, int], horizon: float) -> ImageTransform:
             # A fresh generator from the draw's seed: every image gets the same.
             same = np.random.default_rng(image_seed)
             size = self._images.size
-            return draw_transform(
-                same, source_size, size, augmentation.resize_range, augmentation.flip_probability
-            )
+            resize, flip = augmentation.resize_range, augmentation.flip_probability
+            return draw_transform(same, source_size, size, resize, flip, horizon)
 
         return transform_of, world
 

@@ -22,7 +22,7 @@ from syncl.structures import Annotations, CameraRig, Frame, Trajectories
 
 DamagedImages = Literal["fail", "skip"]
 
-TransformOf = Callable[[tuple[int, int]], ImageTransform]
+TransformOf = Callable[[tuple[int, int], float], ImageTransform]
 """From the (height, width) of an image file to its transform."""
 
 Recolour = Callable[[int, RGBImage], NDArray[np.float32]]
@@ -86,11 +86,15 @@ def build_frame(
         camera = by_name.get(name)
         if camera is None:
             continue
-        source = (camera.height, camera.width)
-        transform = test_transform(source, options.size) if transform_of is None else transform_of(source)
+        source, pinhole = (camera.height, camera.width), camera.intrinsics
+        horizon = float(pinhole[1, 2])
+        if transform_of is None:
+            transform = test_transform(source, options.size, horizon)
+        else:
+            transform = transform_of(source, horizon)
         if world.mirror:
             transform = dataclasses.replace(transform, flip=not transform.flip)
-        intrinsics[number] = transform.matrix() @ camera.intrinsics
+        intrinsics[number] = transform.matrix() @ pinhole
         extrinsics[number] = camera.camera_from_vehicle
         if stored is not None:
             valid[number] = stored.camera_valid[number]
