@@ -42,7 +42,7 @@ def prepare_dataset(
     index = _open(data, version, dataset)
     seconds = time.perf_counter() - started
     say(
-        f"{data / version}: {len(index.scene_names):,} scenes, {index.sample_count:,} samples, "
+        f"{data / index.version}: {len(index.scene_names):,} scenes, {index.sample_count:,} samples, "
         f"{len(index.columns.image_files):,} images of {len(index.camera_names)} cameras, "
         f"{index.annotation_count:,} annotations"
     )
@@ -68,7 +68,7 @@ def prepare_dataset(
             missing = set(index.missing_images())
             complete = sum(missing.isdisjoint(index.scene_images(name)) for name in index.scene_names)
             raise SynclError(
-                f"{_listed(data / version, problems)}\nThe tables are sound and indexed; of "
+                f"{_listed(data / index.version, problems)}\nThe tables are sound and indexed; of "
                 f"{len(index.scene_names):,} scenes {complete:,} have all their image files"
             )
         if sweeps:
