@@ -169,7 +169,7 @@ def test_a_detector_overfits_one_clip(small_world, tmp_path):
         "training.optimiser.learning_rate=2e-3",
         "training.ema=0",
     )
-    run(small_world, tmp_path / "run", 24, *changes, recipe="detr3d_synthetic")
+    run(small_world, tmp_path / "run", 24, *SMALL, *changes, recipe="detr3d_synthetic")
     totals = [entry["total"] for entry in log(tmp_path / "run")]
     assert sum(totals[-5:]) / 5 < 0.6 * sum(totals[:3]) / 3
 
