@@ -45,7 +45,13 @@ def test_motion_that_nobody_measured_is_said_once(small_world, detector, tmp_pat
     assert len(json.loads((tmp_path / "found.json").read_text())["results"]) == 5
 
 
-@pytest.mark.parametrize("recipe", ["mutr3d_bevformer_synthetic_syncl", "pf-track_bevformer_synthetic"])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "mutr3d_bevformer_synthetic_syncl",
+        pytest.param("pf-track_bevformer_synthetic", marks=pytest.mark.slow),
+    ],
+)
 def test_any_tracker_and_strategy_trains_and_tracks_on_it(small_world, detector, tmp_path, recipe):
     births = (f"model.tracker.{setting}" for setting in BIRTHS[recipe.partition("_")[0]])
     output = tmp_path / "tracker"

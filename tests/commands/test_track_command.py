@@ -233,8 +233,15 @@ def test_a_killed_process_takes_the_others_with_it_within_a_minute(
     assert "Traceback" not in said and not output.exists()
 
 
-@pytest.mark.parametrize("choice", ["greedy", "greedy-observed"])
-@pytest.mark.parametrize("model", ["detector", "tracker"])
+GREEDY = (
+    ("detector", "greedy"),
+    ("detector", "greedy-observed"),
+    ("tracker", "greedy"),
+    pytest.param("tracker", "greedy-observed", marks=pytest.mark.slow),
+)
+
+
+@pytest.mark.parametrize(("model", "choice"), GREEDY)
 def test_detections_are_tied_together_greedily(folder: Path, choice: str, model: str) -> None:
     output = folder / f"{model}_{choice}.json"
     track(folder / f"{model}.safetensors", data=folder / "world", output=output, tracker=choice, **SPLIT)

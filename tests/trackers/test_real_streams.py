@@ -64,7 +64,14 @@ def reported(objects: Objects, stream: int = 0) -> dict[int, Tensor]:
     return dict(zip(objects.identities[stream, valid].tolist(), objects.boxes[stream, valid]))
 
 
-@pytest.fixture(scope="module", params=KINDS)
+# Like its neighbours in what a stream could upset: refined references, a detector's own memory.
+ALIKE = ("mutr3d on mutr3d_detr3d", "greedy on streampetr")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(kind, marks=pytest.mark.slow if kind in ALIKE else ()) for kind in KINDS],
+)
 def tracker(request: pytest.FixtureRequest) -> Tracker:
     """Untrained, with thresholds amid its scores, so that tracks are born, missed and end."""
     kind, _, name = request.param.split()
@@ -414,7 +421,7 @@ def run_for(frames: int, tracker: Tracker) -> LongRun:
     return LongRun(int(state.next_identity), most_slots, sizes, (early[1], resident_kib()))
 
 
-LONG = [pytest.param(200), pytest.param(72_000, marks=pytest.mark.slow)]
+LONG = [pytest.param(120), pytest.param(72_000, marks=pytest.mark.slow)]
 # Scores come from the pixels as they are, so past reasoning, which would change them, is left out; it has no
 # state of its own.
 LASTING = {

@@ -79,7 +79,9 @@ TRACKS_LAST = (
 )
 
 
-@pytest.mark.parametrize("recipe", ["streampetr_synthetic", "petrv2_synthetic"])
+@pytest.mark.parametrize(
+    "recipe", ["streampetr_synthetic", pytest.param("petrv2_synthetic", marks=pytest.mark.slow)]
+)
 def test_resuming_equals_running_through_to_the_last_bit(small_world, straight, tmp_path, recipe):
     assert gone_on(small_world, straight(recipe), tmp_path / "stopped", recipe)
 

@@ -186,7 +186,7 @@ def test_a_checkpoint_folder_appears_whole_or_not_at_all(small_world, tmp_path, 
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
-@pytest.mark.parametrize("kind", ["detr3d", "petr"])
+@pytest.mark.parametrize("kind", ["detr3d", pytest.param("petr", marks=pytest.mark.slow)])
 def test_bfloat16_follows_float32_and_keeps_boxes_in_full_precision(small_world, tmp_path, kind):
     """Half precision is for the layers: centres in metres and losses must not be rounded to eight bits."""
     for precision in ("fp32", "bf16"):
