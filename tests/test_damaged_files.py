@@ -544,7 +544,10 @@ READING = {
 
 def reads(path: Path) -> bool:
     """Whether a module calls something that reads files."""
-    calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    text = path.read_text()
+    if not any(f"{name}(" in text for name in READING):
+        return False
+    calls = [node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
     return any(READING & {ast.unparse(call), getattr(call, "attr", "")} for call in calls)
 
 
