@@ -192,8 +192,8 @@ def recording(folder: Path, world: Path) -> Reader:
 
 
 def annotations(folder: Path, world: Path) -> Reader:
-    recording(folder, world)
-    path = folder / "rig" / "annotations.json"
+    path = folder / "annotated" / "rig" / "annotations.json"
+    recording(folder / "annotated", world)
     box = [10.0, 1.5, 0.8, 4.5, 1.9, 1.6, 0.1]
     entries = [{"frame": f"f{n}", "track": "a", "class": "car", "box": box} for n in range(2)]
     content = {"format": "syncl-annotations-1", "frames": ["f0", "f1"], "annotations": entries}
