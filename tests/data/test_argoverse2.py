@@ -33,6 +33,7 @@ from syncl.data.dataset_file import find_description
 from syncl.data.nuscenes.clips.dataset import SceneStream
 from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
+from syncl.data.nuscenes.past.sources import has_sweeps
 from syncl.data.nuscenes.splits import own_split
 from syncl.data.synthetic.generation import generate_world
 from syncl.data.synthetic.world import WorldConfig
@@ -83,7 +84,7 @@ def test_a_sweep_has_the_nearest_image_of_each_camera_with_a_pose_of_its_own(by_
     # The vehicle has driven 0.15 m between the first camera's image and the sweep.
     np.testing.assert_allclose(cameras[0].camera_from_vehicle[:3, 3], [0, 1.4, 0.15 - 1.5], atol=1e-9)
     assert [camera.channel for camera in index.sample(2).cameras] == list(RING_CAMERAS[:6])
-    assert not index.missing_images()
+    assert not index.missing_images() and not has_sweeps(index, index.scene_names)
 
 
 def test_frames_of_mixed_shapes_show_what_projects_into_them(by_hand: Path) -> None:

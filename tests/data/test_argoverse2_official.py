@@ -1,8 +1,9 @@
 """A world in Argoverse 2's layout, opened by the official package: images, poses and boxes agree to 1e-6.
 
-Needs a python with av2 0.3.6 (pip install av2); its path goes into SYNCL_AV2_PYTHON.
+Needs a python with av2 0.3.6 (pip install av2 trackeval); its path goes into SYNCL_AV2_PYTHON.
 """
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -10,8 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from syncl.data.frame_objects import FrameObjects
 from syncl.data.images import decode_image
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
+from syncl.data.nuscenes.results.submission import TrackingSubmission
+from syncl.data.own_results import own_layout
 from syncl.data.synthetic.generation import generate_world
 from syncl.data.synthetic.world import WorldConfig
 from syncl.geometry.poses import invert_pose, rotation_from_quaternion
@@ -112,3 +116,35 @@ def test_the_official_package_reads_what_we_write_and_read(tmp_path: Path, pytho
             expected = official[f"{image}/camera_from_ego"] @ moved
             found = ours[f"{image}/camera_from_sweep_ego"]
             np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.slow
+def test_perfect_results_are_perfect_by_the_official_scores(tmp_path: Path, python: str) -> None:
+    root, results, scores = tmp_path / "world", tmp_path / "results.feather", tmp_path / "scores.json"
+    generate_world(root, WorldConfig(0, 1, keyframes=5, width=64, layout="argoverse2"))
+    index = open_nuscenes(root, "v1.0-mini", cache=False)
+    submission = TrackingSubmission(
+        [index.sample_token(row) for row in range(index.sample_count)], dataset=index.dataset
+    )
+    for row in range(index.sample_count):
+        sample = index.sample(row)
+        known, seen = sample.annotations, sample.annotations.num_lidar_pts > 0
+        names = tuple(index.dataset.classes[label] for label in known.labels[seen])
+        identities = tuple(f"track {number}" for number in known.identities[seen])
+        objects = FrameObjects(known.boxes[seen], names, np.ones(len(names)), identities)
+        submission.add(sample.token, objects, sample.global_from_vehicle)
+    layout = own_layout(root, results)
+    assert layout is not None
+    layout.write(index, submission.written, results, False)
+    script = Path(__file__).parents[2] / "tools/reliability/av2_scores.py"
+    command = [python, str(script), str(results), str(root / "val"), "--output", str(scores)]
+    subprocess.run(command, check=True, env={**os.environ, "HOME": str(tmp_path)}, timeout=600)
+    found = json.loads(scores.read_text())
+    present = {index.dataset.classes[label] for label in index.columns.annotation_labels}
+    scored = [name for name in present if found["detection"][name]["AP"] > 0]
+    assert len(scored) >= 5
+    for name in scored:
+        assert found["detection"][name] == {"AP": 1, "ATE": 0, "ASE": 0, "AOE": 0, "CDS": 1}
+    for metric in ("HOTA", "MOTA"):
+        best = found["tracking"][metric]["best"]
+        assert set(best) >= set(scored) and all(value == pytest.approx(1) for value in best.values())

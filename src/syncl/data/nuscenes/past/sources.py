@@ -150,7 +150,9 @@ def seen_before(
 
 
 def has_sweeps(index: NuScenesIndex, scenes: Iterable[str]) -> bool:
-    """Whether all of some scenes have camera images between their key frames."""
+    """Whether all of some scenes have camera images between their key frames; only tables tell of any."""
+    if not index.version:
+        return False
     sweeps = open_camera_sweeps(index)
     numbers = {name: number for number, name in enumerate(index.scene_names)}
     return all(sweeps.between_key_frames(index.columns, numbers[name]) for name in scenes)
