@@ -9,6 +9,7 @@ thresholds that serve it best, and averaged over recalls (AMOTA, AMOTP's kin).
 """
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -86,10 +87,10 @@ def tracking_scores(
     sweeps = {log: sorted(table["timestamp_ns"].unique().tolist()) for log, table in truth.groupby("log_id")}
     labels, predictions = sequences(truth, split, sweeps), sequences(results, split, sweeps)
     found = {}
-    with tempfile.TemporaryDirectory() as folder:
+    # Whatever `out` says, the package writes its plots below the present folder.
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for metric in ("HOTA", "MOTA"):
-            out = f"{folder}/{metric}.json"
-            _, best, mean = evaluate(predictions, labels, metric, range_m, None, out)
+            _, best, mean = evaluate(predictions, labels, metric, range_m, None, "scores/all.json")
             found[metric] = {"best": best, "mean": mean}
     return found
 
@@ -97,7 +98,7 @@ def tracking_scores(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("results", type=Path)
-    parser.add_argument("split", type=Path)
+    parser.add_argument("split", type=lambda text: Path(text).resolve())
     parser.add_argument("--range", type=float, default=150.0, dest="range_m")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
