@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+import syncl
 from syncl.checkpoints.model_file import load_model
 from syncl.commands.demo import demo
 from syncl.errors import SynclError
+from syncl.models import MODELS
 
 
 def test_the_demo_leaves_results_metrics_video_and_picture(tmp_path, capsys):
@@ -26,16 +28,20 @@ def test_the_demo_leaves_results_metrics_video_and_picture(tmp_path, capsys):
         demo(output=output, seed=1234, scenes=1, keyframes=4)
 
 
-def test_the_shipped_model_is_small_and_says_how_it_was_trained():
-    import importlib.resources
-
-    model = importlib.resources.files("syncl.models") / "demo.safetensors"
-    with importlib.resources.as_file(model) as path:
-        assert path.stat().st_size <= 12_000_000
-        loaded = load_model(path)
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_a_shipped_model_is_small_and_says_how_it_was_trained(model):
+    assert model.path.stat().st_size <= 12_000_000
+    loaded = load_model(model.path)
     assert isinstance(loaded.recipe, dict)
     training = loaded.recipe["training"]
     assert isinstance(training, dict) and isinstance(training["strategy"], dict)
     assert training["strategy"]["type"] == "BaselineConfig", "what the card says of its last stage"
-    card = (importlib.resources.files("syncl.models") / "CARD.md").read_text()
-    assert "seed" in card and "synthetic" in card and "baseline" in card
+    card = model.card.read_text()
+    assert "seed" in card and "synthetic" in card and model.name in card
+
+
+def test_the_model_for_any_rig_tracks_rigs_that_it_never_saw(tmp_path):
+    syncl.generate(tmp_path / "rigs", train_scenes=0, keyframes=6, seed=1234, rigs=True, workers=1)
+    done = syncl.track("any-rig", data=tmp_path / "rigs", output=tmp_path / "results.json", device="cpu")
+    metrics = syncl.evaluate(done.files[0], data=tmp_path / "rigs")
+    assert done.frames == 12 and metrics.overall("recall") > 0.2

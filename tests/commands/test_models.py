@@ -14,7 +14,9 @@ from syncl.models import MODELS, find_model
 
 def test_every_model_that_ships_is_listed_with_its_card(capsys: pytest.CaptureFixture[str]) -> None:
     listed = {path.stem for path in MODELS["demo"].path.parent.glob("*.safetensors")}
-    assert listed == MODELS.keys() and MODELS["demo"].cameras == 6
+    assert listed == MODELS.keys() == {"demo", "any-rig"}
+    assert MODELS["demo"].cameras == 6 and MODELS["any-rig"].cameras is None
+    assert all(model.path.stat().st_size <= 12e6 for model in MODELS.values())
     assert syncl.models() == tuple(MODELS.values())
     shown = capsys.readouterr().out
     for model in MODELS.values():
@@ -44,8 +46,8 @@ def test_a_model_is_found_by_name_folder_or_file(tmp_path: Path, monkeypatch: py
         find_model("began")
     with pytest.raises(SynclError, match="no model 'dmeo'; did you mean 'demo'"):
         syncl.load("dmeo")
-    with pytest.raises(SynclError, match="no model 'any'; models that ship"):
-        syncl.models("any")
+    with pytest.raises(SynclError, match="no model 'other'; models that ship"):
+        syncl.models("other")
 
 
 def test_listing_models_imports_no_torch() -> None:

@@ -75,7 +75,7 @@ def cameras_by_view(
     if apart > _FAR_DEG:
         text += (
             f"; {chosen[worst]} looks {apart:.0f} degrees away from where the camera looked whose "
-            "weights it gets: expect less of it"
+            "weights it gets: expect less of it, or take a model for any rig, such as any-rig"
         )
     if chosen != order or apart > _FAR_DEG:
         warnings.warn(text, stacklevel=2)

@@ -191,9 +191,9 @@ class RefiningDetector(Detector):
             name = type(self).__name__.removeprefix("Aided")
             raise SynclError(
                 f"this {name} has weights for {self.cameras} cameras, the frame has "
-                f"{frame.images.shape[1]} ({', '.join(frame.rig.names)}); mask missing ones in camera_valid, "
-                "train a recipe with model.detector.cameras set to the rig's, or one for any rig, such as "
-                "mutr3d_detr3d_synthetic_any_rig"
+                f"{frame.images.shape[1]} ({', '.join(frame.rig.names)}); take a model for any rig, such as "
+                "any-rig, mask missing cameras in camera_valid, or train a recipe with "
+                "model.detector.cameras set to the rig's"
             )
 
     @override

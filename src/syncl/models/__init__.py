@@ -72,6 +72,11 @@ MODELS: dict[str, ShippedModel] = {
         ShippedModel(
             "demo", "MUTR3D on a small DETR3D, for six cameras that look as nuScenes' do", _FOLDER / "CARD.md"
         ),
+        ShippedModel(
+            "any-rig",
+            "MUTR3D on a small DETR3D, for any number of cameras, wherever they look and through any lens",
+            _FOLDER / "CARD-any-rig.md",
+        ),
     )
 }
 
