@@ -68,6 +68,11 @@ def _export(model: Path, world: Path, folder: Path) -> None:
     assert done.frames == 4
 
 
+def _profile(model: Path, world: Path, folder: Path) -> None:
+    found = syncl.profile(model, frames=1, device="cpu", output=folder / "costs.png")
+    assert found.parts["encoder"].gflops and found.parts["data"].cpu_seconds > 0
+
+
 def _models(model: Path, world: Path, folder: Path) -> None:
     (shown,) = syncl.models(model.stem)
     assert shown.path == model and len(shown.classes) == len(load_model(model).tracker.classes)
@@ -80,6 +85,7 @@ CALLS: dict[str, Callable[[Path, Path, Path], None]] = {
     "train-motion": _train_motion,
     "convert": _convert,
     "export": _export,
+    "profile": _profile,
     "models": _models,
 }
 
