@@ -105,8 +105,8 @@ def test_no_command_that_takes_a_model_is_left_out() -> None:
         if "model" in inspect.getdoc(getattr(syncl, name.replace("-", "_"))).partition("Args:")[2].lower()
     }
     called = {name for names in CALLS for name in names.split(", ")}
-    # The demo names its model itself, and is all of test_demo.py; `profile` has tests of its own.
-    assert MODELS and takes - {"recipes", "experiment", "demo", "profile"} <= called
+    # The demo names its model itself, and is all of test_demo.py.
+    assert MODELS and takes - {"recipes", "experiment", "demo"} <= called
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda path: path.stem)
