@@ -377,6 +377,7 @@ def test_own_data_are_trained_on_tracked_scored_and_drawn(
     assert {box["tracking_name"] for boxes in written.values() for box in boxes} <= set(CLASSES)
     assert any(written.values())
     metrics = evaluate(results, data=data, version=version)
+    assert "tracking, synthetic yard (by tracking_nips_2019)" in capsys.readouterr().out
     assert tuple(metrics.curves) == CLASSES
     (drawn,) = render(
         results, data=data, version=version, output=tmp_path / "frame.png", frame=2, min_score=0.0

@@ -85,7 +85,7 @@ def _has_recordings(dataroot: Path) -> bool:
     return (dataroot / "rig.yaml").is_file() or next(dataroot.glob("*/rig.yaml"), None) is not None
 
 
-FORMATS = (
+FORMATS = [
     DatasetFormat(
         "Argoverse 2",
         is_argoverse2,
@@ -96,7 +96,7 @@ FORMATS = (
     DatasetFormat(
         "annotated recordings", _has_recordings, "syncl.data.recording.annotated:AnnotatedRecordings"
     ),
-)
+]
 
 
 def find_source(dataroot: Path, version: str) -> DatasetSource | None:

@@ -7,7 +7,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from syncl.dataset_description import ERROR_NAMES
+from syncl.dataset_description import ERROR_NAMES, DatasetDescription
 from syncl.evaluation.cause_table import CauseCounts, CauseTable
 from syncl.evaluation.detection import DetectionMetrics
 from syncl.evaluation.tracking import TrackingMetrics
@@ -20,7 +20,9 @@ _COUNTS = ("tp", "fp", "fn", "ids", "frag", "mt", "ml")
 def detection_tables(metrics: DetectionMetrics) -> list[Table]:
     """AP and errors per class, with the means in the last rows, and the headline numbers; 80 columns wide."""
     distances = next(iter(metrics.label_aps.values()))
-    precision = _table("detection (detection_cvpr_2019)", "AP", *(f"AP {d:g} m" for d in distances))
+    precision = _table(
+        _title("detection", "detection_cvpr_2019", metrics.dataset), "AP", *(f"AP {d:g} m" for d in distances)
+    )
     errors = _table("errors of true positives", "ATE m", "ASE", "AOE rad", "AVE m/s", "AAE")
     mean_aps = metrics.mean_distance_aps
     for name in metrics.label_aps:
@@ -42,7 +44,10 @@ def detection_tables(metrics: DetectionMetrics) -> list[Table]:
 def tracking_tables(metrics: TrackingMetrics) -> list[Table]:
     """All metrics per class, the overall ones in the last rows, HOTA and the headline; 80 columns wide."""
     tables = []
-    for title, columns in (("tracking (tracking_nips_2019)", _RATES), ("objects and tracks", _EVENTS)):
+    for title, columns in (
+        (_title("tracking", "tracking_nips_2019", metrics.dataset), _RATES),
+        ("objects and tracks", _EVENTS),
+    ):
         table = _table(title, *map(str.upper, columns))
         for name in metrics.curves:
             table.add_row(name, *(_cell(metric, metrics.label_metrics[metric][name]) for metric in columns))
@@ -104,6 +109,11 @@ def _cause_groups(title: str, counts: CauseCounts, properties: tuple[str, ...], 
 def cause_name(cause: str) -> str:
     """A cause as people read it."""
     return cause.replace("_", " ")
+
+
+def _title(task: str, protocol: str, dataset: DatasetDescription) -> str:
+    """Of a table; only nuScenes' own figures are the protocol's."""
+    return f"{task} ({protocol})" if dataset.official else f"{task}, {dataset.name} (by {protocol})"
 
 
 def _table(title: str, *headings: str, first: str = "class") -> Table:
