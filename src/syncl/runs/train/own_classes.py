@@ -54,7 +54,9 @@ def with_own_cameras(recipe: Recipe, names: tuple[str, ...]) -> Recipe:
     seen, detector = recipe.model.input, recipe.model.detector
     if seen.cameras is not None and not set(seen.cameras) & set(names):
         seen = replace(seen, cameras=None)
-    detector = _with(detector, cameras=len(seen.cameras or names))
+    # None: any number of them, with the same weights.
+    if getattr(detector, "cameras", None) is not None:
+        detector = _with(detector, cameras=len(seen.cameras or names))
     return replace(recipe, model=replace(recipe.model, input=seen, detector=detector))
 
 
