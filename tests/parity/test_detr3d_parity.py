@@ -134,7 +134,7 @@ def test_cross_attention(open_golden: OpenGolden) -> None:
     tables = tables_of(pyramid, units.dtype)
     alike = torch.ones(*units.shape[:2], cameras, levels)
     golden.check("sampled_level_sum", weighted_samples(tables, taps, alike)[..., ::4])
-    update = attention(query, position, Sight(inverse_sigmoid(units), taps, tables))
+    update = attention(query, position, Sight(inverse_sigmoid(units), taps, tables, None))
     golden.check("output", (query + update).transpose(0, 1))
 
 
