@@ -27,6 +27,8 @@ from syncl.deployment.golden_frames import (
     COUNT,
     EVENTS,
     FRAMES_NEEDED,
+    GoldenFrame,
+    agreement,
     golden_frames,
     read_golden,
     write_golden,
@@ -376,3 +378,26 @@ def test_greedy_is_exported_and_loaded(tmp_path: Path) -> None:
     assert manifest.text("association", "tracker") == "Greedy"
     told = load_export(tmp_path).tracker
     alike(tracker.step(DRIVE[0], tracker.initial_state())[0], told.step(DRIVE[0], told.initial_state())[0])
+
+
+def told(scores: list[float], places_m: list[float]) -> dict[str, torch.Tensor]:
+    boxes = torch.zeros(1, len(scores), 9)
+    boxes[0, :, 0] = torch.tensor(places_m)
+    count = torch.zeros(1, len(scores), dtype=torch.int64)
+    return {
+        "objects_boxes": boxes,
+        "objects_labels": count,
+        "objects_scores": torch.tensor([scores]),
+        "objects_identities": count - 1,
+        "objects_valid": torch.ones(1, len(scores), dtype=torch.bool),
+    }
+
+
+def test_detections_of_nearly_one_score_are_compared_with_the_nearest_and_no_number_agrees_with_nan():
+    frame = GoldenFrame({}, told([0.5, 0.4999999], [3.0, 40.0]), ())
+    swapped = agreement(lambda given: told([0.5, 0.4999999], [40.0, 3.0]), [frame])
+    assert swapped.identities_equal and swapped.box_m == 0.0 and swapped.score < 1e-6
+    moved = agreement(lambda given: told([0.5, 0.4999999], [3.0, 41.0]), [frame])
+    assert moved.box_m == 1.0
+    broken = agreement(lambda given: told([0.5, float("nan")], [3.0, float("nan")]), [frame])
+    assert broken.box_m == float("inf") and broken.score == float("inf")

@@ -129,7 +129,7 @@ def test_readings_that_are_no_numbers_are_refused_by_name_before_anything_rememb
 @pytest.mark.parametrize("tracks", [SingleFrameConfig, Mutr3dConfig, DqTrackConfig, Cc3dtConfig])
 def test_whatever_tracks_a_rig_of_another_size_than_the_weights_know_is_refused_with_the_remedy(tracks):
     tracker = tracks().build(build()).eval()
-    refused = r"weights for 2 cameras, the frame has 3 \(CAM_0, .*; take .*any-rig, mask .*model\.detector\.cameras"
+    refused = r"weights for 2 cameras, the frame has 3 \(CAM_0, .*; take .*any-rig, mask .*detector\.cameras"
     with pytest.raises(SynclError, match=refused):
         tracker.step(make_frame(cameras=3), tracker.initial_state())
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from syncl.deployment.programs import Program
@@ -24,6 +25,9 @@ FRAMES_NEEDED = 11
 _TAKEN = (0, 1, 2, 3, 7, 8, 9, 10)
 _ONE_CAMERA_MISSING, _NOTHING_SEEN, _MISSED_OFTEN = 2, (5, 6), 6
 EVENTS = ("birth", "miss", "end", "missing camera", "gap")
+_FARTHEST_M = 1e9
+
+_Rows = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -139,21 +143,40 @@ class Agreement:
 
 
 def agreement(program: Program, frames: Sequence[GoldenFrame]) -> Agreement:
-    """How far a program is from golden frames. Objects are compared by identity, then by class and score."""
+    """How far a program is from golden frames.
+
+    Objects are compared by identity and class; detections, which have no identities, with the nearest of
+    their class: the last bits of two nearly equal scores may put them into another order.
+    """
     equal, box_m, score = True, 0.0, 0.0
     for frame in frames:
         expected, found = (_rows(told) for told in (frame.told, program(frame.given)))
         if expected[0].shape != found[0].shape or not torch.equal(expected[0], found[0]):
             equal = False
             continue
-        apart = expected[1] - found[1]
+        nearest = _nearest(expected, found)
+        apart = expected[1] - found[1][nearest]
         apart[:, 6] = (apart[:, 6] + torch.pi) % (2 * torch.pi) - torch.pi
-        box_m = max([box_m, *apart.abs().flatten().tolist()])
-        score = max([score, *(expected[2] - found[2]).abs().tolist()])
+        box_m = max([box_m, *_told_apart(apart)])
+        score = max([score, *_told_apart(expected[2] - found[2][nearest])])
     return Agreement(equal, box_m, score)
 
 
-def _rows(told: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def _told_apart(difference: Tensor) -> list[float]:
+    """Its absolute values; what is no number is as far as can be."""
+    told: list[float] = difference.abs().nan_to_num(nan=torch.inf).flatten().tolist()
+    return told
+
+
+def _nearest(expected: _Rows, found: _Rows) -> Tensor:
+    """[M] int64: for every expected object its own of those found, one to one, of its identity and class."""
+    apart = torch.cdist(expected[1], found[1], p=torch.inf).nan_to_num(nan=_FARTHEST_M, posinf=_FARTHEST_M)
+    others = (expected[0][:, None] != found[0]).any(2)
+    _, columns = linear_sum_assignment(apart.masked_fill(others, _FARTHEST_M).numpy())
+    return torch.from_numpy(columns)
+
+
+def _rows(told: Mapping[str, Tensor]) -> _Rows:
     """Identities and labels [M, 2], boxes and scores of valid objects, in order of both and of score."""
     valid = told["objects_valid"][0]
     identities, labels = told["objects_identities"][0][valid], told["objects_labels"][0][valid]
