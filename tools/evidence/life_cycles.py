@@ -20,6 +20,7 @@ from syncl.data.loading import collate_frames
 from syncl.data.nuscenes.clips.dataset import ClipDataset
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
 from syncl.data.nuscenes.results.submission import TrackingSubmission
+from syncl.dataset_description import NUSCENES
 from syncl.errors import SynclError
 from syncl.evaluation import evaluate_tracking
 from syncl.recipes import find_recipe
@@ -137,7 +138,7 @@ def main() -> None:
         if options.tracker == "model":
             tracker = with_settings(model, changes)
         else:
-            tracker = choose_tracker(model, "tracking", options.tracker).eval()
+            tracker = choose_tracker(model, "tracking", options.tracker, NUSCENES).eval()
         figures = score(model, tracker, options.data, options.version, options.split, options.features)
         name = options.name or (options.model.stem if options.tracker == "model" else options.tracker)
         line = json.dumps({"run": name, "scenes": options.data.name, "settings": list(changes), **figures})
