@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import rig
 from rig import make_frame
@@ -57,6 +58,24 @@ def test_programs_driven_as_the_node_drives_them_say_what_the_model_says() -> No
     assert logits < 1e-4 and codes < 1e-3
     moved = dataclasses.replace(DRIVE[2], global_from_vehicle=rig.pose(900.0, 5.0, 1.0)[None])
     assert max(differences(programs, detector, [*DRIVE[:2], moved])) < 1e-3
+
+
+def test_a_program_that_tells_no_numbers_does_not_agree() -> None:
+    class Blind(nn.Module):
+        def __init__(self, head: nn.Module) -> None:
+            super().__init__()
+            self.head = head
+
+        def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+            return tuple(told * torch.nan for told in self.head(*given))
+
+    detector = build(config()).detector
+    programs = programs_of(detector, 2, SIZE)
+    (*_, head) = programs
+    assert differences({**programs, head: Blind(programs[head])}, detector, DRIVE[:1]) == (
+        torch.inf,
+        torch.inf,
+    )
 
 
 def test_names_and_shapes_are_the_nodes() -> None:

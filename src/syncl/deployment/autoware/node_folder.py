@@ -254,6 +254,7 @@ def differences(programs: Programs, detector: StreamPetr, drive: Sequence[Frame]
         memory = detector.remember(memory, frame, features, expected)
         told = node.step(frame)
         for name, values in (("all_cls_scores", expected.logits), ("all_bbox_preds", expected.codes)):
-            apart = float((told[name][0].T - values.flatten(0, 2)).abs().max())
+            # What is no number is as far as can be; max() would pass over it.
+            apart = float((told[name][0].T - values.flatten(0, 2)).abs().nan_to_num(nan=torch.inf).max())
             logits, codes = (max(logits, apart), codes) if "cls" in name else (logits, max(codes, apart))
     return logits, codes
