@@ -74,7 +74,7 @@ MODELS: dict[str, ShippedModel] = {
         ),
         ShippedModel(
             "any-rig",
-            "MUTR3D on a small DETR3D, for any number of cameras wherever they look, lenses of 45 to 120 degrees",
+            "MUTR3D on a small DETR3D, for any number of cameras, with lenses of 45 to 120 degrees",
             _FOLDER / "CARD-any-rig.md",
         ),
     )
