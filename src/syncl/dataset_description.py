@@ -70,6 +70,8 @@ class DatasetDescription:
             evaluated.
         categories: category name of the tables -> class.
         left_out: categories that are no class on purpose; whatever is named nowhere is none either.
+        like: class -> the class of other models, such as nuScenes' "car", whose weights a training of this
+            dataset may start from; a class of the same name is found without.
         detection_order: the classes as detection summaries list them and sum over them; empty = `classes`.
         tracking_order: the same of tracking; empty = `tracked`.
         measures: thresholds of the metrics.
@@ -86,6 +88,7 @@ class DatasetDescription:
     ranges_m: Mapping[str, float]
     categories: Mapping[str, str]
     left_out: tuple[str, ...] = ()
+    like: Mapping[str, str] = field(default_factory=dict)
     detection_order: tuple[str, ...] = ()
     tracking_order: tuple[str, ...] = ()
     measures: Measures = field(default_factory=Measures)
@@ -113,6 +116,7 @@ class DatasetDescription:
             "tracked": self.tracked,
             "ranges_m": self.ranges_m,
             "categories": self.categories.values(),
+            "like": self.like,
             "undefined_errors": self.undefined_errors,
             "symmetric": self.symmetric,
             "racked": self.racked,

@@ -1,5 +1,6 @@
 """Classes, ranges and categories of one's own: `dataset.yaml`, tables, recordings with annotations."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,9 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from own_world import as_recordings
+from rig import DETECTORS
+from syncl.checkpoints.model_file import initialise_from, read_model_file, save_model
 from syncl.commands.evaluate import evaluate
 from syncl.commands.prepare import prepare
 from syncl.commands.render import render
@@ -25,12 +29,14 @@ from syncl.data.recording.annotations_file import read_annotations_file
 from syncl.data.synthetic.generation import generate_world
 from syncl.data.synthetic.own_data import DESCRIPTION
 from syncl.data.synthetic.world import WorldConfig
-from syncl.dataset_description import NUSCENES, Measures
+from syncl.dataset_description import NUSCENES, DatasetDescription, Measures
 from syncl.errors import SynclError
 from syncl.evaluation import evaluate_detection, evaluate_tracking, read_ground_truth
-from syncl.recipes import find_recipe
+from syncl.recipes import Recipe, find_recipe
 from syncl.rendering.nuscenes_scenes import _ground_truth
-from syncl.runs.train.own_classes import with_own_classes
+from syncl.runs.train.own_classes import class_rows, with_own_classes
+from syncl.trackers import SingleFrameConfig
+from syncl.trackers.model import InputConfig, ModelConfig
 
 CLASSES = ("van", "lorry", "cycle", "person")
 Yaml = dict[str, Any]
@@ -348,6 +354,40 @@ def test_recipes_fit_own_classes(name: str, yard: Path):
     assert fitted.detector.classes == CLASSES
     assert getattr(fitted.tracker, "untracked", ()) == ()
     assert with_own_classes(recipe, NUSCENES) is recipe
+
+
+@pytest.mark.parametrize("detector", ["detr3d", "petr", "streampetr"])
+def test_classes_that_are_alike_begin_with_the_rows_of_another_model(detector: str, tmp_path: Path):
+    """By name, or as `like` says; a class that is like none begins anew, and nothing else is lost."""
+    given = recipe_of(detector, ("car", "bus", "pedestrian"))
+    save_model(tmp_path / "given.safetensors", given.model.build().state_dict(), given.model)
+    # As many classes as before, so that only names tell whose rows are whose.
+    own = recipe_of(detector, ("van", "tram", "bus"))
+    tracker = own.model.build()
+    before = {name: tensor.clone() for name, tensor in tracker.state_dict().items()}
+    names = own.model.detector.classes
+    ranges_m = dict.fromkeys(names, 50.0)
+    rows = class_rows(own, DatasetDescription("own", names, names, ranges_m, {}, like={"van": "car"}))
+    heads = {f"detector.class_branches.0.6.{kind}" for kind in ("weight", "bias")}
+    assert heads <= set(rows.axes)
+    report = initialise_from(tracker, tmp_path / "given.safetensors", own_data=rows)
+    weights = read_model_file(tmp_path / "given.safetensors")[0]
+    for name, filled in tracker.state_dict().items():
+        if name in rows.axes:
+            filled, begun, known = (
+                t.movedim(rows.axes[name], 0) for t in (filled, before[name], weights[name])
+            )
+            assert torch.equal(filled, torch.stack((known[0], begun[1], known[1])))
+        else:
+            assert torch.equal(filled, weights[name])
+    assert report.fresh == report.unused == ()
+
+
+def recipe_of(detector: str, classes: tuple[str, ...]) -> Recipe:
+    config = dataclasses.replace(DETECTORS[detector], classes=classes)
+    return dataclasses.replace(
+        find_recipe("detr3d_synthetic"), model=ModelConfig(InputConfig((64, 96)), config, SingleFrameConfig())
+    )
 
 
 SMALL = (

@@ -2,14 +2,19 @@
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
 import orjson
 import pytest
 
+from own_world import as_recordings
 from rig import TINY_RUN
+from syncl.commands.experiment import experiment
 from syncl.commands.main import main
+from syncl.data.synthetic.generation import generate_world
+from syncl.data.synthetic.world import WorldConfig
 from syncl.errors import SynclError
 from syncl.runs.experiment.child_commands import Commands, Usage
 from syncl.runs.experiment.plan import read_plan
@@ -266,6 +271,29 @@ def test_a_failed_run_is_named_with_its_reason(small_world, tmp_path, monkeypatc
     with pytest.raises(SynclError, match=r"broken seed 0: .*9 key frames"):
         run_plan(plan, small_world, tmp_path / "out", jobs=1)
     assert not record_path(tmp_path / "out", "broken", 0).exists()
+
+
+def test_own_classes_reach_every_command_and_the_digest(tmp_path, monkeypatch):
+    """Of recordings: no version, and the split that they have; the classes are those of --dataset."""
+    world = tmp_path / "yard"
+    generate_world(world, WorldConfig(1, 1, keyframes=2, width=96, height=64, seed=2, layout="own"))
+    data = as_recordings(world, tmp_path / "drives")
+    shutil.move(data / "dataset.yaml", tmp_path / "mine.yaml")
+    program, log = tmp_path / "program", tmp_path / "asked"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {log}\nexit 2\n')
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(program))
+    path, out = write(tmp_path, seeds=[0]), tmp_path / "out"
+    with pytest.raises(SynclError, match="2 of 2 runs failed"):
+        experiment(path, data=data, output=out, dataset=tmp_path / "mine.yaml")
+    for line in log.read_text().splitlines():
+        assert line.startswith("-m syncl train ") and f"--dataset {tmp_path / 'mine.yaml'}" in line
+    plan = read_plan(path, data=data)
+    assert plan.split == "val"
+    digests = [run_digest(plan, plan.arms[0], 0, data, tmp_path / "mine.yaml")]
+    (tmp_path / "mine.yaml").write_text((tmp_path / "mine.yaml").read_text().replace("45", "44"))
+    digests.append(run_digest(plan, plan.arms[0], 0, data, tmp_path / "mine.yaml"))
+    assert digests[0] != digests[1], "another range is another experiment"
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from syncl import __version__
 from syncl.backbones import ConvNeXtConfig, CpFpnConfig, FpnConfig, ResNetConfig, VoVNetConfig
+from syncl.checkpoints.class_rows import ClassRows
 from syncl.checkpoints.codec import decode_config, encode_config
 from syncl.checkpoints.limits import check_finite, model_shapes
 from syncl.checkpoints.shared_cameras import with_shared_cameras
@@ -190,7 +191,7 @@ class InitialisationReport:
 
 
 def initialise_from(
-    tracker: Tracker, path: Path, parts: tuple[str, ...] = (), other_data: bool = False
+    tracker: Tracker, path: Path, parts: tuple[str, ...] = (), own_data: ClassRows | None = None
 ) -> InitialisationReport:
     """Fill a tracker with what fits of another model's weights, such as its detector's.
 
@@ -202,8 +203,8 @@ def initialise_from(
         path: model file.
         parts: only entries of these modules, such as `detector.image_encoder`; all if empty. Needed where
             models of different kinds have other modules of the same name.
-        other_data: whether the model is for other classes or cameras: parameters whose number goes by those,
-            of one other length, then start anew.
+        own_data: where the model is for other classes or cameras: rows of classes that are alike are taken
+            over, and parameters whose number goes by cameras, of one other length, start anew.
 
     Raises:
         SynclError: if a parameter has another shape there, or nothing at all fits.
@@ -213,9 +214,12 @@ def initialise_from(
     own = tracker.state_dict()
     given = {name: tensor for name, tensor in weights.items() if name not in made_up}
     weights = with_shared_cameras(current_names(given, own), own)
+    unfitted = weights
+    if own_data is not None:
+        weights = own_data.fitted(weights, own, _classes(path, metadata))
     wanted = tuple(f"{part}." for part in parts) or ("",)
     shared = {name: t for name, t in weights.items() if name in own and name.startswith(wanted)}
-    if other_data:
+    if own_data is not None:
         shared = {name: t for name, t in shared.items() if not _of_other_length(t, own[name])}
     problems = differences({name: own[name].shape for name in shared}, shared)
     if problems or not shared:
@@ -230,8 +234,26 @@ def initialise_from(
     return InitialisationReport(
         tuple(shared),
         fresh,
-        tuple(name for name in weights if name not in shared),
+        tuple(name for name in unfitted if name not in shared),
     )
+
+
+def model_classes(path: Path) -> tuple[str, ...]:
+    """The classes that the model of a file tells apart.
+
+    Raises:
+        SynclError: as `read_model_file`.
+    """
+    return _classes(path, read_tensors(path, "model file")[1])
+
+
+def _classes(path: Path, metadata: Mapping[str, str]) -> tuple[str, ...]:
+    model = _entry(path, metadata, "model")
+    detector = model.get("detector") if isinstance(model, dict) else None
+    classes = detector.get("classes") if isinstance(detector, dict) else None
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise SynclError(f"{path}: its entry 'model' names no classes; the file is damaged")
+    return tuple(cast(list[str], classes))
 
 
 def _of_other_length(given: Tensor, wanted: Tensor) -> bool:

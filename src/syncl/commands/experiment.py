@@ -13,6 +13,7 @@ def experiment(
     *,
     data: Path,
     output: Path,
+    dataset: Path | None = None,
     jobs: int = 1,
     report_only: bool = False,
 ) -> "ExperimentSummary":
@@ -28,6 +29,8 @@ def experiment(
         plan: JSON file; `syncl.runs.experiment.plan` says what is in it.
         data: folder of a nuScenes-format dataset.
         output: folder of the experiment: runs, results, report.
+        dataset: file of classes, ranges and thresholds of your own (docs/own-data.md); default: dataset.yaml
+            beside the tables, where there is one.
         jobs: runs at the same time.
         report_only: write the report of what is there and train nothing.
 
@@ -42,11 +45,11 @@ def experiment(
     from syncl.runs.experiment.run import run_plan
     from syncl.runs.experiment.summary import write_summary
 
-    settings = read_plan(plan, to_run=not report_only)
+    settings = read_plan(plan, to_run=not report_only, data=data)
     check_output(output, True, "folder")
     with only_one(output):
         if not report_only:
-            run_plan(settings, data, output, jobs)
+            run_plan(settings, data, output, jobs, dataset)
         summary = write_summary(settings, output)
     console = Console(highlight=False, soft_wrap=True)
     for path in (summary.table, summary.report, summary.picture):

@@ -70,13 +70,14 @@ def read_description(path: Path) -> DatasetDescription:
     ranges_m: dict[str, float] = {}
     categories: dict[str, str] = {}
     undefined: dict[str, tuple[str, ...]] = {}
+    like: dict[str, str] = {}
     tracked: list[str] = []
     symmetric: list[str] = []
     for name, entry in classes.items():
         if not name.strip() or "," in name:
             entry.fail("a class's name may not be empty or hold a comma")
         about = entry.fields(
-            ("range_m",), ("categories", "tracked", "symmetric", "undefined_errors", "comment")
+            ("range_m",), ("categories", "tracked", "symmetric", "undefined_errors", "like", "comment")
         )
         ranges_m[name] = _positive(about["range_m"])
         for item in about["categories"].items() if "categories" in about else ():
@@ -87,6 +88,8 @@ def read_description(path: Path) -> DatasetDescription:
             tracked.append(name)
         if _flag(about, "symmetric", default=False):
             symmetric.append(name)
+        if "like" in about:
+            like[name] = about["like"].text()
         if "undefined_errors" in about:
             undefined[name] = tuple(_error_name(item) for item in about["undefined_errors"].items())
     if not tracked:
@@ -102,6 +105,7 @@ def read_description(path: Path) -> DatasetDescription:
         ranges_m=ranges_m,
         categories=categories,
         left_out=left_out,
+        like=like,
         measures=_measures(fields["evaluation"]) if "evaluation" in fields else Measures(),
         undefined_errors=undefined,
         symmetric=tuple(symmetric),

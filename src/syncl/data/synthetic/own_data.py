@@ -21,12 +21,13 @@ DESCRIPTION = """\
 format: syncl-dataset-1
 name: synthetic yard
 classes:
-  van: {range_m: 45, categories: [vehicle/light]}
+  van: {range_m: 45, like: car, categories: [vehicle/light]}
   lorry:
     range_m: 50
+    like: truck
     categories: [vehicle/heavy, vehicle/heavy/bus, vehicle/heavy/trailer, vehicle/machine]
-  cycle: {range_m: 35, categories: [cycle/motor, cycle/pedal]}
-  person: {range_m: 30}
+  cycle: {range_m: 35, like: bicycle, categories: [cycle/motor, cycle/pedal]}
+  person: {range_m: 30, like: pedestrian}
 left_out: [object/cone, object/barrier]
 evaluation: {frame_period_s: 0.1}
 """

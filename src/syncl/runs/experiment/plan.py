@@ -101,11 +101,12 @@ _FIELDS = {
 _ARM_FIELDS = {"name", "recipe", "strategy", "set", "init", "seeds", "reference"}
 
 
-def read_plan(path: Path, to_run: bool = True) -> Plan:
+def read_plan(path: Path, to_run: bool = True, data: Path | None = None) -> Plan:
     """Read a plan and resolve every run of it, so that mistakes show before any work.
 
     Args:
         path: JSON file.
+        data: folder of the dataset; it says which split is scored where neither plan nor version does.
         to_run: its runs will be made: recipes and settings must be this version's, starting points be there.
 
     Raises:
@@ -128,18 +129,19 @@ def read_plan(path: Path, to_run: bool = True) -> Plan:
     reference = _text(value, "reference", where, str(first))
     features, elsewhere = (_text(value, name, where) for name in ("features", "evaluation_data"))
     version = _text(value, "version", where, "v1.0-mini")
+    held_out = path.parent / elsewhere if elsewhere else data
     plan = Plan(
         name=_text(value, "name", where),
         version=version,
         train_split=_text(value, "train_split", where) or None,
-        split=_text(value, "split", where) or own_split(version),
+        split=_text(value, "split", where) or own_split(version, held_out),
         scenes=scenes,
         seeds=seeds,
         changes=_texts(value, "set", where),
         reference=reference,
         arms=tuple(_arm(arm, value, path, number, seeds, reference) for number, arm in enumerate(arms)),
         features=path.parent / features if features else None,
-        evaluation_data=path.parent / elsewhere if elsewhere else None,
+        evaluation_data=held_out if elsewhere else None,
     )
     names = [arm.name for arm in plan.arms]
     if len(set(names)) != len(names):

@@ -3,12 +3,16 @@
 import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import orjson
 from rich.console import Console
 
+from syncl.data.dataset_file import find_description
+from syncl.data.dataset_sources import find_source
+from syncl.data.nuscenes.index import open_nuscenes, open_scene_columns
 from syncl.errors import SynclError
 from syncl.files import atomic_write, parse_json
 from syncl.interrupts import Interrupted, name_of
@@ -21,8 +25,15 @@ from syncl.runs.provenance import commit, hardware
 from syncl.training.resuming import checkpoint_folders
 
 
-def run_plan(plan: Plan, data: Path, output: Path, jobs: int) -> None:
+def run_plan(plan: Plan, data: Path, output: Path, jobs: int, dataset: Path | None = None) -> None:
     """Run what is not done yet, `jobs` runs at a time.
+
+    Args:
+        plan: read with `data`.
+        data: folder of the dataset.
+        output: of the experiment.
+        jobs: how many runs at a time.
+        dataset: file of classes and measures of one's own; None = the data's.
 
     Raises:
         SynclError: before any work, if a result is there that was made with other settings; afterwards,
@@ -34,7 +45,7 @@ def run_plan(plan: Plan, data: Path, output: Path, jobs: int) -> None:
     pending = []
     records = read_records(output)
     for arm, seed in plan.runs:
-        digest = run_digest(plan, arm, seed, data)
+        digest = run_digest(plan, arm, seed, data, dataset)
         done = records.get((arm.name, seed))
         if done is None:
             pending.append((arm, seed, digest))
@@ -47,11 +58,11 @@ def run_plan(plan: Plan, data: Path, output: Path, jobs: int) -> None:
     console = Console(stderr=True, highlight=False)
     console.print(f"{plan.name}: {total} runs, {total - len(pending)} done already")
     failures: list[str] = []
-    commands = Commands()
+    commands, source = Commands(), Source(data, dataset)
     try:
         with ThreadPoolExecutor(jobs) as pool, commands:
             futures = [
-                (arm, seed, pool.submit(_run, plan, arm, seed, digest, data, output, commands))
+                (arm, seed, pool.submit(_run, plan, arm, seed, digest, source, output, commands))
                 for arm, seed, digest in pending
             ]
             for arm, seed, future in progress_bar(futures, plan.name, total=len(futures)):
@@ -68,30 +79,51 @@ def run_plan(plan: Plan, data: Path, output: Path, jobs: int) -> None:
         raise SynclError(f"{len(failures)} of {len(pending)} runs failed; the first: {failures[0]}")
 
 
-def run_digest(plan: Plan, arm: Arm, seed: int, data: Path) -> str:
+def run_digest(plan: Plan, arm: Arm, seed: int, data: Path, dataset: Path | None = None) -> str:
     """What a run's outcome depends on, as a hash: recipe, start, data and evaluation."""
     start = "" if arm.init is None else hashlib.sha256(arm.init.read_bytes()).hexdigest()
-    worlds = [_world(data, plan.version, "--data a folder")]
+    worlds = _world(data, plan.version, dataset, "--data a folder")
     if plan.evaluation_data is not None:
-        worlds.append(_world(plan.evaluation_data, plan.version, "the plan's evaluation_data"))
+        worlds += _world(plan.evaluation_data, plan.version, dataset, "the plan's evaluation_data")
     recipe = recipe_to_json(plan.resolved(arm, seed))
     asked = [recipe, start, worlds[0], plan.version, plan.train_split, plan.split, plan.scenes, *worlds[1:]]
     return hashlib.sha256(orjson.dumps(asked)).hexdigest()
 
 
-def _world(data: Path, version: str, words: str) -> str:
-    samples = data / version / "sample.json"
-    if not samples.is_file():
-        raise SynclError(f"{samples}: no such file; is {words} in the nuScenes format?")
-    return hashlib.sha256(samples.read_bytes()).hexdigest()
+def _world(data: Path, version: str, dataset: Path | None, words: str) -> list[str]:
+    """Hashes of a dataset's moments, and of its classes and measures where they are one's own."""
+    if find_source(data, version) is None:
+        samples = data / version / "sample.json"
+        if not samples.is_file():
+            raise SynclError(f"{samples}: no such file; is {words} in the nuScenes format?")
+        moments, description = samples.read_bytes(), find_description(data, version, dataset)
+    else:
+        columns, description = open_scene_columns(data, version, dataset=dataset)
+        moments = orjson.dumps(columns.sample_tokens.tolist())
+    parts = [moments] if description.official else [moments, orjson.dumps(description)]
+    return [hashlib.sha256(part).hexdigest() for part in parts]
 
 
-def _run(plan: Plan, arm: Arm, seed: int, digest: str, data: Path, output: Path, commands: Commands) -> float:
+@dataclass(frozen=True)
+class Source:
+    """Where a series' data are, and the file that describes their classes, if any does."""
+
+    data: Path
+    dataset: Path | None = None
+
+    def options(self, version: str, split: str | None, elsewhere: Path | None = None) -> list[str]:
+        """The options by which commands take them, or other data of their kind."""
+        options = ["--data", str(elsewhere or self.data), "--version", version]
+        options += [] if split is None else ["--split", split]
+        return options + ([] if self.dataset is None else ["--dataset", str(self.dataset)])
+
+
+def _run(
+    plan: Plan, arm: Arm, seed: int, digest: str, source: Source, output: Path, commands: Commands
+) -> float:
     """Train, track and evaluate; returns AMOTA."""
     run = output / "runs" / f"{arm.name}_seed{seed}"
-    train = ["train", arm.recipe, "--data", str(data), "--version", plan.version, "--output", str(run)]
-    if plan.train_split is not None:
-        train += ["--split", plan.train_split]
+    train = ["train", arm.recipe, *source.options(plan.version, plan.train_split), "--output", str(run)]
     if arm.strategy is not None:
         train += ["--strategy", arm.strategy]
     resumes = bool(checkpoint_folders(run))
@@ -103,14 +135,13 @@ def _run(plan: Plan, arm: Arm, seed: int, digest: str, data: Path, output: Path,
     train += ["--threads", "1", "--set", f"training.seed={seed}", *plan.changes, *arm.changes]
     training = commands.run(train, run / "train.txt")
 
-    held_out = plan.evaluation_data or data
-    source = ["--data", str(held_out), "--version", plan.version, "--split", plan.split]
+    held_out = source.options(plan.version, plan.split, plan.evaluation_data)
     results, metrics = run / "results.json", run / "metrics.json"
-    scenes, frames = _scenes(plan, held_out)
+    scenes, frames = _scenes(plan, source)
     chosen = ("--scenes", *scenes) if plan.scenes else ()
-    track = ["track", str(run / "model.safetensors"), *source, "--output", str(results)]
+    track = ["track", str(run / "model.safetensors"), *held_out, "--output", str(results)]
     tracking = commands.run([*track, "--overwrite", "--resume", "--threads", "1", *chosen], run / "track.txt")
-    evaluate = ["evaluate", str(results), *source, "--output", str(metrics), "--overwrite"]
+    evaluate = ["evaluate", str(results), *held_out, "--output", str(metrics), "--overwrite"]
     commands.run([*evaluate, *chosen], run / "evaluate.txt")
     recipe = plan.resolved(arm, seed)
     scores = cast(dict[str, float], parse_json(metrics, nan=True))
@@ -119,7 +150,7 @@ def _run(plan: Plan, arm: Arm, seed: int, digest: str, data: Path, output: Path,
         "arm": arm.name,
         "seed": seed,
         "digest": digest,
-        "synthetic": (data / "world.json").is_file(),
+        "synthetic": (source.data / "world.json").is_file(),
         "metrics": scores,
         "training": {**training.__dict__, "steps": recipe.training.steps, "resumed": resumes},
         "tracking": {**tracking.__dict__, "frames": frames},
@@ -132,10 +163,8 @@ def _run(plan: Plan, arm: Arm, seed: int, digest: str, data: Path, output: Path,
     return float(scores["amota"])
 
 
-def _scenes(plan: Plan, data: Path) -> tuple[tuple[str, ...], int]:
+def _scenes(plan: Plan, source: Source) -> tuple[tuple[str, ...], int]:
     """The scenes that are evaluated and how many frames they have."""
-    from syncl.data.nuscenes.index import open_nuscenes
-
-    index = open_nuscenes(data, plan.version)
+    index = open_nuscenes(plan.evaluation_data or source.data, plan.version, dataset=source.dataset)
     scenes = index.split_scenes(plan.split)[: plan.scenes or None]
     return scenes, sum(len(index.scene_samples(scene)) for scene in scenes)

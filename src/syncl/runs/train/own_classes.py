@@ -3,10 +3,13 @@
 from dataclasses import fields, is_dataclass, replace
 from typing import TypeVar
 
+from syncl.checkpoints.class_rows import ClassRows
+from syncl.checkpoints.limits import model_shapes
 from syncl.dataset_description import NUSCENES, DatasetDescription
 from syncl.detectors.bevdepth.centre_head import CentreHeadConfig, CentreTask
 from syncl.errors import SynclError, did_you_mean
 from syncl.recipes.recipe import Recipe
+from syncl.trackers.model import ModelConfig
 
 _Config = TypeVar("_Config")
 
@@ -30,18 +33,39 @@ def with_own_classes(recipe: Recipe, dataset: DatasetDescription) -> Recipe:
             f"{dataset.name} ({', '.join(dataset.classes)}){did_you_mean(strangers[0], dataset.classes)}"
         )
     others = tuple(name for name in dataset.classes if name not in dataset.tracked)
-    classes = dataset.tracked if set(wanted) <= set(NUSCENES.tracked) else dataset.tracked + others
-    detector = _with(recipe.model.detector, classes=classes)
+    # A recipe of the tracked classes alone learns those.
+    detected = () if set(wanted) <= set(NUSCENES.tracked) else others
+    return replace(recipe, model=_with_classes(recipe.model, dataset.tracked, detected, others))
+
+
+def class_rows(recipe: Recipe, dataset: DatasetDescription) -> ClassRows:
+    """What of a recipe's model goes by its classes: what another number of them would make longer."""
+    model = recipe.model
+    classes = model.detector.classes
+    one_more = _with_classes(model, classes, ("one more",), ("one more",))
+    shapes, longer = (model_shapes(config, recipe.name) for config in (model, one_more))
+    axes = {
+        name: axis
+        for name, shape in shapes.items()
+        for axis, length in enumerate(shape)
+        if (length, longer.get(name, shape)[axis]) == (len(classes), len(classes) + 1)
+    }
+    return ClassRows(classes, axes, dataset.like)
+
+
+def _with_classes(
+    model: ModelConfig, tracked: tuple[str, ...], detected: tuple[str, ...], others: tuple[str, ...]
+) -> ModelConfig:
+    """A model that tracks some classes and detects others as well; `others` are all that it may not track."""
+    classes = tracked + detected
+    detector = _with(model.detector, classes=classes)
     head = getattr(detector, "head", None)
     if isinstance(head, CentreHeadConfig):
         tasks = tuple(CentreTask((name,)) for name in classes)
         detector = _with(detector, head=replace(head, tasks=tasks))
-    tracker = recipe.model.tracker
-    gates_m = getattr(tracker, "gates_m", ())
-    tracker = _with(
-        tracker, classes=dataset.tracked, untracked=others, gates_m=gates_m[:1] * len(dataset.tracked)
-    )
-    return replace(recipe, model=replace(recipe.model, detector=detector, tracker=tracker))
+    gates_m = getattr(model.tracker, "gates_m", ())
+    tracker = _with(model.tracker, classes=tracked, untracked=others, gates_m=gates_m[:1] * len(tracked))
+    return replace(model, detector=detector, tracker=tracker)
 
 
 def with_own_cameras(recipe: Recipe, names: tuple[str, ...]) -> Recipe:

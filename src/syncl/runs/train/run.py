@@ -11,7 +11,14 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from syncl.checkpoints.model_file import InitialisationReport, initialise_from, read_views, save_model
+from syncl.checkpoints.class_rows import ClassRows
+from syncl.checkpoints.model_file import (
+    InitialisationReport,
+    initialise_from,
+    model_classes,
+    read_views,
+    save_model,
+)
 from syncl.data.nuscenes.clips.dataset import choose_cameras
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
 from syncl.data.nuscenes.lidar import lidar_remark
@@ -29,7 +36,7 @@ from syncl.runs.provenance import commit, hardware
 from syncl.runs.train.clips import training_clips
 from syncl.runs.train.feature_cache import cached_features, check_cacheable
 from syncl.runs.train.loggers import Logger, check_loggers, start_loggers
-from syncl.runs.train.own_classes import with_own_cameras, with_own_classes
+from syncl.runs.train.own_classes import class_rows, with_own_cameras, with_own_classes
 from syncl.runs.train.picture import draw_training
 from syncl.runs.train.run_folder import carried_on, earlier_notes, run_folder, run_origin, start_anew
 from syncl.runs.train.validation import Validation
@@ -112,7 +119,10 @@ def train_recipe(
         tracker = recipe.model.build()
         tracker.detector.views = views
         if init is not None:
-            _report(initialise_from(tracker, init, init_parts, own_data), init, console)
+            rows = class_rows(recipe, index.dataset) if own_data else None
+            _report(initialise_from(tracker, init, init_parts, rows), init, console)
+            if rows is not None:
+                _report_classes(rows, init, console)
         features = None
         if cache_features is not None:
             features = cached_features(cache_features, recipe, index, scenes, tracker, accelerator)
@@ -230,3 +240,10 @@ def _report(report: InitialisationReport, init: Path, console: Console) -> None:
         console.print(f"  new: {len(report.fresh)} entries in {', '.join(fresh[:8])}", highlight=False)
     if report.unused:
         console.print(f"  not used: {len(report.unused)} entries", highlight=False)
+
+
+def _report_classes(rows: ClassRows, init: Path, console: Console) -> None:
+    given = model_classes(init)
+    found = {rows.classes[number]: given[source] for number, source in rows.sources(given).items()}
+    said = [f"{name} from {found[name]}" if name in found else f"{name} anew" for name in rows.classes]
+    console.print(f"  classes: {', '.join(said)}", highlight=False, soft_wrap=True)
