@@ -150,6 +150,7 @@ def test_the_page_shows_files_that_can_be_read(tmp_path: Path):
     (tmp_path / "dataset.yaml").write_text(shown)
     described = read_description(tmp_path / "dataset.yaml")
     assert described.measures == Measures() and described.tracked == ("reach_stacker", "truck", "worker")
+    assert described.like == {"reach_stacker": "construction_vehicle"}
     text = page.partition("<!-- annotations.json -->")[2].split("```")[1].removeprefix("json\n")
     (tmp_path / "annotations.json").write_text(text)
     moments = tuple(Moment(f"{n:06d}", n / 10, np.eye(4), {}) for n in range(6))

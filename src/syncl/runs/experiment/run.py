@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import orjson
 from rich.console import Console
 
@@ -99,7 +100,7 @@ def _world(data: Path, version: str, dataset: Path | None, words: str) -> list[s
         moments, description = samples.read_bytes(), find_description(data, version, dataset)
     else:
         columns, description = open_scene_columns(data, version, dataset=dataset)
-        moments = orjson.dumps(columns.sample_tokens.tolist())
+        moments = np.ascontiguousarray(columns.sample_tokens).tobytes()
     parts = [moments] if description.official else [moments, orjson.dumps(description)]
     return [hashlib.sha256(part).hexdigest() for part in parts]
 
