@@ -13,6 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from recipe_costs import model_cost
 from rig import make_frame
 from syncl.commands.recipes import recipes
+from syncl.data.argoverse2.argoverse2_classes import ARGOVERSE2, RANGE_M
+from syncl.data.argoverse2.log_folders import RING_CAMERAS
 from syncl.data.past_images import PastImages
 from syncl.detectors import DetectorConfig, DortConfig, DortDetr3dConfig, StreamPetrConfig
 from syncl.detectors.base import Detector
@@ -22,7 +24,7 @@ from syncl.recipes.cost import Cost, recipe_cost
 from syncl.recipes.listing import entries_of, recipe_entries
 from syncl.recipes.recipe import PaperResult, recipe_from_json, recipe_to_json
 from syncl.runs.recipes import details, list_recipes, listing, published
-from syncl.trackers import PfTrackConfig, SingleFrameConfig, Tracker
+from syncl.trackers import Mutr3dConfig, PfTrackConfig, SingleFrameConfig, Tracker
 from syncl.trackers.model import ModelConfig
 from syncl.training.objectives.denoising import DenoisingConfig
 from syncl.training.strategies import BaselineConfig
@@ -81,7 +83,21 @@ def test_recipes_that_start_from_a_recipe_share_its_detector(name: str) -> None:
         assert start.model.input == recipe.model.input
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "synthetic" not in name])
+@pytest.mark.parametrize("name", [name for name in NAMES if "argoverse2" in name])
+def test_recipes_for_argoverse_2_have_its_classes_cameras_and_range(name: str) -> None:
+    model = find_recipe(name).model
+    assert model.detector.classes == ARGOVERSE2.classes
+    assert model.input.vehicle_frame == "ego"
+    if "synthetic" not in name:
+        assert model.input.cameras == RING_CAMERAS
+        assert isinstance(model.tracker, Mutr3dConfig | SingleFrameConfig)
+        assert min(model.detector.point_range[3], model.tracker.output_range_m) > RANGE_M
+
+
+PUBLISHED_SIZES = [name for name in NAMES if "synthetic" not in name and "argoverse2" not in name]
+
+
+@pytest.mark.parametrize("name", PUBLISHED_SIZES)
 def test_full_size_recipes_see_what_published_weights_saw(name: str) -> None:
     recipe = find_recipe(name)
     height, width = recipe.model.input.image_size

@@ -13,6 +13,7 @@ from syncl.recipes import (
     bevdepth,
     bevformer,
     detr3d,
+    for_argoverse2,
     one_stage,
     one_track,
     petr,
@@ -40,6 +41,7 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     synthetic_trackers.mutr3d_detr3d_synthetic_long,
     synthetic_plain.mutr3d_detr3d_synthetic_plain,
     synthetic_plain.mutr3d_detr3d_synthetic_any_rig,
+    for_argoverse2.mutr3d_detr3d_synthetic_argoverse2,
     *(
         partial(association_trackers.small_dqtrack, detector)
         for detector in synthetic_trackers.SMALL_DETECTORS
@@ -69,6 +71,8 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     streampetr.streampetr_v99_640x1600,
     streampetr.mutr3d_streampetr_v99_320x800,
     streampetr.mutr3d_streampetr_v99_640x1600,
+    for_argoverse2.streampetr_v99_640x960_argoverse2,
+    for_argoverse2.mutr3d_streampetr_v99_640x960_argoverse2,
     bevformer.bevformer_r101_900x1600,
     bevformer.bevformer_r101_720x1280,
     bevformer.bevformer_r50_450x800,
