@@ -9,10 +9,19 @@ from torch.nn import functional
 
 import rig
 from rig import CENTRE_HEAD, cars_at, make_frame, make_objects, pose, tiny_bevdepth
-from syncl.detectors.bevdepth.bev_backbone import shifted
+from syncl.detectors.bevdepth.bev_backbone import BevBackbone, shifted
 from syncl.detectors.bevdepth.suppression import greedy_survivors
-from syncl.detectors.bevdepth.view_transform import BevGrid, DepthPrediction, Splat, sort_points, splat
+from syncl.detectors.bevdepth.view_transform import (
+    BevGrid,
+    DepthPrediction,
+    Splat,
+    lift_points,
+    pixel_grid,
+    sort_points,
+    splat,
+)
 from syncl.errors import SynclError
+from syncl.layers.sampling import taps_of
 from syncl.trackers import GreedyConfig, Mutr3dConfig, SingleFrameConfig
 from syncl.trackers.serialisation import put_together, take_apart
 from syncl.training.objectives import CentreLossConfig, DepthLossConfig
@@ -70,6 +79,48 @@ def test_sorted_sums_are_those_of_the_volume_in_values_and_gradients():
         strict=True,
     ):
         torch.testing.assert_close(mine, other)
+
+
+def test_offsets_say_where_in_a_cell_points_lie():
+    places = torch.tensor([[2.75, -7.5, 0.0], [2.25, -7.1, 0.0], [-15.5, 0.2, 0.0]], dtype=torch.float64)
+    points, valid = places.view(1, 1, 3, 1, 1, 3), torch.ones(1, 1, dtype=torch.bool)
+    plan = sort_points(points, valid, GRID, cell_offsets=True)
+    probabilities = torch.tensor([0.5, 0.25, 0.125]).view(1, 1, 3, 1, 1)
+    context = torch.tensor([4.0, -8.0]).view(1, 1, 2, 1, 1)
+    view = splat(context, probabilities, plan, GRID)
+    assert view.shape == (1, 6, 16, 32)
+    # Two points share a cell: 0.25 m ahead of its middle, and 0.25 m behind and 0.4 m left of it.
+    x, y = 0.5 * 0.25 - 0.25 * 0.25, 0.25 * 0.4
+    shares = torch.tensor([0.75, x, y])
+    expected = (shares[:, None] * torch.tensor([4.0, -8.0])).flatten()
+    torch.testing.assert_close(view[0, :, 0, 18], expected)
+    torch.testing.assert_close(view[0, ::2, 8, 0], 4.0 * 0.125 * torch.tensor([1.0, 0.0, -0.3]))
+    plain = splat(context, probabilities, sort_points(points, valid, GRID), GRID)
+    assert torch.equal(view[:, :2], plain)
+
+
+def test_rays_through_the_middles_of_cells_come_back_to_them():
+    frame, depths = make_frame(size=(32, 64)), torch.tensor([7.0])
+    matrices = frame.rig.image_from_vehicle
+    points = lift_points(matrices, (32, 64), (2, 4), depths, pixel_centres=True)[0, 0, 0].view(1, 8, 3)
+    only = torch.tensor([[True, False]])
+    taps = taps_of(points.float(), matrices, only, (32, 64), ((2, 4),))
+    looked = taps.rows[0][torch.arange(8), taps.shares[0].argmax(1)]
+    assert looked.tolist() == list(range(8)) and taps.shares[0].amax(1).tolist() == pytest.approx([1.0] * 8)
+    u, v = pixel_grid((32, 64), (2, 4), points)
+    assert u.tolist() == [0, 21, 42, 63] and v.tolist() == [0, 31]
+
+
+def test_the_finest_of_the_view_reaches_the_heads_where_that_is_asked_for():
+    torch.manual_seed(0)
+    view = torch.randn(1, 8, 16, 16)
+    for full_resolution in (False, True):
+        backbone = BevBackbone(8, 8, full_resolution).eval()
+        for stage in backbone.stages:
+            for parameter in stage.parameters():
+                torch.nn.init.zeros_(parameter)
+        changed = not torch.equal(backbone(view), backbone(view.flip(-1)))
+        assert changed == full_resolution
 
 
 def test_a_point_falls_into_the_cell_around_it():

@@ -42,10 +42,18 @@ def shifted(bev: Tensor, past_from_now: Tensor, grid: BevGrid) -> Tensor:
 
 
 class BevBackbone(nn.Module):
-    """Three residual stages at half, quarter and eighth resolution, and a pyramid of first and last."""
+    """Three residual stages at half, quarter and eighth resolution, and a pyramid of first and last.
 
-    def __init__(self, channels: int, out_channels: int) -> None:
+    Args:
+        channels: of the view.
+        out_channels: of what comes out.
+        full_resolution: the last part reads the view itself as well. Published ones see nothing finer than
+            half resolution, which has many channels to say where between two cells something is.
+    """
+
+    def __init__(self, channels: int, out_channels: int, full_resolution: bool = False) -> None:
         super().__init__()
+        self.full_resolution = full_resolution
         widths = [channels * 2**stage for stage in range(_STAGES)]
         inputs = [channels, *widths[:-1]]
         self.stages = nn.ModuleList(
@@ -61,7 +69,7 @@ class BevBackbone(nn.Module):
             nn.ReLU(inplace=True),
         )
         self.refine = nn.Sequential(
-            nn.Conv2d(hidden, out_channels, 3, padding=1, bias=False),
+            nn.Conv2d(hidden + channels * full_resolution, out_channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True),
             nn.Conv2d(out_channels, out_channels, 1),
@@ -69,13 +77,14 @@ class BevBackbone(nn.Module):
 
     def forward(self, bev: Tensor) -> Tensor:
         """Map [N, channels, Y, X] to [N, out_channels, Y, X]; Y and X are multiples of 8."""
-        outputs = []
+        outputs, x = [], bev
         for stage in self.stages:
-            bev = stage(bev)
-            outputs.append(bev)
+            x = stage(x)
+            outputs.append(x)
         coarse = _enlarged(outputs[-1], 4)
         joined = self.join(torch.cat([outputs[0], coarse], dim=1))
-        out: Tensor = self.refine(_enlarged(joined, 2))
+        fine = _enlarged(joined, 2)
+        out: Tensor = self.refine(torch.cat([fine, bev], dim=1) if self.full_resolution else fine)
         return out
 
 

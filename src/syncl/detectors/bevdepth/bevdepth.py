@@ -67,12 +67,17 @@ class BevDepthConfig:
         height_m: points of the lift between these heights count (published: the whole layer below too).
         depths_m: (first, end, step) of the depth bins.
         lifted_level: which of the neck's levels is lifted.
+        pixel_centres: rays go through the middles of the lifted level's cells; published ones are spread from
+            the first pixel to the last, and so up to half a cell off.
+        cell_offsets: the view also says where in a cell what was lifted lies (`view_transform.splat`);
+            published ones only that it does, in cells of 0.8 m.
         context: channels of a frame's view.
         depth_hidden: channels of the depth net.
         depth_blocks: its residual blocks.
         frames: how many frames are looked at, the present one among them; missing ones are the present one
             once more.
         bev_channels: channels of the encoded view.
+        full_resolution: see `bev_backbone.BevBackbone`.
         head: the centre head.
     """
 
@@ -83,11 +88,14 @@ class BevDepthConfig:
     height_m: tuple[float, float] = (-10.0, 10.0)
     depths_m: tuple[float, float, float] = (1.0, 60.0, 1.0)
     lifted_level: int = 0
+    pixel_centres: bool = False
+    cell_offsets: bool = False
     context: int = 64
     depth_hidden: int = 256
     depth_blocks: int = 3
     frames: int = 9
     bev_channels: int = 256
+    full_resolution: bool = False
     head: CentreHeadConfig = field(default_factory=CentreHeadConfig)
 
     @property
@@ -167,9 +175,14 @@ class BevDepth(Detector):
             blocks=config.depth_blocks,
             depths_m=config.depths_m,
             grid=self.grid,
+            pixel_centres=config.pixel_centres,
+            cell_offsets=config.cell_offsets,
         )
-        self.before_shift = residual_stage(config.context, config.context, 2)
-        self.bev_encoder = BevBackbone(config.context * config.frames, config.bev_channels)
+        lifted = config.context * (3 if config.cell_offsets else 1)
+        self.before_shift = residual_stage(lifted, config.context, 2)
+        self.bev_encoder = BevBackbone(
+            config.context * config.frames, config.bev_channels, config.full_resolution
+        )
         self.head = CentreHead(config.head, config.classes, config.bev_channels, self.grid)
         self.suppression = Suppression(config.head.tasks, config.classes)
 

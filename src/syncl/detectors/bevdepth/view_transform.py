@@ -57,6 +57,7 @@ class DepthPrediction(TensorStructure):
         image_from_vehicle: [B, C, 4, 4] float64 of the images it was said of.
         camera_valid: [B, C] bool.
         image_size: (height, width) of the images in pixels.
+        pixel_centres: see `pixel_grid`.
     """
 
     logits: Tensor
@@ -64,6 +65,7 @@ class DepthPrediction(TensorStructure):
     image_from_vehicle: Tensor
     camera_valid: Tensor
     image_size: tuple[int, int]
+    pixel_centres: bool = False
 
 
 class Splat(NamedTuple):
@@ -73,24 +75,45 @@ class Splat(NamedTuple):
         points: [P] their numbers in [B, C, Z, H, W] laid out flat, sorted by the cell they fall into.
         rays: [P] the numbers of their rays in [B, C, H, W].
         starts: [B Y X] where the points of each cell begin.
+        offsets: [P, 2] x and y of each point from the middle of its cell, in cells; None = not asked for.
     """
 
     points: Tensor
     rays: Tensor
     starts: Tensor
+    offsets: Tensor | None = None
 
 
 def pixel_grid(
-    image_size: tuple[int, int], grid_size: tuple[int, int], like: Tensor
+    image_size: tuple[int, int], grid_size: tuple[int, int], like: Tensor, centres: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Pixels (u [W], v [H]) of a feature map's cells, from the first pixel to the last, as published."""
+    """Pixels (u [W], v [H]) that a feature map's cells stand for.
+
+    As published, from the first pixel to the last, which is up to half a cell beside what a cell sees.
+
+    Args:
+        image_size: (height, width) of the images in pixels.
+        grid_size: (H, W).
+        like: whose dtype and device they have.
+        centres: the middles of cells instead, where all that samples features here has them.
+    """
+    if centres:
+        v, u = (
+            (torch.arange(cells, dtype=like.dtype, device=like.device) + 0.5) * (pixels / cells)
+            for pixels, cells in zip(image_size, grid_size)
+        )
+        return u, v
     u = torch.linspace(0, image_size[1] - 1, grid_size[1], dtype=like.dtype, device=like.device)
     v = torch.linspace(0, image_size[0] - 1, grid_size[0], dtype=like.dtype, device=like.device)
     return u, v
 
 
 def lift_points(
-    image_from_vehicle: Tensor, image_size: tuple[int, int], grid_size: tuple[int, int], depths: Tensor
+    image_from_vehicle: Tensor,
+    image_size: tuple[int, int],
+    grid_size: tuple[int, int],
+    depths: Tensor,
+    pixel_centres: bool = False,
 ) -> Tensor:
     """Where every bin of every ray is: [B, C, Z, H, W, 3] metres, vehicle frame, as precise as the matrices.
 
@@ -99,8 +122,9 @@ def lift_points(
         image_size: (height, width) of the images in pixels.
         grid_size: (H, W).
         depths: [Z] metres along the optical axis.
+        pixel_centres: see `pixel_grid`.
     """
-    u, v = pixel_grid(image_size, grid_size, image_from_vehicle)
+    u, v = pixel_grid(image_size, grid_size, image_from_vehicle, pixel_centres)
     depth = depths.to(image_from_vehicle.dtype)[:, None, None]
     shape = (len(depths), *grid_size)
     pixels = [u * depth, v[:, None] * depth, depth, torch.ones_like(depth)]
@@ -110,7 +134,7 @@ def lift_points(
         return torch.einsum("bcij,zhwj->bczhwi", vehicle_from_image, homogeneous)
 
 
-def sort_points(points: Tensor, camera_valid: Tensor, grid: BevGrid) -> Splat:
+def sort_points(points: Tensor, camera_valid: Tensor, grid: BevGrid, cell_offsets: bool = False) -> Splat:
     """Which points fall into which cell.
 
     As published, numbers of cells are truncated towards zero: points up to a cell (in height: the whole
@@ -120,12 +144,14 @@ def sort_points(points: Tensor, camera_valid: Tensor, grid: BevGrid) -> Splat:
         points: [B, C, Z, H, W, 3] metres, vehicle frame.
         camera_valid: [B, C] bool; nothing of the others falls anywhere.
         grid: the view.
+        cell_offsets: whether to say where in its cell a point lies.
     """
     streams, _, bins, height, width = points.shape[:5]
     rows, columns = grid.shape
     low = points.new_tensor([grid.low_x, grid.low_y, grid.low_z])
     size = points.new_tensor([grid.cell_m, grid.cell_m, grid.high_z - grid.low_z])
-    x, y, z = ((points - low) / size).trunc().unbind(-1)
+    places = (points - low) / size
+    x, y, z = places.trunc().unbind(-1)
     inside = (x >= 0) & (x < columns) & (y >= 0) & (y < rows) & (z == 0) & camera_valid[..., None, None, None]
     stream = torch.arange(streams, device=points.device).view(-1, 1, 1, 1, 1)
     cell = (stream * grid.cells + (y * columns + x).long()).flatten()
@@ -139,11 +165,17 @@ def sort_points(points: Tensor, camera_valid: Tensor, grid: BevGrid) -> Splat:
     pixels = height * width
     rays = numbers // (bins * pixels) * pixels + numbers % pixels
     edges = torch.arange(streams * grid.cells, device=points.device)
-    return Splat(numbers, rays, torch.searchsorted(cell[order], edges))
+    starts = torch.searchsorted(cell[order], edges)
+    if not cell_offsets:
+        return Splat(numbers, rays, starts)
+    return Splat(numbers, rays, starts, (places.flatten(0, 4)[numbers, :2].frac() - 0.5).float())
 
 
 def splat(context: Tensor, probabilities: Tensor, plan: Splat, grid: BevGrid) -> Tensor:
     """The view [B, D, Y, X]: sums of contexts times probabilities over the points of each cell.
+
+    With offsets in the plan [B, 3 D, Y, X]: behind them the same sums with every point times its x from the
+    middle of its cell, then times its y, in cells. So where in a cell something lies is not lost.
 
     Args:
         context: [B, C, D, H, W].
@@ -152,9 +184,15 @@ def splat(context: Tensor, probabilities: Tensor, plan: Splat, grid: BevGrid) ->
         grid: the view.
     """
     table = context.movedim(2, -1).flatten(0, 3).float()
-    weights = probabilities.flatten()[plan.points].float()
-    sums = functional.embedding_bag(plan.rays, table, plan.starts, mode="sum", per_sample_weights=weights)
-    return sums.view(context.shape[0], *grid.shape, -1).movedim(-1, 1)
+    shares = probabilities.flatten()[plan.points].float()
+    weights = [shares]
+    if plan.offsets is not None:
+        weights += [shares * offset for offset in plan.offsets.unbind(1)]
+    sums = [
+        functional.embedding_bag(plan.rays, table, plan.starts, mode="sum", per_sample_weights=weight)
+        for weight in weights
+    ]
+    return torch.cat(sums, dim=1).view(context.shape[0], *grid.shape, -1).movedim(-1, 1)
 
 
 class CameraAwareDepth(nn.Module):
@@ -204,6 +242,8 @@ class ViewTransform(nn.Module):
         blocks: its residual blocks.
         depths_m: (first, end, step) of the depth bins.
         grid: the view.
+        pixel_centres: see `pixel_grid`.
+        cell_offsets: see `splat`.
         numbers: how many numbers the depth net is told of a camera.
 
     Raises:
@@ -221,13 +261,15 @@ class ViewTransform(nn.Module):
         blocks: int,
         depths_m: tuple[float, float, float],
         grid: BevGrid,
+        pixel_centres: bool = False,
+        cell_offsets: bool = False,
         numbers: int = CALIBRATION_NUMBERS,
     ) -> None:
         super().__init__()
         first, end, step = depths_m
         if not (0 < first < end and step > 0):
             raise SynclError(f"detector.depths_m={depths_m}: must be (first, end, step), 0 < first < end")
-        self.grid = grid
+        self.grid, self.pixel_centres, self.cell_offsets = grid, pixel_centres, cell_offsets
         self.register_buffer("depths", torch.arange(first, end, step), persistent=False)
         self.context = nn.Conv2d(channels, context, 1)
         self.depth = CameraAwareDepth(channels, hidden, blocks, len(self.depths), numbers)
@@ -240,7 +282,7 @@ class ViewTransform(nn.Module):
         camera_valid: Tensor,
         image_size: tuple[int, int],
     ) -> tuple[Tensor, DepthPrediction]:
-        """The view [B, D, Y, X] and the depths behind it.
+        """The view [B, D, Y, X] ([B, 3 D, Y, X] with offsets in cells) and the depths behind it.
 
         Args:
             features: [B, C, F, H, W].
@@ -255,7 +297,11 @@ class ViewTransform(nn.Module):
         context = self.context(flat).unflatten(0, (streams, cameras))
         with torch.no_grad():
             height, width = features.shape[-2:]
-            points = lift_points(image_from_vehicle, image_size, (height, width), self.depths)
-            plan = sort_points(points, camera_valid, self.grid)
+            points = lift_points(
+                image_from_vehicle, image_size, (height, width), self.depths, self.pixel_centres
+            )
+            plan = sort_points(points, camera_valid, self.grid, self.cell_offsets)
         bev = splat(context, logits.float().softmax(2), plan, self.grid)
-        return bev, DepthPrediction(logits, self.depths, image_from_vehicle, camera_valid, image_size)
+        return bev, DepthPrediction(
+            logits, self.depths, image_from_vehicle, camera_valid, image_size, self.pixel_centres
+        )

@@ -86,7 +86,8 @@ def depths_of_boxes(found: DepthPrediction, annotations: Annotations) -> Tensor:
     logits, matrices = found.logits, found.image_from_vehicle
     if annotations.boxes.shape[1] == 0:
         return logits.new_zeros(logits[:, :, 0].shape, dtype=torch.float32)
-    u, v = pixel_grid(found.image_size, (logits.shape[-2], logits.shape[-1]), matrices)
+    size = (logits.shape[-2], logits.shape[-1])
+    u, v = pixel_grid(found.image_size, size, matrices, found.pixel_centres)
     shape = (len(v), len(u))
     pixels = torch.stack(
         [u.expand(shape), v[:, None].expand(shape), torch.ones_like(u).expand(shape)], dim=-1
