@@ -1,6 +1,7 @@
 """Batches, order and resuming."""
 
 import dataclasses
+import multiprocessing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -209,11 +210,13 @@ def test_errors_from_workers_stay_readable(tiny: Any, tmp_path: Path, workers: i
     dataset = open_clips(tiny.write(tmp_path))
     for image in (tmp_path / "samples" / "CAM_BACK").iterdir():
         image.unlink()
+    others = set(multiprocessing.active_children())
     with pytest.raises(SynclError) as caught:
         next(iter(readable_errors(clip_loader(dataset, 2, seed=0, workers=workers))))
     message = str(caught.value)
     assert message.endswith("this image is missing; copy or unpack it again") and "CAM_BACK" in message
     assert "Traceback" not in message and "\n" not in message
+    assert set(multiprocessing.active_children()) <= others, "workers end, though the error holds their loader"
 
 
 @pytest.mark.gpu

@@ -1,5 +1,6 @@
 """Training that is stopped, killed or given other options: what was done is kept, nothing else is claimed."""
 
+import multiprocessing
 import shutil
 import signal
 from pathlib import Path
@@ -68,10 +69,12 @@ def test_a_stopped_run_keeps_its_last_step_and_goes_on_to_the_same_bits(
     small_world, whole, tmp_path, monkeypatch
 ):
     run = tmp_path / "run"
+    others = set(multiprocessing.active_children())
     with monkeypatch.context() as patch:
         stop_at(patch, 3)
         with pytest.raises(Interrupted, match=r"run: stopped by Ctrl-C after step 3 of 4, .*--resume"):
-            train(small_world, run)
+            train(small_world, run, "training.data.workers=1")
+    assert set(multiprocessing.active_children()) <= others, "whoever read its data ends with it"
     assert checkpoint_folders(run)[-1].name == "step_00000003"
     assert not (run / "model.safetensors").exists()
     # What may change does; a kill left half a line of a step that did not last, and what it was writing.
@@ -84,7 +87,7 @@ def test_a_stopped_run_keeps_its_last_step_and_goes_on_to_the_same_bits(
     ]
     for folder in left:
         folder.mkdir()
-    summary = train(small_world, run, "training.data.workers=1", "training.log_every=2", resume=True)
+    summary = train(small_world, run, "training.log_every=2", resume=True)
     assert summary.step == STEPS and not any(folder.exists() for folder in left)
     straight, resumed = (load_file(folder / "model.safetensors") for folder in (whole, run))
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)

@@ -7,13 +7,14 @@ with batches of N * b. Keys carry their epoch, so augmentation depends neither o
 training resumes at any step by starting the sampler at `step * N * b`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from syncl.data.stream_clips import ClipSource, StreamSampler
 from syncl.errors import SynclError
@@ -229,8 +230,11 @@ def clip_loader(
     )
 
 
-def readable_errors(batches: Iterable[Clip]) -> Iterator[Clip]:
-    """The same batches; errors meant for users lose the traceback that worker processes put around them."""
+def readable_errors(batches: DataLoader[Clip]) -> Iterator[Clip]:
+    """The same batches; errors meant for users lose the traceback that worker processes put around them.
+
+    Reading processes end with it, however it ends.
+    """
     try:
         yield from batches
     except SynclError as error:
@@ -246,3 +250,19 @@ def readable_errors(batches: Iterable[Clip]) -> Iterator[Clip]:
             "a process that loads data was killed (out of memory?); lower training.data.workers or prefetch "
             "and go on with --resume"
         ) from error
+    finally:
+        _end_workers(batches)
+
+
+def _end_workers(loader: DataLoader[Clip]) -> None:
+    """Tell a loader's processes to end, now and not when its iterator is collected as garbage.
+
+    An error's traceback holds the iterator in a reference cycle. Its queues are then closed before it tells
+    its workers through them: it waits for each in vain, and ours, which hear no signal, live on.
+    """
+    # accelerate's loader has inside the one that reads.
+    reader = getattr(loader, "base_dataloader", loader)
+    iterator = reader._iterator
+    if isinstance(iterator, _MultiProcessingDataLoaderIter):
+        iterator._shutdown_workers()
+        reader._iterator = None

@@ -1,7 +1,8 @@
 """The training loop: device, precision and processes are accelerate's, the rest fits on a screen."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,11 +129,11 @@ def run_training(
         return average.average if average is not None else tracker.state_dict()
 
     samples = config.data.batch_size * accelerator.num_processes
-    batches = clips(accelerator, dataset, config, step)
     losses: dict[str, float] = {}
     pending: list[dict[str, Tensor]] = []
     main = accelerator.is_main_process
     with (
+        closing(clips(accelerator, dataset, config, step)) as batches,
         Journal(run, config.steps, step, samples, main, accelerator.log) as journal,
         finishing_first() as request,
     ):
@@ -224,8 +225,10 @@ def run_training(
     return RunResult(step, losses, time.perf_counter() - started)
 
 
-def clips(accelerator: Accelerator, dataset: ClipSource, config: TrainingConfig, step: int) -> Iterator[Clip]:
-    """Endless batches from the given step on; the order depends on seed and step only.
+def clips(
+    accelerator: Accelerator, dataset: ClipSource, config: TrainingConfig, step: int
+) -> Generator[Clip, None, None]:
+    """Endless batches from the given step on, until closed; the order depends on seed and step only.
 
     Raises:
         SynclError: if the dataset holds fewer clips than one step needs.
