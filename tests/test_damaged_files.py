@@ -25,10 +25,10 @@ from syncl.checkpoints.codec import encode_config
 from syncl.checkpoints.model_file import load_model, save_model
 from syncl.checkpoints.published import read_published
 from syncl.checkpoints.state_file import load_state, save_state
+from syncl.data import images as pictures
 from syncl.data.dataset_file import find_description, read_description
 from syncl.data.features import FeatureStore, write_features
 from syncl.data.frame_objects import FrameObjects
-from syncl.data.images import decode_image, image_size
 from syncl.data.nuscenes.clips.dataset import SceneStream
 from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import open_nuscenes
@@ -136,11 +136,12 @@ def images(folder: Path, world: Path) -> Reader:
     paths = tuple(folder / f"image.{kind}" for kind in ("jpg", "png"))
     for path in paths:
         cv2.imwrite(str(path), noise)
+    whole = pictures.test_transform((48, 64), (48, 64))
 
     def read() -> None:
         for path in paths:
-            image_size(path)
-            decode_image(path)
+            pictures.image_size(path)
+            pictures.load_image(path, whole)
 
     return Reader(paths, read)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from syncl.data import images
 from syncl.data.frame_objects import FrameObjects
-from syncl.data.images import decode_image
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
 from syncl.data.nuscenes.results.submission import TrackingSubmission
 from syncl.data.own_results import own_layout
@@ -80,7 +80,8 @@ def our_rows(index: NuScenesIndex) -> dict[str, np.ndarray]:
             name = f"{token}/{camera.channel}"
             time_ns = int(camera.path.stem)
             rows[f"{name}/time"] = np.array(time_ns)
-            rows[f"{name}/image"] = decode_image(camera.path)
+            size = (camera.height, camera.width)
+            rows[f"{name}/image"] = images.load_image(camera.path, images.test_transform(size, size))
             rows[f"{name}/K"] = camera.intrinsics
             rows[f"{name}/size"] = np.array([camera.width, camera.height])
             rows[f"{name}/camera_from_sweep_ego"] = camera.camera_from_vehicle

@@ -180,21 +180,25 @@ def claiming(path: Path, width: int, height: int) -> Path:
     return path
 
 
+def decode(path: Path, size: tuple[int, int]) -> images.RGBImage:
+    return load_image(path, images.test_transform(size, size), source_size=size)
+
+
 def test_jpegs_with_other_data_written_over_them_are_refused_or_found(tmp_path: Path) -> None:
     path, rough = tmp_path / "over.jpg", np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)
     picture = cv2.resize(rough, (320, 240))
     for options in ([], [cv2.IMWRITE_JPEG_RST_INTERVAL, 2], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]):
         cv2.imwrite(str(path), picture, options)
-        images.decode_image(path)
+        decode(path, (240, 320))
         assert inspect_image(path, (320, 240)) is None
     cv2.imwrite(str(path), picture)
     whole = path.read_bytes()
     # The decoder draws over both and says nothing that we could hear.
     path.write_bytes(whole[:2000] + np.random.default_rng(1).bytes(2000) + whole[4000:])
     with pytest.raises(SynclError, match=r"over\.jpg: this JPEG is damaged at byte 2\d\d\d; copy it again"):
-        images.decode_image(path)
+        decode(path, (240, 320))
     path.write_bytes(whole[:2000] + bytes(2000) + whole[4000:])
-    images.decode_image(path)
+    decode(path, (240, 320))
     assert inspect_image(path, (320, 240)) == "damaged"
 
 
@@ -209,7 +213,7 @@ def test_a_claimed_size_costs_no_memory(
     monkeypatch.setattr(images.cv2, "imdecode", refuse)
     path = claiming(tmp_path / name, *size)
     transform = images.test_transform(size, (32, 48))
-    for read in (image_size, images.decode_image, lambda path: load_image(path, transform)):
+    for read in (image_size, lambda path: load_image(path, transform)):
         with pytest.raises(SynclError, match=rf"{name}: .*(pixels|large)"):
             read(path)
     assert inspect_image(path, size) == "damaged"
@@ -223,7 +227,7 @@ def test_header_and_picture_have_the_same_size_however_a_camera_was_held(tmp_pat
         Image.new("RGB", (32, 16)).save(path, exif=exif)
         size = image_size(path)
         assert size == ((16, 32) if orientation < 5 else (32, 16))
-        assert images.decode_image(path, size).shape[:2] == size
+        assert decode(path, size).shape[:2] == size
 
 
 def test_header_and_picture_that_disagree_are_refused(
@@ -231,7 +235,7 @@ def test_header_and_picture_that_disagree_are_refused(
 ) -> None:
     monkeypatch.setattr(images, "_claimed_size", lambda path, source: (180, 319))
     with pytest.raises(SynclError, match="the header says 319x180 pixels, the picture has 320x180"):
-        images.decode_image(picture)
+        decode(picture, (180, 319))
 
 
 def test_upright_images_keep_what_lies_ahead_and_wide_ones_their_bottom() -> None:

@@ -216,7 +216,9 @@ def test_errors_from_workers_stay_readable(tiny: Any, tmp_path: Path, workers: i
     message = str(caught.value)
     assert message.endswith("this image is missing; copy or unpack it again") and "CAM_BACK" in message
     assert "Traceback" not in message and "\n" not in message
-    assert set(multiprocessing.active_children()) <= others, "workers end, though the error holds their loader"
+    assert set(multiprocessing.active_children()) <= others, (
+        "workers end, though the error holds their loader"
+    )
 
 
 @pytest.mark.gpu

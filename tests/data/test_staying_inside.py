@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from syncl.data import images
-from syncl.data.images import MOST_PIXELS, decode_image, image_size, load_image
+from syncl.data.images import MOST_PIXELS, image_size, load_image
 from syncl.data.nuscenes.clips.image_files import survey_images
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.nuscenes.past.sources import missing_sweep_images
@@ -114,7 +114,7 @@ def test_pipes_devices_and_folders_are_no_images(tmp_path: Path) -> None:
     (tmp_path / "folder.jpg").mkdir()
     transform = images.test_transform((32, 48), (32, 48))
     for path in (tmp_path / "pipe.jpg", tmp_path / "folder.jpg", Path("/dev/zero")):
-        for read in (image_size, decode_image, lambda path: load_image(path, transform)):
+        for read in (image_size, lambda path: load_image(path, transform)):
             with pytest.raises(SynclError, match="this is a folder, pipe or device, not an image"):
                 read(path)
 

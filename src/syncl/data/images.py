@@ -188,26 +188,8 @@ def fit_image(
     return _crop(_resize(whole, transform.resized((image.shape[0], image.shape[1])), method), transform)
 
 
-def decode_image(path: Path, source_size: tuple[int, int] | None = None) -> RGBImage:
-    """Decode an image file at full size: [h, w, 3] uint8 RGB.
-
-    Raises:
-        SynclError: as `load_image`.
-    """
-    data = _read(path)
-    size = _claimed_size(path, BytesIO(data))
-    _check_size(path, size, source_size)
-    return _decode(path, data, cv2.IMREAD_COLOR, size)
-
-
-def transform_image(image: RGBImage, transform: ImageTransform, method: ResizeMethod = "exact") -> RGBImage:
-    """Resize and crop a decoded image [h, w, 3]; see `load_image`."""
-    size = transform.resized((image.shape[0], image.shape[1]))
-    return _crop(_resize(image, size, method), transform)
-
-
 def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) that an image file claims, as `decode_image` turns it, without decoding it.
+    """(height, width) that an image file claims, as `load_image` turns it, without decoding it.
 
     Raises:
         SynclError: the file is missing, not an image, or claims more than `MOST_PIXELS`.

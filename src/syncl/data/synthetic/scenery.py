@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from syncl.data.synthetic.shapes import Array, Shape, ShapeBuilder, Tint
+from syncl.data.synthetic.shapes import Array, Detail, Shape, ShapeBuilder, Tint
 from syncl.data.synthetic.streets import BUILDING_LINE_M, DIRECTIONS, Node, StreetMap, right_of, step
 
 UNIT_M = 6.0
@@ -267,14 +267,15 @@ def _house(x: float, y: float, height: float, storeys: int, shop: bool, sill: tu
     """A block of flats with two windows a storey on every side, perhaps a shop below."""
     b = ShapeBuilder()
     b.box((-x / 2, x / 2), (-y / 2, y / 2), (0.0, height), Tint(0), faces="front back left right")
+    details: list[Detail] = [((0.0, 1.0), (0.0, 0.45 / height), Tint(0, 0.72))]
+    for storey in range(storeys):
+        base = (0.3 + 3.1 * storey) / height
+        if shop and storey == 0:
+            details.append(((0.08, 0.66), (base + 0.5 / height, base + 2.5 / height), (70, 62, 55)))
+            details.append(((0.72, 0.92), (base, base + 2.3 / height), (50, 55, 70)))
+            continue
+        window = (base + sill[0] * 3.1 / height, base + sill[1] * 3.1 / height)
+        details += [(u, window, Tint(1)) for u in ((0.16, 0.42), (0.58, 0.84))]
     for face in ("front", "back", "left", "right"):
-        b.detail(face, (0.0, 1.0), (0.0, 0.45 / height), Tint(0, 0.72))
-        for storey in range(storeys):
-            base = (0.3 + 3.1 * storey) / height
-            if shop and storey == 0:
-                b.detail(face, (0.08, 0.66), (base + 0.5 / height, base + 2.5 / height), (70, 62, 55))
-                b.detail(face, (0.72, 0.92), (base, base + 2.3 / height), (50, 55, 70))
-                continue
-            for u in ((0.16, 0.42), (0.58, 0.84)):
-                b.detail(face, u, (base + sill[0] * 3.1 / height, base + sill[1] * 3.1 / height), Tint(1))
+        b.details(face, details)
     return b.build((x, y, height))

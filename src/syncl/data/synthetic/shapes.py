@@ -6,6 +6,7 @@ that face the viewer, gives the right picture without a depth buffer. The order 
 which side of the parts' bounding planes the viewer is, so it is computed once for each such cell and kept.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +19,7 @@ Colour = tuple[float, float, float]
 
 CORNERS = 8
 PRIMARY, SECONDARY, TERTIARY = 0, 1, 2
+_STILL = np.zeros(1)
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Tint:
 
 
 Paint = Colour | Tint
+Detail = tuple[tuple[float, float], tuple[float, float], Paint]
+"""A rectangle on a face: from where to where left to right, and bottom to top, in fractions; its paint."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ class ShapeBuilder:
         self._rows: list[tuple[int, Colour, int, bool]] = []
         self._swing: list[Array] = []
         self._bounds: list[tuple[Array, Array]] = []
-        self._faces: dict[str, tuple[Array, float]] = {}
+        self._faces: dict[str, Array] = {}
 
     def box(
         self,
@@ -167,9 +171,9 @@ class ShapeBuilder:
             "top": (top[0], top[1], top[2], top[3]),
         }
         self._part(np.array(bottom + top, float))
-        self._faces = {name: (np.array(quad, float), swing) for name, quad in quads.items()}
+        self._faces = {name: np.array(quad, float) for name, quad in quads.items()}
         for name in faces.split():
-            quad, _ = self._faces[name]
+            quad = self._faces[name]
             weights = swing * (1 - (quad[:, 2] - z0) / (z1 - z0))
             self._add(quad, paint, False, weights)
         return self
@@ -178,12 +182,19 @@ class ShapeBuilder:
         self, faces: str, u: tuple[float, float], v: tuple[float, float], paint: Paint, glow: bool = False
     ) -> "ShapeBuilder":
         """Add a rectangle on faces of the last box, in fractions: u left to right, v bottom to top."""
-        across, up = np.array([u[0], u[1], u[1], u[0]])[:, None], np.array([v[0], v[0], v[1], v[1]])[:, None]
         for face in faces.split():
-            quad, _ = self._faces[face]
-            low = (1 - across) * quad[0] + across * quad[1]
-            high = (1 - across) * quad[3] + across * quad[2]
-            self._add((1 - up) * low + up * high, paint, glow, np.zeros(4))
+            self.details(face, [(u, v, paint)], glow)
+        return self
+
+    def details(self, face: str, rectangles: Sequence[Detail], glow: bool = False) -> "ShapeBuilder":
+        """Add rectangles on one face of the last box."""
+        quad = self._faces[face]
+        across = np.array([(u[0], u[1], u[1], u[0]) for u, _, _ in rectangles])[..., None]
+        up = np.array([(v[0], v[0], v[1], v[1]) for _, v, _ in rectangles])[..., None]
+        low = (1 - across) * quad[0] + across * quad[1]
+        high = (1 - across) * quad[3] + across * quad[2]
+        for polygon, (_, _, paint) in zip((1 - up) * low + up * high, rectangles):
+            self._add(polygon, paint, glow, _STILL)
         return self
 
     def wheel(
@@ -196,23 +207,26 @@ class ShapeBuilder:
         low[1], high[1] = y
         self._part(np.array([low, high]))
         right, left = ring + np.array([0, y[0], 0]), ring[::-1] + np.array([0, y[1], 0])
-        self._add(right, paint, False, np.zeros(8))
-        self._add(left, paint, False, np.zeros(8))
+        self._add(right, paint, False, _STILL)
+        self._add(left, paint, False, _STILL)
         for side in (right, left):
             centre = side.mean(0)
-            self._add((centre + (side - centre) * 0.45)[::2], (120, 120, 122), False, np.zeros(4))
+            self._add((centre + (side - centre) * 0.45)[::2], (120, 120, 122), False, _STILL)
         for sign in (1, -1):
             edge = x + sign * 0.7 * radius
             z = (0.1 * radius, 1.9 * radius)
             quad = np.array([(edge, y[0], z[0]), (edge, y[1], z[0]), (edge, y[1], z[1]), (edge, y[0], z[1])])
-            self._add(quad[::sign], paint, False, np.zeros(4))
+            self._add(quad[::sign], paint, False, _STILL)
         return self
 
     def build(self, size: tuple[float, float, float]) -> Shape:
         """The finished shape, whose parts must lie within `size` (length, width, height)."""
         counts = np.array([len(p) for p in self._polygons])
-        corners = np.stack([np.concatenate([p, p[-1:].repeat(CORNERS - len(p), 0)]) for p in self._polygons])
-        swing = np.stack([np.concatenate([s, s[-1:].repeat(CORNERS - len(s))]) for s in self._swing])
+        corners, swing = np.empty((len(counts), CORNERS, 3)), np.empty((len(counts), CORNERS))
+        for row, (polygon, weights) in enumerate(zip(self._polygons, self._swing)):
+            count = len(polygon)
+            corners[row, :count], corners[row, count:] = polygon, polygon[-1]
+            swing[row, :count], swing[row, count:] = weights, weights[-1]
         normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 1])
         normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-9)
         return Shape(

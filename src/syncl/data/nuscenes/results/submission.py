@@ -76,8 +76,6 @@ class _Submission(ABC):
         self._results: dict[str, bytes | None] = dict.fromkeys(sample_tokens)
         self._limit_range = limit_range
         self._meta: dict[str, object] = dict(_META)
-        self.dropped_over_limit = 0
-        """Boxes left out because their sample had more than 500."""
 
     def add(
         self,
@@ -117,7 +115,6 @@ class _Submission(ABC):
         rows = np.flatnonzero(keep)
         most = self._dataset.measures.max_boxes
         if len(rows) > most:
-            self.dropped_over_limit += len(rows) - most
             best = np.argsort(-scores[rows], kind="stable")[:most]
             rows = rows[np.sort(best)]
         extra = self._extra(objects)
