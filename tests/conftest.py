@@ -84,7 +84,7 @@ def small_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wide_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A world of one scene a split whose images are large enough for shipped models; to be read only."""
     root = tmp_path_factory.mktemp("wide") / "world"
-    generate_world(root, WorldConfig(1, 1, keyframes=4, width=352, height=128, seed=1000), workers=1)
+    generate_world(root, WorldConfig(1, 1, keyframes=3, width=352, height=128, seed=1000), workers=1)
     return root
 
 

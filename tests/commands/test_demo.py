@@ -41,7 +41,7 @@ def test_a_shipped_model_is_small_and_says_how_it_was_trained(model):
 
 
 def test_the_model_for_any_rig_tracks_rigs_that_it_never_saw(tmp_path):
-    syncl.generate(tmp_path / "rigs", train_scenes=0, keyframes=6, seed=1234, rigs=True, workers=1)
+    syncl.generate(tmp_path / "rigs", train_scenes=0, keyframes=4, seed=1234, rigs=True, workers=1)
     done = syncl.track("any-rig", data=tmp_path / "rigs", output=tmp_path / "results.json", device="cpu")
     metrics = syncl.evaluate(done.files[0], data=tmp_path / "rigs")
-    assert done.frames == 12 and metrics.overall("recall") > 0.2
+    assert done.frames == 8 and metrics.overall("recall") > 0.2

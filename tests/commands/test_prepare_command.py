@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from syncl.commands.evaluate import evaluate
-from syncl.commands.generate import generate
 from syncl.commands.main import main
 from syncl.commands.prepare import prepare
 from syncl.commands.track import track
@@ -21,17 +20,10 @@ from syncl.errors import SynclError
 VERSION = "v1.0-mini"
 
 
-@pytest.fixture(scope="module")
-def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("prepare") / "world"
-    generate(root, train_scenes=1, val_scenes=1, keyframes=3, width=96, height=64, seed=4, workers=1)
-    return root
-
-
 @pytest.fixture
-def world(generated: Path, tmp_path: Path) -> Path:
+def world(wide_world: Path, tmp_path: Path) -> Path:
     """A copy of its own for every test, to be spoilt."""
-    return shutil.copytree(generated, tmp_path / "world")
+    return shutil.copytree(wide_world, tmp_path / "world", ignore=shutil.ignore_patterns(".syncl"))
 
 
 def spoil(world: Path, table: str, change) -> None:

@@ -28,7 +28,7 @@ from syncl.trackers import PfTrackConfig, SingleFrameConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 from two import in_two
 
-SCENES, KEYFRAMES = 3, 3
+SCENES, KEYFRAMES = 3, 2
 DETECTOR = dataclasses.replace(
     small_detr3d(), queries=32, layers=2, proposals=ProposalConfig(count=16, nearby=True)
 )

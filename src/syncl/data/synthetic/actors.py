@@ -98,6 +98,7 @@ class _Casting:
         self.actors: list[Actor] = []
         self.ground = Occupancy()
         self.kerbs: dict[tuple[Node, Node], list[tuple[float, float]]] = {}
+        self.lanes: dict[tuple[bool, float], Path] = {}
 
     def run(self) -> Cast:
         route = self.streets.lane(list(self.streets.route), LANE_M)
@@ -246,15 +247,13 @@ class _Casting:
             stops = self._stops(0.2, start, (5, 40), (2, 5))
             along = advance(path, start, speed, self.times, stops)
             motion = follow(path, along, size[0])
-            trailing = follow(path, along - slack, load[0])
-            if not self._is_near(motion, attempt):
+            if not self._is_near(motion, attempt) or not self.ground.is_free(motion, size, margin):
                 continue
-            if not self.ground.is_free(motion, size, margin) or (
-                towing and not self.ground.is_free(trailing, load, margin)
-            ):
+            trailing = follow(path, along - slack, load[0]) if towing else None
+            if trailing is not None and not self.ground.is_free(trailing, load, margin):
                 continue
             self._enter(kind, look, size, motion, "driving")
-            if towing:
+            if trailing is not None:
                 self._enter("trailer", "trailer", load, trailing, "driving")
             return
 
@@ -262,10 +261,11 @@ class _Casting:
         """Along the ego vehicle's route, against it, or wherever the streets lead."""
         route = list(self.streets.route)
         kind = self.rng.random()
-        if kind < 0.35:
-            return self.streets.lane(route, lane)
         if kind < 0.6:
-            return self.streets.lane(route[::-1], lane)
+            against = kind >= 0.35
+            if (against, lane) not in self.lanes:
+                self.lanes[against, lane] = self.streets.lane(route[::-1] if against else route, lane)
+            return self.lanes[against, lane]
         starts = self.streets.crossings()
         nodes = [starts[int(self.rng.integers(len(starts)))]]
         for _ in range(len(route)):
