@@ -32,10 +32,10 @@ generated = load_module(ROOT / "tools" / "docs" / "pages.py")
 
 
 @pytest.fixture(scope="module")
-def place(wide_world, tmp_path_factory) -> Path:
+def place(small_world, tmp_path_factory) -> Path:
     """A folder with all that the pages take for granted."""
     folder = tmp_path_factory.mktemp("reader")
-    shutil.copytree(wide_world, folder / "world")
+    shutil.copytree(small_world, folder / "world")
     shutil.copy(DEMO, folder / "model.safetensors")
     (folder / "runs" / "tracker").mkdir(parents=True)
     shutil.copy(DEMO, folder / "runs" / "tracker" / "model.safetensors")

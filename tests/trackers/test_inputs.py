@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from rig import DETECTORS, TRACKERS, make_frame
-from syncl.data.images import decode_image
 from syncl.data.recording import open_recording, open_rig
 from syncl.errors import SynclError
 from syncl.trackers.base import Tracker
@@ -45,7 +45,7 @@ def tracker() -> Tracker:
 
 
 def images_of(folder: Path, number: int = 0) -> dict[str, np.ndarray]:
-    return {name: decode_image(folder / "images" / name / f"{number}.png") for name in NAMES}
+    return {name: np.array(Image.open(folder / "images" / name / f"{number}.png")) for name in NAMES}
 
 
 def test_a_tracker_says_what_it_knows(tracker: Tracker) -> None:
