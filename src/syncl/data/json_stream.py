@@ -173,15 +173,20 @@ def _records_at(piece: bytes, parts: list[bytes], lead: int, rows: list[int]) ->
 
 
 def convert_results(
-    path: Path, convert: Callable[[dict[str, Any]], T], in_pieces: bool = True
+    path: Path,
+    convert: Callable[[dict[str, Any]], T],
+    in_pieces: bool = True,
+    convert_text: Callable[[bytes], T | None] = lambda _: None,
 ) -> tuple[dict[str, Any], list[T]]:
-    """Applies `convert` to the object `results` of a results file, some hundred samples at a time.
+    """Applies `convert` to the object `results` of a results file, some dozen samples at a time.
 
     Args:
         path: the file.
         convert: receives an object from sample token to its value.
         in_pieces: False parses the file in one go. A sample token that occurs twice then has its last value
             only, as JSON readers do; in pieces, `convert` may see both.
+        convert_text: tried first in pieces; receives the text of some members, and where it makes nothing of
+            it, `convert` receives what it says.
 
     Returns:
         The other fields of the file (`meta`) and what `convert` returned for each piece.
@@ -192,7 +197,10 @@ def convert_results(
     if in_pieces:
         header: dict[str, Any] = {}
         try:
-            return header, [convert(members) for members in _member_pieces(path, header)]
+            return header, [
+                convert(_members(text)) if (found := convert_text(text)) is None else found
+                for text in _member_pieces(path, header)
+            ]
         except _GuessError:
             pass
     text = _read(path)
@@ -314,8 +322,8 @@ def _record_pieces(path: Path) -> Iterator[bytes]:
     yield text[:-1]
 
 
-def _member_pieces(path: Path, header: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The members of `results`, some hundred samples at a time; `header` receives the other fields."""
+def _member_pieces(path: Path, header: dict[str, Any]) -> Iterator[bytes]:
+    """The text of the members of `results`, some dozen at a time; `header` receives the other fields."""
     with _open(path) as file:
         text = file.read(_PIECE_BYTES)
         begin = _RESULTS_BEGIN.search(text)
@@ -325,7 +333,7 @@ def _member_pieces(path: Path, header: dict[str, Any]) -> Iterator[dict[str, Any
         while more := file.read(_PIECE_BYTES):
             cut = _last_boundary(text, _MEMBER_BOUNDARY)
             if cut >= 0:
-                yield _members(text[:cut])
+                yield text[:cut]
                 text = text[cut + 1 :]
             text += more
     members, tail = _split_tail(text)
@@ -342,15 +350,16 @@ def _members(text: bytes) -> dict[str, Any]:
     return parsed
 
 
-def _split_tail(text: bytes) -> tuple[dict[str, Any], bytes]:
-    """Parses the last members and separates them from what follows `results`."""
+def _split_tail(text: bytes) -> tuple[bytes, bytes]:
+    """Separates the last members from what follows `results`."""
     if text.startswith(b"}"):
-        return {}, text
+        return b"", text
     for attempt, match in enumerate(_RESULTS_END.finditer(text)):
         if attempt == 50:
             break
         try:
-            return _members(text[: match.end()]), text[match.end() :]
+            _members(text[: match.end()])
         except _GuessError:
             continue
+        return text[: match.end()], text[match.end() :]
     raise _GuessError

@@ -3,21 +3,20 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from itertools import chain, repeat
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from syncl.data.alike_records import alike_records
 from syncl.data.json_stream import convert_results, repeated_sample
 from syncl.dataset_description import NUSCENES, DatasetDescription
 from syncl.errors import SynclError, did_you_mean, shown
-from syncl.evaluation.arrays import EvaluationBoxes, Ints, Samples
+from syncl.evaluation.arrays import EvaluationBoxes, Floats, Ints, Samples
 from syncl.evaluation.constants import Task
-from syncl.evaluation.strict_columns import ColumnError, strict_scalars, strict_vectors
+from syncl.evaluation.strict_columns import ColumnError, fields_of, strict_scalars, strict_vectors
 
 _UNIT_TOLERANCE = 1e-3
-_REQUIRED_FIELDS = 8
 _VECTORS = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2}
 
 
@@ -75,7 +74,7 @@ def read_results(
     if not allow_repeated and (token := repeated_sample(path)) is not None:
         raise SynclError(f"{path}: field 'results' lists sample {token} more than once; merge its boxes")
     reader = _Reader(path, samples, task, dataset, allow_other_samples)
-    header, pieces = convert_results(path, reader.piece)
+    header, pieces = convert_results(path, reader.piece, convert_text=reader.alike)
     tokens = [token for piece in pieces for token in piece.tokens]
     if len(set(tokens)) < len(tokens):
         reader = _Reader(path, samples, task, dataset, allow_other_samples)
@@ -140,19 +139,36 @@ class _Reader:
         names = dataset.classes if task == "detection" else dataset.listed_tracked
         self.names = {name: dataset.classes.index(name) for name in names}
         self.attributes = {"": -1, **{name: index for index, name in enumerate(dataset.attributes)}}
+        own = "attribute_name" if task == "detection" else "tracking_id"
+        self.scalars = ("sample_token", f"{task}_name", f"{task}_score", own)
         self.others = 0
 
     def piece(self, members: dict[str, Any]) -> _Piece:
         members = self._evaluated(members)
         boxes: list[dict[str, Any]] = list(chain.from_iterable(members.values()))
         try:
-            piece = self._columns(members, boxes)
+            piece = self._of_boxes(members, boxes)
         except (KeyError, TypeError, ValueError) as error:
             # Something is wrong somewhere: look at each box to say where.
             for token, listed in members.items():
                 for number, box in enumerate(listed):
                     self._explain(token, number, box)
             raise SynclError(f"{self.path}: not in the nuScenes submission format ({error})") from error
+        self._check_values(piece)
+        return piece
+
+    def alike(self, text: bytes) -> _Piece | None:
+        """The piece of a text without looking at boxes one by one; None where something may be wrong."""
+        records = alike_records(text)
+        if records is None or max(records.counts) > self.dataset.measures.max_boxes:
+            return None
+        try:
+            scalars = [records.scalars[name] for name in self.scalars]
+            vectors = [_joined(records.vectors[field], width) for field, width in _VECTORS.items()]
+            points = records.scalars["num_pts"] if "num_pts" in (records.scalars | records.vectors) else None
+            piece = self._piece(records.names, records.counts, scalars, vectors, points)
+        except (KeyError, TypeError, ValueError):
+            return None
         self._check_values(piece)
         return piece
 
@@ -177,37 +193,50 @@ class _Reader:
                 )
         return members
 
-    def _columns(self, members: dict[str, list[Any]], boxes: list[dict[str, Any]]) -> _Piece:
-        counts, count = _integers(map(len, members.values()), len(members)), len(boxes)
-        none = np.full(count, -1, np.int64)
+    def _of_boxes(self, members: dict[str, list[Any]], boxes: list[dict[str, Any]]) -> _Piece:
+        values = fields_of(boxes, (*self.scalars, *_VECTORS))
+        scalars, lists = values[: len(self.scalars)], values[len(self.scalars) :]
+        vectors = [
+            strict_vectors(column, width, nullable=field == "velocity")
+            for column, (field, width) in zip(lists, _VECTORS.items(), strict=True)
+        ]
+        counts = [len(listed) for listed in members.values()]
+        points = [box.get("num_pts", -1) for box in boxes]
+        return self._piece(list(members), counts, scalars, vectors, points)
 
-        def column(name: str) -> list[Any]:
-            return list(map(itemgetter(name), boxes))
-
-        attribute = identity = none
-        if self.task == "detection":
-            attribute = _integers(map(self.attributes.__getitem__, column("attribute_name")), count)
-        else:
-            identity = self._identities(column("tracking_id"))
-        own_tokens = column("sample_token")
+    def _piece(
+        self,
+        tokens: list[str],
+        counts: list[int],
+        scalars: list[list[Any]],
+        vectors: list[Floats],
+        points: list[Any] | None,
+    ) -> _Piece:
+        own_tokens, names, scores, own = scalars
         if set(map(type, own_tokens)) - {str}:
             raise ColumnError("sample_token")
-        centre, size, rotation, velocity = strict_vectors(boxes, _VECTORS, nullable="velocity")
-        numbers = _integers(map(self.index_of_sample.__getitem__, members), len(members))
-        boxes_of_piece = EvaluationBoxes(
+        count = len(own_tokens)
+        attribute = identity = none = np.full(count, -1, np.int64)
+        if self.task == "detection":
+            attribute = _integers(map(self.attributes.__getitem__, own), count)
+        else:
+            identity = self._identities(own)
+        centre, size, rotation, velocity = vectors
+        numbers = _integers(map(self.index_of_sample.__getitem__, tokens), len(tokens))
+        boxes = EvaluationBoxes(
             sample=np.repeat(numbers, counts),
             centre=centre,
             size=size,
             rotation=rotation,
             velocity=velocity,
-            score=strict_scalars(column(f"{self.task}_score")),
-            label=_integers(map(self.names.__getitem__, column(f"{self.task}_name")), count),
-            points=_points(boxes) if max(map(len, boxes), default=0) > _REQUIRED_FIELDS else none,
+            score=strict_scalars(scores),
+            label=_integers(map(self.names.__getitem__, names), count),
+            points=none if points is None else _integers(map(int, points), count),
             attribute=attribute,
             identity=identity,
             matched_sample=_integers(map(self.index_of_sample.get, own_tokens, repeat(-1)), count),
         )
-        return _Piece(list(members), counts, boxes_of_piece)
+        return _Piece(tokens, np.array(counts, np.int64), boxes)
 
     def _identities(self, ids: list[Any]) -> Ints:
         if set(map(type, ids)) - {str, int}:
@@ -247,8 +276,7 @@ class _Reader:
                 f"{self.path}: sample {token}, box {number}: must be an object with the box's fields"
             )
         name, score = f"{self.task}_name", f"{self.task}_score"
-        own = ("attribute_name",) if self.task == "detection" else ("tracking_id",)
-        for field in ("sample_token", *_VECTORS, name, score, *own):
+        for field in (*self.scalars, *_VECTORS):
             if field not in box:
                 raise self._error(token, number, field, "is missing")
         for field, width in _VECTORS.items():
@@ -277,9 +305,11 @@ def _is_vector(value: object, width: int, nullable: bool) -> bool:
     return isinstance(value, list) and len(value) == width and all(type(number) in kinds for number in value)
 
 
-def _points(boxes: list[dict[str, Any]]) -> Ints:
-    """The optional field `num_pts`, -1 where it is missing."""
-    return _integers((int(box.get("num_pts", -1)) for box in boxes), len(boxes))
+def _joined(columns: list[list[Any]], width: int) -> Floats:
+    """Columns of numbers beside each other, [N, width]."""
+    if len(columns) != width:
+        raise ColumnError
+    return np.stack([strict_scalars(column) for column in columns], axis=1)
 
 
 def _integers(values: Iterable[int], count: int) -> Ints:

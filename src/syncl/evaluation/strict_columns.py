@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Sequence
-from itertools import chain, islice
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -15,34 +15,40 @@ class ColumnError(ValueError):
     """A value is not what its column must hold."""
 
 
-def strict_vectors(
-    records: Sequence[dict[str, Any]], widths: dict[str, int], nullable: str = ""
-) -> list[Floats]:
-    """One array [N, width] for each of several fields that hold lists of numbers.
-
-    Args:
-        records: N records.
-        widths: field name -> length its lists must have; at least two fields.
-        nullable: the field, the last of `widths`, in which null stands for nan.
+def fields_of(records: Sequence[dict[str, Any]], names: Sequence[str]) -> list[list[Any]]:
+    """The values of N records, a list for each of several fields; every record is visited once.
 
     Raises:
         KeyError: if a record lacks a field.
+    """
+    values = list(chain.from_iterable(map(itemgetter(*names), records)))
+    return [values[place :: len(names)] for place in range(len(names))]
+
+
+def strict_vectors(lists: list[Any], width: int, nullable: bool = False) -> Floats:
+    """Array [N, width] of N lists of numbers.
+
+    Args:
+        lists: the values of a field.
+        width: how many numbers each must have.
+        nullable: whether null stands for nan.
+
+    Raises:
         ColumnError: if a value is not a list of that length, or holds something that is not a number.
     """
-    lists = list(chain.from_iterable(map(itemgetter(*widths), records)))
     try:
-        for place, width in enumerate(widths.values()):
-            if set(map(len, islice(lists, place, None, len(widths)))) - {width}:
-                raise ColumnError
-        flat = list(chain.from_iterable(lists))
+        if set(map(len, lists)) - {width}:
+            raise ColumnError
+        numbers = list(chain.from_iterable(lists))
     except TypeError:
         raise ColumnError from None
-    total = sum(widths.values())
     try:
-        table = strict_scalars(flat)
+        return strict_scalars(numbers).reshape(len(lists), width)
     except ColumnError:
-        table = strict_scalars(_without_nulls(flat, total, widths.get(nullable, 0)))
-    return np.split(table.reshape(len(records), total), np.cumsum(list(widths.values()))[:-1], axis=1)
+        if not nullable:
+            raise
+    known = [float("nan") if number is None else number for number in numbers]
+    return strict_scalars(known).reshape(len(lists), width)
 
 
 def strict_scalars(values: list[Any]) -> Floats:
@@ -57,12 +63,3 @@ def strict_scalars(values: list[Any]) -> Floats:
     except (TypeError, OverflowError):
         raise ColumnError from None
     return np.frombuffer(numbers, np.float64) if values else np.zeros(0)
-
-
-def _without_nulls(values: list[Any], total: int, nullable: int) -> list[Any]:
-    """The values with nan for null, where it is among the last `nullable` of each `total`."""
-    first = total - nullable
-    return [
-        float("nan") if value is None and number % total >= first else value
-        for number, value in enumerate(values)
-    ]
