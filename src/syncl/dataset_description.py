@@ -71,7 +71,7 @@ class DatasetDescription:
         categories: category name of the tables -> class.
         left_out: categories that are no class on purpose; whatever is named nowhere is none either.
         like: class -> the class of other models, such as nuScenes' "car", whose weights a training of this
-            dataset may start from; a class of the same name is found without.
+            dataset may start from, where they have none of the same name.
         detection_order: the classes as detection summaries list them and sum over them; empty = `classes`.
         tracking_order: the same of tracking; empty = `tracked`.
         measures: thresholds of the metrics.

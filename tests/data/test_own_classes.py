@@ -382,6 +382,7 @@ def test_classes_that_are_alike_begin_with_the_rows_of_another_model(detector: s
         else:
             assert torch.equal(filled, weights[name])
     assert report.fresh == report.unused == ()
+    assert rows.sources(("car", "van")) == {0: 1}, "its own name goes before what it is like"
 
 
 def recipe_of(detector: str, classes: tuple[str, ...]) -> Recipe:

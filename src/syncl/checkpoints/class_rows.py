@@ -13,7 +13,7 @@ class ClassRows:
     Attributes:
         classes: of the model to fill, in its order.
         axes: of its parameters that have a place for each class along an axis: which.
-        like: class -> the class of the other model whose rows it begins with; its own name without.
+        like: class -> the class of the other model whose rows it begins with, where none there has its name.
     """
 
     classes: tuple[str, ...]
@@ -22,8 +22,8 @@ class ClassRows:
 
     def sources(self, given: tuple[str, ...]) -> dict[int, int]:
         """Number of a class -> number of the one of `given` that it begins with, where there is one."""
-        wanted = enumerate(self.like.get(name, name) for name in self.classes)
-        return {number: given.index(name) for number, name in wanted if name in given}
+        names = (name if name in given else self.like.get(name) for name in self.classes)
+        return {number: given.index(name) for number, name in enumerate(names) if name in given}
 
     def fitted(
         self, weights: Mapping[str, Tensor], own: Mapping[str, Tensor], given: tuple[str, ...]
