@@ -30,13 +30,21 @@ def start_loggers(accelerator: Accelerator, run: Path, settings: Mapping[str, ob
         accelerator: made with the trackers' names.
         run: the run's folder.
         settings: of the run, noted with it.
+
+    Raises:
+        SynclError: one of them does not start, with what it says itself.
     """
     named: dict[str, dict[str, object]] = {
         "wandb": {"name": run.name, "dir": str(run)},
         "mlflow": {"run_name": run.name},
         "trackio": {"name": run.name},
     }
-    accelerator.init_trackers("syncl", dict(_flat(settings)), named)
+    try:
+        accelerator.init_trackers("syncl", dict(_flat(settings)), named)
+    # Theirs are of any kind: no login, no server, a place that they no longer write to.
+    except Exception as error:
+        asked = ", ".join(str(name) for name in accelerator.log_with)
+        raise SynclError(f"--log-with: {asked} cannot be started: {error}") from error
 
 
 def _flat(value: object, name: str = "") -> dict[str, object]:
