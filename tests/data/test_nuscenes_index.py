@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from syncl.classes import DETECTION_CLASSES
+from syncl.data import json_stream
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
 from syncl.data.nuscenes.samples import Sample
 from syncl.data.nuscenes.tables.cache import cache_path, fingerprint
@@ -278,6 +279,14 @@ def test_tables_read_in_small_pieces_give_the_same_index(
     pieces = open_nuscenes(tiny_root, "v1.0-mini", cache=False)
     for name, column in vars(index.columns).items():
         np.testing.assert_array_equal(getattr(pieces.columns, name), column, err_msg=name)
+
+
+def test_the_longest_tables_are_gone_through_once(tiny_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    read = json_stream._record_pieces
+    monkeypatch.setattr(json_stream, "_record_pieces", lambda path: opened.append(path.stem) or read(path))
+    open_nuscenes(tiny_root, "v1.0-mini", cache=False)
+    assert (opened.count("sample_data"), opened.count("ego_pose")) == (1, 1)
 
 
 def test_reading_needs_no_torch(tiny_root: Path) -> None:

@@ -26,6 +26,7 @@ from syncl.data.nuscenes.tables.index_columns import (
     SceneColumns,
     SmallIntegers,
 )
+from syncl.data.nuscenes.tables.key_frames import KeyFrames
 from syncl.data.nuscenes.tables.plausibility import check_cameras
 from syncl.data.nuscenes.tables.rotations import check_lidar
 from syncl.dataset_description import NUSCENES, DatasetDescription
@@ -327,8 +328,9 @@ def open_nuscenes(
     """
     dataroot = Path(dataroot)
     source = find_source(dataroot, version)
-    scenes, current, description = _open_scenes(dataroot, version, source, cache, dataset)
-    build = partial(build_camera_columns, dataroot / version, scenes)
+    key_frames = KeyFrames(dataroot / version)
+    scenes, current, description = _open_scenes(dataroot, version, source, cache, dataset, key_frames)
+    build = partial(build_camera_columns, dataroot / version, scenes, key_frames)
     if source is not None:
         version, build = "", partial(source.cameras, scenes)
     path = cache_path(dataroot, version or _WHOLE, CAMERAS)
@@ -369,6 +371,7 @@ def _open_scenes(
     source: DatasetSource | None,
     cache: bool,
     dataset: DatasetDescription | Path | None,
+    key_frames: KeyFrames | None = None,
 ) -> tuple[SceneColumns, str, DatasetDescription]:
     """The part without cameras, the fingerprint of the files (empty: none), and the classes."""
     if source is not None:
@@ -390,7 +393,7 @@ def _open_scenes(
         raise SynclError(f"{dataroot}: {problem}")
     description = find_description(dataroot, version, dataset)
     current = fingerprint(folder, description)
-    build = partial(build_scene_columns, folder, description)
+    build = partial(build_scene_columns, folder, description, key_frames)
     scenes = cached_columns(cache_path(dataroot, version), current, SceneColumns, build, cache)
     names = {name.decode() for name in scenes.category_names.tolist()}
     check_categories(folder / "category.json", names, description)

@@ -22,6 +22,7 @@ from syncl.data.nuscenes.tables.index_columns import (
     Tokens,
     offsets,
 )
+from syncl.data.nuscenes.tables.key_frames import KeyFrames
 from syncl.data.nuscenes.tables.keys import Keys
 from syncl.data.nuscenes.tables.schema import (
     CALIBRATION_FIELDS,
@@ -46,8 +47,15 @@ from syncl.errors import SynclError
 from syncl.progress import progress_bar
 
 
-def build_scene_columns(folder: Path, dataset: DatasetDescription = NUSCENES) -> SceneColumns:
+def build_scene_columns(
+    folder: Path, dataset: DatasetDescription = NUSCENES, key_frames: KeyFrames | None = None
+) -> SceneColumns:
     """Read scenes, samples and annotations of a version folder, with the classes of a dataset.
+
+    Args:
+        folder: the version folder.
+        dataset: whose classes.
+        key_frames: of the folder, where the other part is built of them, too.
 
     Raises:
         SynclError: a table is missing or damaged, a record lacks a needed field, a token is doubled, or a
@@ -67,7 +75,7 @@ def build_scene_columns(folder: Path, dataset: DatasetDescription = NUSCENES) ->
         order = np.lexsort((table["timestamp"], scene_rows))
         keys = Keys(folder, "sample", table["token"][order])
         timestamps_us = cast(Integers, table["timestamp"])[order]
-        ego_xy = _ego_positions(folder, keys, len(order))
+        ego_xy = _ego_positions(folder, keys, len(order), key_frames or KeyFrames(folder))
         next(steps)
         annotations = read_annotations(folder, keys, timestamps_us, dataset)
         next(steps, None)
@@ -82,21 +90,23 @@ def build_scene_columns(folder: Path, dataset: DatasetDescription = NUSCENES) ->
     )
 
 
-def _ego_positions(folder: Path, samples: Keys, count: int) -> Numbers:
+def _ego_positions(folder: Path, samples: Keys, count: int, key_frames: KeyFrames) -> Numbers:
     """[N, 2] where the vehicle was at the key frames of LIDAR_TOP; nan where nothing leads there."""
     sensors = read_table(folder, "sensor", [TOKEN, Field("channel", "text")])
     lidars = set(sensors["token"][sensors["channel"] == LIDAR_CHANNEL.encode()].tolist())
     calibrations = read_table(folder, "calibrated_sensor", [TOKEN, Field("sensor_token", "text")])
     of_lidar = np.array([token in lidars for token in calibrations["sensor_token"].tolist()], np.bool_)
-    wanted = [token.decode() for token in calibrations["token"][of_lidar].tolist()]
+    wanted = {token.decode() for token in calibrations["token"][of_lidar].tolist()}
     fields = [Field("sample_token", "text"), Field("ego_pose_token", "text"), _KEY_FRAME]
-    data = read_table(folder, "sample_data", fields, where=("calibrated_sensor_token", wanted))
+    where, records = ("calibrated_sensor_token", wanted), key_frames.data(wanted)
+    data = read_table(folder, "sample_data", fields, where=where, records=records)
     rows = samples.find(data["sample_token"])
     kept = (data["is_key_frame"] != 0) & (rows >= 0)
     references, rows = data["ego_pose_token"][kept], rows[kept]
     poses_fields = [TOKEN, Field("translation", "vector3", needed=False)]
-    tokens = [token.decode() for token in references.tolist()]
-    poses = read_table(folder, "ego_pose", poses_fields, where=("token", tokens))
+    tokens = {token.decode() for token in references.tolist()}
+    records = key_frames.poses(tokens)
+    poses = read_table(folder, "ego_pose", poses_fields, where=("token", tokens), records=records)
     found = Keys(folder, "ego_pose", poses["token"]).find(references)
     positions = np.full((count, 2), np.nan)
     known = found >= 0
@@ -108,8 +118,15 @@ _KEY_FRAME = Field(KEY_FRAME, "flag")
 _LONGEST_SIDE, _LATEST_US = 65_535, 2.0**62
 
 
-def build_camera_columns(folder: Path, scenes: SceneColumns) -> CameraColumns:
+def build_camera_columns(
+    folder: Path, scenes: SceneColumns, key_frames: KeyFrames | None = None
+) -> CameraColumns:
     """Read the key frames of cameras and LIDAR_TOP in a version folder.
+
+    Args:
+        folder: the version folder.
+        scenes: the other part.
+        key_frames: of the folder, as there.
 
     Raises:
         SynclError: as `build_scene_columns`; also a camera has two images of a sample, or a sample no pose.
@@ -117,19 +134,20 @@ def build_camera_columns(folder: Path, scenes: SceneColumns) -> CameraColumns:
     steps = iter(progress_bar(range(1), f"Indexing cameras of {folder.name}"))
     with paused_garbage_collection():
         next(steps)
-        columns = _cameras(folder, scenes)
+        columns = _cameras(folder, scenes, key_frames or KeyFrames(folder))
         next(steps, None)
     return columns
 
 
-def _cameras(folder: Path, scenes: SceneColumns) -> CameraColumns:
+def _cameras(folder: Path, scenes: SceneColumns, key_frames: KeyFrames) -> CameraColumns:
     calibrations = read_table(folder, "calibrated_sensor", SCHEMA["calibrated_sensor"].fields)
     sensors = read_table(folder, "sensor", SCHEMA["sensor"].fields)
     calibration_keys = Keys(folder, "calibrated_sensor", calibrations["token"])
     sensor_rows = Keys(folder, "sensor", sensors["token"]).rows(
         calibrations["sensor_token"], "calibrated_sensor", "sensor_token", calibrations["token"]
     )
-    data = read_table(folder, "sample_data", SCHEMA["sample_data"].fields, flag=KEY_FRAME)
+    fields = SCHEMA["sample_data"].fields
+    data = read_table(folder, "sample_data", fields, flag=KEY_FRAME, records=key_frames.data())
     tokens = data["token"]
     Keys(folder, "sample_data", tokens)
     calibration_rows = calibration_keys.rows(
@@ -149,7 +167,7 @@ def _cameras(folder: Path, scenes: SceneColumns) -> CameraColumns:
     bad |= used_by_camera & ~np.isfinite(distortions).all(axis=-1)
     bad_tokens = calibrations["token"][np.flatnonzero(bad)]
     _refuse_records(folder, "calibrated_sensor", CALIBRATION_FIELDS, bad_tokens)
-    data_poses = ego_poses(folder, data["ego_pose_token"], tokens, is_camera | is_lidar)
+    data_poses = ego_poses(folder, data["ego_pose_token"], tokens, is_camera | is_lidar, key_frames)
 
     names = [name.decode() for name in np.unique(sensors["channel"][data_sensors[is_camera]]).tolist()]
     channels = np.array([name.encode() for name in order_cameras(names)] or np.zeros(0, "S1"))
@@ -255,7 +273,9 @@ def _refuse_doubles(folder: Path, tokens: Column, sample_rows: Integers, channel
         )
 
 
-def ego_poses(folder: Path, references: Column, owners: Column, needed: Column) -> Numbers:
+def ego_poses(
+    folder: Path, references: Column, owners: Column, needed: Column, key_frames: KeyFrames | None = None
+) -> Numbers:
     """Poses [D, 7] of the sensor records that need one, nan for the others.
 
     Args:
@@ -263,12 +283,16 @@ def ego_poses(folder: Path, references: Column, owners: Column, needed: Column) 
         references: [D] their `ego_pose_token`.
         owners: [D] their tokens, for messages.
         needed: [D] bool.
+        key_frames: of the folder, where all of them are of key frames.
 
     Raises:
         SynclError: the table is missing or damaged, or a needed reference points nowhere.
     """
-    wanted = [token.decode() for token in references[needed].tolist()]
-    table = read_table(folder, "ego_pose", SCHEMA["ego_pose"].fields, where=("token", wanted))
+    wanted = {token.decode() for token in references[needed].tolist()}
+    records = None if key_frames is None else key_frames.poses(wanted)
+    table = read_table(
+        folder, "ego_pose", SCHEMA["ego_pose"].fields, where=("token", wanted), records=records
+    )
     keys = Keys(folder, "ego_pose", table["token"])
     found = np.full((len(references), 7), np.nan)
     rows = keys.rows(references[needed], "sample_data", "ego_pose_token", owners[needed])

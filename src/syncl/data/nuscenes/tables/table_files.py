@@ -65,6 +65,7 @@ def read_table(
     keep: Callable[[Record], bool] | None = None,
     where: tuple[str, Collection[str]] | None = None,
     flag: str | None = None,
+    records: list[Record] | None = None,
 ) -> dict[str, Column]:
     """Read the given fields of a table as columns, in table order.
 
@@ -77,22 +78,20 @@ def read_table(
         where: a text field and the values of it that are asked for; far faster than `keep` where few records
             have one of them, because the others are not even parsed.
         flag: a field that says, true or false, which records are asked for, and as fast.
+        records: the records that are asked for, where they are at hand; then nothing is read.
 
     Raises:
         SynclError: the file is missing, is not a JSON array of records, or a record lacks a needed field or
             holds a value of the wrong kind; the message names file, record token, field and value.
     """
     path = table_path(folder, table)
-    if where is not None:
-        _refuse_missing(path)
-        records = find_records(path, *where)
-        return {field.name: _column(path, records, field) for field in fields}
-    if flag is not None:
-        _refuse_missing(path)
-        flagged = find_flagged_records(path, flag)
-        if flagged is not None:
-            return {field.name: _column(path, flagged, field) for field in fields}
+    if records is None and where is not None:
+        records = find_records(existing_table(folder, table), *where)
+    elif records is None and flag is not None:
+        records = find_flagged_records(existing_table(folder, table), flag)
         keep = itemgetter(flag)
+    if records is not None:
+        return {field.name: _column(path, records, field) for field in fields}
 
     def columns(records: list[Record]) -> list[Column]:
         kept = records if keep is None else _filter(path, records, keep)
@@ -111,16 +110,22 @@ def read_records(path: Path, convert: Callable[[list[Record]], Converted]) -> li
     Raises:
         SynclError: the file is missing or is not a JSON array of records.
     """
-    _refuse_missing(path)
-    return convert_records(path, convert)
+    return convert_records(existing_table(path.parent, path.stem), convert)
 
 
-def _refuse_missing(path: Path) -> None:
+def existing_table(folder: Path, table: str) -> Path:
+    """Path of a table's file.
+
+    Raises:
+        SynclError: it is missing.
+    """
+    path = table_path(folder, table)
     if not path.exists():
         raise SynclError(
             f"{path}: this table is missing; is --data the folder that holds {path.parent.name}/ with its "
             "JSON tables?"
         )
+    return path
 
 
 def _filter(path: Path, records: list[Record], keep: Callable[[Record], bool]) -> list[Record]:
