@@ -14,6 +14,7 @@ from typing import NoReturn
 from syncl import __version__
 from syncl.errors import SynclError, did_you_mean, system_error
 from syncl.interrupts import Interrupted, end_with_starter, forget_signals, raise_on_signals
+from syncl.memory import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     Args:
         arguments: None for those of this process, which then is the command's: signals stop it in good order,
-            with 128 and the signal's number as status.
+            with 128 and the signal's number as status, and it keeps the memory that it frees.
     """
     if arguments is not None:
         _main(arguments)
@@ -76,6 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         raise_on_signals()
         end_with_starter()
+        keep_freed_memory()
         _main(sys.argv[1:])
     except KeyboardInterrupt as error:
         forget_signals()
