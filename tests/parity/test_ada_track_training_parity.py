@@ -7,7 +7,7 @@ from unittest.mock import patch
 import pytest
 import torch
 from ada_track_models import ada_tracker, features_of, frames_of, published, show
-from golden import TOLERANCE, Golden
+from golden import Golden
 from heads import check_gradients, layer_of
 from mmdet3d_boxes import boxes_from_mmdet3d_0
 from torch import Tensor
@@ -27,8 +27,10 @@ from syncl.training.strategies import Baseline, BaselineConfig
 from syncl.training.strategies.decoupled import decoupled_losses
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
-# 4.5e-5 with the pinned torch; 2.6 sums gradients in another order and comes to 1.6e-4.
-NORMS_TOLERANCE = TOLERANCE if torch.__version__ >= "2.13" else 2e-4
+# Of the mirrored clip on DETR3D: 4.5e-5 with references rounded in the unit cube as the original rounds them,
+# 1.9e-4 with ours, which are nearer to float64; torch 2.6, which sums in another order, came to 1.6e-4. All
+# others hold 1e-4.
+NORMS_TOLERANCE = 2e-4
 
 OpenGolden = Callable[[str], Golden]
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from looks import entered, look_with, same
 from rig import CLASSES, DETECTORS, DIM, make_frame, pose
 from rig import OBJECT_QUERIES as OBJECTS
+from syncl.detectors.base import ReferenceRange
 from syncl.errors import SynclError
 from syncl.structures import Objects, Predictions, Queries
 from syncl.trackers import Mutr3dConfig, PfTrackConfig
@@ -450,5 +451,5 @@ def test_past_reasoning_starts_with_the_detectors_embeddings_and_centres():
     refined = past(embeddings, torch.randn(1, 5, 32), torch.randn(3, 32), memory, seen, None)
     torch.testing.assert_close(refined, embeddings, atol=1e-4, rtol=1e-4)
     centres = torch.rand(1, 5, 3)
-    _, codes = past.predict(refined, centres)
+    _, codes = past.predict(refined, centres, ReferenceRange((0, 0, 0, 1, 1, 1)))
     torch.testing.assert_close(codes[..., :3], centres)

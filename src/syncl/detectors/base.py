@@ -28,6 +28,7 @@ from syncl.detectors.image_encoder import ImageEncoderConfig
 from syncl.errors import SynclError
 from syncl.geometry.boxes import decode_boxes
 from syncl.layers.decoder import STANDARD, Groups, split_groups
+from syncl.layers.numerics import REFERENCE_EPS
 from syncl.structures import Frame, Predictions, Queries
 from syncl.structures.tensors import TensorStructure
 
@@ -150,6 +151,25 @@ class ReferenceRange(nn.Module):
     def to_metres(self, unit: Tensor) -> Tensor:
         """Unit coordinates [..., 3] to metres."""
         return unit * self.span + self.low
+
+    def logits_of(self, points: Tensor) -> Tensor:
+        """Metres [..., 3] to logits of unit coordinates; points outside the range saturate, on its border.
+
+        The same as `inverse_sigmoid` of unit coordinates, which in float32 are 8 um apart over a range of
+        122 m; from layer to layer and frame to frame that grew to millimetres. Metres from the range's middle
+        are the finer the nearer to the vehicle.
+        """
+        half = self.span / 2
+        reach = half * (1 - 2 * REFERENCE_EPS)
+        offset = (points - (self.low + half)).clamp(-reach, reach)
+        # Each where it loses nothing: one near the middle, the other near the border.
+        far = torch.log((half + offset) / (half - offset))
+        return torch.where(offset.abs() < half / 2, 2 * (offset / half).atanh(), far)
+
+    def metres_at(self, logits: Tensor) -> Tensor:
+        """Logits [..., 3] of unit coordinates to metres."""
+        half = self.span / 2
+        return (logits / 2).tanh() * half + (self.low + half)
 
 
 class Detector(nn.Module, ABC):

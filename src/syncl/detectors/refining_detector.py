@@ -42,7 +42,7 @@ from syncl.layers.decoder import (
     repeat_groups,
     split_groups,
 )
-from syncl.layers.numerics import at_full_precision, inverse_sigmoid, mlp, prior_bias
+from syncl.layers.numerics import LARGEST_LOGIT, at_full_precision, mlp, prior_bias
 from syncl.structures import Frame, Predictions, Queries, object_queries
 
 
@@ -169,8 +169,8 @@ class RefiningDetector(Detector):
         return mlp(self.dim, self.dim, self.dim, CODE_SIZE)
 
     def start(self, queries: Queries) -> tuple[Tensor, Tensor, Tensor | None]:
-        """References in metres and in unit coordinates that the first layer starts from, and log sizes."""
-        return queries.references, self.point_range.normalise(queries.references), None
+        """References in metres and as logits that the first layer starts from, and log sizes."""
+        return queries.references, self.point_range.logits_of(queries.references), None
 
     @abstractmethod
     def looking(self, features: Features, dtype: torch.dtype) -> Look:
@@ -201,11 +201,11 @@ class RefiningDetector(Detector):
         """Learned queries, whose positional part says where they start."""
         streams = features.camera_valid.shape[0]
         positions, embeddings = self.query_embedding.weight.split(self.dim, dim=1)
-        unit = at_full_precision(self.reference_points, positions).sigmoid()
+        logits = at_full_precision(self.reference_points, positions)
         return object_queries(
             embeddings.expand(streams, -1, -1),
             positions.expand(streams, -1, -1),
-            self.point_range.to_metres(unit).expand(streams, -1, -1),
+            self.point_range.metres_at(logits).expand(streams, -1, -1),
         )
 
     @override
@@ -223,8 +223,8 @@ class RefiningDetector(Detector):
         """
         x = repeat_groups(queries.embeddings, groups)
         positions = repeat_groups(queries.positions, groups)
-        start, unit, sizes = self.start(queries)
-        anchors = [Anchors(start, inverse_sigmoid(unit), sizes) for _ in groups]
+        start, logits, sizes = self.start(queries)
+        anchors = [Anchors(start, logits, sizes) for _ in groups]
         look = self.looking(features, start.dtype)
         outputs: list[list[tuple[Tensor, ...]]] = [[] for _ in groups]
         for number, layer in enumerate(self.layers):
@@ -254,11 +254,12 @@ class RefiningDetector(Detector):
 
     def _boxes(self, delta: Tensor, anchors: Anchors, layer: int) -> tuple[Tensor, Anchors]:
         """Box codes [B, Q, 10] of a box branch's output, and what the next layer predicts from."""
-        unit = (delta[..., :3] + anchors.logits).sigmoid()
-        code = torch.cat([self.point_range.to_metres(unit), delta[..., 3:]], dim=-1)
+        logits = delta[..., :3] + anchors.logits
+        centre = self.point_range.metres_at(logits)
+        code = torch.cat([centre, delta[..., 3:]], dim=-1)
         code, sizes = accumulate_sizes(code, anchors.log_sizes, first=layer == 0)
-        unit = unit.detach()
-        return code, Anchors(self.point_range.to_metres(unit), inverse_sigmoid(unit), sizes)
+        following = logits.detach().clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+        return code, Anchors(centre.detach(), following, sizes)
 
     @override
     def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:

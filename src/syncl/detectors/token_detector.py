@@ -36,7 +36,7 @@ from syncl.layers.decoder import (
     split_groups,
     token_layers,
 )
-from syncl.layers.numerics import at_full_precision, inverse_sigmoid, mlp, prior_bias
+from syncl.layers.numerics import at_full_precision, mlp, prior_bias
 from syncl.structures import Predictions, Queries
 
 
@@ -158,7 +158,7 @@ class TokenDetector(Detector):
         x = repeat_groups(queries.embeddings, groups)
         positions = repeat_groups(queries.positions, groups)
         common = seen_beside(queries.looked_at, memory)
-        reference_logits = self._reference_logits(queries)
+        reference_logits = self.point_range.logits_of(queries.references)
         states = []
         for number, layer in enumerate(self.layers):
             own_mask = None if interaction is None else interaction.mask(number)
@@ -185,7 +185,7 @@ class TokenDetector(Detector):
         self, states: list[Tensor], queries: Queries, tokens: TokenFeatures, groups: Groups
     ) -> tuple[Predictions, ...]:
         """What the heads say of the states of every layer, behind the output norm; one a group."""
-        reference_logits = self._reference_logits(queries)
+        reference_logits = self.point_range.logits_of(queries.references)
         states = [self.head_states(state) for state in states]
         outputs: list[list[tuple[Tensor, ...]]] = [[] for _ in groups]
         for number, state in enumerate(states):
@@ -206,11 +206,8 @@ class TokenDetector(Detector):
 
     def _codes(self, delta: Tensor, reference_logits: Tensor, tokens: TokenFeatures) -> Tensor:
         """Codes [B, Q, 10] in metres of a box branch's output and the logits [B, Q, 3] of the references."""
-        centre = self.point_range.to_metres((delta[..., :3] + reference_logits).sigmoid())
+        centre = self.point_range.metres_at(delta[..., :3] + reference_logits)
         return torch.cat([centre, delta[..., 3:8], tokens.velocities(delta[..., 8:])], dim=-1)
-
-    def _reference_logits(self, queries: Queries) -> Tensor:
-        return inverse_sigmoid(self.point_range.normalise(queries.references))
 
     def _branch(self, layer: int) -> int:
         """A list of one branch serves all layers."""

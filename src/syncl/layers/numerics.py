@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from syncl.geometry.precision import full_precision, rounds_products
 
 REFERENCE_EPS = 1e-5
+LARGEST_LOGIT = math.log((1 - REFERENCE_EPS) / REFERENCE_EPS)
+"""Of references (`inverse_sigmoid`)."""
 
 
 def inverse_sigmoid(value: Tensor, eps: float = REFERENCE_EPS) -> Tensor:

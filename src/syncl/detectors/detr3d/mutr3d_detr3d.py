@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from syncl.detectors.base import DetectorMemory, Features
 from syncl.detectors.detr3d.detr3d import Detr3d, Detr3dConfig, Detr3dFeatures
-from syncl.layers.numerics import at_full_precision, inverse_sigmoid, mlp
+from syncl.layers.numerics import LARGEST_LOGIT, at_full_precision, mlp
 from syncl.layers.positional import encode_plane
 from syncl.structures import Frame, Queries, object_queries
 
@@ -76,14 +76,15 @@ class Mutr3dDetr3d(Detr3d):
     @override
     def start(self, queries: Queries) -> tuple[Tensor, Tensor, Tensor | None]:
         # The original keeps references as logits, which saturate.
-        unit = inverse_sigmoid(self.point_range.normalise(queries.references)).sigmoid()
+        logits = self.point_range.logits_of(queries.references)
         # Where object queries start is learned as logits. Metres in float32 round it, which at the range's
         # border, where a logit is steep, is 3e-4 of the gradient that it learns by.
         count = queries.object_count
-        learned = at_full_precision(self.reference_points, queries.positions[:, :count]).sigmoid()
-        rounded = (learned - unit[:, :count]).abs() < _ROUNDING
-        unit = torch.cat([torch.where(rounded, learned, unit[:, :count]), unit[:, count:]], dim=1)
-        return self.point_range.to_metres(unit), unit, queries.codes[..., 3:6]
+        learned = at_full_precision(self.reference_points, queries.positions[:, :count])
+        learned = learned.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+        rounded = (learned.sigmoid() - logits[:, :count].sigmoid()).abs() < _ROUNDING
+        logits = torch.cat([torch.where(rounded, learned, logits[:, :count]), logits[:, count:]], dim=1)
+        return self.point_range.metres_at(logits), logits, queries.codes[..., 3:6]
 
     @override
     def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> Detr3dFeatures:

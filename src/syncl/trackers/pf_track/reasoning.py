@@ -13,9 +13,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from syncl.detectors.base import ReferenceRange
 from syncl.geometry.boxes import CODE_SIZE
 from syncl.layers.decoder import STANDARD, TokenLayer, TokenSequence, token_layers
-from syncl.layers.numerics import at_full_precision, inverse_sigmoid, mlp, prior_bias
+from syncl.layers.numerics import at_full_precision, mlp, prior_bias
 from syncl.layers.positional import sinusoid
 
 
@@ -107,14 +108,15 @@ class PastReasoning(nn.Module):
         refined: Tensor = self.over_objects(remembered, positions, remembered, positions, valid, valid)
         return refined
 
-    def predict(self, refined: Tensor, unit_centres: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits [B, Q, K] and box codes [B, Q, 10] whose centre is in the unit cube.
+    def predict(self, refined: Tensor, centres: Tensor, reach: ReferenceRange) -> tuple[Tensor, Tensor]:
+        """Class logits [B, Q, K] and box codes [B, Q, 10].
 
-        The centre is an offset from the decoder's, in logits; size, heading and velocity are predicted whole.
+        Centres are offsets from the decoder's [B, Q, 3] in logits of the detector's range; size, heading and
+        velocity are predicted whole.
         """
         logits = at_full_precision(self.class_branch, refined)
         delta = at_full_precision(self.box_branch, refined)
-        centre = (delta[..., :3] + inverse_sigmoid(unit_centres)).sigmoid()
+        centre = reach.metres_at(delta[..., :3] + reach.logits_of(centres))
         return logits, torch.cat([centre, delta[..., 3:]], dim=-1)
 
 

@@ -238,9 +238,7 @@ class PfTrack(Tracker):
                 history.valid,
                 None if everyone else queries.valid,
             )
-            reach = self.detector.point_range
-            logits, refined = self.past.predict(embeddings, reach.normalise(codes[..., :3]))
-            codes = torch.cat([reach.to_metres(refined[..., :3]), refined[..., 3:]], dim=-1)
+            logits, codes = self.past.predict(embeddings, codes[..., :3], self.detector.point_range)
             # What is remembered carries no gradient, so the trajectory loss trains future reasoning alone.
             newest = embeddings.detach()[:, :, None]
             history = History(torch.cat([history.embeddings[:, :, :-1], newest], dim=2), valid)
