@@ -1,14 +1,20 @@
 """Half precision where it belongs, and BatchNorm folded."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 import rig
 from rig import make_frame
+from syncl.checkpoints.model_file import load_model, save_model
+from syncl.deployment.exported import load
 from syncl.errors import SynclError
 from syncl.structures.tensors import named_tensors
 from syncl.trackers.inference import fold_norms, for_inference
+from syncl.trackers.inputs import InputConfig
+from syncl.trackers.model import ModelConfig
 
 
 @pytest.mark.parametrize("detector", ["petr", "streampetr", "mutr3d_detr3d"])
@@ -31,9 +37,39 @@ def test_a_state_keeps_its_types_in_half_precision(kind: str, detector: str) -> 
     assert tracker.precision == torch.float32
 
 
-def test_float32_is_the_tracker_itself_and_other_words_are_refused() -> None:
-    tracker = rig.make_tracker().eval()
-    assert for_inference(tracker) is tracker is for_inference(tracker, "float32")
+def norms_of(module: nn.Module) -> list[nn.BatchNorm2d]:
+    return [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+
+
+def with_statistics(module: nn.Module) -> nn.Module:
+    """As if its BatchNorm had been trained."""
+    for norm in norms_of(module):
+        for tensor in (norm.running_mean, norm.weight.data, norm.bias.data):
+            tensor.normal_()
+        norm.running_var.uniform_(0.5, 2.0)
+    return module.eval()
+
+
+def test_what_is_loaded_to_step_is_folded_and_other_words_are_refused(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    made = ModelConfig(InputConfig((rig.HEIGHT, rig.WIDTH)), rig.DETECTORS["petr"], rig.TRACKERS["mutr3d"])
+    tracker = with_statistics(made.build())
+    save_model(tmp_path / "model.safetensors", tracker.state_dict(), made)
+    kept = load_model(tmp_path / "model.safetensors").tracker
+    assert norms_of(kept)
+    frame = make_frame()
+    with torch.no_grad():
+        expected = kept.look(frame, kept.initial_state()).standard
+        for folded in (
+            load(tmp_path / "model.safetensors"),
+            for_inference(kept),
+            for_inference(kept, "float32"),
+        ):
+            assert not norms_of(folded) and folded.precision == torch.float32
+            found = folded.look(frame, folded.initial_state()).standard
+            torch.testing.assert_close(found.codes, expected.codes, rtol=1e-5, atol=1e-5 * 60)
+            torch.testing.assert_close(found.logits, expected.logits, rtol=1e-5, atol=1e-5)
+    assert norms_of(kept)
     with pytest.raises(SynclError, match="--precision int8: choose one of auto, float32"):
         for_inference(tracker, "int8")
 
@@ -41,15 +77,11 @@ def test_float32_is_the_tracker_itself_and_other_words_are_refused() -> None:
 @pytest.mark.parametrize("detector", ["petr", "detr3d"])
 def test_folded_encoders_see_the_same(detector: str) -> None:
     torch.manual_seed(0)
-    encoder = rig.DETECTORS[detector].image.build().eval()
-    for norm in (part for part in encoder.modules() if isinstance(part, nn.BatchNorm2d)):
-        for tensor in (norm.running_mean, norm.weight.data, norm.bias.data):
-            tensor.normal_()
-        norm.running_var.uniform_(0.5, 2.0)
+    encoder = with_statistics(rig.DETECTORS[detector].image.build())
     frame = make_frame()
     with torch.no_grad():
         expected = encoder(frame)
-        norms = sum(isinstance(part, nn.BatchNorm2d) for part in encoder.modules())
+        norms = len(norms_of(encoder))
         assert fold_norms(encoder) == norms > 5
         found = encoder(frame)
     for ours, theirs in zip(found, expected, strict=True):

@@ -24,6 +24,7 @@ from syncl.structures import Frame, Objects, Outcome
 from syncl.structures.tensors import named_tensors
 from syncl.trackers.base import Tracker
 from syncl.trackers.by_detection import ByDetection, ByDetectionConfig, NoDetector
+from syncl.trackers.inference import for_inference
 from syncl.trackers.look import Decoded
 from syncl.trackers.model import ModelConfig
 from syncl.trackers.serialisation import put_together
@@ -289,7 +290,9 @@ def load(
     types: tuple[type, ...] = (),
     providers: Sequence[str] = (),
 ) -> Tracker:
-    """A tracker ready to `step`: `tracker = syncl.load("demo")`.
+    """A tracker ready to `step`, with BatchNorm folded: `tracker = syncl.load("demo")`.
+
+    For weights as they are in the file, and for training, take `syncl.checkpoints.model_file.load_model`.
 
     Args:
         name: of a shipped model (`syncl models`); or a model file, the folder of a run, or an exported folder
@@ -301,7 +304,7 @@ def load(
     Raises:
         SynclError: see `open_model`; or there is no model of this name.
     """
-    return open_model(find_model(name), device, types, providers).tracker
+    return for_inference(open_model(find_model(name), device, types, providers).tracker)
 
 
 def model_source(path: Path | None) -> Path | None:

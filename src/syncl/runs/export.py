@@ -29,6 +29,7 @@ from syncl.runs.track.scenes import cameras_seen, image_options
 from syncl.structures import Frame
 from syncl.trackers.base import Tracker
 from syncl.trackers.by_detection import ByDetection
+from syncl.trackers.inference import for_inference
 from syncl.trackers.inputs import InputConfig, recording_for
 
 # Of the world that golden frames are of; the shipped models were trained on others.
@@ -53,7 +54,7 @@ def export_model(
     check_output(output, overwrite, "folder")
     model = find_model(model)
     loaded = without_past_images(load_model(model))
-    tracker, config = loaded.tracker, loaded.config
+    tracker, config = for_inference(loaded.tracker), loaded.config
     # Said before anything is generated.
     stepping_part(tracker).with_fixed_slots()
     source = _source(model, recording)
@@ -96,7 +97,7 @@ def export_to_autoware(
     check_output(output, overwrite, "folder")
     model = find_model(model)
     loaded = load_model(model)
-    tracker, config = loaded.tracker, loaded.config
+    tracker, config = for_inference(loaded.tracker), loaded.config
     fitting_detector(tracker, config.input)
     with atomic_folder(output) as building, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

@@ -1,4 +1,4 @@
-"""A tracker for tracking alone, with layers in half precision and BatchNorm folded into convolutions.
+"""A tracker for tracking alone: BatchNorm folded into convolutions, and layers in half precision if asked.
 
 tracker = for_inference(tracker, "bfloat16")
 """
@@ -23,10 +23,11 @@ _DTYPES = {
 
 
 def for_inference(tracker: Tracker, precision: Precision = "auto") -> Tracker:
-    """A twin of a tracker that tracks in this precision; with less than float32 its BatchNorm is folded, too.
+    """A twin of a tracker that tracks in this precision, with BatchNorm folded into convolutions.
 
-    Products and convolutions are rounded; geometry, times, poses, boxes, scores and states stay float32 and
-    float64. Fixed slots and weights are those of the tracker, which stays as it is.
+    With less than float32 products and convolutions are rounded; geometry, times, poses, boxes, scores and
+    states stay float32 and float64. Fixed slots and weights are those of the tracker, which stays as it is.
+    An exported program is what it is.
 
     Args:
         tracker: in inference mode, on its device.
@@ -37,15 +38,18 @@ def for_inference(tracker: Tracker, precision: Precision = "auto") -> Tracker:
     """
     if precision not in _DTYPES:
         raise SynclError(f"--precision {precision}: choose one of {', '.join(_DTYPES)}")
-    if _DTYPES[precision] == torch.float32:
-        return tracker
+    half = _DTYPES[precision] != torch.float32
     if not tracker.takes_precision:
-        raise SynclError(
-            f"--precision {precision}: this model's program has the precision it was exported with"
-        )
+        if half:
+            raise SynclError(
+                f"--precision {precision}: this model's program has the precision it was exported with"
+            )
+        return tracker
     shared = [*tracker.parameters(), *tracker.buffers()]
     twin = copy.deepcopy(tracker, {id(tensor): tensor for tensor in shared})
     fold_norms(twin)
+    if not half:
+        return twin
     encoder = getattr(twin.detector, "image_encoder", None)
     if encoder is not None:
         for part in (encoder.backbone, encoder.neck):
