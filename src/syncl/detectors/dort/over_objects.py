@@ -90,6 +90,14 @@ class OverObjects(Detector):
         return PastViews.empty(streams, self.look.weight.new_zeros(0, 1, 1))
 
     @override
+    def fix_shapes(self) -> None:
+        """Refused: which cameras see a point is known when it has been moved to each frame."""
+        raise SynclError(
+            f"{type(self).__name__} looks up, in each frame, the points that its cameras see, whose number "
+            "differs from frame to frame, so it has no step of fixed shapes"
+        )
+
+    @override
     def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> Features:
         """The detector's features, and what turns look at.
 
