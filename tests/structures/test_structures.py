@@ -84,13 +84,11 @@ def test_queries_with_attention_keep_it_before_others_of_either_kind():
     assert seen_by(joined.followed_by(further)) == ["x.x..", ".xx..", "xxx..", "xxx..", "xxx.x"]
 
 
-def test_object_queries_know_nothing_but_what_they_are_given():
+def test_object_queries_know_nothing_but_their_place():
     references, nothing = torch.tensor([[[1.0, 2, 3]]]), torch.zeros(1, 1, 4)
     plain = object_queries(nothing, nothing, references)
     assert plain.codes.tolist() == [[[1, 2, 3, 0, 0, 0, 0, 0, 0, 0]]]
     assert plain.identities.tolist() == [[-1]] and plain.valid.all() and plain.object_count == 1
-    sized = object_queries(nothing, nothing, references, torch.tensor([[[4.0, 5, 6]]]))
-    assert sized.codes.tolist() == [[[1, 2, 3, 4, 5, 6, 0, 0, 0, 0]]]
 
 
 def test_rows_of_predictions_are_those_of_some_queries():

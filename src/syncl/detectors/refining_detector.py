@@ -95,12 +95,12 @@ class Anchors(NamedTuple):
     Attributes:
         references: [B, Q, 3] metres.
         logits: [B, Q, 3] the same as inverse sigmoid in the unit cube.
-        log_sizes: [B, Q, 3] which layers add to; None = their sizes are whole.
+        sizes: [B, Q, 3] size numbers of the code, which layers add to; None = theirs are whole.
     """
 
     references: Tensor
     logits: Tensor
-    log_sizes: Tensor | None
+    sizes: Tensor | None
 
 
 Look = Callable[[int, Sequence[Anchors]], Sequence[object]]
@@ -169,7 +169,7 @@ class RefiningDetector(Detector):
         return mlp(self.dim, self.dim, self.dim, CODE_SIZE)
 
     def start(self, queries: Queries) -> tuple[Tensor, Tensor, Tensor | None]:
-        """References in metres and as logits that the first layer starts from, and log sizes."""
+        """References in metres and as logits that the first layer starts from, and size numbers."""
         return queries.references, self.point_range.logits_of(queries.references), None
 
     @abstractmethod
@@ -257,7 +257,7 @@ class RefiningDetector(Detector):
         logits = delta[..., :3] + anchors.logits
         centre = self.point_range.metres_at(logits)
         code = torch.cat([centre, delta[..., 3:]], dim=-1)
-        code, sizes = accumulate_sizes(code, anchors.log_sizes, first=layer == 0)
+        code, sizes = accumulate_sizes(code, anchors.sizes, first=layer == 0)
         following = logits.detach().clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
         return code, Anchors(centre.detach(), following, sizes)
 
@@ -267,15 +267,15 @@ class RefiningDetector(Detector):
         return positions
 
 
-def accumulate_sizes(code: Tensor, log_sizes: Tensor | None, first: bool) -> tuple[Tensor, Tensor | None]:
-    """A code whose size numbers are updates of `log_sizes` [B, Q, 3], made absolute, and the next layer's.
+def accumulate_sizes(code: Tensor, sizes: Tensor | None, first: bool) -> tuple[Tensor, Tensor | None]:
+    """A code whose size numbers are updates of `sizes` [B, Q, 3], made absolute, and the next layer's.
 
     Without sizes the code's own numbers are absolute already. As in MUTR3D, gradients pass from the second
     layer back to the first one's update, but not across later layers.
     """
-    if log_sizes is None:
+    if sizes is None:
         return code, None
-    updated = log_sizes + code[..., 3:6]
+    updated = sizes + code[..., 3:6]
     code = torch.cat([code[..., :3], updated, code[..., 6:]], dim=-1)
     return code, updated if first else updated.detach()
 

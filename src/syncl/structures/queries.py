@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from syncl.geometry.boxes import CODE_SIZE
 from syncl.structures.tensors import TensorStructure
 
 
@@ -78,25 +79,19 @@ class Queries(TensorStructure):
         )
 
 
-def object_queries(
-    embeddings: Tensor, positions: Tensor, references: Tensor, log_sizes: Tensor | None = None
-) -> Queries:
-    """Object queries, which hold nothing yet.
+def object_queries(embeddings: Tensor, positions: Tensor, references: Tensor) -> Queries:
+    """Object queries, which hold nothing yet and of which only the place is known.
 
     Args:
         embeddings: [B, Q, D].
         positions: [B, Q, D].
         references: [B, Q, 3] metres, vehicle frame.
-        log_sizes: [B, Q, 3] logarithms of length, width, height in metres; None = not known.
     """
     streams, count = references.shape[:2]
-    rest = references.new_zeros(streams, count, 7)
-    if log_sizes is not None:
-        rest = torch.cat([log_sizes, rest[..., 3:]], dim=-1)
     return Queries(
         embeddings=embeddings,
         positions=positions,
-        codes=torch.cat([references, rest], dim=-1),
+        codes=torch.cat([references, references.new_zeros(streams, count, CODE_SIZE - 3)], dim=-1),
         identities=torch.full((streams, count), -1, dtype=torch.int64, device=references.device),
         valid=torch.ones((streams, count), dtype=torch.bool, device=references.device),
         object_count=count,

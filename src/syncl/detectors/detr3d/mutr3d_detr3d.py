@@ -21,7 +21,7 @@ from syncl.detectors.base import DetectorMemory, Features
 from syncl.detectors.detr3d.detr3d import Detr3d, Detr3dConfig, Detr3dFeatures
 from syncl.layers.numerics import LARGEST_LOGIT, at_full_precision, mlp
 from syncl.layers.positional import encode_plane
-from syncl.structures import Frame, Queries, object_queries
+from syncl.structures import Frame, Queries
 
 # Of the range: what metres in float32 may make of a place in it. Object queries farther from where they
 # learned to start were put elsewhere, by proposals.
@@ -99,7 +99,8 @@ class Mutr3dDetr3d(Detr3d):
 
     @override
     def initial_queries(self, features: Features) -> Queries:
-        """DETR3D's queries with the log sizes they start from."""
+        """DETR3D's queries with the sizes they start from in their codes."""
         queries = super().initial_queries(features)
         sizes = at_full_precision(self.query_sizes, queries.positions)
-        return object_queries(queries.embeddings, queries.positions, queries.references, sizes)
+        codes = torch.cat([queries.references, sizes, queries.codes[..., 6:]], dim=-1)
+        return replace(queries, codes=codes)
