@@ -13,7 +13,7 @@ from syncl.data.synthetic.generation import generate_world
 from syncl.data.synthetic.mounts import RIG_CHANNELS, random_rig
 from syncl.data.synthetic.world import WorldConfig
 
-CONFIG = WorldConfig(train_scenes=3, val_scenes=0, keyframes=3, width=64, height=32, seed=9, rigs=True)
+CONFIG = WorldConfig(train_scenes=2, val_scenes=0, keyframes=2, width=64, height=32, seed=9, rigs=True)
 
 
 @pytest.fixture(scope="module")
