@@ -43,6 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_finish() -> None:
     gc.freeze()
+    # What tests import later is looked through every time: seldom, then.
+    gc.set_threshold(20_000, 20, 50)
     gc.enable()
 
 

@@ -90,9 +90,19 @@ CALLS: dict[str, Callable[[Path, Path, Path], None]] = {
 }
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda path: path.stem)
+# Dear ones on a second model, of the same detector and tracker, wait for `-m slow`.
+SLOW = {("export", "any-rig"), ("export", "demo"), ("diagnose", "any-rig"), ("profile", "demo")}
+
+
 @pytest.mark.parametrize(
-    "command", [pytest.param(name, marks=pytest.mark.slow) if name == "export" else name for name in CALLS]
+    ("command", "model"),
+    [
+        pytest.param(
+            name, path, id=f"{name}-{path.stem}", marks=pytest.mark.slow if (name, path.stem) in SLOW else ()
+        )
+        for name in CALLS
+        for path in MODELS
+    ],
 )
 def test_a_command_takes_a_shipped_model(command: str, model: Path, wide_world: Path, tmp_path: Path) -> None:
     CALLS[command](model, wide_world, tmp_path)
