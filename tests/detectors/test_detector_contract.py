@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from functools import partial
+from functools import cache, partial
 
 import pytest
 import torch
@@ -30,6 +30,12 @@ def build(kind: str, **changes):
     return dataclasses.replace(SMALL[kind](), **changes).build().eval()
 
 
+@cache
+def shared(kind: str):
+    """As recipes have it; not to be changed."""
+    return build(kind)
+
+
 @torch.no_grad()
 def predict(detector, frame):
     features = detector.encode(frame)
@@ -38,7 +44,7 @@ def predict(detector, frame):
 
 @pytest.mark.parametrize(("kind", "size"), thinned(SMALL, [(64, 96), (96, 160), (40, 72)]))
 def test_shapes(kind, size):
-    detector = build(kind)
+    detector = shared(kind)
     predictions = predict(detector, make_frame(size=size))
     layers, queries = detector.config.layers, detector.query_count
     assert predictions.logits.shape == (layers, 1, queries, 10)
@@ -50,7 +56,7 @@ def test_shapes(kind, size):
 
 @pytest.mark.parametrize("kind", SMALL)
 def test_a_missing_camera_is_a_mask(kind):
-    detector = build(kind)
+    detector = shared(kind)
     frame = make_frame()
     valid = frame.camera_valid.clone()
     valid[0, 2] = False
@@ -67,13 +73,12 @@ def test_a_missing_camera_is_a_mask(kind):
 def test_no_camera_at_all_gives_finite_numbers(kind):
     frame = make_frame()
     blind = dataclasses.replace(frame, camera_valid=torch.zeros_like(frame.camera_valid))
-    assert torch.isfinite(predict(build(kind), blind).codes).all()
+    assert torch.isfinite(predict(shared(kind), blind).codes).all()
 
 
 @pytest.mark.parametrize(("kind", "cameras"), thinned(SMALL, [1, 3, 7]))
 def test_any_number_of_cameras(kind, cameras):
-    changes = {"cameras": cameras} if kind in OF_A_RIG else {}
-    detector = build(kind, **changes)
+    detector = build(kind, cameras=cameras) if kind in OF_A_RIG else shared(kind)
     assert predict(detector, make_frame(cameras=cameras)).logits.shape[2] == detector.query_count
 
 
@@ -81,13 +86,13 @@ def test_any_number_of_cameras(kind, cameras):
 def test_a_rig_of_another_size_than_the_weights_know_is_refused_with_the_remedy(kind):
     refused = r"weights for 6 cameras, the frame has 4 \(CAM_0, .*any-rig.*camera_valid.*detector\.cameras"
     with pytest.raises(SynclError, match=refused):
-        predict(build(kind), make_frame(cameras=4))
+        predict(shared(kind), make_frame(cameras=4))
 
 
 @pytest.mark.parametrize("kind", SMALL)
 def test_images_must_fit_the_stride(kind):
     with pytest.raises(SynclError, match=r"60 x 96 pixels cannot be used.*divisible by 8"):
-        predict(build(kind), make_frame(size=(60, 96)))
+        predict(shared(kind), make_frame(size=(60, 96)))
 
 
 def test_permuting_cameras_does_not_change_petr_up_to_its_camera_encoding():
@@ -123,7 +128,7 @@ def test_without_proposals_the_published_form_works(kind):
 
 @pytest.mark.parametrize("kind", OF_A_RIG)
 def test_lifted_tracks_are_placed_as_proposals_are(kind):
-    detector = build(kind)
+    detector = shared(kind)
     features = detector.encode(make_frame())
     queries = detector.initial_queries(features)
     places = features.found(Proposals).references
@@ -138,7 +143,7 @@ def test_lifted_tracks_are_placed_as_proposals_are(kind):
 
 @pytest.mark.parametrize("kind", ["petr", "petrv2", "streampetr"])
 def test_lifted_tracks_of_the_petr_family_are_placed_as_proposals_are(kind):
-    detector = build(kind)
+    detector = shared(kind)
     features = detector.encode(make_frame())
     queries = detector.initial_queries(features)
     references = features.found(Proposals).references
@@ -312,7 +317,7 @@ def test_an_interaction_says_what_queries_look_at_in_a_layer(kind):
 @pytest.mark.parametrize("aided", [True, False])
 @torch.no_grad()
 def test_object_queries_start_exactly_where_they_are_in_half_precision_too(kind, aided):
-    detector = build(kind, **({} if aided else {"proposals": None, "lifted_tracks": False}))
+    detector = shared(kind) if aided else build(kind, proposals=None, lifted_tracks=False)
     features = detector.encode(make_frame())
     expected = detector.initial_queries(features).codes
     with torch.autocast("cpu", torch.bfloat16):
@@ -321,7 +326,7 @@ def test_object_queries_start_exactly_where_they_are_in_half_precision_too(kind,
 
 @torch.no_grad()
 def test_proposals_are_placed_exactly_in_half_precision_too():
-    detector, frame = build("detr3d"), make_frame()
+    detector, frame = shared("detr3d"), make_frame()
     found = detector.encode(frame).found(Proposals)
     maps = (found.heat, found.offsets, found.log_depths)
     with torch.autocast("cpu", torch.bfloat16):
