@@ -6,9 +6,10 @@
 
 Steps run in a process a side that stays; the sides take turns, frame after frame, and a ratio is the median
 over pairs. The other tree steps in float32, which is all that it has; this one in `--precision`, with
-BatchNorm folded. Weights of the full-size recipe are fresh; the small model is the file that ships with the
-other tree, which both read. `--index` is a folder of tables (`benchmarks/nuscenes_index.py FOLDER --sweeps
-10` writes them), `--evaluation` one of results and tables (`benchmarks/evaluation.py --work FOLDER`).
+BatchNorm folded, and compiled with `--compile`. Memory is held as by the commands of each. Weights of the
+full-size recipe are fresh; the small model is the file that ships with the other tree, which both read.
+`--index` is a folder of tables (`benchmarks/nuscenes_index.py FOLDER --sweeps 10` writes them),
+`--evaluation` one of results and tables (`benchmarks/evaluation.py --work FOLDER`).
 """
 
 import argparse
@@ -21,13 +22,21 @@ from typing import IO, cast
 
 FULL_SIZE = "pf-track_petr_v99_320x800"
 
+AS_COMMANDS = """
+try:
+    from syncl.memory import keep_freed_memory
+    keep_freed_memory()
+except ImportError:
+    pass
+"""
+
 STEPS = """
 import sys, time, warnings
 from pathlib import Path
 import torch
 warnings.simplefilter("ignore")
 torch.set_num_threads(1)
-what, precision, frames = sys.argv[1], sys.argv[2], int(sys.argv[3])
+what, precision, frames, compiles = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:] == ["compile"]
 from syncl.structures import CameraRig, Frame
 if Path(what).is_file():
     from syncl.checkpoints.model_file import load_model
@@ -41,6 +50,9 @@ else:
 if precision != "float32":
     from syncl.trackers.inference import for_inference
     tracker = for_inference(tracker, precision)
+if compiles:
+    from syncl.deployment.compiled import compiled
+    tracker = compiled(tracker)
 angles = torch.arange(6, dtype=torch.float64) * (torch.pi / 3)
 cameras = torch.zeros(1, 6, 4, 4, dtype=torch.float64)
 cameras[..., 0, 0], cameras[..., 0, 1], cameras[..., 3, 3] = angles.sin(), -angles.cos(), 1
@@ -96,7 +108,7 @@ HERE = Path(__file__).parents[1]
 def started(tree: Path, code: str, *arguments: str) -> "subprocess.Popen[str]":
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
+        [sys.executable, "-c", AS_COMMANDS + code, *arguments],
         env={**os.environ, **threads, "PYTHONPATH": str(tree / "src")},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -114,11 +126,12 @@ def compare(label: str, before: list[float], after: list[float]) -> float:
     return ratio
 
 
-def steps(other: Path, model: str, precision: str, frames: int, label: str) -> float:
+def steps(other: Path, model: str, ways: tuple[str, ...], frames: int, label: str) -> float:
     """Seconds a step, frame after frame in turn, without the first frame of each side."""
+    precision, *compiles = ways
     sides = [
-        started(tree, STEPS, model, wanted, str(frames))
-        for tree, wanted in ((other, "float32"), (HERE, precision))
+        started(other, STEPS, model, "float32", str(frames)),
+        started(HERE, STEPS, model, precision, str(frames), *compiles),
     ]
     times: list[list[float]] = [[], []]
     for _ in range(frames):
@@ -131,7 +144,7 @@ def steps(other: Path, model: str, precision: str, frames: int, label: str) -> f
             found.append(float(line))
     for side in sides:
         side.communicate()
-    return compare(f"{label}, {precision}", times[0][1:], times[1][1:])
+    return compare(f"{label}, {' '.join(ways)}", times[0][1:], times[1][1:])
 
 
 def whole(other: Path, code: str, root: Path, rounds: int, label: str, cache: bool) -> float:
@@ -163,18 +176,20 @@ def main() -> None:
     parser.add_argument("--index", type=Path, help="folder of tables of trainval's size")
     parser.add_argument("--evaluation", type=Path, help="folder of tables and det.json of val's size")
     parser.add_argument("--precision", default="bfloat16", help="of this tree's steps")
+    parser.add_argument("--compile", action="store_true", help="this tree's steps")
     parser.add_argument("--full-frames", type=int, default=4, help="of the full-size recipe; 0 leaves it out")
     parser.add_argument("--small-frames", type=int, default=16, help="of the small model; 0 leaves it out")
     parser.add_argument("--rounds", type=int, default=1, help="of index and evaluation")
     options = parser.parse_args()
+    ways = (options.precision, "compile") if options.compile else (options.precision,)
     print(f"{'CPU seconds, one thread':<44}{'before':>11} {'now':>11}")
     if options.full_frames:
         label = "PF-Track on PETR V2-99, 320 x 800, a step"
-        steps(options.other, FULL_SIZE, options.precision, options.full_frames, label)
+        steps(options.other, FULL_SIZE, ways, options.full_frames, label)
     if options.small_frames:
         model = str(options.other / "src" / "syncl" / "models" / "demo.safetensors")
         label = "shipped model, a step"
-        steps(options.other, model, options.precision, options.small_frames, label)
+        steps(options.other, model, ways, options.small_frames, label)
     if options.index:
         label = "index of trainval's size, with sweeps"
         whole(options.other, INDEX, options.index, options.rounds, label, cache=False)

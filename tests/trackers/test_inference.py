@@ -18,13 +18,17 @@ from syncl.trackers.model import ModelConfig
 
 
 @pytest.mark.parametrize("detector", ["petr", "streampetr", "mutr3d_detr3d"])
-@pytest.mark.parametrize("kind", ["mutr3d", "pf_track"])
-def test_a_state_keeps_its_types_in_half_precision(kind: str, detector: str) -> None:
+@pytest.mark.parametrize(("kind", "narrow"), [("mutr3d", 0), ("pf_track", 0), ("pf_track", 128)])
+def test_a_state_keeps_its_types_in_half_precision(
+    kind: str, narrow: int, detector: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syncl.trackers.inference._NARROW", narrow)
     first = {"keep_score": 0.0} if kind == "mutr3d" else {"record_score": 0.0}
     tracker = rig.make_tracker(
         detector, kind, birth_score=0.0, output_score=0.0, max_tracks=20, **first
     ).eval()
     half = for_inference(tracker, "bfloat16")
+    assert half.rounds_encoder_only == bool(narrow)
     state, held = tracker.initial_state(), half.initial_state()
     for number in range(2):
         frame = make_frame(0.5 * number, speed_m_s=2.0)

@@ -58,6 +58,7 @@ class CompiledTracker(Tracker):
         self.keeps = fixed.keeps
         self.detects_only = fixed.detects_only
         self.precision = fixed.precision
+        self.rounds_encoder_only = fixed.rounds_encoder_only
         self.slots = fixed.slots
         self._steps: dict[object, tuple[Step, TrackState]] = {}
 

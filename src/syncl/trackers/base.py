@@ -49,6 +49,7 @@ class Tracker(SeesImages, ABC):
         keeps: the structure that its states have in `TrackState.own`; None = nothing of its own.
         detects_only: whether it reports detections of single frames, without tracks.
         precision: of the layers in a step (`trackers.inference`); whatever it is, states keep their types.
+        rounds_encoder_only: whether that is so of the layers that look at images alone.
         takes_precision: whether it can be another.
         slots: rows that its states always have, alive or not, so that no shape depends on what is seen and a
             step waits for no device (`with_fixed_slots`); None = as many as are alive in the fullest stream.
@@ -61,6 +62,7 @@ class Tracker(SeesImages, ABC):
     keeps: type[TensorStructure] | None = None
     detects_only: bool = False
     precision: torch.dtype = torch.float32
+    rounds_encoder_only: bool = False
     takes_precision: bool = True
     slots: int | None = None
 
@@ -79,7 +81,9 @@ class Tracker(SeesImages, ABC):
         """The state of `streams` streams that have seen nothing, on the tracker's device."""
         parameter, slots = next(self.parameters()), self.slots or 0
 
-        def zeros(*shape: int, dtype: torch.dtype = parameter.dtype) -> Tensor:
+        kept = torch.promote_types(parameter.dtype, torch.float32)
+
+        def zeros(*shape: int, dtype: torch.dtype = kept) -> Tensor:
             return torch.zeros(streams, *shape, dtype=dtype, device=parameter.device)
 
         dim = self.detector.dim
@@ -121,7 +125,8 @@ class Tracker(SeesImages, ABC):
         if self.precision == torch.float32:
             objects, state = self.advance(frame, state, move)
         else:
-            with torch.autocast(frame.timestamp_s.device.type, self.precision):
+            device = frame.timestamp_s.device.type
+            with torch.autocast(device, self.precision, enabled=not self.rounds_encoder_only):
                 objects, state = self.advance(frame, state, move)
             # What lasts, and what is told, has the types that it always has.
             objects, state = objects.map(_widened), state.map(_widened)
@@ -203,7 +208,7 @@ class Tracker(SeesImages, ABC):
     ) -> tuple[Decoded, Interaction | None]:
         """A look without the tracker's own reasoning, and what ran between the decoder's layers."""
         state = self._enter(state, frame, move)
-        features = self.detector.encode(frame, state.detector_memory)
+        features = self._encode(frame, state)
         queries = self.queries(state, features)
         asked = queries if further is None else queries.followed_by(further)
         interaction = self.interaction(state, asked, guide)
@@ -226,6 +231,12 @@ class Tracker(SeesImages, ABC):
             further_predictions=beside,
         )
         return decoded, interaction
+
+    def _encode(self, frame: Frame, state: TrackState) -> Features:
+        if not self.rounds_encoder_only:
+            return self.detector.encode(frame, state.detector_memory)
+        with torch.autocast(frame.timestamp_s.device.type, self.precision):
+            return self.detector.encode(frame, state.detector_memory).map(_widened)
 
     def admit(self, frame: Frame, state: TrackState) -> Move:
         """How far streams went to a frame, after making sure that it can be tracked from this state.

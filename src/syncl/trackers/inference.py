@@ -14,6 +14,8 @@ from syncl.errors import SynclError
 from syncl.trackers.base import Tracker
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+# Channels up to which CPUs take longer to cast a decoder's numbers than they save in its products.
+_NARROW = 128
 _DTYPES = {
     "auto": torch.float32,
     "float32": torch.float32,
@@ -26,8 +28,8 @@ def for_inference(tracker: Tracker, precision: Precision = "auto") -> Tracker:
     """A twin of a tracker that tracks in this precision, with BatchNorm folded into convolutions.
 
     With less than float32 products and convolutions are rounded; geometry, times, poses, boxes, scores and
-    states stay float32 and float64. Fixed slots and weights are those of the tracker, which stays as it is.
-    An exported program is what it is.
+    states stay float32 and float64, and so does all behind the encoder where a CPU would gain nothing. Fixed
+    slots and weights are those of the tracker, which stays as it is. An exported program is what it is.
 
     Args:
         tracker: in inference mode, on its device.
@@ -55,6 +57,8 @@ def for_inference(tracker: Tracker, precision: Precision = "auto") -> Tracker:
         for part in (encoder.backbone, encoder.neck):
             settle(part, _DTYPES[precision])
     twin.precision = _DTYPES[precision]
+    on_cpu = next(twin.parameters()).device.type == "cpu"
+    twin.rounds_encoder_only = on_cpu and twin.detector.dim <= _NARROW
     return twin
 
 
