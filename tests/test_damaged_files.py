@@ -499,6 +499,7 @@ READ_BY = {
     "checkpoints/model_file.py": "model_file",
     "checkpoints/published.py": "published",
     "checkpoints/state_file.py": "state_file",
+    "data/alike_records.py": "results",
     "data/argoverse2/feather.py": "logs",
     "data/argoverse2/feather_results.py": "feather_results",
     "data/dataset_file.py": "dataset_file",
