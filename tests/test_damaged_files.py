@@ -532,8 +532,8 @@ READ_BY = {
 }
 # What syncl ships with or has just written, and bytes whose meaning nobody asks for.
 READS_ITS_OWN = {
-    "commands/models.py", "data/synthetic/generation.py", "deployment/golden_frames.py",
-    "deployment/programs.py", "locks.py", "models/__init__.py", "recipes/cost.py", "recipes/listing.py",
+    "commands/models.py", "data/synthetic/generation.py", "deployment/programs.py", "locks.py",
+    "models/__init__.py", "recipes/cost.py", "recipes/listing.py",
     "rendering/report/page.py", "rendering/report/sections.py", "rendering/video_writer.py",
     "runs/experiment/child_commands.py", "runs/experiment/run.py",
 }  # fmt: skip

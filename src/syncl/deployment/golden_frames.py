@@ -4,7 +4,7 @@
 be checked by itself. They are chosen so that all happens that a host has to get right.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -113,18 +113,6 @@ def write_golden(path: Path, frames: Sequence[GoldenFrame]) -> None:
         for name, tensor in tensors.items()
     }
     np.savez(path, **arrays)  # type: ignore[arg-type]
-
-
-def read_golden(path: Path) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor]]]:
-    """What the step is told and tells, frame by frame."""
-    with np.load(path) as archive:
-        for number in range(COUNT):
-            sides: dict[str, dict[str, Tensor]] = {"in": {}, "out": {}}
-            for name in archive.files:
-                frame, side, entry = name.split("/")
-                if frame == str(number):
-                    sides[side][entry] = torch.from_numpy(archive[name])
-            yield sides["in"], sides["out"]
 
 
 @dataclass(frozen=True)
