@@ -24,7 +24,7 @@ FULL_SIZE = "pf-track_petr_v99_320x800"
 
 AS_COMMANDS = """
 try:
-    from syncl.memory import keep_freed_memory
+    from syncl.allocation import keep_freed_memory
     keep_freed_memory()
 except ImportError:
     pass

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from syncl import __version__
+from syncl.allocation import keep_freed_memory
 from syncl.errors import SynclError, did_you_mean, system_error
 from syncl.interrupts import Interrupted, end_with_starter, forget_signals, raise_on_signals
-from syncl.memory import keep_freed_memory
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 FAULTS = """
 import resource, sys
 import numpy as np
-from syncl.memory import keep_freed_memory
+from syncl.allocation import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 np.ones(2**23)
