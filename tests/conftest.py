@@ -99,7 +99,7 @@ def nuscenes_sample(request: pytest.FixtureRequest) -> Path:
     return folder / "sample.json"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def parity_records(request: pytest.FixtureRequest) -> list[tuple[str, str, float, float]]:
     return request.config.stash[PARITY_RECORDS]
 

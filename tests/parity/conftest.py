@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from golden import Golden
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def open_golden(
     request: pytest.FixtureRequest, parity_records: list[tuple[str, str, float, float]]
 ) -> Callable[[str], Golden]:

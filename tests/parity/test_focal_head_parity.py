@@ -40,7 +40,7 @@ def read_targets(golden: Golden, images: int) -> ImageTargets:
     return targets
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def run(open_golden):
     golden = open_golden("streampetr/focal_head")
     head = FocalHead(FocalHeadConfig(), golden.config["in_channels"], golden.config["num_classes"], 1).eval()

@@ -52,7 +52,7 @@ def build(golden):
     return load(Petrv2Adapter(), config, golden, rf"(cls|reg)_branches\.({spare})\..+")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def run(open_golden):
     """The golden, its detector, what was captured inside, and the present frame's features and output."""
     golden = open_golden("streampetr/petrv2_head")
