@@ -44,12 +44,15 @@ HERE = Path(__file__).parents[1]
 
 
 def full_size() -> list[str]:
-    """Recipes of trackers whose images are of the published sizes, without those that differ in training."""
-    names = []
-    for entry in recipe_entries():
-        if entry.image_size == SIZES[0] and entry.name == entry.base and "one_stage" not in entry.name:
-            names.append(entry.name)
-    return names
+    """Every published model once: recipes differ in their images' size, which is set, and in training."""
+    names = {entry.base for entry in recipe_entries()}
+    left_out = ("synthetic", "one_stage", "argoverse2", "window")
+    published = [name for name in names if not any(part in name for part in left_out)]
+    return sorted(
+        name
+        for name in published
+        if "640x1600" not in name or name.replace("640x1600", "320x800") not in names
+    )
 
 
 def resized(config: ModelConfig, size: tuple[int, int]) -> ModelConfig:

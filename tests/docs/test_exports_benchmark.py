@@ -1,0 +1,41 @@
+"""The table of exported models: what is compared, and what is named with its reason."""
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> dict:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return runpy.run_path(str(BENCHMARKS / "exports.py"))
+
+
+def test_models_without_such_a_step_are_named_with_the_reason(script: dict, tmp_path: Path) -> None:
+    output = tmp_path / "exports.jsonl"
+    asked = ["--recipes", "dqtrack_petr_synthetic", "bevdepth_synthetic", "--output", str(output)]
+    rows = script["main"](asked)
+    assert [json.loads(line) for line in output.read_text().splitlines()] == rows
+    assert "DqTrack ties detections to tracks on the host" in rows[0]["refused"]
+    assert "the points that fall into it" in rows[1]["refused"]
+    assert script["main"](asked) == rows and len(output.read_text().splitlines()) == 2
+
+
+def test_objects_are_compared_with_their_own(script: dict) -> None:
+    boxes = torch.zeros(1, 3, 9)
+    boxes[0, :, 0], boxes[0, 0, 6] = torch.tensor([1.0, 2.0, 3.0]), 3.14
+    expected = {
+        "objects_boxes": boxes,
+        "objects_identities": torch.tensor([[4, 5, 6]]),
+        "objects_labels": torch.zeros(1, 3, dtype=torch.int64),
+        "objects_valid": torch.tensor([[True, True, True]]),
+    }
+    others = boxes.clone()
+    others[0, 0, 6], others[0, 1, 0] = -3.14, 2.25
+    found = {**expected, "objects_boxes": others, "objects_identities": torch.tensor([[4, 5, 7]])}
+    assert script["apart"](expected, found) == (3, 2, 0.25)
