@@ -60,6 +60,14 @@ def test_frames_come_in_any_order(folder: Path) -> None:
         assert video.frame(number).mean() / 8 == pytest.approx(number, abs=0.6)
 
 
+def test_a_frame_is_reduced_while_its_colours_are_converted(folder: Path) -> None:
+    video = Video(folder / "front.mp4")
+    whole, small = video.frame(9), video.frame(9, reduced=4)
+    assert small.shape == (12, 16, 3)
+    means = whole.reshape(12, 4, 16, 4, 3).mean((1, 3))
+    np.testing.assert_allclose(small, means, atol=3)
+
+
 def test_videos_are_paired_by_time_and_what_is_dropped_is_said(folder: Path) -> None:
     rear = {"video": "rear.mp4", "video_offset_s": 0.05}
     recording = open_recording(write_rig(folder, {"video": "front.mp4"}, rear, frame_rate_hz=10), quiet=True)

@@ -182,10 +182,25 @@ def fit_image(
     transform: ImageTransform,
     method: ResizeMethod = "exact",
     undistort: Callable[[RGBImage], RGBImage] | None = None,
+    source_size: tuple[int, int] | None = None,
 ) -> RGBImage:
-    """An image [h, w, 3] at hand transformed as `load_image` does with a file's."""
+    """An image [h, w, 3] at hand transformed as `load_image` does with a file's.
+
+    Args:
+        image: whole, or already reduced by `reduction`.
+        transform: of the whole image.
+        method: see `load_image`.
+        undistort: what is done with the whole image before.
+        source_size: (height, width) of the whole image; None = that of `image`.
+    """
     whole = image if undistort is None else undistort(image)
-    return _crop(_resize(whole, transform.resized((image.shape[0], image.shape[1])), method), transform)
+    size = transform.resized(source_size or (image.shape[0], image.shape[1]))
+    return _crop(_resize(whole, size, method), transform)
+
+
+def reduction(source_size: tuple[int, int], transform: ImageTransform) -> int:
+    """By how much the fast method may reduce an image before it is resized."""
+    return _reduced_decoding(source_size, transform)[0]
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -25,6 +25,7 @@ from syncl.data.images import (
     fit_image,
     image_size,
     load_image,
+    reduction,
     test_transform,
 )
 from syncl.data.lenses import Undistortion
@@ -38,6 +39,7 @@ from syncl.geometry.poses import invert_pose, quaternion_from_rotation
 from syncl.structures import CameraRig, Frame, Odometry
 
 _AHEAD = 2
+_HALF = 2
 # How far up the lower edge of an image points at least, where its camera counts as upside down.
 _UPSIDE_DOWN = 0.2
 
@@ -160,8 +162,12 @@ class Recording:
         undistort = Undistortion.of(source.lens, source.intrinsics)
         try:
             if isinstance(found, VideoFrame):
-                pixels = open_video_file(found.path).frame(found.number)
-                return fit_image(pixels, transform, self.resize, undistort)
+                fast = self.resize == "fast" and undistort is None
+                reduced = reduction(size, transform) if fast else 1
+                # Half of it is quicker to take afterwards.
+                reduced = reduced if reduced > _HALF else 1
+                pixels = open_video_file(found.path).frame(found.number, reduced)
+                return fit_image(pixels, transform, self.resize, undistort, size)
             return load_image(self._path(found), transform, self.resize, size, undistort)
         except SynclError as error:
             if self.damaged == "fail":
