@@ -79,9 +79,10 @@ def apart(expected: dict[str, Tensor], found: dict[str, Tensor]) -> tuple[int, i
     difference = (boxes[:, None] - theirs).abs()
     difference[..., 6] = torch.minimum(difference[..., 6], 2 * torch.pi - difference[..., 6])
     strangers = (names[:, None] != others).any(2)
-    best = difference.amax(2).masked_fill(strangers, torch.inf).amin(1)
+    nobody = torch.full_like(boxes[:, :1], torch.inf)
+    best = torch.cat([difference.amax(2).masked_fill(strangers, torch.inf), nobody], dim=1).amin(1)
     known = best < torch.inf
-    return len(boxes), int(known.sum()), float(best[known].max())
+    return len(boxes), int(known.sum()), float(best[known].max()) if known.any() else 0.0
 
 
 def timed(program: object, given: dict[str, Tensor], repeats: int) -> tuple[dict[str, Tensor], float]:
