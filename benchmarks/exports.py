@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from gpu import make_frame, resized
+from syncl.dataset_description import NUSCENES
 from syncl.deployment.programs import OnnxProgram, write_onnx
 from syncl.deployment.step import INPUTS, TrackStep, template_of, told_frame, told_state
 from syncl.deployment.writing import flat_step, stepping_part
@@ -64,6 +65,8 @@ def fresh(recipe: str) -> Tracker:
     for name, module in tracker.named_modules():
         if isinstance(module, nn.Linear) and module.out_features == len(tracker.classes) and "class" in name:
             module.weight.data.normal_(0, 0.3, generator=generator)
+            # Fresh queries are alike: all of them could be cones, which PF-Track does not track.
+            module.bias.data[[name not in NUSCENES.tracked for name in tracker.classes]] = -20.0
     return tracker
 
 

@@ -3,11 +3,10 @@
 The same pictures, a street of the synthetic world that passes by, as JPEG (quality 90) and as H.264 (crf 20),
 are read in turn in one process, to what a model sees and as they are.
 
-    python benchmarks/recordings.py                  # 1600x900, 40 frames
+    python benchmarks/recordings.py --frames 20      # 1600x900
 
-On a busy machine, medians of video over images:
-exact 0.88, as they are 0.71, fast to 320x800 0.89, to 128x352 1.01.
-Opening six videos costs as much as some ten frames, once.
+On a busy machine, medians of video over images: exact to 320x800 0.89, fast 0.86, fast to 128x352 0.96, as
+they are 0.84. Over all twenty frames 1.03, 1.34, 1.61, 1.01: the first ones carry what opening six videos costs.
 """
 
 import argparse
