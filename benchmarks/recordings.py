@@ -6,7 +6,7 @@ are read in turn in one process, to what a model sees and as they are.
     python benchmarks/recordings.py --frames 20      # 1600x900
 
 On a busy machine, medians of video over images: exact to 320x800 0.89, fast 0.86, fast to 128x352 0.96, as
-they are 0.84. Over all twenty frames 1.03, 1.34, 1.61, 1.01: the first ones carry what opening six videos costs.
+they are 0.84. Over all twenty frames 1.03, 1.34, 1.61, 1.01: the first ones carry the opening of six videos.
 """
 
 import argparse
