@@ -7,7 +7,7 @@ from unittest.mock import patch
 import pytest
 import torch
 from ada_track_models import ada_tracker, features_of, frames_of, published, show
-from golden import Golden
+from golden import TOLERANCE, Golden
 from heads import check_gradients, layer_of
 from mmdet3d_boxes import boxes_from_mmdet3d_0
 from torch import Tensor
@@ -27,10 +27,9 @@ from syncl.training.strategies import Baseline, BaselineConfig
 from syncl.training.strategies.decoupled import decoupled_losses
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
-# Of the mirrored clip on DETR3D: 4.5e-5 with references rounded in the unit cube as the original rounds them,
-# 1.9e-4 with ours, which are nearer to float64; torch 2.6, which sums in another order, came to 1.6e-4. All
-# others hold 1e-4.
-NORMS_TOLERANCE = 2e-4
+# Of the disturbed clip on DETR3D: 4.5e-5 with references rounded in the unit cube as the original rounds,
+# 1.9e-4 with ours, which are nearer to float64; torch 2.6, which sums in another order, came to 1.6e-4.
+NORMS_TOLERANCE = {("aug", "detr3d"): 2e-4}
 
 OpenGolden = Callable[[str], Golden]
 
@@ -216,6 +215,7 @@ def test_clip(open_golden: OpenGolden, kind: str, case: str) -> None:
 
     losses["total"].backward()
     config = ModelConfig(InputConfig((8, 8)), tracker.detector.config, tracker.config)
-    check_gradients(golden, AdaTrackAdapter(), config, tracker, f"{case}/grad_norms", NORMS_TOLERANCE)
+    tolerance = NORMS_TOLERANCE.get((case, kind), TOLERANCE)
+    check_gradients(golden, AdaTrackAdapter(), config, tracker, f"{case}/grad_norms", tolerance)
     norms = [[level.grad.norm() for level in levels] for levels in recorder.features]
     golden.check(f"{case}/feat_grad_norms", torch.tensor(norms))
