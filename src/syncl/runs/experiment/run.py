@@ -144,7 +144,7 @@ def _run(
     tracking = commands.run([*track, "--overwrite", "--resume", "--threads", "1", *chosen], run / "track.txt")
     evaluate = ["evaluate", str(results), *held_out, "--output", str(metrics), "--overwrite"]
     commands.run([*evaluate, *chosen], run / "evaluate.txt")
-    recipe = plan.resolved(arm, seed)
+    steps = plan.resolved(arm, seed).training.steps
     scores = cast(dict[str, float], parse_json(metrics, nan=True))
     record = {
         "experiment": plan.name,
@@ -153,9 +153,10 @@ def _run(
         "digest": digest,
         "synthetic": (source.data / "world.json").is_file(),
         "metrics": scores,
-        "training": {**training.__dict__, "steps": recipe.training.steps, "resumed": resumes},
+        "training": {**training.__dict__, "steps": steps, "resumed": resumes},
         "tracking": {**tracking.__dict__, "frames": frames},
-        "recipe": recipe_to_json(recipe),
+        # As it was run: data with classes of their own change the model's.
+        "recipe": parse_json(run / "recipe.json"),
         "commit": commit(),
         "hardware": hardware(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
