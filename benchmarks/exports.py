@@ -70,8 +70,8 @@ def fresh(recipe: str) -> Tracker:
     return tracker
 
 
-def apart(expected: dict[str, Tensor], found: dict[str, Tensor]) -> tuple[int, int, float]:
-    """Objects of the first, how many of them the second has, and the largest difference of their numbers."""
+def apart(expected: dict[str, Tensor], found: dict[str, Tensor]) -> tuple[int, int, float | None]:
+    """Objects of the first, how many the second has, and the largest difference of these; None = no such."""
 
     def rows(told: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         valid = told["objects_valid"][0]
@@ -85,7 +85,7 @@ def apart(expected: dict[str, Tensor], found: dict[str, Tensor]) -> tuple[int, i
     nobody = torch.full_like(boxes[:, :1], torch.inf)
     best = torch.cat([difference.amax(2).masked_fill(strangers, torch.inf), nobody], dim=1).amin(1)
     known = best < torch.inf
-    return len(boxes), int(known.sum()), float(best[known].max()) if known.any() else 0.0
+    return len(boxes), int(known.sum()), float(best[known].max()) if known.any() else None
 
 
 def timed(program: object, given: dict[str, Tensor], repeats: int) -> tuple[dict[str, Tensor], float]:

@@ -40,4 +40,4 @@ def test_objects_are_compared_with_their_own(script: dict) -> None:
     found = {**expected, "objects_boxes": others, "objects_identities": torch.tensor([[4, 5, 7]])}
     assert script["apart"](expected, found) == (3, 2, 0.25)
     nothing = {**found, "objects_valid": torch.zeros(1, 3, dtype=torch.bool)}
-    assert script["apart"](expected, nothing) == (3, 0, 0.0)
+    assert script["apart"](expected, nothing) == (3, 0, None), "what compares nothing does not agree"
