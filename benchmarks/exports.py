@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from gpu import make_frame, resized
 from syncl.dataset_description import NUSCENES
 from syncl.deployment.programs import OnnxProgram, write_onnx
-from syncl.deployment.step import INPUTS, TrackStep, template_of, told_frame, told_state
+from syncl.deployment.step import TrackStep, state_of, template_of, told_frame, told_state
 from syncl.deployment.writing import flat_step, stepping_part
 from syncl.errors import SynclError
 from syncl.recipes import find_recipe
@@ -108,15 +108,12 @@ def measure(recipe: str, size: tuple[int, int] | None, repeats: int) -> dict[str
     template = template_of(fixed, first)
     cameras = first.rig.names
     eager = flat_step(fixed, template, cameras)
-    before = eager(told_frame(first, fixed.admit(first, template)) | told_state(template))
+    teller = fixed.detector.precomputed
+    shown = told_frame(first, fixed.admit(first, template), template, teller)
+    before = eager(shown | told_state(template))
     state = {name.removeprefix("next_"): value for name, value in before.items() if name.startswith("next_")}
-    moved = dataclasses.replace(
-        template,
-        global_from_vehicle=first.global_from_vehicle,
-        timestamp_s=first.timestamp_s,
-        scenes=first.scenes,
-    )
-    frame = told_frame(second, fixed.admit(second, moved))
+    moved = state_of(state, template, first)
+    frame = told_frame(second, fixed.admit(second, moved), moved, teller)
     given = frame | state
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -128,7 +125,7 @@ def measure(recipe: str, size: tuple[int, int] | None, repeats: int) -> dict[str
         expected, torch_s = timed(eager, given, repeats)
         found, onnx_s = timed(OnnxProgram(path), given, repeats)
     objects, known, largest = apart(expected, found)
-    inputs = sum(value.numel() * value.element_size() for name, value in given.items() if name not in INPUTS)
+    inputs = sum(value.numel() * value.element_size() for value in state.values())
     return {
         "size": [height, width],
         "slots": fixed.slots or 0,

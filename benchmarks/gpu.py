@@ -110,7 +110,8 @@ def graphed(tracker: Tracker, size: tuple[int, int], device: torch.device) -> It
     frame = make_frame(size, 0, device)
     template = template_of(fixed, frame)
     step = TrackStep(fixed, template, frame.rig.names).eval()
-    given = told_frame(frame, fixed.admit(frame, template)), told_state(template)
+    move = fixed.admit(frame, template)
+    given = told_frame(frame, move, template, fixed.detector.precomputed), told_state(template)
     half = fixed.precision != torch.float32
     with torch.no_grad(), torch.autocast(device.type, fixed.precision, enabled=half, cache_enabled=False):
         aside = torch.cuda.Stream(device)

@@ -48,6 +48,8 @@ class Host:
         pose: np.ndarray,
         time_s: float,
         scene: str = "drive",
+        ego_from_vehicle: np.ndarray | None = None,
+        readings: np.ndarray | None = None,
     ) -> list[dict]:
         """The objects of a frame, in its vehicle frame.
 
@@ -59,6 +61,8 @@ class Host:
             pose: [4, 4] global_from_vehicle.
             time_s: seconds, later than the frame before.
             scene: a new name starts anew.
+            ego_from_vehicle: see `motion`; of models on BEVFormer.
+            readings: the same.
         """
         projections = np.zeros((len(intrinsics), 4, 4))
         projections[:, :3, :3], projections[:, 3, 3] = intrinsics, 1
@@ -82,6 +86,9 @@ class Host:
             "same_scene": np.bool_(same),
             "continued": np.bool_(continued),
         }
+        if "motion" in self.names:
+            before = self.pose if continued else None
+            given |= zip(("motion", "shift_m"), motion(pose, before, ego_from_vehicle, readings))
         told = self.run(
             {name: given[name] if name in self.state else given[name][None] for name in self.names}
         )
@@ -100,6 +107,46 @@ class Host:
     def run(self, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What the program tells."""
         return dict(zip(self.told, self.session.run(self.told, given)))
+
+
+def motion(
+    pose: np.ndarray,
+    before: np.ndarray | None,
+    ego_from_vehicle: np.ndarray | None = None,
+    readings: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What models on BEVFormer are told of the vehicle besides: 18 numbers, and how far it went, metres.
+
+    Args:
+        pose: [4, 4] global_from_vehicle.
+        before: of the frame before; None where the stream starts anew.
+        ego_from_vehicle: [4, 4] how the vehicle frame is mounted, of models in the frame of a lidar.
+        readings: [9] acceleration, rotation rate and velocity along the vehicle's axes; 0 if not measured.
+    """
+    mounted = np.eye(4) if ego_from_vehicle is None else ego_from_vehicle
+    ego, last = (
+        each @ np.linalg.inv(mounted) if ego_from_vehicle is not None else each
+        for each in (pose, pose if before is None else before)
+    )
+    heading, heading_before = (np.degrees(np.arctan2(m[1, 0], m[0, 0])) % 360 for m in (ego, last))
+    # The eigenvector of the largest eigenvalue, which is well conditioned for every rotation.
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = ego[:3, :3]
+    products = [
+        [xx + yy + zz, zy - yz, xz - zx, yx - xy],
+        [zy - yz, xx - yy - zz, xy + yx, xz + zx],
+        [xz - zx, xy + yx, yy - xx - zz, yz + zy],
+        [yx - xy, xz + zx, yz + zy, zz - xx - yy],
+    ]
+    quaternion = np.linalg.eigh(np.array(products))[1][:, -1]
+    quaternion = quaternion if quaternion[0] >= 0 else -quaternion
+    changes, turn = ego[:3, 3] - last[:3, 3], heading - heading_before
+    quarter = np.pi / 2
+    mounting = np.round(np.arctan2(mounted[1, 0], mounted[0, 0]) / quarter) * quarter
+    way = np.arctan2(changes[1], changes[0]) - np.radians(heading) - mounting
+    shift = np.hypot(*changes[:2]) * np.array([np.cos(way), np.sin(way)])
+    read = np.zeros(9) if readings is None else readings
+    numbers = np.concatenate([changes, quaternion, read, [np.radians(heading), turn]])
+    return numbers.astype(np.float32), shift.astype(np.float32)
 
 
 def check(folder: Path) -> float:

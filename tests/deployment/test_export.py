@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -35,9 +36,11 @@ from syncl.deployment.golden_frames import (
 from syncl.deployment.manifest import Manifest, read_manifest, write_manifest
 from syncl.deployment.step import INPUTS, template_of
 from syncl.deployment.writing import flat_step, stepping_part, write_export
+from syncl.detectors.bevformer.bev_memory import BevMemory
 from syncl.errors import SynclError
+from syncl.geometry.transforms import quaternion_from_rotation
 from syncl.runs.export import synthetic_drive
-from syncl.structures import Frame, Objects
+from syncl.structures import Frame, Objects, Odometry
 from syncl.trackers import (
     AdaTrackConfig,
     Cc3dtConfig,
@@ -55,6 +58,7 @@ from syncl.trackers.model import ModelConfig
 from syncl.trackers.one_track import OneTrackConfig
 from syncl.trackers.serialisation import take_apart
 
+HOST = Path(__file__).parents[2] / "examples" / "onnx_host.py"
 ALWAYS = {"birth_score": 0.0, "output_score": 0.0, "max_tracks": 20, "longest_gap_s": 10.0}
 TRACKERS = {
     "mutr3d": Mutr3dConfig(heads=4, hidden=32, keep_score=0.0, **ALWAYS),
@@ -112,7 +116,13 @@ def alike(ours: Objects, theirs: Objects, tolerance: float = 1e-3) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "detector"),
-    [("mutr3d", "petr"), ("pf_track", "detr3d"), ("star_track", "petrv2"), ("one_track", "streampetr")],
+    [
+        ("mutr3d", "petr"),
+        ("pf_track", "detr3d"),
+        ("star_track", "petrv2"),
+        ("one_track", "streampetr"),
+        ("mutr3d", "bevformer"),
+    ],
 )
 def test_a_told_step_does_what_the_tracker_does(kind: str, detector: str, tmp_path: Path) -> None:
     made = config(kind, detector)
@@ -278,14 +288,35 @@ def test_an_onnx_file_does_what_the_model_does_frame_after_frame(onnx_folder: Pa
         load_export(onnx_folder, ("Mine",))
 
 
+@pytest.mark.parametrize("mounted", [False, True], ids=["own", "lidar"])
+def test_a_host_of_numpy_tells_bevformer_of_the_motion_as_the_library_does(mounted: bool) -> None:
+    motion = runpy.run_path(str(HOST))["motion"]
+    lidar = torch.tensor([[0.0, 1, 0, 1], [-1, 0, 0, 0], [0, 0, 1, 1.8], [0, 0, 0, 1]], dtype=torch.float64)
+    readings = torch.arange(9.0, dtype=torch.float64)
+    memory, before = None, None
+    for x_m, yaw in ((1210, 6.2), (1213, -3.1), (1211, 0.02)):
+        ego = rig.pose(x_m, -3, yaw)
+        pose = ego @ lidar if mounted else ego
+        odometry = Odometry(lidar[None], quaternion_from_rotation(ego[None, :3, :3]), readings[None])
+        frame = dataclasses.replace(
+            DRIVE[0], global_from_vehicle=pose[None], odometry=odometry if mounted else None
+        )
+        told = rig.DETECTORS["bevformer"].precomputed(frame, memory)
+        further = (lidar.numpy(), readings.numpy()) if mounted else ()
+        numbers, shift = motion(pose.numpy(), before, *further)
+        np.testing.assert_allclose(numbers, told["motion"][0].float().numpy(), atol=2e-6, rtol=1e-6)
+        np.testing.assert_allclose(shift, told["shift_m"][0].float().numpy(), atol=2e-5)
+        memory = BevMemory(torch.zeros(1), torch.zeros(1, 4), torch.tensor([True])).left_at(frame)
+        before = pose.numpy()
+
+
 @pytest.mark.slow
 def test_a_host_of_numpy_and_onnxruntime_does_the_same_without_this_library(
     onnx_folder: Path, tmp_path: Path
 ) -> None:
-    example = Path(__file__).parents[2] / "examples" / "onnx_host.py"
     code = (
         "import sys, runpy, numpy as np; sys.modules['syncl'] = None; sys.modules['torch'] = None\n"
-        f"from pathlib import Path; host = runpy.run_path({str(example)!r})\n"
+        f"from pathlib import Path; host = runpy.run_path({str(HOST)!r})\n"
         f"folder = Path({str(onnx_folder)!r}); assert host['check'](folder) < 1e-3\n"
         f"drive, one = np.load({str(tmp_path / 'drive.npz')!r}), host['Host'](folder)\n"
         "for k in range(4):\n"

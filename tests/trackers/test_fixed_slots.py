@@ -39,7 +39,7 @@ TRACKERS = {
     "one_track": OneTrackConfig(heads=4, hidden=32, keep_score=0.0, **ALWAYS),
     "single_frame": SingleFrameConfig(),
 }
-DETECTORS = [kind for kind in rig.DETECTORS if kind != "bevformer"]
+DETECTORS = [*rig.DETECTORS]
 # Operators that read a value on the host, ask a device how large something is, or copy a list to it.
 WAITS = ("local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique", "lift_fresh")
 # Methods that read values without an operator.
@@ -160,8 +160,6 @@ def test_trackers_that_pair_on_the_host_say_so_and_look_without_waiting(kind: st
 
 
 def test_detectors_whose_shapes_depend_on_what_is_seen_say_so() -> None:
-    with pytest.raises(SynclError, match="cells that it sees"):
-        build("mutr3d", "bevformer").with_fixed_slots()
     with torch.device("meta"):
         depth, over = rig.tiny_bevdepth(), rig.DETECTORS["detr3d"]
         others = {

@@ -91,7 +91,7 @@ class CompiledTracker(Tracker):
             state = padded_state(state, template)
         except ValueError as error:
             raise SynclError(f"this state is of a model of other sizes: {error}") from None
-        told = step(told_frame(frame, move), told_state(state))
+        told = step(told_frame(frame, move, state, self.detector.precomputed), told_state(state))
         after = {name.removeprefix("next_"): tensor for name, tensor in told.items()}
         return objects_of(told), state_of(after, template, frame)
 

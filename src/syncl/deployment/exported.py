@@ -18,6 +18,7 @@ from syncl.checkpoints.upgrades import Json
 from syncl.deployment.manifest import MANIFEST, Manifest, is_export, read_manifest
 from syncl.deployment.programs import CPU, OnnxProgram, Program
 from syncl.deployment.step import objects_of, padded_state, short_name, state_of, told_frame, told_state
+from syncl.detectors.base import Precomputing
 from syncl.errors import SynclError, shown
 from syncl.models import find_model
 from syncl.structures import Frame, Objects, Outcome
@@ -55,6 +56,10 @@ class ExportedTracker(Tracker):
         self.detects_only = manifest.entry("slots") == 0
         self.source = str(manifest.folder)
         self._program = program
+        detector = config.detector
+        self._teller = (
+            detector.precomputed if isinstance(detector, Precomputing) else self.detector.precomputed
+        )
         self._cameras = manifest.texts("cameras")
         self._empty = state_template(manifest)
         self.keeps = None if self._empty.own is None else type(self._empty.own)
@@ -109,7 +114,7 @@ class ExportedTracker(Tracker):
             state = padded_state(state, self._empty)
         except ValueError as error:
             raise SynclError(f"this state is of a model of other sizes than {self.source}: {error}") from None
-        told = self._program(told_frame(frame, move) | told_state(state))
+        told = self._program(told_frame(frame, move, state, self._teller) | told_state(state))
         after = {name.removeprefix("next_"): tensor for name, tensor in told.items()}
         return objects_of(told), state_of(after, self._empty, frame)
 

@@ -73,7 +73,7 @@ def golden_frames(
             tolerance = int(getattr(getattr(tracker, "config", None), "miss_tolerance", 1))
             state = replace(state, misses=state.misses.clamp(min=tolerance - 1) * state.alive)
         move = tracker.admit(frame, state)
-        given = told_frame(frame, move) | told_state(state)
+        given = told_frame(frame, move, state, tracker.detector.precomputed) | told_state(state)
         told = step(given)
         after = state_of(
             {name.removeprefix("next_"): tensor for name, tensor in told.items()}, template, frame

@@ -7,6 +7,7 @@ both went (`now_from_before`, `elapsed_s`), and whether the stream goes on.
 Letters: C cameras, N track slots. B is 1.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,13 +15,13 @@ from torch import Tensor, nn
 
 from syncl.detectors.base import DetectorMemory
 from syncl.geometry.transforms import invert_similarity
-from syncl.structures import CameraRig, Frame, Objects
+from syncl.structures import CameraRig, Frame, Objects, ToldFrame
 from syncl.structures.tensors import named_tensors
 from syncl.trackers.base import Tracker
 from syncl.trackers.state import Move, TrackState
 
 # What a caller keeps of a state in float64, and never hands over.
-KEPT_BY_CALLER = ("global_from_vehicle", "timestamp_s")
+KEPT_BY_CALLER = ("global_from_vehicle", "timestamp_s", "detector_memory.place")
 INPUTS: dict[str, str] = {
     "images": "[1, C, 3, H, W] uint8 RGB, black where a camera delivered nothing",
     "content_size": "[1, C, 2] int64 height and width of the part of each image that is not padding",
@@ -33,7 +34,16 @@ INPUTS: dict[str, str] = {
     "same_scene": "[1] bool, False where numbering starts anew",
     "continued": "[1] bool, False where tracks end: a new scene, or too long a silence",
 }
-"""What a step is given of a frame, and the meaning of each."""
+"""What every step is given of a frame, and the meaning of each."""
+FURTHER_INPUTS: dict[str, str] = {
+    "motion": "[1, 18] the vehicle's place, rotation, readings and heading as BEVFormer sees them; place and "
+    "heading in degrees as changes since the frame before, in float64, 0 where the stream starts anew",
+    "shift_m": "[1, 2] how far the vehicle went along its present x and y axes since the frame before",
+}
+"""The same, of detectors that are told it (`Detector.precomputed`)."""
+
+Teller = Callable[[Frame, DetectorMemory | None], dict[str, Tensor]]
+"""See `Detector.precomputed`."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +64,21 @@ class GivenRig(CameraRig):
         return self.inverses
 
 
-def told_frame(frame: Frame, move: Move) -> dict[str, Tensor]:
-    """What a step is told of a frame, by the names of `INPUTS`."""
-    rig = frame.rig
+def of_frame(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a step is given of a frame, of all that it is given; the rest is its state."""
+    return {name: tensor for name, tensor in given.items() if name in INPUTS or name in FURTHER_INPUTS}
+
+
+def told_frame(frame: Frame, move: Move, state: TrackState, teller: Teller) -> dict[str, Tensor]:
+    """What a step is told of a frame, by the names of `INPUTS` and, as its detector asks, `FURTHER_INPUTS`.
+
+    Args:
+        frame: the frame.
+        move: to it.
+        state: before it.
+        teller: of the detector.
+    """
+    rig, memory = frame.rig, state.detector_memory
     found = {
         "images": frame.images,
         "content_size": frame.content_size,
@@ -68,6 +90,7 @@ def told_frame(frame: Frame, move: Move) -> dict[str, Tensor]:
         "elapsed_s": move.elapsed_s,
         "same_scene": move.same_scene,
         "continued": move.continued,
+        **teller(frame, None if memory is None else memory.keep(move.continued)),
     }
     return {name: _told(tensor) for name, tensor in found.items()}
 
@@ -113,7 +136,8 @@ def state_of(told: dict[str, Tensor], template: TrackState, frame: Frame) -> Tra
     memory = state.detector_memory
     if memory is None:
         return state
-    return replace(state, detector_memory=memory.rebased(frame.global_from_vehicle, -frame.timestamp_s))
+    memory = memory.rebased(frame.global_from_vehicle, -frame.timestamp_s).left_at(frame)
+    return replace(state, detector_memory=memory)
 
 
 def _told(tensor: Tensor) -> Tensor:
@@ -153,7 +177,7 @@ class TrackStep(nn.Module):
             given["image_from_vehicle"],
             given["vehicle_from_image"],
         )
-        return Frame(
+        return ToldFrame(
             images=given["images"],
             rig=rig,
             camera_valid=given["camera_valid"],
@@ -162,6 +186,7 @@ class TrackStep(nn.Module):
             timestamp_s=move.elapsed_s,
             scenes=("",),
             samples=("",),
+            told={name: tensor for name, tensor in given.items() if name in FURTHER_INPUTS},
         )
 
     def _entered(self, given: dict[str, Tensor], move: Move) -> TrackState:
@@ -171,7 +196,9 @@ class TrackStep(nn.Module):
             name = next(names)
             if name == "global_from_vehicle":
                 return torch.eye(4, device=tensor.device).expand(1, 4, 4)
-            return torch.zeros_like(move.elapsed_s) if name in KEPT_BY_CALLER else given[short_name(name)]
+            if name in KEPT_BY_CALLER:
+                return torch.zeros_like(tensor, device=move.elapsed_s.device)
+            return given[short_name(name)]
 
         return self._template.map(fill)
 

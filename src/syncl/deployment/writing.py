@@ -17,7 +17,7 @@ from syncl.deployment.exported import described_state
 from syncl.deployment.golden_frames import COUNT, Agreement, agreement, golden_frames, write_golden
 from syncl.deployment.manifest import GOLDEN, LEAST_OPSET, write_manifest
 from syncl.deployment.programs import OnnxProgram, write_onnx
-from syncl.deployment.step import INPUTS, TrackStep, template_of
+from syncl.deployment.step import FURTHER_INPUTS, INPUTS, TrackStep, of_frame, template_of
 from syncl.detectors.image_encoder import ImageEncoder
 from syncl.errors import SynclError
 from syncl.structures import Frame
@@ -103,8 +103,8 @@ class _Flat:
 
     @torch.no_grad()
     def __call__(self, given: Mapping[str, Tensor], /) -> dict[str, Tensor]:
-        frame = {name: given[name] for name in INPUTS}
-        told: dict[str, Tensor] = self._step(frame, {k: v for k, v in given.items() if k not in INPUTS})
+        frame = of_frame(given)
+        told: dict[str, Tensor] = self._step(frame, {k: v for k, v in given.items() if k not in frame})
         return told
 
 
@@ -154,8 +154,8 @@ def write_export(
         rounded_encoder(exported)
     step = TrackStep(exported, template, cameras).eval()
     given = golden[1].given
-    frame = {name: given[name] for name in INPUTS}
-    state = {name: tensor for name, tensor in given.items() if name not in INPUTS}
+    frame = of_frame(given)
+    state = {name: tensor for name, tensor in given.items() if name not in frame}
     with torch.no_grad():
         traced = torch.export.export(step, (frame, state), strict=False)
     outputs = list(golden[0].told)
@@ -284,7 +284,9 @@ def _signature(tensors: Mapping[str, Tensor]) -> list[Json]:
             "name": name,
             "shape": list(tensor.shape),
             "dtype": str(tensor.dtype).removeprefix("torch."),
-            "meaning": INPUTS.get(name, "objects" if name.startswith("objects_") else "state"),
+            "meaning": (INPUTS | FURTHER_INPUTS).get(
+                name, "objects" if name.startswith("objects_") else "state"
+            ),
         }
         for name, tensor in tensors.items()
     ]

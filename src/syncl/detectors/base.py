@@ -83,6 +83,12 @@ class DetectorMemory(TensorStructure, ABC):
         """
         raise SynclError(f"{type(self).__name__} is tied to its global frame, and cannot be exported")
 
+    def left_at(self, frame: Frame) -> Self:  # noqa: ARG002
+        """The memory behind a frame of a step that was told what it needs of the map
+        (`Detector.precomputed`), and so could not remember it.
+        """
+        return self
+
 
 class Interaction(ABC):
     """What a tracker puts between a detector's decoder layers, made anew for each frame.
@@ -234,6 +240,17 @@ class Detector(nn.Module, ABC):
     def initialise(self) -> None:
         """Draw the weights that start otherwise than their layers do; constructors end with it."""
 
+    def precomputed(self, frame: Frame, memory: DetectorMemory | None) -> dict[str, Tensor]:  # noqa: ARG002
+        """What `encode` computes of a frame's pose and odometry in float64, by name; of most, nothing.
+
+        A step that knows no map is told it (`ToldFrame`).
+
+        Args:
+            frame: B streams at one moment each.
+            memory: of the same streams, without those whose scene changed.
+        """
+        return {}
+
     def initial_memory(self, streams: int) -> DetectorMemory | None:
         """The memory of `streams` streams that have seen nothing; None for detectors without one."""
 
@@ -348,6 +365,15 @@ class Detector(nn.Module, ABC):
 
         Detectors whose positions are a function of the reference recompute them; others keep `positions`.
         """
+
+
+@runtime_checkable
+class Precomputing(Protocol):
+    """A configuration that can say without weights what its detector's steps are told."""
+
+    def precomputed(self, frame: Frame, memory: DetectorMemory | None) -> dict[str, Tensor]:
+        """See `Detector.precomputed`."""
+        ...
 
 
 def in_front(first: Tensor, rows: Tensor) -> Tensor:

@@ -163,6 +163,9 @@ def _fused_kernel() -> Callable[..., Tensor] | None:
 class DeformableAttention(nn.Module):
     """What the deformable attentions of a network share: where queries look, how much it counts, and values.
 
+    Attributes:
+        fixed_shapes: attend by `grid_sample` alone, which exports to every format.
+
     Args:
         dim: channels of values and output.
         heads: H.
@@ -170,6 +173,8 @@ class DeformableAttention(nn.Module):
         points: P points a head and level.
         query_dim: channels of queries; None = `dim`.
     """
+
+    fixed_shapes: bool = False
 
     def __init__(self, dim: int, heads: int, levels: int, points: int, query_dim: int | None = None) -> None:
         super().__init__()
@@ -206,8 +211,10 @@ class DeformableAttention(nn.Module):
     def offsets(self, queries: Tensor, shapes: Shapes) -> Tensor:
         """[B, Q, H, L, P, 2] how far from their references queries look, in units of each level's size."""
         cells: Tensor = at_full_precision(self.sampling_offsets, queries)
-        sizes = torch.tensor([(width, height) for height, width in shapes], device=cells.device)
-        units: Tensor = cells.unflatten(-1, (self.heads, self.levels, self.points, 2)) / sizes[:, None]
+        # Filled on the device: a list would be copied to it, and waited for.
+        sizes = torch.stack([cells.new_full((), size) for shape in shapes for size in reversed(shape)])
+        split = cells.unflatten(-1, (self.heads, self.levels, self.points, 2))
+        units: Tensor = split / sizes.view(-1, 1, 2)
         return units
 
     def logits(self, queries: Tensor) -> Tensor:
@@ -215,3 +222,9 @@ class DeformableAttention(nn.Module):
         logits = at_full_precision(self.attention_weights, queries)
         split: Tensor = logits.unflatten(-1, (self.heads, self.levels, self.points))
         return split
+
+    def attend(self, values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+        """See `deformable_attention`."""
+        if self.fixed_shapes:
+            return attend_grids(values.float(), shapes, locations.float(), weights.float())
+        return deformable_attention(values, shapes, locations, weights)

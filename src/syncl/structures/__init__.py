@@ -5,7 +5,7 @@ D channels, K classes.
 """
 
 from syncl.structures.annotations import Annotations, Clip, Trajectories
-from syncl.structures.frame import CameraRig, Frame, Odometry
+from syncl.structures.frame import CameraRig, Frame, Odometry, ToldFrame
 from syncl.structures.objects import Objects, TrackedObject
 from syncl.structures.outcome import Outcome
 from syncl.structures.queries import Predictions, Queries, object_queries
@@ -20,6 +20,7 @@ __all__ = [
     "Outcome",
     "Predictions",
     "Queries",
+    "ToldFrame",
     "TrackedObject",
     "Trajectories",
     "object_queries",

@@ -1,6 +1,7 @@
 """What a tracker sees at one moment: images, calibration, pose and time."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -106,3 +107,14 @@ class Frame(TensorStructure):
     def image_size(self) -> tuple[int, int]:
         """(H, W) of the images in pixels."""
         return self.images.shape[-2], self.images.shape[-1]
+
+
+@dataclass(frozen=True)
+class ToldFrame(Frame):
+    """A frame whose pose is not one of a map: what a detector computes of that comes with it.
+
+    Attributes:
+        told: by name (`Detector.precomputed`).
+    """
+
+    told: Mapping[str, Tensor] = field(default_factory=dict)

@@ -22,13 +22,15 @@ from syncl.detectors.base import PointRange
 from syncl.errors import SynclError
 from syncl.geometry.projection import MIN_DEPTH_M, project_points
 from syncl.layers.decoder import FeedForward
-from syncl.layers.deformable_attention import DeformableAttention, Shapes, deformable_attention
+from syncl.layers.deformable_attention import DeformableAttention, Shapes
 from syncl.layers.numerics import at_full_precision
 from syncl.layers.recomputing import recomputed
 
 # The published weights have embeddings of so many levels, however many they use.
 LEVEL_EMBEDDINGS = 4
 _VIEWS, _VIEW_POINTS = 2, 4
+# Where no image is, however far from there a query looks, in units of the image.
+_NOWHERE = -100.0
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,13 @@ class View(NamedTuple):
     Attributes:
         stream: its number.
         camera: its number.
-        cells: [V] their numbers.
+        cells: [V] their numbers; None = all N of them, those that it does not see looking far beside it.
         references: [V, Z, 2] (x, y) of the points above them in units of the image, wild where not seen.
     """
 
     stream: int
     camera: int
-    cells: Tensor
+    cells: Tensor | None
     references: Tensor
 
 
@@ -122,9 +124,7 @@ class TemporalSelfAttention(nn.Module):
         references = history.references[:, :, None, :, None]
         locations = references + attention.offsets(queries, self.shapes)
         weights = attention.logits(queries).softmax(-1) / _VIEWS
-        out: Tensor = attention.output_projection(
-            deformable_attention(values, self.shapes, locations, weights)
-        )
+        out: Tensor = attention.output_projection(attention.attend(values, self.shapes, locations, weights))
         return out
 
 
@@ -150,14 +150,18 @@ class SpatialCrossAttention(nn.Module):
         attention = self.attention
         offsets, logits = attention.offsets(x, shapes), attention.logits(x)
         weights = logits.flatten(3).softmax(-1).view_as(logits)
-        seen = torch.zeros_like(x, dtype=offsets.dtype)
+        sums = [torch.zeros_like(cells, dtype=offsets.dtype) for cells in x]
         for stream, camera, cells, references in sight.views:
             values = attention.values(tokens[stream, camera][None])
             repeated = references.repeat(1, attention.points // references.shape[1], 1)
-            locations = offsets[stream, cells] + repeated[:, None, None]
-            attended = deformable_attention(values, shapes, locations[None], weights[stream, cells][None])
-            seen[stream].index_add_(0, cells, attended[0])
-        seen = seen / sight.cameras.clamp(min=1)[..., None]
+            rows = slice(None) if cells is None else cells
+            locations = offsets[stream, rows] + repeated[:, None, None]
+            attended = attention.attend(values, shapes, locations[None], weights[stream, rows][None])[0]
+            if cells is None:
+                sums[stream] = sums[stream] + attended
+            else:
+                sums[stream].index_add_(0, cells, attended)
+        seen = torch.stack(sums) / sight.cameras.clamp(min=1)[..., None]
         out: Tensor = attention.output_projection(seen)
         return out
 
@@ -293,25 +297,37 @@ class BevEncoder(nn.Module):
         row = self.row_embedding.weight[:, None].expand(-1, columns, -1)
         return torch.cat([column, row], dim=-1).flatten(0, 1)
 
-    def look_up(self, image_from_vehicle: Tensor, camera_valid: Tensor, image_size: tuple[int, int]) -> Sight:
+    def look_up(
+        self,
+        image_from_vehicle: Tensor,
+        camera_valid: Tensor,
+        image_size: tuple[int, int],
+        fixed_shapes: bool = False,
+    ) -> Sight:
         """Which cameras see which cells, once a frame.
 
         Args:
             image_from_vehicle: [B, C, 4, 4]; used in float32, as the original does.
             camera_valid: [B, C] bool; the others see nothing.
             image_size: (H, W) of the images, padding included.
+            fixed_shapes: let every camera look at all cells, so that no shape depends on what it sees.
         """
         streams, cameras = camera_valid.shape
         projections = image_from_vehicle.to(self.pillars.dtype)
         pixels, depth = project_points(projections, self.pillars.flatten(0, 1)[None])
         height, width = image_size
-        units = pixels / pixels.new_tensor([width, height])
+        units = torch.stack([pixels[..., 0] / width, pixels[..., 1] / height], dim=-1)
         hit = (depth > MIN_DEPTH_M) & (units > 0).all(-1) & (units < 1).all(-1) & camera_valid[..., None]
         units = units.unflatten(2, self.pillars.shape[:2])
         seen = hit.unflatten(2, self.pillars.shape[:2]).any(-1)
+        if fixed_shapes:
+            units = torch.where(seen[..., None, None], units, _NOWHERE)
         views = []
         for stream in range(streams):
             for camera in range(cameras):
+                if fixed_shapes:
+                    views.append(View(stream, camera, None, units[stream, camera]))
+                    continue
                 if seen.is_meta:  # Cost is being counted without values.
                     cells = torch.arange(seen.shape[2], device=seen.device)
                 else:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from syncl.detectors.base import DetectorMemory
+from syncl.detectors.bevformer.vehicle_motion import VehicleMotion
+from syncl.structures import Frame
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,14 @@ class BevMemory(DetectorMemory):
     def keep(self, streams: Tensor) -> Self:
         """See `DetectorMemory.keep`."""
         return replace(self, valid=self.valid & streams)
+
+    def rebased(self, _new_from_global: Tensor, _start_s: Tensor) -> Self:
+        """The same: its place in the map is left to who tells the vehicle's motion (`left_at`)."""
+        return self
+
+    def left_at(self, frame: Frame) -> Self:
+        """See `DetectorMemory.left_at`."""
+        return replace(self, place=VehicleMotion.of(frame).place)
 
 
 def turned(

@@ -27,11 +27,10 @@ from syncl.detectors.refining_detector import (
     RefiningDetectorConfig,
     SamplingLayer,
 )
-from syncl.errors import SynclError
 from syncl.layers.attention import Attention
 from syncl.layers.decoder import FeedForward
-from syncl.layers.deformable_attention import DeformableAttention, deformable_attention
-from syncl.structures import Frame, Predictions
+from syncl.layers.deformable_attention import DeformableAttention
+from syncl.structures import Frame, Predictions, ToldFrame
 
 _POINTS = 4
 
@@ -50,6 +49,15 @@ class BevformerConfig(RefiningDetectorConfig):
         """Build the module."""
         return self.with_aids(Bevformer, self.queries)
 
+    def precomputed(self, frame: Frame, memory: DetectorMemory | None) -> dict[str, Tensor]:
+        """See `Detector.precomputed`: what is said of the vehicle's motion, and how far it went, metres."""
+        motion = VehicleMotion.of(frame)
+        if isinstance(memory, BevMemory):
+            numbers = motion.since(memory.place, memory.valid)
+        else:
+            numbers = motion.since(motion.place, torch.zeros_like(motion.metre, dtype=torch.bool))
+        return {"motion": numbers, "shift_m": motion.shift(numbers, (1.0, 1.0))}
+
 
 @dataclass(frozen=True)
 class BevFeatures(Features):
@@ -57,7 +65,8 @@ class BevFeatures(Features):
 
     Attributes:
         bev: [B, N, D].
-        place: [B, 4] float64 where the vehicle is: x, y, z in the map (m), heading (degrees).
+        place: [B, 4] float64 where the vehicle is: x, y, z in the map (m), heading (degrees); a step that is
+            told its motion does not know.
     """
 
     bev: Tensor
@@ -91,7 +100,7 @@ class BevCrossAttention(nn.Module):
         references = sight.references[:, :, None, None, None]
         locations = references + attention.offsets(queries, self.shapes)
         weights = attention.logits(queries).softmax(-1)
-        attended = deformable_attention(sight.values, self.shapes, locations, weights)
+        attended = attention.attend(sight.values, self.shapes, locations, weights)
         out: Tensor = self.dropout(attention.output_projection(attended))
         return out
 
@@ -134,11 +143,15 @@ class Bevformer(RefiningDetector):
 
     @override
     def fix_shapes(self) -> None:
-        """Refused: how many cells a camera sees is known when it has been looked."""
-        raise SynclError(
-            "BEVFormer attends, of each camera, the cells that it sees, whose number differs from frame to "
-            "frame, so it has no step of fixed shapes"
-        )
+        """See `Detector.fix_shapes`: all cells look at every camera, also at those that do not see them."""
+        super().fix_shapes()
+        for module in self.modules():
+            if isinstance(module, DeformableAttention):
+                module.fixed_shapes = True
+
+    @override
+    def precomputed(self, frame: Frame, memory: DetectorMemory | None) -> dict[str, Tensor]:
+        return self.config.precomputed(frame, memory)
 
     @override
     def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> BevFeatures:
@@ -151,19 +164,20 @@ class Bevformer(RefiningDetector):
         frame = self.image_encoder.pad(frame)
         projections = frame.rig.image_from_vehicle
         before = self.initial_memory(frame.batch_size) if memory is None else own(BevMemory, memory, self)
-        motion, encoder = VehicleMotion.of(frame), self.bev_encoder
-        numbers = motion.since(before.place, before.valid)
+        told = frame.told if isinstance(frame, ToldFrame) else self.precomputed(frame, before)
+        encoder, shape, centre = self.bev_encoder, self.config.bev.shape, self.config.bev.rotation_centre
+        numbers, (shift_x, shift_y) = told["motion"], told["shift_m"].unbind(-1)
         low_x, low_y, _, high_x, high_y, _ = self.config.point_range
-        shape, centre = self.config.bev.shape, self.config.bev.rotation_centre
         bev = encoder(
             self.image_encoder(frame),
-            encoder.look_up(projections, frame.camera_valid, frame.image_size),
+            encoder.look_up(projections, frame.camera_valid, frame.image_size, self.fixed_shapes),
             numbers,
             turned(before.bev, shape, numbers[:, -1], centre),
             before.valid,
-            motion.shift(numbers, (high_x - low_x, high_y - low_y)),
+            torch.stack([shift_x / (high_x - low_x), shift_y / (high_y - low_y)], dim=-1),
         )
-        return BevFeatures(projections, frame.camera_valid, frame.image_size, (), bev, motion.place)
+        place = before.place if isinstance(frame, ToldFrame) else VehicleMotion.of(frame).place
+        return BevFeatures(projections, frame.camera_valid, frame.image_size, (), bev, place)
 
     @override
     def looking(self, features: Features, dtype: torch.dtype) -> Look:

@@ -23,7 +23,8 @@ from syncl.structures import Frame
 from syncl.structures.tensors import TensorStructure
 
 NUMBERS = 18
-_CHANGES = (0, 1, 2, 17)
+# Of these the first three and the last are changes.
+_PLACE, _HEADING_DEG = slice(0, 3), slice(17, 18)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class VehicleMotion(TensorStructure):
     @property
     def place(self) -> Tensor:
         """[B, 4] what the next frame takes its changes from: place in the map, and heading in degrees."""
-        return self.numbers[:, _CHANGES]
+        return torch.cat([self.numbers[:, _PLACE], self.numbers[:, _HEADING_DEG]], dim=-1)
 
     def since(self, place: Tensor, known: Tensor) -> Tensor:
         """[B, 18] the numbers as the network sees them.
@@ -74,9 +75,8 @@ class VehicleMotion(TensorStructure):
             place: [B, 4] of the frame before.
             known: [B] bool; False = the stream has no frame before.
         """
-        numbers = self.numbers.clone()
-        numbers[:, _CHANGES] = (self.place - place) * known[:, None]
-        return numbers
+        changes = (self.place - place) * known[:, None]
+        return torch.cat([changes[:, :3], self.numbers[:, 3:17], changes[:, 3:]], dim=-1)
 
     def shift(self, numbers: Tensor, extent_m: tuple[float, float]) -> Tensor:
         """[B, 2] how far the vehicle went along its present axes, in units of the view's extent in x and y.
@@ -90,4 +90,5 @@ class VehicleMotion(TensorStructure):
         length: Tensor = numbers[:, :2].norm(dim=-1) / self.metre
         direction = torch.atan2(numbers[:, 1], numbers[:, 0]) - numbers[:, 16] - self.mounting_rad
         ahead = torch.stack([direction.cos(), direction.sin()], dim=-1)
-        return length[:, None] * ahead / ahead.new_tensor(extent_m)
+        metres = length[:, None] * ahead
+        return torch.stack([metres[:, 0] / extent_m[0], metres[:, 1] / extent_m[1]], dim=-1)
