@@ -93,14 +93,18 @@ def make_clip(recipe: "Recipe", size: tuple[int, int], objects: int, device: "to
 
 
 def find(options: argparse.Namespace, strategy: str) -> "Recipe":
-    """The recipe with this strategy; fewer decoder layers on request."""
+    """The recipe with this strategy; other images or fewer decoder layers on request."""
     from syncl.recipes import find_recipe
 
     recipe = find_recipe(options.recipe if strategy == "baseline" else f"{options.recipe}_syncl")
-    if options.layers is None:
-        return recipe
-    detector = dataclasses.replace(recipe.model.detector, layers=options.layers)
-    return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, detector=detector))
+    model = recipe.model
+    if options.size is not None:
+        seen = dataclasses.replace(model.input, image_size=tuple(options.size))
+        model = dataclasses.replace(model, input=seen)
+    if options.layers is not None:
+        detector = dataclasses.replace(model.detector, layers=options.layers)
+        model = dataclasses.replace(model, detector=detector)
+    return dataclasses.replace(recipe, model=model)
 
 
 def clock(device: "torch.device") -> float:
@@ -195,7 +199,8 @@ def measure_training(options, recipe, tracker, device) -> dict[str, float]:  # t
         del tracker.detector.encode
         return {"seconds": seconds, "forward": forward, "encode": encoding, "gib": peak_gib(device)}
 
-    step(make_clip(recipe, (height // 5, width // 5), options.objects, device))
+    small = max(32, height // 5 // 32 * 32), max(32, width // 5 // 32 * 32)
+    step(make_clip(recipe, small, options.objects, device))
     return step(make_clip(recipe, (height, width), options.objects, device))
 
 
@@ -204,6 +209,8 @@ def run_child(options: argparse.Namespace, part: str, strategy: str) -> dict[str
     arguments += ["--objects", str(options.objects), "--part", part, "--strategy", strategy]
     if options.layers is not None:
         arguments += ["--layers", str(options.layers)]
+    if options.size is not None:
+        arguments += ["--size", *map(str, options.size)]
     command = [sys.executable, __file__, *arguments]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -219,6 +226,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--objects", type=int, default=40, help="annotated objects a frame")
     parser.add_argument("--layers", type=int, help="decoder layers, where not the recipe's")
+    parser.add_argument("--size", nargs=2, type=int, help="height and width, where not the recipe's")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--strategy", choices=("baseline", "syncl"), help=argparse.SUPPRESS)
