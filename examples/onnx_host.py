@@ -26,6 +26,8 @@ class Host:
         self.manifest = json.loads((folder / "manifest.json").read_text())
         if self.manifest["format"] != "syncl-export-1":
             raise ValueError(f"{folder}: {self.manifest['format']} is another version")
+        if self.manifest["chosen_by"] == "the host":
+            raise ValueError(f"{folder}: BEVDepth's candidates are left to the host, which is not shown here")
         program = folder / self.manifest["program"]["file"]
         self.session = onnxruntime.InferenceSession(program, providers=list(providers))
         self.names = [entry.name for entry in self.session.get_inputs()]

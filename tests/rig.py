@@ -222,6 +222,12 @@ CENTRE_HEAD = CentreHeadConfig(
 )
 
 
+# What fresh weights propose lies far apart.
+SUPPRESSING_HEAD = dataclasses.replace(
+    CENTRE_HEAD, tasks=tuple(dataclasses.replace(task, radius_m=12.0) for task in CENTRE_HEAD.tasks)
+)
+
+
 def tiny_bevdepth(**changes: object) -> BevDepthConfig:
     """BEVDepth over three frames, a view of 16 x 16 cells; it has candidates in the place of queries."""
     config = BevDepthConfig(

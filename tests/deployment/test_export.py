@@ -406,6 +406,26 @@ def test_a_program_that_detects_is_tied_together_by_the_host_as_ever(
         told.step(make_frame(cameras=3), told.initial_state())
 
 
+@pytest.mark.parametrize("offsets", [False, True], ids=["cells", "offsets"])
+def test_bevdepth_tells_candidates_and_the_host_suppresses_them_as_ever(
+    offsets: bool, tmp_path: Path
+) -> None:
+    detector = rig.tiny_bevdepth(cell_offsets=offsets, head=rig.SUPPRESSING_HEAD)
+    made = dataclasses.replace(config(), detector=detector, tracker=GreedyConfig(min_score=0.0))
+    tracker = build(made)
+    told = ExportedDetections(exported(made, tmp_path), made.tracker.build(NoDetector(tracker.classes)))
+    state, held = tracker.initial_state(), told.initial_state()
+    for frame in (*DRIVE[:4], DRIVE[6], far_frame(41, scenes="b")):
+        objects, state = tracker.step(frame, state)
+        found, held = told.step(frame, held)
+        assert 0 < int(objects.valid.sum()) < rig.CENTRE_HEAD.candidates, "some are suppressed"
+        alike(objects, found)
+    # States go on in either, however many frames they remember.
+    _, short = tracker.step(DRIVE[0], tracker.initial_state())
+    alike(tracker.step(DRIVE[1], short)[0], told.step(DRIVE[1], short)[0])
+    alike(tracker.step(far_frame(42, scenes="b"), held)[0], told.step(far_frame(42, scenes="b"), state)[0])
+
+
 @pytest.mark.slow
 def test_greedy_is_exported_and_loaded(tmp_path: Path) -> None:
     made = dataclasses.replace(config(), tracker=GreedyConfig(min_score=0.0))

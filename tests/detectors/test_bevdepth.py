@@ -144,11 +144,6 @@ def test_what_a_camera_does_not_see_falls_nowhere():
     assert torch.isfinite(predict(detector, blind).codes).all()
 
 
-def test_steps_of_fixed_shapes_are_refused_with_the_reason():
-    with pytest.raises(SynclError, match=r"BevDepth sums, for each cell of its view, the points that fall"):
-        build().fix_shapes()
-
-
 # Time
 
 

@@ -117,6 +117,25 @@ def test_a_step_of_fixed_slots_waits_for_nothing_and_sees_the_same(kind: str, de
         torch.testing.assert_close(boxes, others, rtol=1e-4, atol=1e-4)
 
 
+def test_bevdepth_tells_its_candidates_without_waiting() -> None:
+    torch.manual_seed(0)
+    detector = rig.tiny_bevdepth(cell_offsets=True, head=rig.SUPPRESSING_HEAD).build().eval()
+    tracker = SingleFrameConfig(output_range_m=100.0).build(detector)
+    fixed = tracker.with_fixed_slots()
+    state, held = tracker.initial_state(), fixed.initial_state()
+    for number in range(4):
+        frame = make_frame(0.5 * number, speed_m_s=2.0)
+        objects, state = tracker.step(frame, state)
+        move = fixed.admit(frame, held)
+        with torch.no_grad(), CountWaits() as waits:
+            found, held = fixed.advance(frame, held, move)
+        assert not waits.counts
+        chosen = detector.config.settled(found, 300)
+        boxes, others = objects.boxes[0][objects.valid[0]], chosen.boxes[0][chosen.valid[0]]
+        assert 0 < len(boxes) < found.valid.sum(), "some are suppressed"
+        torch.testing.assert_close(boxes, others, rtol=1e-4, atol=1e-4)
+
+
 def test_the_count_counts_what_waits() -> None:
     tracker = build("pf_track", "petr")
     frame, state = make_frame(), tracker.initial_state()
@@ -163,7 +182,7 @@ def test_detectors_whose_shapes_depend_on_what_is_seen_say_so() -> None:
     with torch.device("meta"):
         depth, over = rig.tiny_bevdepth(), rig.DETECTORS["detr3d"]
         others = {
-            "sums, .* the points that fall": (depth, of_fields(DortConfig, depth)),
+            "Dort looks up, .* the cameras that see it": (of_fields(DortConfig, depth),),
             "looks up, .* the points that its cameras see": (of_fields(DortDetr3dConfig, over),),
         }
         for reason, configs in others.items():

@@ -47,6 +47,11 @@ class CompiledTracker(Tracker):
         if isinstance(tracker, ExportedTracker | ExportedDetections):
             raise SynclError(f"--compile: {tracker.source} is a program already; take the model file")
         fixed = tracker.with_fixed_slots()
+        if fixed.detector.unsettled:
+            raise SynclError(
+                f"--compile: {type(fixed.detector).__name__} lets the host choose among its candidates, for "
+                "which a compiled step has no part; leave it out"
+            )
         self._device = next(fixed.parameters()).device
         self._cache = prepare_to_compile(self._device)
         fold_norms(fixed)

@@ -18,7 +18,7 @@ from syncl.checkpoints.upgrades import Json
 from syncl.deployment.manifest import MANIFEST, Manifest, is_export, read_manifest
 from syncl.deployment.programs import CPU, OnnxProgram, Program
 from syncl.deployment.step import objects_of, padded_state, short_name, state_of, told_frame, told_state
-from syncl.detectors.base import Precomputing
+from syncl.detectors.base import Precomputing, Settling
 from syncl.errors import SynclError, shown
 from syncl.models import find_model
 from syncl.structures import Frame, Objects, Outcome
@@ -56,7 +56,14 @@ class ExportedTracker(Tracker):
         self.detects_only = manifest.entry("slots") == 0
         self.source = str(manifest.folder)
         self._program = program
-        detector = config.detector
+        self._detector, rules = config.detector, config.tracker
+        # Of what a host chooses from, so many stay.
+        self._most = (
+            rules.max_detections
+            if isinstance(rules, ByDetectionConfig)
+            else int(getattr(rules, "max_objects", 0))
+        )
+        detector = self._detector
         self._teller = (
             detector.precomputed if isinstance(detector, Precomputing) else self.detector.precomputed
         )
@@ -116,7 +123,10 @@ class ExportedTracker(Tracker):
             raise SynclError(f"this state is of a model of other sizes than {self.source}: {error}") from None
         told = self._program(told_frame(frame, move, state, self._teller) | told_state(state))
         after = {name.removeprefix("next_"): tensor for name, tensor in told.items()}
-        return objects_of(told), state_of(after, self._empty, frame)
+        objects = objects_of(told)
+        if isinstance(self._detector, Settling):
+            objects = self._detector.settled(objects, self._most)
+        return objects, state_of(after, self._empty, frame)
 
     def conclude(self, _decoded: Decoded, /) -> tuple[Objects, TrackState]:
         """Refused: a program has no parts."""

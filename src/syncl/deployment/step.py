@@ -39,6 +39,9 @@ FURTHER_INPUTS: dict[str, str] = {
     "motion": "[1, 18] the vehicle's place, rotation, readings and heading as BEVFormer sees them; place and "
     "heading in degrees as changes since the frame before, in float64, 0 where the stream starts anew",
     "shift_m": "[1, 2] how far the vehicle went along its present x and y axes since the frame before",
+    "camera_numbers": "[1, C, 21] image_from_camera, then rotation and place of each camera in the vehicle",
+    "cells": "[1, C, Z, H, W] int32 cell of the view that each depth of each ray falls into, -1 = none",
+    "cell_offsets": "[1, C, Z, H, W, 2] where in its cell, in cells from the middle",
 }
 """The same, of detectors that are told it (`Detector.precomputed`)."""
 
@@ -275,8 +278,9 @@ def padded_state(state: TrackState, template: TrackState) -> TrackState:
             return empty if tensor is None else tensor
         wide = tensor.dim() == empty.dim() and tensor.shape[2:] == empty.shape[2:]
         missing = empty.shape[1] - tensor.shape[1] if wide and tensor.dim() > 1 else -1
-        if tensor.shape[0] != 1 or missing < 0 or tensor.shape[1] != state.count:
-            if name.startswith("detector_memory.") and 0 in tensor.shape:
+        remembered = name.startswith("detector_memory.")
+        if tensor.shape[0] != 1 or missing < 0 or (tensor.shape[1] != state.count and not remembered):
+            if remembered and 0 in tensor.shape:
                 return empty
             raise ValueError(f"{name} is {tuple(tensor.shape)}, not {tuple(empty.shape)}")
         return torch.cat([tensor, empty[:, tensor.shape[1] :].to(tensor)], dim=1)

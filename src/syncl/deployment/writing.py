@@ -191,6 +191,7 @@ def write_export(
             **_of_input(drive[0], config, tracker),
             **_of_tracker(fixed),
             **_of_association(tracker),
+            **_of_choice(fixed),
             "inputs": _signature(given),
             "outputs": _signature(golden[0].told),
             "state": {"structure": take_apart(template)[0], "tensors": cast(Json, described_state(template))},
@@ -266,6 +267,11 @@ def _of_association(tracker: Tracker) -> dict[str, Json]:
         "association": {"tracker": type(tracker).__name__, "rules": _rules(tracker.config)},
         "longest_gap_s": tracker.longest_gap_s,
     }
+
+
+def _of_choice(tracker: Tracker) -> dict[str, Json]:
+    """Who chooses among the objects of the program; by which rules, `model` has (`Settling`)."""
+    return {"chosen_by": "the host" if tracker.detector.unsettled else "the program"}
 
 
 def _rules(settings: object) -> dict[str, Json]:

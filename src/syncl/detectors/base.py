@@ -29,7 +29,7 @@ from syncl.errors import SynclError
 from syncl.geometry.boxes import decode_boxes
 from syncl.layers.decoder import STANDARD, Groups, split_groups
 from syncl.layers.numerics import REFERENCE_EPS
-from syncl.structures import Frame, Predictions, Queries
+from syncl.structures import Frame, Objects, Predictions, Queries
 from syncl.structures.tensors import TensorStructure
 
 Structure = TypeVar("Structure", bound=TensorStructure)
@@ -194,9 +194,11 @@ class Detector(nn.Module, ABC):
         bottom_centres: whether codes have the centre of a box's bottom face; boxes are lifted when reported.
         fixed_shapes: whether it takes no way that depends on what tensors hold, so that nothing waits for a
             device and a pass can be exported or captured; the same up to rounding.
+        unsettled: how many objects it then tells, of which the host chooses (`Settling`); 0 = none.
     """
 
     fixed_shapes: bool = False
+    unsettled: int = 0
     views: tuple[float, ...] | None = None
     _looked_round: tuple[str, ...] = ()
     classes: tuple[str, ...]
@@ -373,6 +375,15 @@ class Precomputing(Protocol):
 
     def precomputed(self, frame: Frame, memory: DetectorMemory | None) -> dict[str, Tensor]:
         """See `Detector.precomputed`."""
+        ...
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """A configuration whose detector's steps of fixed shapes leave a choice among objects to the host."""
+
+    def settled(self, objects: Objects, most: int) -> Objects:
+        """The objects [B, N] of a step that stay, at most so many, best first."""
         ...
 
 

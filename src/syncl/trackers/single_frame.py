@@ -75,9 +75,8 @@ class SingleFrame(Tracker):
         """Objects are the best (query, class) pairs."""
         config = self.config
         boxes = self.detector.boxes(decoded.standard.codes[-1])
-        objects = best_pairs(
-            decoded.standard, config.max_objects, config.output_range_m, config.output_height_m, boxes
-        )
+        most = max(config.max_objects, self.detector.unsettled)
+        objects = best_pairs(decoded.standard, most, config.output_range_m, config.output_height_m, boxes)
         return objects, decoded.state
 
     def carry(self, decoded: Decoded, _outcome: Outcome, /) -> TrackState:

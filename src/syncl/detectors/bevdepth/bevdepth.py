@@ -13,7 +13,8 @@ is what DORT's recurrence over objects (`detectors.dort`) is about.
 Letters: B streams, C cameras, D channels, Y X cells of the view, N past frames, Q candidates.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -42,14 +43,17 @@ from syncl.detectors.bevdepth.past_views import FrameImages, PastViews
 from syncl.detectors.bevdepth.suppression import Suppression
 from syncl.detectors.bevdepth.view_transform import (
     BevGrid,
+    Cells,
     ViewTransform,
     calibration_numbers,
+    cells_of,
+    lift_points,
 )
 from syncl.detectors.image_encoder import ImageEncoderConfig
 from syncl.errors import SynclError
 from syncl.geometry.boxes import decode_boxes
 from syncl.layers.decoder import STANDARD, Groups
-from syncl.structures import Frame, Predictions, Queries
+from syncl.structures import Frame, Objects, Predictions, Queries, ToldFrame
 from syncl.structures.queries import candidate_queries
 
 _DIVISOR = 8
@@ -122,6 +126,48 @@ class BevDepthConfig:
         """Build the module."""
         return BevDepth(self)
 
+    def precomputed(self, frame: Frame, _memory: DetectorMemory | None, /) -> dict[str, Tensor]:
+        """See `Detector.precomputed`: what the depth net is told of cameras, and where points fall; both of
+        the calibration alone.
+        """
+        with torch.device("meta"):
+            stride = _strides(self.image)[self.lifted_level]
+        height, width = (side + -side % self.image.divisor for side in frame.image_size)
+        depths = torch.arange(*self.depths_m, device=frame.images.device)
+        points = lift_points(
+            frame.rig.image_from_vehicle,
+            (height, width),
+            (height // stride, width // stride),
+            depths,
+            self.pixel_centres,
+        )
+        cells = cells_of(points, self.grid, self.cell_offsets)
+        numbers = calibration_numbers(frame.rig.image_from_camera, frame.rig.camera_from_vehicle)
+        told = {"camera_numbers": numbers.unflatten(0, points.shape[:2]), "cells": cells.numbers.int()}
+        return told if cells.offsets is None else told | {"cell_offsets": cells.offsets}
+
+    def settled(self, objects: Objects, most: int) -> Objects:
+        """See `Settling`: without objects that surer ones suppress."""
+        suppression = Suppression(self.head.tasks, self.classes).to(objects.scores.device)
+        task_of = {name: number for number, task in enumerate(self.head.tasks) for name in task.classes}
+        tasks = torch.tensor([task_of[name] for name in self.classes], device=objects.labels.device)
+        # Cells that are no candidates have none; those beyond the reported range suppress as well.
+        candidates = Candidates(
+            objects.boxes, objects.labels, tasks[objects.labels], objects.scores, objects.scores > 0
+        )
+        kept = suppression(objects.boxes, objects.scores, candidates)
+        scores = torch.where(kept, objects.scores, 0.0)
+        order = scores.argsort(dim=1, descending=True, stable=True)[:, :most]
+        best = replace(objects, scores=scores).map(
+            lambda tensor: tensor.take_along_dim(order.view(*order.shape, *[1] * (tensor.dim() - 2)), dim=1)
+        )
+        return replace(best, valid=best.valid & (best.scores > 0))
+
+
+@cache
+def _strides(image: ImageEncoderConfig) -> tuple[int, ...]:
+    return image.build().strides
+
 
 @dataclass(frozen=True)
 class BevDepthFeatures(Features):
@@ -190,15 +236,20 @@ class BevDepth(Detector):
     def initial_memory(self, streams: int) -> PastViews:
         """Nothing seen."""
         like = self.head.low.new_zeros(self.config.context, *self.grid.shape)
-        return PastViews.empty(streams, like)
+        return PastViews.empty(streams, like, self.config.frames - 1 if self.fixed_shapes else 0)
 
     @override
     def fix_shapes(self) -> None:
-        """Refused: how many points fall into the view is known when they have been lifted."""
-        raise SynclError(
-            f"{type(self).__name__} sums, for each cell of its view, the points that fall into it, whose "
-            "number differs from frame to frame, so it has no step of fixed shapes"
-        )
+        """See `Detector.fix_shapes`: all points are added up, in the view or not, and which
+        candidates surer ones suppress is left to the host (`Settling`).
+        """
+        super().fix_shapes()
+        self.head.fixed_shapes = True
+        self.unsettled = self.config.head.candidates
+
+    @override
+    def precomputed(self, frame: Frame, memory: DetectorMemory | None) -> dict[str, Tensor]:
+        return self.config.precomputed(frame, memory) if self.fixed_shapes else {}
 
     @override
     def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> BevDepthFeatures:
@@ -211,12 +262,14 @@ class BevDepth(Detector):
         frame = self.image_encoder.pad(frame)
         projections = frame.rig.image_from_vehicle
         levels = self.image_encoder(frame)
+        numbers, cells = self._of_rig(frame)
         view, depth = self.view_transform(
             levels[self.config.lifted_level].float(),
             projections,
-            calibration_numbers(frame.rig.image_from_camera, frame.rig.camera_from_vehicle),
+            numbers,
             frame.camera_valid,
             frame.image_size,
+            cells,
         )
         view = self.before_shift(view)
         images = self.to_remember(levels, frame, projections)
@@ -240,6 +293,14 @@ class BevDepth(Detector):
             age_s=frame.timestamp_s[:, None] - past.timestamps_s,
             candidates=self.head.candidates(maps),
         )
+
+    def _of_rig(self, frame: Frame) -> tuple[Tensor, Cells | None]:
+        """What the depth net is told of cameras [B C, 21], and where points fall if that is to be known."""
+        if not self.fixed_shapes:
+            rig = frame.rig
+            return calibration_numbers(rig.image_from_camera, rig.camera_from_vehicle), None
+        told = frame.told if isinstance(frame, ToldFrame) else self.precomputed(frame, None)
+        return told["camera_numbers"].flatten(0, 1), Cells(told["cells"], told.get("cell_offsets"))
 
     def to_remember(
         self, _levels: tuple[Tensor, ...], _frame: Frame, _projections: Tensor, /
@@ -269,7 +330,8 @@ class BevDepth(Detector):
     def states_at(self, shared: Tensor, codes: Tensor) -> Tensor:
         """What all heads read [B, Q, D] where boxes are, bilinear between the middles of cells."""
         places = (codes[..., :2] - self.head.low) / self.config.cell_m - 0.5
-        unit = places / places.new_tensor(self.grid.shape[::-1]).sub(1) * 2 - 1
+        rows, columns = self.grid.shape
+        unit = torch.stack([places[..., 0] / (columns - 1), places[..., 1] / (rows - 1)], dim=-1) * 2 - 1
         sampled = functional.grid_sample(shared.float(), unit[:, :, None], align_corners=True)
         return sampled[..., 0].transpose(1, 2)
 
@@ -317,7 +379,7 @@ class BevDepth(Detector):
 
     def survivors(self, candidates: Candidates, codes: Tensor, logits: Tensor) -> Tensor:
         """[B, Q] bool candidates that no surer one suppresses; in training all, so that all can learn."""
-        if self.training or codes.is_meta:
+        if self.training or self.fixed_shapes or codes.is_meta:
             return candidates.valid
         kept: Tensor = self.suppression(decode_boxes(codes), logits, candidates)
         return kept

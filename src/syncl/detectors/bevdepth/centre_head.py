@@ -136,6 +136,7 @@ class CentreHead(nn.Module):
     """See the module's docstring. The branches of all tasks begin with one convolution for all."""
 
     low: Tensor
+    fixed_shapes: bool = False
 
     def __init__(
         self, config: CentreHeadConfig, classes: tuple[str, ...], channels: int, grid: BevGrid
@@ -158,6 +159,9 @@ class CentreHead(nn.Module):
         )
         self.outputs = nn.ModuleList(nn.Conv2d(config.hidden, size, 3, padding=1) for size in sizes)
         self.register_buffer("low", torch.tensor([grid.low_x, grid.low_y]), persistent=False)
+        # Of each task its classes; a list would be copied to the device in every frame.
+        for task, own in enumerate(self.labels):
+            self.register_buffer(f"labels_{task}", torch.tensor(own), persistent=False)
         for heat in list(self.outputs)[len(BOX_BRANCHES) :: len(BOX_BRANCHES) + 1]:
             nn.init.constant_(heat.bias, _FIRST_HEAT)  # type: ignore[arg-type]
 
@@ -182,18 +186,21 @@ class CentreHead(nn.Module):
         """The hottest cells of each task as boxes, the surest of all tasks first."""
         config = self.config
         heats, labels, tasks, codes = [], [], [], []
-        for task, (heat, own) in enumerate(zip(maps.heat, maps.labels)):
+        for task, heat in enumerate(maps.heat):
             hottest = _peaks(heat) if config.peaks_only else heat
             count = min(config.task_candidates, hottest[0].numel())
             top, flat = hottest.flatten(1).topk(count, dim=1)
             cells = heat.shape[-2] * heat.shape[-1]
             heats.append(top)
-            labels.append(torch.tensor(own, device=flat.device)[flat // cells])
+            labels.append(getattr(self, f"labels_{task}")[flat // cells])
             tasks.append(torch.full_like(flat, task))
             codes.append(codes_at(maps, task, flat % cells))
-        heat, order = torch.cat(heats, dim=1).sort(dim=1, descending=True, stable=True)
-        order = order[:, : config.candidates]
-        heat = heat[:, : config.candidates]
+        together = torch.cat(heats, dim=1)
+        if self.fixed_shapes:  # No runtime has a stable sort; of equal heats either may come first.
+            heat, order = together.topk(min(config.candidates, together.shape[1]), dim=1)
+        else:
+            heat, order = together.sort(dim=1, descending=True, stable=True)
+            heat, order = heat[:, : config.candidates], order[:, : config.candidates]
         return Candidates(
             torch.cat(codes, dim=1).gather(1, order[..., None].expand(-1, -1, CODE_SIZE)),
             torch.cat(labels, dim=1).gather(1, order),

@@ -51,15 +51,25 @@ class PastViews(DetectorMemory):
     valid: Tensor
 
     @classmethod
-    def empty(cls, streams: int, like: Tensor) -> "PastViews":
-        """The memory of streams that have seen nothing; view, dtype and device as in `like` [D, Y, X]."""
-        poses = torch.zeros(streams, 0, 4, 4, dtype=torch.float64, device=like.device)
+    def empty(cls, streams: int, like: Tensor, count: int = 0) -> "PastViews":
+        """The memory of streams that have seen nothing, with `count` frames that are not valid; view, dtype
+        and device as in `like` [D, Y, X].
+        """
+        poses = torch.zeros(streams, count, 4, 4, dtype=torch.float64, device=like.device)
         times = poses[:, :, 0, 0]
-        return cls(like.new_zeros(streams, 0, *like.shape), None, poses, times, times > 0)
+        return cls(like.new_zeros(streams, count, *like.shape), None, poses, times, times > 0)
 
     def keep(self, streams: Tensor) -> Self:
         """See `DetectorMemory.keep`."""
         return replace(self, valid=self.valid & streams[:, None])
+
+    def rebased(self, new_from_global: Tensor, start_s: Tensor) -> Self:
+        """See `DetectorMemory.rebased`."""
+        return replace(
+            self,
+            global_from_vehicle=new_from_global[:, None] @ self.global_from_vehicle,
+            timestamps_s=self.timestamps_s - start_s[:, None],
+        )
 
     @property
     def count(self) -> int:
@@ -67,8 +77,12 @@ class PastViews(DetectorMemory):
         return self.valid.shape[1]
 
     def past_from_now(self, frame: Frame) -> Tensor:
-        """[B, N, 4, 4] float64: from the present vehicle frame to that of each remembered frame."""
-        return invert_similarity(self.global_from_vehicle) @ frame.global_from_vehicle[:, None]
+        """[B, N, 4, 4] float64: from the present vehicle frame to that of each remembered frame; no way
+        where none is remembered.
+        """
+        present = frame.global_from_vehicle[:, None]
+        poses = torch.where(self.valid[..., None, None], self.global_from_vehicle, present)
+        return invert_similarity(poses) @ present
 
     def pushed(self, frame: Frame, bev: Tensor, images: FrameImages | None, most: int) -> "PastViews":
         """This memory with a frame in front, at most `most` frames long.

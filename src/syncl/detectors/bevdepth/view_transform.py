@@ -84,6 +84,18 @@ class Splat(NamedTuple):
     offsets: Tensor | None = None
 
 
+class Cells(NamedTuple):
+    """Where every bin of every ray falls: a function of the calibration alone.
+
+    Attributes:
+        numbers: [B, C, Z, H, W] of the cells, row by row; -1 = beside the view.
+        offsets: [B, C, Z, H, W, 2] x and y from the middle of the cell, in cells; None = not asked for.
+    """
+
+    numbers: Tensor
+    offsets: Tensor | None
+
+
 def pixel_grid(
     image_size: tuple[int, int], grid_size: tuple[int, int], like: Tensor, centres: bool = False
 ) -> tuple[Tensor, Tensor]:
@@ -134,11 +146,28 @@ def lift_points(
         return torch.einsum("bcij,zhwj->bczhwi", vehicle_from_image, homogeneous)
 
 
-def sort_points(points: Tensor, camera_valid: Tensor, grid: BevGrid, cell_offsets: bool = False) -> Splat:
-    """Which points fall into which cell.
+def cells_of(points: Tensor, grid: BevGrid, cell_offsets: bool = False) -> Cells:
+    """Where points [B, C, Z, H, W, 3] (metres, vehicle frame) fall; where in their cells, if asked.
 
     As published, numbers of cells are truncated towards zero: points up to a cell (in height: the whole
     layer) below the lower bounds fall into the first one.
+    """
+    rows, columns = grid.shape
+    lows, sizes = (
+        (grid.low_x, grid.low_y, grid.low_z),
+        (grid.cell_m, grid.cell_m, grid.high_z - grid.low_z),
+    )
+    places = [(axis - low) / size for axis, low, size in zip(points.unbind(-1), lows, sizes)]
+    x, y, z = (place.trunc() for place in places)
+    inside = (x >= 0) & (x < columns) & (y >= 0) & (y < rows) & (z == 0)
+    numbers = torch.where(inside, y * columns + x, -1.0).long()
+    if not cell_offsets:
+        return Cells(numbers, None)
+    return Cells(numbers, torch.stack([place.frac() - 0.5 for place in places[:2]], dim=-1).float())
+
+
+def sort_points(points: Tensor, camera_valid: Tensor, grid: BevGrid, cell_offsets: bool = False) -> Splat:
+    """Which points fall into which cell (`cells_of`), sorted by cell.
 
     Args:
         points: [B, C, Z, H, W, 3] metres, vehicle frame.
@@ -147,17 +176,13 @@ def sort_points(points: Tensor, camera_valid: Tensor, grid: BevGrid, cell_offset
         cell_offsets: whether to say where in its cell a point lies.
     """
     streams, _, bins, height, width = points.shape[:5]
-    rows, columns = grid.shape
-    low = points.new_tensor([grid.low_x, grid.low_y, grid.low_z])
-    size = points.new_tensor([grid.cell_m, grid.cell_m, grid.high_z - grid.low_z])
-    places = (points - low) / size
-    x, y, z = places.trunc().unbind(-1)
-    inside = (x >= 0) & (x < columns) & (y >= 0) & (y < rows) & (z == 0) & camera_valid[..., None, None, None]
+    cells = cells_of(points, grid, cell_offsets)
     stream = torch.arange(streams, device=points.device).view(-1, 1, 1, 1, 1)
-    cell = (stream * grid.cells + (y * columns + x).long()).flatten()
+    cell = (stream * grid.cells + cells.numbers).flatten()
     if points.is_meta:  # Cost is being counted without values.
         numbers = torch.arange(cell.numel(), device=points.device)
     else:
+        inside = (cells.numbers >= 0) & camera_valid[..., None, None, None]
         numbers = inside.flatten().nonzero()[:, 0]
     cell = cell[numbers]
     order = cell.argsort(stable=True)
@@ -166,9 +191,8 @@ def sort_points(points: Tensor, camera_valid: Tensor, grid: BevGrid, cell_offset
     rays = numbers // (bins * pixels) * pixels + numbers % pixels
     edges = torch.arange(streams * grid.cells, device=points.device)
     starts = torch.searchsorted(cell[order], edges)
-    if not cell_offsets:
-        return Splat(numbers, rays, starts)
-    return Splat(numbers, rays, starts, (places.flatten(0, 4)[numbers, :2].frac() - 0.5).float())
+    offsets = cells.offsets
+    return Splat(numbers, rays, starts, None if offsets is None else offsets.flatten(0, 4)[numbers])
 
 
 def splat(context: Tensor, probabilities: Tensor, plan: Splat, grid: BevGrid) -> Tensor:
@@ -193,6 +217,36 @@ def splat(context: Tensor, probabilities: Tensor, plan: Splat, grid: BevGrid) ->
         for weight in weights
     ]
     return torch.cat(sums, dim=1).view(context.shape[0], *grid.shape, -1).movedim(-1, 1)
+
+
+def scatter(
+    context: Tensor, probabilities: Tensor, cells: Cells, camera_valid: Tensor, grid: BevGrid
+) -> Tensor:
+    """The same as `splat` up to the order of sums, by adding all points of all rays up, seen or not: the
+    volume is formed, and no shape depends on where points fall.
+
+    Args:
+        context: [B, C, D, H, W].
+        probabilities: [B, C, Z, H, W] of the bins.
+        cells: of the rig.
+        camera_valid: [B, C] bool.
+        grid: the view.
+    """
+    streams, rows = context.shape[0], grid.cells + 1
+    # The last row is nowhere, and is cut off.
+    seen = (cells.numbers >= 0) & camera_valid[..., None, None, None]
+    cell = torch.where(seen, cells.numbers.long(), grid.cells)
+    stream = torch.arange(streams, device=context.device).view(-1, 1, 1, 1, 1)
+    shares = probabilities.float()
+    weights = [shares]
+    if cells.offsets is not None:
+        weights += [shares * offset for offset in cells.offsets.unbind(-1)]
+    rays = context.float().movedim(2, -1)[:, :, None]
+    volume = torch.cat([weight[..., None] * rays for weight in weights], dim=-1)
+    empty = volume.new_zeros(streams * rows, volume.shape[-1])
+    index = (cell + stream * rows).flatten()
+    sums = empty.index_put((index,), volume.flatten(0, 4), accumulate=True)
+    return sums.view(streams, rows, -1)[:, :-1].view(streams, *grid.shape, -1).movedim(-1, 1)
 
 
 class CameraAwareDepth(nn.Module):
@@ -281,6 +335,7 @@ class ViewTransform(nn.Module):
         numbers: Tensor,
         camera_valid: Tensor,
         image_size: tuple[int, int],
+        cells: Cells | None = None,
     ) -> tuple[Tensor, DepthPrediction]:
         """The view [B, D, Y, X] ([B, 3 D, Y, X] with offsets in cells) and the depths behind it.
 
@@ -290,18 +345,23 @@ class ViewTransform(nn.Module):
             numbers: [B C, numbers] of the cameras.
             camera_valid: [B, C] bool.
             image_size: (height, width) of the images in pixels, padding included.
+            cells: where points fall, if no shape may depend on it; None = they are sorted.
         """
         streams, cameras = features.shape[:2]
         flat = features.flatten(0, 1)
         logits = self.depth(flat, numbers).unflatten(0, (streams, cameras))
         context = self.context(flat).unflatten(0, (streams, cameras))
-        with torch.no_grad():
-            height, width = features.shape[-2:]
-            points = lift_points(
-                image_from_vehicle, image_size, (height, width), self.depths, self.pixel_centres
-            )
-            plan = sort_points(points, camera_valid, self.grid, self.cell_offsets)
-        bev = splat(context, logits.float().softmax(2), plan, self.grid)
+        shares = logits.float().softmax(2)
+        if cells is not None:
+            bev = scatter(context, shares, cells, camera_valid, self.grid)
+        else:
+            with torch.no_grad():
+                height, width = features.shape[-2:]
+                points = lift_points(
+                    image_from_vehicle, image_size, (height, width), self.depths, self.pixel_centres
+                )
+                plan = sort_points(points, camera_valid, self.grid, self.cell_offsets)
+            bev = splat(context, shares, plan, self.grid)
         return bev, DepthPrediction(
             logits, self.depths, image_from_vehicle, camera_valid, image_size, self.pixel_centres
         )

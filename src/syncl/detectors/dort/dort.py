@@ -66,6 +66,14 @@ class Dort(BevDepth):
         self.recurrence = Recurrence(config.recurrence, config.frames, len(config.classes))
 
     @override
+    def fix_shapes(self) -> None:
+        """Refused: how many cameras see a point of an object is known when it has been looked."""
+        raise SynclError(
+            "Dort looks up, for every point around an object, the cameras that see it, whose number differs "
+            "from frame to frame, so it has no step of fixed shapes"
+        )
+
+    @override
     def to_remember(self, levels: tuple[Tensor, ...], frame: Frame, projections: Tensor, /) -> FrameImages:
         """What turns look at, of this frame and of later ones."""
         level = levels[self.config.recurrence.level]
