@@ -109,10 +109,14 @@ def test_a_slow_camera_keeps_its_image_until_the_next_is_due(folder: Path) -> No
 
 def test_images_of_another_shape_keep_it_in_their_tile() -> None:
     tile = np.zeros((90, 160, 3), np.uint8)
-    shown = fill_tile(tile, np.full((100, 100, 3), 255, np.uint8), np.eye(4))
+    filled = fill_tile(tile, np.full((100, 100, 3), 255, np.uint8), np.eye(4))
+    assert filled is not None
+    shown, shown_from_image = filled
     assert (tile[:, 35:125] == 255).all() and (tile[:, :35] < 100).all() and (tile[:, 125:] < 100).all()
-    corners = shown[:2, :3] @ np.array([[0, 0, 1], [100, 100, 1]]).T
-    np.testing.assert_allclose(corners.T, [[35, 0], [125, 90]])
+    corners = shown_from_image[:2, :3] @ np.array([[0, 0, 1], [100, 100, 1]]).T
+    np.testing.assert_allclose(corners.T, [[0, 0], [90, 90]])
+    shown[:] = 7
+    assert (tile[:, 35:125] == 7).all() and (tile[:, :35] > 7).all() and (tile[:, 125:] > 7).all()
 
 
 @pytest.mark.parametrize(

@@ -39,11 +39,12 @@ DOT_M = 1.0
 _NO_TRAIL = np.zeros((0, 3))
 
 
-def fill_tile(tile: Image, image: Image | None, image_from_vehicle: Floats) -> Floats | None:
+def fill_tile(tile: Image, image: Image | None, image_from_vehicle: Floats) -> tuple[Image, Floats] | None:
     """Fill a tile [H, W, 3] with an image of any size, or with words saying that there is none.
 
     Returns:
-        [4, 4] projection into the tile's pixels; None without an image.
+        The part of the tile that shows the image, to be drawn into, and the [4, 4] projection into that
+        part's pixels; None without an image.
     """
     height, width = tile.shape[:2]
     if image is None:
@@ -58,10 +59,9 @@ def fill_tile(tile: Image, image: Image | None, image_from_vehicle: Floats) -> F
     if (wide, tall) != (width, height):
         fill_area(tile, PANEL)
     method = cv2.INTER_AREA if image.shape[1] > 1.2 * wide else cv2.INTER_CUBIC
-    tile[top : top + tall, left : left + wide] = cv2.resize(image, (wide, tall), interpolation=method)
-    shown = np.diag([wide / image.shape[1], tall / image.shape[0], 1.0, 1.0])
-    shown[:2, 2] = left, top
-    return shown @ image_from_vehicle
+    shown = tile[top : top + tall, left : left + wide]
+    shown[:] = cv2.resize(image, (wide, tall), interpolation=method)
+    return shown, np.diag([wide / image.shape[1], tall / image.shape[0], 1.0, 1.0]) @ image_from_vehicle
 
 
 def draw_camera(tile: Image, tile_from_vehicle: Floats, view: SceneView, scale: float = 1.0) -> None:

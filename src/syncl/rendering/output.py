@@ -159,9 +159,9 @@ def draw_frame(
     for row, name in enumerate(frame.cameras):
         if name in layout.cameras:
             tile = canvas[layout.cameras[name].slices]
-            projection = fill_tile(tile, frame.images[row], frame.image_from_vehicle[row])
-            if projection is not None:
-                draw_camera(tile, projection, view, scale)
+            filled = fill_tile(tile, frame.images[row], frame.image_from_vehicle[row])
+            if filled is not None:
+                draw_camera(*filled, view, scale)
             draw_camera_name(tile, name, scale)
     draw_bev(canvas[layout.bev.slices], view, frame.global_from_vehicle, style.range_m, scale)
     draw_track_list(canvas[layout.tracks.slices], view, scale)

@@ -105,9 +105,9 @@ def draw_rig(frame: RenderFrame, facts: tuple[str, ...], ground_z_m: float, styl
     lines = rig_lines(ground_z_m)
     for row, name in enumerate(frame.cameras):
         tile = canvas[layout.cameras[name].slices]
-        projection = fill_tile(tile, frame.images[row], frame.image_from_vehicle[row])
-        if projection is not None:
-            draw_lines(tile, projection, lines, scale)
+        filled = fill_tile(tile, frame.images[row], frame.image_from_vehicle[row])
+        if filled is not None:
+            draw_lines(*filled, lines, scale)
         draw_camera_name(tile, name, scale)
         tile[: max(2, round(3 * scale))] = _colour(row)
     _draw_top_view(canvas[layout.bev.slices], frame, scale)
