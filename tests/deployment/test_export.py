@@ -21,6 +21,7 @@ from syncl.deployment.exported import (
     ExportedDetections,
     ExportedTracker,
     described_state,
+    load_association,
     load_export,
     open_model,
 )
@@ -33,9 +34,10 @@ from syncl.deployment.golden_frames import (
     golden_frames,
     write_golden,
 )
-from syncl.deployment.manifest import Manifest, read_manifest, write_manifest
+from syncl.deployment.manifest import ASSOCIATION, Manifest, read_manifest, write_manifest
+from syncl.deployment.programs import OnnxProgram
 from syncl.deployment.step import INPUTS, template_of
-from syncl.deployment.writing import flat_step, stepping_part, write_export
+from syncl.deployment.writing import flat_step, stepping_part, write_association, write_export
 from syncl.detectors.bevformer.bev_memory import BevMemory
 from syncl.errors import SynclError
 from syncl.geometry.transforms import quaternion_from_rotation
@@ -51,6 +53,7 @@ from syncl.trackers import (
     Tracker,
 )
 from syncl.trackers.by_detection import NoDetector
+from syncl.trackers.cc_3dt.appearance import AppearanceConfig
 from syncl.trackers.cc_3dt.association import AssociationConfig
 from syncl.trackers.inputs import InputConfig
 from syncl.trackers.live import LiveTracker
@@ -66,6 +69,13 @@ TRACKERS = {
     "star_track": StarTrackConfig(keep_score=0.0, blocks=4, hidden=32, **ALWAYS),
     "one_track": OneTrackConfig(heads=4, hidden=32, keep_score=0.0, **ALWAYS),
 }
+
+LEARNED = Cc3dtConfig(
+    AssociationConfig(0.0, 0.0),
+    min_score=0.0,
+    motion="velo_lstm",
+    appearance=AppearanceConfig(rig.tiny_encoder(dim=16), dim=8, hidden=16, convolutions=1, groups=4),
+)
 
 
 def config(tracker: str = "mutr3d", detector: str = "petr", **changes: object) -> ModelConfig:
@@ -257,6 +267,23 @@ def test_providers_are_of_exported_folders_alone(tmp_path: Path) -> None:
         open_model(tmp_path / "model.safetensors", providers=("CPUExecutionProvider",))
 
 
+def test_weights_of_the_hosts_association_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    association = LEARNED.build(NoDetector(("car",)))
+    with pytest.raises(SynclError, match=r"association\.safetensors: there is no such weights"):
+        load_association(tmp_path, association)
+    write_association(tmp_path / ASSOCIATION, Cc3dtConfig(motion="velo_lstm").build(NoDetector(("car",))))
+    with pytest.raises(SynclError, match=r"does not fit Cc3dt \(appearance\..*\); export again"):
+        load_association(tmp_path, association)
+
+
+def test_a_provider_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(SynclError, match=r"--providers: Mine is not in this onnxruntime, which has .*CPUEx"):
+        OnnxProgram(tmp_path / "track.onnx", ("Mine",))
+    with pytest.raises(SynclError, match="--providers: none is not in this onnxruntime"):
+        OnnxProgram(tmp_path / "track.onnx", ())
+
+
 def test_an_opset_below_18_is_refused(tmp_path: Path) -> None:
     made = config()
     with pytest.raises(SynclError, match="--opset 17: below 18 files are invalid"):
@@ -379,23 +406,23 @@ def test_models_without_such_a_step_are_refused_before_anything_is_made(tmp_path
     with pytest.raises(SynclError, match="AdaTrack ties detections to tracks on the host"):
         export(model, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    learned = Cc3dtConfig(motion="velo_lstm").build(build(config()).detector)
-    with pytest.raises(SynclError, match=r"Cc3dt ties .* by weights of its own \(motion\..*, \.\.\.\)"):
-        stepping_part(learned)
 
 
 @pytest.mark.parametrize("detector", ["petr", "streampetr"])
 @pytest.mark.parametrize(
     "rules",
-    [GreedyConfig(min_score=0.0), Cc3dtConfig(AssociationConfig(0.0, 0.0), min_score=0.0)],
-    ids=["greedy", "cc_3dt"],
+    [GreedyConfig(min_score=0.0), Cc3dtConfig(AssociationConfig(0.0, 0.0), min_score=0.0), LEARNED],
+    ids=["greedy", "cc_3dt", "cc_3dt, learned"],
 )
 def test_a_program_that_detects_is_tied_together_by_the_host_as_ever(
     detector: str, rules: GreedyConfig | Cc3dtConfig, tmp_path: Path
 ) -> None:
     made = dataclasses.replace(config(detector=detector), tracker=rules)
     tracker = build(made)
-    told = ExportedDetections(exported(made, tmp_path), rules.build(NoDetector(tracker.classes)))
+    association = rules.build(NoDetector(tracker.classes)).eval()
+    write_association(tmp_path / ASSOCIATION, tracker)
+    load_association(tmp_path, association)
+    told = ExportedDetections(exported(made, tmp_path), association)
     state, held = tracker.initial_state(), told.initial_state()
     for frame in (*DRIVE[:3], DRIVE[5], far_frame(41, scenes="b")):
         objects, state = tracker.step(frame, state)

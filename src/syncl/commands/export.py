@@ -29,8 +29,7 @@ def export(
 
     Args:
         model: name of a shipped model, a model file or a run's folder. Trackers that pair detections and
-            tracks on the host by weights of their own (ADA-Track, DQTrack), and BEVFormer, are refused,
-            saying why.
+            tracks in the middle of a step (ADA-Track, DQTrack), and DORT, are refused, saying why.
         output: folder to write.
         format: onnx, or a program of torch.export, which syncl writes and does not run.
         precision: float16 lets the image encoder compute in it; places, times and scores stay float32.

@@ -15,17 +15,18 @@ import torch
 from syncl.checkpoints.codec import decode_config
 from syncl.checkpoints.model_file import MODEL_TYPES, LoadedModel, load_model
 from syncl.checkpoints.upgrades import Json
-from syncl.deployment.manifest import MANIFEST, Manifest, is_export, read_manifest
+from syncl.deployment.manifest import ASSOCIATION, MANIFEST, Manifest, is_export, read_manifest
 from syncl.deployment.programs import CPU, OnnxProgram, Program
 from syncl.deployment.step import objects_of, padded_state, short_name, state_of, told_frame, told_state
 from syncl.detectors.base import Precomputing, Settling
 from syncl.errors import SynclError, shown
+from syncl.files import read_tensors
 from syncl.models import find_model
 from syncl.structures import Frame, Objects, Outcome
 from syncl.structures.tensors import named_tensors
 from syncl.trackers.base import Tracker
 from syncl.trackers.by_detection import ByDetection, ByDetectionConfig, NoDetector
-from syncl.trackers.inference import for_inference
+from syncl.trackers.inference import fold_norms, for_inference
 from syncl.trackers.look import Decoded
 from syncl.trackers.model import ModelConfig
 from syncl.trackers.serialisation import put_together
@@ -270,9 +271,30 @@ def load_export(folder: Path, providers: Sequence[str] = CPU, types: tuple[type,
     tracker.detector.views = manifest.numbers("views_deg")
     found: Tracker = tracker
     if isinstance(config.tracker, ByDetectionConfig):
-        association = config.tracker.build(tracker.detector)
-        found = ExportedDetections(tracker, cast(ByDetection, association))
+        association = cast(ByDetection, config.tracker.build(tracker.detector)).eval()
+        load_association(Path(folder), association)
+        found = ExportedDetections(tracker, association)
     return LoadedModel(found.eval(), config, None, {"exported": str(folder)})
+
+
+def load_association(folder: Path, tracker: ByDetection) -> None:
+    """Fill a tracker without a detector with the weights by which it ties detections together, if it has any.
+
+    Raises:
+        SynclError: the folder's file does not fit it.
+    """
+    fold_norms(tracker)
+    wanted = {name for name in tracker.state_dict() if not name.startswith("detector.")}
+    if not wanted:
+        return
+    path = folder / ASSOCIATION
+    weights, _ = read_tensors(path, "weights of an exported tracker")
+    try:
+        if strange := sorted(weights.keys() ^ wanted):
+            raise RuntimeError(f"{strange[0]}, ...")
+        tracker.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise SynclError(f"{path}: does not fit {type(tracker).__name__} ({error}); export again") from error
 
 
 def open_model(

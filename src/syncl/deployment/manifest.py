@@ -17,6 +17,8 @@ FORMAT = "syncl-export-1"
 AUTOWARE = "autoware_camera_streampetr"
 """What the folder of Autoware's node calls itself (`deployment.autoware`)."""
 GOLDEN = "golden.npz"
+ASSOCIATION = "association.safetensors"
+"""Weights by which a host ties detections together, of CC-3DT with appearance or a learned motion."""
 LEAST_OPSET = 18
 
 

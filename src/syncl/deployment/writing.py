@@ -15,14 +15,16 @@ from syncl.checkpoints.codec import encode_config
 from syncl.checkpoints.upgrades import Json
 from syncl.deployment.exported import described_state
 from syncl.deployment.golden_frames import COUNT, Agreement, agreement, golden_frames, write_golden
-from syncl.deployment.manifest import GOLDEN, LEAST_OPSET, write_manifest
+from syncl.deployment.manifest import ASSOCIATION, GOLDEN, LEAST_OPSET, write_manifest
 from syncl.deployment.programs import OnnxProgram, write_onnx
 from syncl.deployment.step import FURTHER_INPUTS, INPUTS, TrackStep, of_frame, template_of
 from syncl.detectors.image_encoder import ImageEncoder
 from syncl.errors import SynclError
+from syncl.files import write_tensors
 from syncl.structures import Frame
 from syncl.trackers.base import Tracker
 from syncl.trackers.by_detection import ByDetection
+from syncl.trackers.inference import fold_norms
 from syncl.trackers.model import ModelConfig
 from syncl.trackers.serialisation import take_apart
 from syncl.trackers.state import TrackState
@@ -79,20 +81,17 @@ def rounded_encoder(tracker: Tracker) -> None:
 
 
 def stepping_part(tracker: Tracker) -> Tracker:
-    """What of a tracker becomes a program: all, or its detections, where the host ties them together.
+    """What of a tracker becomes a program: all, or its detections, where the host ties them together."""
+    return tracker.alone() if isinstance(tracker, ByDetection) else tracker
 
-    Raises:
-        SynclError: there is no such part, saying why.
-    """
-    if isinstance(tracker, ByDetection):
-        own = [name for name, _ in tracker.named_parameters() if not name.startswith("detector.")]
-        if own:
-            raise SynclError(
-                f"{type(tracker).__name__} ties detections together on the host by weights of its own "
-                f"({own[0]}, ...), which no program has; it is exported without appearance and learned motion"
-            )
-        return tracker.alone()
-    return tracker
+
+def write_association(path: Path, tracker: ByDetection) -> None:
+    """Write the weights by which a tracker ties detections together itself, if it has any."""
+    twin = copy.deepcopy(tracker)
+    fold_norms(twin)
+    weights = {name: value for name, value in twin.state_dict().items() if not name.startswith("detector.")}
+    if weights:
+        write_tensors(path, weights, {})
 
 
 class _Flat:
@@ -175,6 +174,8 @@ def write_export(
             f"identities {'equal' if found.identities_equal else 'differ'}; report this, please"
         )
     write_golden(folder / GOLDEN, golden)
+    if isinstance(tracker, ByDetection):
+        write_association(folder / ASSOCIATION, tracker)
     write_manifest(
         folder,
         {
