@@ -99,3 +99,12 @@ def test_unknown_options_name_the_field() -> None:
         VoVNetConfig(out_stages=(1, 2)).build()
     with pytest.raises(SynclError, match="frozen_stages"):
         VoVNetConfig(frozen_stages=7).build()
+
+
+def test_attention_pools_alike_in_half_precision() -> None:
+    attention = ChannelAttention(8)
+    features = torch.rand(2, 8, 20, 30).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        expected = attention(features)
+        found = attention.bfloat16()(features.bfloat16())
+    torch.testing.assert_close(found.float(), expected, atol=0.01, rtol=0)

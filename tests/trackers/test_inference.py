@@ -11,8 +11,9 @@ from rig import make_frame
 from syncl.checkpoints.model_file import load_model, save_model
 from syncl.deployment.exported import load
 from syncl.errors import SynclError
+from syncl.layers.winograd import WinogradConv2d
 from syncl.structures.tensors import named_tensors
-from syncl.trackers.inference import fold_norms, for_inference
+from syncl.trackers.inference import Precision, fold_norms, for_inference, settle
 from syncl.trackers.inputs import InputConfig
 from syncl.trackers.model import ModelConfig
 
@@ -101,3 +102,29 @@ def test_what_nobody_knows_the_order_of_is_not_folded() -> None:
     assert fold_norms(Before().eval()) == 0
     assert fold_norms(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))) == 0, "it is in training"
     assert fold_norms(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)).eval()) == 1
+
+
+def test_wide_convolutions_take_fewer_products() -> None:
+    images = torch.randn(1, 128, 6, 5)
+    for winograd, kind in ((True, WinogradConv2d), (False, nn.Conv2d)):
+        net = nn.Sequential(nn.Conv2d(128, 128, 3, padding=1), nn.Conv2d(128, 8, 3, padding=1))
+        expected = net(images)
+        settle(net, torch.bfloat16, winograd)
+        assert [type(part) for part in net] == [kind, nn.Conv2d]
+        assert all(weight.dtype == torch.bfloat16 for weight in net.parameters())
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(net(images).float(), expected, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("precision", "narrow", "fewer"), [("bfloat16", 0, True), ("bfloat16", 128, False), ("float32", 0, False)]
+)
+def test_wide_models_alone_take_fewer_products_and_only_in_bfloat16(
+    precision: Precision, narrow: int, fewer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("syncl.trackers.inference._NARROW", narrow)
+    monkeypatch.setattr("syncl.layers.winograd._WIDE", 4)
+    tracker = rig.make_tracker("petr", "mutr3d").eval()
+    parts = for_inference(tracker, precision).modules()
+    assert any(isinstance(part, WinogradConv2d) for part in parts) == fewer
+    assert not any(isinstance(part, WinogradConv2d) for part in tracker.modules())

@@ -149,7 +149,15 @@ class ChannelAttention(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Rescale [N, channels, H, W]."""
-        return features * F.hardsigmoid(self.fc(features.mean((2, 3), keepdim=True)))
+        return features * F.hardsigmoid(self.fc(_means(features)))
+
+
+def _means(features: Tensor) -> Tensor:
+    """Each channel's mean, [N, channels, 1, 1]."""
+    # CPUs pool what lies channels last up to ten times as fast as they reduce it in bfloat16.
+    if features.dtype == torch.bfloat16:
+        return F.avg_pool2d(features, features.shape[-2:])
+    return features.mean((2, 3), keepdim=True)
 
 
 class ConvNormRelu(nn.Module):

@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from syncl.errors import SynclError
+from syncl.layers.winograd import WinogradConv2d, suits_winograd
 from syncl.trackers.base import Tracker
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-# Channels up to which CPUs take longer to cast a decoder's numbers than they save in its products.
+# Channels up to which CPUs take longer to cast a decoder's numbers, or to add up what Winograd's convolutions
+# need, than they save in products.
 _NARROW = 128
 _DTYPES = {
     "auto": torch.float32,
@@ -52,13 +54,14 @@ def for_inference(tracker: Tracker, precision: Precision = "auto") -> Tracker:
     fold_norms(twin)
     if not half:
         return twin
-    encoder = getattr(twin.detector, "image_encoder", None)
-    if encoder is not None:
-        for part in (encoder.backbone, encoder.neck):
-            settle(part, _DTYPES[precision])
     twin.precision = _DTYPES[precision]
     on_cpu = next(twin.parameters()).device.type == "cpu"
     twin.rounds_encoder_only = on_cpu and twin.detector.dim <= _NARROW
+    wide = on_cpu and not twin.rounds_encoder_only and twin.precision == torch.bfloat16
+    encoder = getattr(twin.detector, "image_encoder", None)
+    if encoder is not None:
+        for part in (encoder.backbone, encoder.neck):
+            settle(part, twin.precision, winograd=wide)
     return twin
 
 
@@ -84,21 +87,26 @@ def fold_norms(module: nn.Module) -> int:
     return folded
 
 
-def settle(module: nn.Module, dtype: torch.dtype) -> None:
+def settle(module: nn.Module, dtype: torch.dtype, winograd: bool = False) -> None:
     """Keep the weights of convolutions as autocast to this type would make them again for every frame.
 
-    Channels lie next to each other, as in images (`ImageEncoder`). What is computed is the same to the bit.
+    Channels lie next to each other, as in images (`ImageEncoder`). What is computed is the same to the bit,
+    but for Winograd's convolutions.
 
     Args:
         module: changed; weights that it shares with others are not. It then runs under autocast alone.
         dtype: half precision.
+        winograd: whether convolutions that suit it are to take fewer products (`WinogradConv2d`).
     """
-    for each in module.modules():
-        if type(each) is nn.Conv2d:
-            weight = each.weight.detach().to(dtype, memory_format=torch.channels_last)
-            each.weight = nn.Parameter(weight, False)
-            if each.bias is not None:
-                each.bias = nn.Parameter(each.bias.detach().to(dtype), False)
+    for parent in list(module.modules()):
+        for name, each in parent.named_children():
+            if winograd and suits_winograd(each):
+                setattr(parent, name, WinogradConv2d(each, dtype))
+            elif type(each) is nn.Conv2d:
+                weight = each.weight.detach().to(dtype, memory_format=torch.channels_last)
+                each.weight = nn.Parameter(weight, False)
+                if each.bias is not None:
+                    each.bias = nn.Parameter(each.bias.detach().to(dtype), False)
 
 
 @torch.no_grad()
