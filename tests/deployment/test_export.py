@@ -46,6 +46,7 @@ from syncl.structures import Frame, Objects, Odometry
 from syncl.trackers import (
     AdaTrackConfig,
     Cc3dtConfig,
+    DqTrackConfig,
     GreedyConfig,
     Mutr3dConfig,
     PfTrackConfig,
@@ -76,6 +77,7 @@ LEARNED = Cc3dtConfig(
     motion="velo_lstm",
     appearance=AppearanceConfig(rig.tiny_encoder(dim=16), dim=8, hidden=16, convolutions=1, groups=4),
 )
+QUERIES = DqTrackConfig(0.0, 0.0, 0.0, (99.0,) * len(rig.CLASSES), classes=rig.CLASSES, heads=4)
 
 
 def config(tracker: str = "mutr3d", detector: str = "petr", **changes: object) -> ModelConfig:
@@ -411,18 +413,24 @@ def test_models_without_such_a_step_are_refused_before_anything_is_made(tmp_path
 @pytest.mark.parametrize("detector", ["petr", "streampetr"])
 @pytest.mark.parametrize(
     "rules",
-    [GreedyConfig(min_score=0.0), Cc3dtConfig(AssociationConfig(0.0, 0.0), min_score=0.0), LEARNED],
-    ids=["greedy", "cc_3dt", "cc_3dt, learned"],
+    [
+        GreedyConfig(min_score=0.0),
+        Cc3dtConfig(AssociationConfig(0.0, 0.0), min_score=0.0),
+        LEARNED,
+        QUERIES,
+    ],
+    ids=["greedy", "cc_3dt", "cc_3dt, learned", "dqtrack"],
 )
 def test_a_program_that_detects_is_tied_together_by_the_host_as_ever(
-    detector: str, rules: GreedyConfig | Cc3dtConfig, tmp_path: Path
+    detector: str, rules: GreedyConfig | Cc3dtConfig | DqTrackConfig, tmp_path: Path
 ) -> None:
     made = dataclasses.replace(config(detector=detector), tracker=rules)
     tracker = build(made)
-    association = rules.build(NoDetector(tracker.classes)).eval()
+    program = exported(made, tmp_path)
+    association = rules.build(program.detector).eval()
     write_association(tmp_path / ASSOCIATION, tracker)
     load_association(tmp_path, association)
-    told = ExportedDetections(exported(made, tmp_path), association)
+    told = ExportedDetections(program, association)
     state, held = tracker.initial_state(), told.initial_state()
     for frame in (*DRIVE[:3], DRIVE[5], far_frame(41, scenes="b")):
         objects, state = tracker.step(frame, state)
@@ -454,13 +462,18 @@ def test_bevdepth_tells_candidates_and_the_host_suppresses_them_as_ever(
 
 
 @pytest.mark.slow
-def test_greedy_is_exported_and_loaded(tmp_path: Path) -> None:
-    made = dataclasses.replace(config(), tracker=GreedyConfig(min_score=0.0))
+@pytest.mark.parametrize(
+    "rules", [GreedyConfig(min_score=0.0), LEARNED, QUERIES], ids=["greedy", "learned", "dqtrack"]
+)
+def test_what_the_host_ties_together_is_exported_and_loaded(
+    rules: GreedyConfig | Cc3dtConfig | DqTrackConfig, tmp_path: Path
+) -> None:
+    made = dataclasses.replace(config(), tracker=rules)
     tracker = build(made)
     write_export(tmp_path, tracker, made, DRIVE, source={})
     manifest = read_manifest(tmp_path)
     assert manifest.text("associated_by") == "the host"
-    assert manifest.text("association", "tracker") == "Greedy"
+    assert manifest.text("association", "tracker") == type(tracker).__name__
     told = load_export(tmp_path).tracker
     alike(tracker.step(DRIVE[0], tracker.initial_state())[0], told.step(DRIVE[0], told.initial_state())[0])
 

@@ -18,10 +18,10 @@ def script(monkeypatch: pytest.MonkeyPatch) -> dict:
 
 def test_models_without_such_a_step_are_named_with_the_reason(script: dict, tmp_path: Path) -> None:
     output = tmp_path / "exports.jsonl"
-    asked = ["--recipes", "dqtrack_petr_synthetic", "dort_synthetic", "--output", str(output)]
+    asked = ["--recipes", "ada-track_petr_synthetic", "dort_synthetic", "--output", str(output)]
     rows = script["main"](asked)
     assert [json.loads(line) for line in output.read_text().splitlines()] == rows
-    assert "DqTrack ties detections to tracks on the host" in rows[0]["refused"]
+    assert "AdaTrack ties detections to tracks on the host" in rows[0]["refused"]
     assert "the cameras that see it" in rows[1]["refused"]
     assert script["main"](asked) == rows and len(output.read_text().splitlines()) == 2
 

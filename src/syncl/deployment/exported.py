@@ -18,7 +18,7 @@ from syncl.checkpoints.upgrades import Json
 from syncl.deployment.manifest import ASSOCIATION, MANIFEST, Manifest, is_export, read_manifest
 from syncl.deployment.programs import CPU, OnnxProgram, Program
 from syncl.deployment.step import objects_of, padded_state, short_name, state_of, told_frame, told_state
-from syncl.detectors.base import Precomputing, Settling
+from syncl.detectors.base import Detector, Precomputing, Settling
 from syncl.errors import SynclError, shown
 from syncl.files import read_tensors
 from syncl.models import find_model
@@ -26,6 +26,7 @@ from syncl.structures import Frame, Objects, Outcome
 from syncl.structures.tensors import named_tensors
 from syncl.trackers.base import Tracker
 from syncl.trackers.by_detection import ByDetection, ByDetectionConfig, NoDetector
+from syncl.trackers.dqtrack import DqTrack, DqTrackConfig
 from syncl.trackers.inference import fold_norms, for_inference
 from syncl.trackers.look import Decoded
 from syncl.trackers.model import ModelConfig
@@ -50,7 +51,7 @@ class ExportedTracker(Tracker):
 
     def __init__(self, program: Program, manifest: Manifest, config: ModelConfig) -> None:
         super().__init__()
-        self.detector = NoDetector(manifest.texts("classes"))
+        self.detector: Detector = NoDetector(manifest.texts("classes"))
         self.input = config.input
         self.longest_gap_s = manifest.seconds("longest_gap_s")
         self.forecast_step_s = manifest.seconds("forecast_step_s")
@@ -59,17 +60,19 @@ class ExportedTracker(Tracker):
         self._program = program
         self._detector, rules = config.detector, config.tracker
         # Of what a host chooses from, so many stay.
-        self._most = (
-            rules.max_detections
-            if isinstance(rules, ByDetectionConfig)
-            else int(getattr(rules, "max_objects", 0))
-        )
+        if isinstance(rules, ByDetectionConfig):
+            self._most = rules.max_detections
+        else:
+            all_of_them = isinstance(rules, DqTrackConfig)
+            self._most = _MOST_NUMBERS if all_of_them else int(getattr(rules, "max_objects", 0))
         detector = self._detector
         self._teller = (
             detector.precomputed if isinstance(detector, Precomputing) else self.detector.precomputed
         )
         self._cameras = manifest.texts("cameras")
         self._empty = state_template(manifest)
+        if self._empty.queries is not None:
+            self.detector.dim = self._empty.queries.embeddings.shape[-1]
         self.keeps = None if self._empty.own is None else type(self._empty.own)
 
     @property
@@ -150,7 +153,7 @@ class ExportedDetections(Tracker):
 
     takes_precision = False
 
-    def __init__(self, program: ExportedTracker, tracker: ByDetection) -> None:
+    def __init__(self, program: ExportedTracker, tracker: ByDetection | DqTrack) -> None:
         super().__init__()
         self.program = program
         self.tracker = tracker
@@ -270,14 +273,14 @@ def load_export(folder: Path, providers: Sequence[str] = CPU, types: tuple[type,
     tracker = ExportedTracker(program, manifest, config)
     tracker.detector.views = manifest.numbers("views_deg")
     found: Tracker = tracker
-    if isinstance(config.tracker, ByDetectionConfig):
-        association = cast(ByDetection, config.tracker.build(tracker.detector)).eval()
+    if isinstance(config.tracker, ByDetectionConfig | DqTrackConfig):
+        association = cast(ByDetection | DqTrack, config.tracker.build(tracker.detector)).eval()
         load_association(Path(folder), association)
         found = ExportedDetections(tracker, association)
     return LoadedModel(found.eval(), config, None, {"exported": str(folder)})
 
 
-def load_association(folder: Path, tracker: ByDetection) -> None:
+def load_association(folder: Path, tracker: ByDetection | DqTrack) -> None:
     """Fill a tracker without a detector with the weights by which it ties detections together, if it has any.
 
     Raises:

@@ -18,6 +18,7 @@ from syncl.geometry.transforms import invert_similarity
 from syncl.structures import CameraRig, Frame, Objects, ToldFrame
 from syncl.structures.tensors import named_tensors
 from syncl.trackers.base import Tracker
+from syncl.trackers.dqtrack.query_detections import QueryObjects
 from syncl.trackers.state import Move, TrackState
 
 # What a caller keeps of a state in float64, and never hands over.
@@ -229,7 +230,7 @@ def objects_of(told: dict[str, Tensor]) -> Objects:
     def field(name: str) -> Tensor:
         return told[f"objects_{name}"]
 
-    return Objects(
+    objects = Objects(
         field("boxes"),
         field("labels"),
         field("scores"),
@@ -237,6 +238,9 @@ def objects_of(told: dict[str, Tensor]) -> Objects:
         field("valid"),
         told.get("objects_forecasts"),
     )
+    if "objects_embeddings" not in told:
+        return objects
+    return QueryObjects(**vars(objects), embeddings=field("embeddings"))
 
 
 def template_of(tracker: Tracker, frame: Frame) -> TrackState:

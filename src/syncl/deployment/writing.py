@@ -24,6 +24,7 @@ from syncl.files import write_tensors
 from syncl.structures import Frame
 from syncl.trackers.base import Tracker
 from syncl.trackers.by_detection import ByDetection
+from syncl.trackers.dqtrack import DqTrack
 from syncl.trackers.inference import fold_norms
 from syncl.trackers.model import ModelConfig
 from syncl.trackers.serialisation import take_apart
@@ -82,10 +83,10 @@ def rounded_encoder(tracker: Tracker) -> None:
 
 def stepping_part(tracker: Tracker) -> Tracker:
     """What of a tracker becomes a program: all, or its detections, where the host ties them together."""
-    return tracker.alone() if isinstance(tracker, ByDetection) else tracker
+    return tracker.alone() if isinstance(tracker, ByDetection | DqTrack) else tracker
 
 
-def write_association(path: Path, tracker: ByDetection) -> None:
+def write_association(path: Path, tracker: ByDetection | DqTrack) -> None:
     """Write the weights by which a tracker ties detections together itself, if it has any."""
     twin = copy.deepcopy(tracker)
     fold_norms(twin)
@@ -174,7 +175,7 @@ def write_export(
             f"identities {'equal' if found.identities_equal else 'differ'}; report this, please"
         )
     write_golden(folder / GOLDEN, golden)
-    if isinstance(tracker, ByDetection):
+    if isinstance(tracker, ByDetection | DqTrack):
         write_association(folder / ASSOCIATION, tracker)
     write_manifest(
         folder,
@@ -261,7 +262,7 @@ def _of_tracker(tracker: Tracker) -> dict[str, Json]:
 
 def _of_association(tracker: Tracker) -> dict[str, Json]:
     """What is left to the host, and by which rules."""
-    if not isinstance(tracker, ByDetection):
+    if not isinstance(tracker, ByDetection | DqTrack):
         return {"associated_by": "the program"}
     return {
         "associated_by": "the host",

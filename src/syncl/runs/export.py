@@ -29,6 +29,7 @@ from syncl.runs.track.scenes import cameras_seen, image_options
 from syncl.structures import Frame
 from syncl.trackers.base import Tracker
 from syncl.trackers.by_detection import ByDetection
+from syncl.trackers.dqtrack import DqTrack
 from syncl.trackers.inference import for_inference
 from syncl.trackers.inputs import InputConfig, recording_for
 
@@ -73,7 +74,7 @@ def export_model(
         )
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     absent = [event for event in EVENTS if event not in done.events]
-    if absent and not isinstance(tracker, ByDetection):
+    if absent and not isinstance(tracker, ByDetection | DqTrack):
         console.print(
             f"golden frames have no {', no '.join(absent)}: the model is sure of too little in "
             f"{source['golden_frames_of']}; take --recording of what it was trained for"

@@ -16,11 +16,12 @@ from syncl.classes import CLASS_RANGE_M, TRACKING_CLASSES
 from syncl.detectors.base import Detector, Features
 from syncl.errors import SynclError
 from syncl.geometry.transforms import rotate_planar, transform_points
-from syncl.structures import Annotations, Objects, Outcome, Queries
+from syncl.structures import Annotations, Frame, Objects, Outcome, Queries
 from syncl.structures.tensors import joined, padded
 from syncl.trackers.base import Tracker
 from syncl.trackers.dqtrack.association import DecoupledAssociation
 from syncl.trackers.dqtrack.pairing import Pairs, pair
+from syncl.trackers.dqtrack.query_detections import QueryDetections, QueryObjects, query_objects
 from syncl.trackers.dqtrack.query_tracks import Detections, DqTracks, DualQueries, QueryTracks, Supervised
 from syncl.trackers.look import Decoded
 from syncl.trackers.state import Move, TrackState
@@ -126,35 +127,42 @@ class DqTrack(Tracker):
 
     # Tracking
 
+    def alone(self) -> QueryDetections:
+        """What the queries of single frames say, which this tracker ties together."""
+        return QueryDetections(self.detector).eval()
+
     def conclude(self, decoded: Decoded) -> tuple[Objects, TrackState]:
         """Who takes part, who continues whom, who is new and who ends."""
-        own = decoded.state.owned(DqTracks)
+        return self.associate(decoded.frame, decoded.state, query_objects(decoded, self.detector))
+
+    def associate(self, frame: Frame, state: TrackState, seen: Objects) -> tuple[Objects, TrackState]:
+        """The same of what queries say (`QueryObjects`), in a state that has entered the frame."""
+        own = state.owned(DqTracks)
         elapsed_s: list[float] = own.elapsed_s.tolist()
-        next_identities: list[int] = decoded.state.next_identity.tolist()
+        next_identities: list[int] = state.next_identity.tolist()
         results = [
             self.follow(
-                own.tracks.map(lambda rows, s=stream: rows[s][decoded.state.alive[s]]),  # type: ignore[misc]
-                self.detections(decoded, stream),
+                own.tracks.map(lambda rows, s=stream: rows[s][state.alive[s]]),  # type: ignore[misc]
+                self.detections(frame, seen, stream),
                 elapsed_s[stream],
                 next_identities[stream],
             )
             for stream in range(len(elapsed_s))
         ]
         objects = padded([report for report, _ in results])
-        return objects, _packed(decoded.state, [tracks for _, tracks in results], births=True)
+        return objects, _packed(state, [tracks for _, tracks in results], births=True)
 
-    def detections(self, decoded: Decoded, stream: int, everywhere: bool = False) -> Detections:
+    def detections(self, frame: Frame, said: Objects, stream: int, everywhere: bool = False) -> Detections:
         """What a stream's queries say; those beyond their class's range score 0, unless wanted everywhere."""
-        predictions = decoded.standard
-        codes, logits = predictions.codes[-1][stream], predictions.logits[-1][stream]
-        boxes = self.detector.boxes(codes)
-        scores, labels = logits.detach().sigmoid().max(-1)
+        if not isinstance(said, QueryObjects):
+            raise TypeError(f"DqTrack ties queries together, not {type(said).__name__}")
+        boxes, scores, labels = said.boxes[stream], said.scores[stream], said.labels[stream]
         centre = boxes.new_tensor(self.config.range_centre_m)
         beyond = (boxes[:, :2].detach() - centre).norm(dim=-1) > self.ranges_m[labels]
-        pose = decoded.frame.global_from_vehicle[stream]
+        pose = frame.global_from_vehicle[stream]
         seen = boxes.detach().double()
         return Detections(
-            embeddings=predictions.embeddings[-1][stream],
+            embeddings=said.embeddings[stream],
             boxes=boxes,
             scores=scores if everywhere else scores.masked_fill(beyond, 0),
             labels=labels,
@@ -246,9 +254,9 @@ class DqTrack(Tracker):
         """Track queries and logits of the queries that hold objects of tracked classes."""
         own = decoded.state.owned(DqTracks)
         elapsed_s: list[float] = own.elapsed_s.tolist()
-        streams = []
+        said, streams = query_objects(decoded, self.detector), []
         for stream, elapsed in enumerate(elapsed_s):
-            seen = self.detections(decoded, stream, everywhere=True)
+            seen = self.detections(decoded.frame, said, stream, everywhere=True)
             targets, identities = outcome.targets[stream], outcome.identities[stream]
             held = (targets >= 0) & (identities >= 0)
             if annotations.labels.shape[1]:
@@ -271,9 +279,9 @@ class DqTrack(Tracker):
             raise SynclError("DQTrack carries on what supervision made of a frame; call supervised first")
         own = decoded.state.owned(DqTracks)
         elapsed_s: list[float] = own.elapsed_s.tolist()
-        after = []
+        said, after = query_objects(decoded, self.detector), []
         for stream, (known, elapsed) in enumerate(zip(reasoned.streams, elapsed_s, strict=True)):
-            seen = self.detections(decoded, stream, everywhere=True)
+            seen = self.detections(decoded.frame, said, stream, everywhere=True)
             tracks = own.tracks.map(lambda r, s=stream: r[s][decoded.state.alive[s]])  # type: ignore[misc]
             if not self.config.coasting:
                 tracks = replace(tracks, places=tracks.places + tracks.velocities * elapsed)
