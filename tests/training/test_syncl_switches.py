@@ -203,6 +203,10 @@ def test_every_filter_trains(annotations, kind):
             )
             for name in ("dropped", "false_tracks")
         ),
+        (
+            {"decoder": "standard", "objects": "new_born", "contrastive": SILENT, "cross_parts": "class"},
+            "leave it at both",
+        ),
         ({"objects": "none", "tracks": False, "contrastive": SILENT, "filter": "none"}, "leave nothing"),
         ({"objects": "none", "filter": "none"}, "no pairs"),
         ({"objects": "new_born"}, "no pairs"),
@@ -214,6 +218,17 @@ def test_every_filter_trains(annotations, kind):
 def test_combinations_that_make_no_sense_are_refused_with_the_reason(switches, reason):
     with pytest.raises(SynclError, match=reason):
         SynclConfig(**switches).build(DIM)
+
+
+@pytest.mark.parametrize(
+    ("parts", "left"), [("both", {"class", "box"}), ("class", {"class"}), ("box", {"box"})]
+)
+def test_parts_of_the_cross_attention_decoders_losses(annotations, parts, left):
+    _, (_, cross), found = outcome(annotations, cross_parts=parts, contrastive=SILENT)
+    assert set(found.losses) == {"class", "box"} | {f"cross_{name}" for name in left}
+    sum(found.losses.values()).backward()
+    taught = {"class": cross.logits.grad, "box": cross.codes.grad}
+    assert {name for name, gradient in taught.items() if gradient is not None} == left
 
 
 @pytest.mark.parametrize("dropped", ["background", "ignored"])

@@ -26,6 +26,7 @@ Decoder = Literal["cross_only", "standard"]
 Range = Literal["persistent", "new_born", "all", "none"]
 Filter = Literal["mixture", "fixed_cost", "simota", "atss", "none"]
 Dropped = Literal["background", "ignored"]
+Parts = Literal["both", "class", "box"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class SynclConfig:
             see.
         filter_cost: the limit of `fixed_cost`; the paper does not give DETA's.
         cross_weight: weight of the cross-attention decoder's losses.
+        cross_parts: which of them are learned from; the paper has both.
         contrastive: instance-aware contrastive learning; weight 0 leaves it out (table 4a).
         release_m: see `BaselineConfig`.
         two_tasks: see `BaselineConfig`; it is about the standard decoder.
@@ -67,6 +69,7 @@ class SynclConfig:
     false_tracks: Dropped = "background"
     filter_cost: float = 1.0
     cross_weight: float = 1.0
+    cross_parts: Parts = "both"
     contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
     release_m: float = 0.0
     two_tasks: TwoTasksConfig | None = None
@@ -107,6 +110,11 @@ class SynclConfig:
                 raise SynclError(
                     "strategy: decoder=standard has no cross-attention decoder whose queries could carry no "
                     "loss; leave dropped and false_tracks at background"
+                )
+            if self.cross_parts != "both":
+                raise SynclError(
+                    f"strategy: decoder=standard has no cross-attention decoder of which cross_parts="
+                    f"{self.cross_parts} could be learned; leave it at both"
                 )
         elif self.objects == "none" and not self.tracks:
             raise SynclError(
@@ -169,7 +177,8 @@ class SynCL(Baseline):
         tracks = named if self.syncl.tracks else torch.zeros_like(named)
         hybrid = hybrid_assignment(matched, candidates, ties, assignment, wanted, tracks, ignored)
         for name, value in set_losses(matched, hybrid, annotations, self.config.loss).items():
-            losses[f"cross_{name}"] = self.syncl.cross_weight * value
+            if self.syncl.cross_parts in ("both", "box" if name == "box" else "class"):
+                losses[f"cross_{name}"] = self.syncl.cross_weight * value
         if self.contrast is not None:
             losses["contrast"] = self._contrast(self.contrast, matched, candidates, ties, named)
         return Outcome(losses, identities, assignment.targets)
