@@ -26,7 +26,7 @@ class Host:
         self.manifest = json.loads((folder / "manifest.json").read_text())
         if self.manifest["format"] != "syncl-export-1":
             raise ValueError(f"{folder}: {self.manifest['format']} is another version")
-        if self.manifest["chosen_by"] == "the host":
+        if self.manifest.get("chosen_by") == "the host":
             raise ValueError(f"{folder}: BEVDepth's candidates are left to the host, which is not shown here")
         program = folder / self.manifest["program"]["file"]
         self.session = onnxruntime.InferenceSession(program, providers=list(providers))

@@ -107,6 +107,14 @@ def test_a_fused_kernel_is_used_where_it_can_be_imported(monkeypatch: pytest.Mon
     assert calls[-1] == {"stride": 2, "padding": 1, "dilation": 1}
 
 
+def test_what_is_exported_has_operators_of_torch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    _pretend_torchvision(monkeypatch, lambda features, *_, **__: features)
+    layer, features = DeformableConvolution(2, 2).eval(), torch.randn(1, 2, 4, 4)
+    assert layer(features) is features, "the fused kernel runs"
+    program = torch.export.export(layer, (features,), strict=False)
+    assert any("grid_sampler" in str(node.target) for node in program.graph.nodes)
+
+
 def test_a_broken_fused_kernel_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def kernel(*tensors: Tensor, **options: object) -> Tensor:
         raise NotImplementedError("Could not run 'torchvision::deform_conv2d' with this backend")

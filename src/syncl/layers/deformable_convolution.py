@@ -38,7 +38,8 @@ def deformable_convolution(
     Returns:
         [N, O, h, w], of the dtype of `features`.
     """
-    fused = _fused_kernel(features.device.type)
+    # No runtime is sure to have torchvision's operator.
+    fused = None if torch.compiler.is_exporting() else _fused_kernel(features.device.type)
     if fused is not None:
         dtype = features.dtype
         return fused(
