@@ -41,9 +41,10 @@ from syncl.data.own_results import as_json, own_layout
 from syncl.data.recording.recording import open_recording
 from syncl.data.recording.video import Video
 from syncl.data.recording.video_moments import _read_times_s
-from syncl.deployment.exported import described_state, open_model
-from syncl.deployment.manifest import GOLDEN, LEAST_OPSET, MANIFEST, write_manifest
+from syncl.deployment.exported import described_state, load_association, open_model
+from syncl.deployment.manifest import ASSOCIATION, GOLDEN, LEAST_OPSET, MANIFEST, write_manifest
 from syncl.deployment.step import template_of
+from syncl.deployment.writing import write_association
 from syncl.evaluation import read_ground_truth, read_results
 from syncl.files import parse_json
 from syncl.recipes import find_recipe, resolve_recipe
@@ -56,6 +57,8 @@ from syncl.runs.track.given import track_given
 from syncl.runs.track.parts import SceneParts, _prepare
 from syncl.runs.track.reports import Reports
 from syncl.runs.train.picture import curves
+from syncl.trackers.by_detection import NoDetector
+from syncl.trackers.cc_3dt import Cc3dtConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.trackers.serialisation import take_apart
 from syncl.training import resuming
@@ -484,13 +487,20 @@ def decoded(folder: Path, world: Path) -> Reader:
     return Reader(files, read)
 
 
+def association(folder: Path, world: Path) -> Reader:
+    """Weights by which a host ties detections together, beside an exported program."""
+    tracker = Cc3dtConfig(motion="velo_lstm").build(NoDetector()).eval()
+    write_association(folder / ASSOCIATION, tracker)
+    return Reader((folder / ASSOCIATION,), lambda: load_association(folder, tracker), (damaged_safetensors,))
+
+
 READERS: dict[str, Callable[[Path, Path], Reader]] = {
     function.__name__: function
     for function in (
         tables, index_cache, images, decoded, results, recording, video, video_times, model_file,
         published, state_file, plan, report_inputs, series, recipe_file, own_recipe, features,
-        checkpoint, can_bus, finished_scenes, detections, exported, splits, sweep, log, dataset_file,
-        annotations, logs, feather_results,
+        checkpoint, can_bus, finished_scenes, detections, exported, association, splits, sweep, log,
+        dataset_file, annotations, logs, feather_results,
     )
 }  # fmt: skip
 
@@ -517,6 +527,7 @@ READ_BY = {
     "data/recording/annotations_file.py": "annotations",
     "data/recording/rig_file.py": "recording",
     "data/yaml_node.py": "recording",
+    "deployment/exported.py": "association",
     "deployment/manifest.py": "exported",
     "files.py": "model_file",
     "evaluation/result_arrays.py": "results",

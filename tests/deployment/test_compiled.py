@@ -1,7 +1,10 @@
 """A step as one compiled graph; what torch compiles is stood in for where only the way round it is tested."""
 
 import dataclasses
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,6 +109,33 @@ def test_a_step_compiles_as_one_graph_and_says_the_same(tmp_path: Path) -> None:
         objects, state = tracker.step(frame, state)
         found, held = quick.step(frame, held)
         alike(objects, found)
+
+
+WARM_UP = """
+import sys; sys.path.insert(0, {tests!r})
+import dataclasses, rig
+from deployment.test_export import DRIVE
+from syncl.deployment.compiled import compiled
+from syncl.trackers import SingleFrameConfig
+from torch._dynamo.utils import counters
+detector = dataclasses.replace(rig.DETECTORS["petr"], layers=1).build()
+quick = compiled(SingleFrameConfig().build(detector).eval())
+quick.step(DRIVE[0], quick.initial_state())
+print(counters["inductor"]["fxgraph_cache_hit"], counters["inductor"]["fxgraph_cache_miss"])
+"""
+
+
+@pytest.mark.slow
+def test_a_second_process_finds_what_the_first_compiled(tmp_path: Path) -> None:
+    places = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    code = WARM_UP.format(tests=str(Path(__file__).parents[1]))
+    found = []
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", code], env=places, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found.append([int(count) for count in done.stdout.split()])
+    (hits, misses), (hits_again, misses_again) = found
+    assert (hits, misses_again) == (0, 0) and misses == hits_again > 0
 
 
 @pytest.mark.slow

@@ -410,14 +410,13 @@ def test_models_without_such_a_step_are_refused_before_anything_is_made(tmp_path
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("detector", ["petr", "streampetr"])
 @pytest.mark.parametrize(
-    "rules",
+    ("rules", "detector"),
     [
-        GreedyConfig(min_score=0.0),
-        Cc3dtConfig(AssociationConfig(0.0, 0.0), min_score=0.0),
-        LEARNED,
-        QUERIES,
+        (GreedyConfig(min_score=0.0), "petr"),
+        (Cc3dtConfig(AssociationConfig(0.0, 0.0), min_score=0.0), "streampetr"),
+        (LEARNED, "petr"),
+        (QUERIES, "streampetr"),
     ],
     ids=["greedy", "cc_3dt", "cc_3dt, learned", "dqtrack"],
 )
