@@ -28,7 +28,7 @@ def test_models_without_such_a_step_are_named_with_the_reason(script: dict, tmp_
 
 def test_objects_are_compared_with_their_own(script: dict) -> None:
     boxes = torch.zeros(1, 3, 9)
-    boxes[0, :, 0], boxes[0, 0, 6] = torch.tensor([1.0, 2.0, 3.0]), 3.14
+    boxes[0, :, 0], boxes[0, 0, 6] = torch.tensor([1.0, 2.0, 3.0]), 3.1415
     expected = {
         "objects_boxes": boxes,
         "objects_identities": torch.tensor([[4, 5, 6]]),
@@ -36,8 +36,8 @@ def test_objects_are_compared_with_their_own(script: dict) -> None:
         "objects_valid": torch.tensor([[True, True, True]]),
     }
     others = boxes.clone()
-    others[0, 0, 6], others[0, 1, 0] = -3.14, 2.25
+    others[0, 0, 6], others[0, 1, 0] = -3.1415, 2.25
     found = {**expected, "objects_boxes": others, "objects_identities": torch.tensor([[4, 5, 7]])}
-    assert script["apart"](expected, found) == (3, 2, 0.25)
+    assert script["apart"](expected, found) == (3, 2, 1, 0.25)
     nothing = {**found, "objects_valid": torch.zeros(1, 3, dtype=torch.bool)}
-    assert script["apart"](expected, nothing) == (3, 0, None), "what compares nothing does not agree"
+    assert script["apart"](expected, nothing) == (3, 0, 0, None), "what compares nothing does not agree"
