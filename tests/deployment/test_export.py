@@ -461,6 +461,24 @@ def test_bevdepth_tells_candidates_and_the_host_suppresses_them_as_ever(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("detector", ["bevformer", "bevdepth"])
+def test_programs_that_are_told_more_of_a_frame_are_exported_and_loaded(
+    detector: str, tmp_path: Path
+) -> None:
+    made = config("mutr3d", "bevformer")
+    if detector == "bevdepth":
+        candidates = rig.tiny_bevdepth(cell_offsets=True, head=rig.SUPPRESSING_HEAD)
+        made = dataclasses.replace(made, detector=candidates, tracker=GreedyConfig(min_score=0.0))
+    write_export(tmp_path, build(made), made, DRIVE, source={})
+    tracker, told = build(made), load_export(tmp_path).tracker
+    state, held = tracker.initial_state(), told.initial_state()
+    for frame in DRIVE[:5]:
+        objects, state = tracker.step(frame, state)
+        found, held = told.step(frame, held)
+        alike(objects, found)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rules", [GreedyConfig(min_score=0.0), LEARNED, QUERIES], ids=["greedy", "learned", "dqtrack"]
 )
