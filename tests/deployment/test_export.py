@@ -516,3 +516,24 @@ def test_detections_of_nearly_one_score_are_compared_with_the_nearest_and_no_num
     assert moved.box_m == 1.0
     broken = agreement(lambda given: told([0.5, float("nan")], [3.0, float("nan")]), [frame])
     assert broken.box_m == float("inf") and broken.score == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("others", "score_apart", "agrees"),
+    [(1, 1e-6, True), (2, 1e-6, True), (1, 1e-3, False), (3, 1e-6, False)],
+)
+def test_the_last_of_a_full_list_may_be_another_of_the_same_score(
+    others: int, score_apart: float, agrees: bool
+) -> None:
+    scores, places_m = [0.9 - 0.001 * row for row in range(200)], [float(row) for row in range(200)]
+    frame = GoldenFrame({}, told(scores, places_m), ())
+    first = 200 - others
+    changed = [score - score_apart for score in scores[first:]]
+    elsewhere = [place + 500.0 for place in places_m[first:]]
+    found = agreement(lambda given: told(scores[:first] + changed, places_m[:first] + elsewhere), [frame])
+    assert (found.box_m < 1e-3) == agrees
+    short = told(scores, places_m)
+    short["objects_valid"][0, 0] = False
+    fewer = told(scores[:first] + changed, places_m[:first] + elsewhere)
+    fewer["objects_valid"][0, 0] = False
+    assert agreement(lambda given: fewer, [GoldenFrame({}, short, ())]).box_m > 1.0, "it is not full"
