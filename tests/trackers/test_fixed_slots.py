@@ -111,6 +111,7 @@ def test_a_step_of_fixed_slots_waits_for_nothing_and_sees_the_same(kind: str, de
         with CountWaits() as waits:
             found, held = fixed.advance(frame, held, move)
         assert not waits.counts
+        assert fixed.detector.precomputed(frame, None).keys() == fixed.detector.told_inputs.keys()
         assert held.count == (SLOTS if kind != "single_frame" else 0)
         (ours, boxes), (theirs, others) = reported(objects), reported(found)
         assert len(ours) > 0 and torch.equal(ours, theirs)
@@ -130,6 +131,7 @@ def test_bevdepth_tells_its_candidates_without_waiting() -> None:
         with torch.no_grad(), CountWaits() as waits:
             found, held = fixed.advance(frame, held, move)
         assert not waits.counts
+        assert fixed.detector.precomputed(frame, None).keys() == fixed.detector.told_inputs.keys()
         chosen = detector.config.settled(found, 300)
         boxes, others = objects.boxes[0][objects.valid[0]], chosen.boxes[0][chosen.valid[0]]
         assert 0 < len(boxes) < found.valid.sum(), "some are suppressed"

@@ -18,7 +18,7 @@ AUTOWARE = "autoware_camera_streampetr"
 """What the folder of Autoware's node calls itself (`deployment.autoware`)."""
 GOLDEN = "golden.npz"
 ASSOCIATION = "association.safetensors"
-"""Weights by which a host ties detections together, of CC-3DT with appearance or a learned motion."""
+"""Weights by which a host ties detections together, of DQTrack and of CC-3DT that has learned some."""
 LEAST_OPSET = 18
 
 

@@ -7,7 +7,7 @@ both went (`now_from_before`, `elapsed_s`), and whether the stream goes on.
 Letters: C cameras, N track slots. B is 1.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,7 +22,7 @@ from syncl.trackers.dqtrack.query_detections import QueryObjects
 from syncl.trackers.state import Move, TrackState
 
 # What a caller keeps of a state in float64, and never hands over.
-KEPT_BY_CALLER = ("global_from_vehicle", "timestamp_s", "detector_memory.place")
+_KEPT_BY_CALLER = ("global_from_vehicle", "timestamp_s")
 INPUTS: dict[str, str] = {
     "images": "[1, C, 3, H, W] uint8 RGB, black where a camera delivered nothing",
     "content_size": "[1, C, 2] int64 height and width of the part of each image that is not padding",
@@ -36,16 +36,6 @@ INPUTS: dict[str, str] = {
     "continued": "[1] bool, False where tracks end: a new scene, or too long a silence",
 }
 """What every step is given of a frame, and the meaning of each."""
-FURTHER_INPUTS: dict[str, str] = {
-    "motion": "[1, 18] the vehicle's place, rotation, readings and heading as BEVFormer sees them; place and "
-    "heading in degrees as changes since the frame before, in float64, 0 where the stream starts anew",
-    "shift_m": "[1, 2] how far the vehicle went along its present x and y axes since the frame before",
-    "camera_numbers": "[1, C, 21] image_from_camera, then rotation and place of each camera in the vehicle",
-    "cells": "[1, C, Z, H, W] int32 cell of the view that each depth of each ray falls into, -1 = none",
-    "cell_offsets": "[1, C, Z, H, W, 2] where in its cell, in cells from the middle",
-}
-"""The same, of detectors that are told it (`Detector.precomputed`)."""
-
 Teller = Callable[[Frame, DetectorMemory | None], dict[str, Tensor]]
 """See `Detector.precomputed`."""
 
@@ -68,13 +58,8 @@ class GivenRig(CameraRig):
         return self.inverses
 
 
-def of_frame(given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What a step is given of a frame, of all that it is given; the rest is its state."""
-    return {name: tensor for name, tensor in given.items() if name in INPUTS or name in FURTHER_INPUTS}
-
-
 def told_frame(frame: Frame, move: Move, state: TrackState, teller: Teller) -> dict[str, Tensor]:
-    """What a step is told of a frame, by the names of `INPUTS` and, as its detector asks, `FURTHER_INPUTS`.
+    """What a step is told of a frame, by the names of `INPUTS` and of `Detector.told_inputs`.
 
     Args:
         frame: the frame.
@@ -108,8 +93,14 @@ def told_state(state: TrackState) -> dict[str, Tensor]:
     return {
         short_name(name): _told(tensor)
         for name, tensor in named_tensors(state).items()
-        if name not in KEPT_BY_CALLER
+        if name not in _kept_by_caller(state)
     }
+
+
+def _kept_by_caller(state: TrackState) -> tuple[str, ...]:
+    memory = state.detector_memory
+    of_memory = () if memory is None else memory.kept_by_caller
+    return (*_KEPT_BY_CALLER, *(f"detector_memory.{name}" for name in of_memory))
 
 
 def short_name(name: str) -> str:
@@ -190,17 +181,17 @@ class TrackStep(nn.Module):
             timestamp_s=move.elapsed_s,
             scenes=("",),
             samples=("",),
-            told={name: tensor for name, tensor in given.items() if name in FURTHER_INPUTS},
+            told={name: tensor for name, tensor in given.items() if name not in INPUTS},
         )
 
     def _entered(self, given: dict[str, Tensor], move: Move) -> TrackState:
-        names = iter(self._names)
+        names, kept = iter(self._names), _kept_by_caller(self._template)
 
         def fill(tensor: Tensor) -> Tensor:
             name = next(names)
             if name == "global_from_vehicle":
                 return torch.eye(4, device=tensor.device).expand(1, 4, 4)
-            if name in KEPT_BY_CALLER:
+            if name in kept:
                 return torch.zeros_like(tensor, device=move.elapsed_s.device)
             return given[short_name(name)]
 
@@ -214,7 +205,7 @@ class TrackStep(nn.Module):
         told |= {
             f"next_{short_name(name)}": tensor
             for name, tensor in named_tensors(state).items()
-            if name not in KEPT_BY_CALLER
+            if name not in _kept_by_caller(state)
         }
         # A program whose output is its input is none that every runtime takes.
         return {name: tensor.clone() for name, tensor in told.items()}

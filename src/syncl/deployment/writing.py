@@ -17,7 +17,7 @@ from syncl.deployment.exported import described_state
 from syncl.deployment.golden_frames import COUNT, Agreement, agreement, golden_frames, write_golden
 from syncl.deployment.manifest import ASSOCIATION, GOLDEN, LEAST_OPSET, write_manifest
 from syncl.deployment.programs import OnnxProgram, write_onnx
-from syncl.deployment.step import FURTHER_INPUTS, INPUTS, TrackStep, of_frame, template_of
+from syncl.deployment.step import INPUTS, TrackStep, template_of, told_state
 from syncl.detectors.image_encoder import ImageEncoder
 from syncl.errors import SynclError
 from syncl.files import write_tensors
@@ -96,21 +96,30 @@ def write_association(path: Path, tracker: ByDetection | DqTrack) -> None:
 
 
 class _Flat:
-    """A step of two dictionaries as a program of one."""
+    """A step of two dictionaries, a frame and a state like `template`, as a program of one."""
 
-    def __init__(self, step: TrackStep) -> None:
+    def __init__(self, step: TrackStep, template: TrackState) -> None:
         self._step = step
+        self._template = template
 
     @torch.no_grad()
     def __call__(self, given: Mapping[str, Tensor], /) -> dict[str, Tensor]:
-        frame = of_frame(given)
-        told: dict[str, Tensor] = self._step(frame, {k: v for k, v in given.items() if k not in frame})
+        told: dict[str, Tensor] = self._step(*_frame_and_state(given, self._template))
         return told
 
 
 def flat_step(tracker: Tracker, template: TrackState, cameras: tuple[str, ...]) -> _Flat:
     """The step of a tracker with fixed slots as a `Program`, run by torch."""
-    return _Flat(TrackStep(tracker, template, cameras).eval())
+    return _Flat(TrackStep(tracker, template, cameras).eval(), template)
+
+
+def _frame_and_state(
+    given: Mapping[str, Tensor], template: TrackState
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What a step is given, apart: of a frame, and of a state of this structure."""
+    of_state = told_state(template).keys()
+    frame = {name: tensor for name, tensor in given.items() if name not in of_state}
+    return frame, {name: tensor for name, tensor in given.items() if name in of_state}
 
 
 def write_export(
@@ -154,8 +163,7 @@ def write_export(
         rounded_encoder(exported)
     step = TrackStep(exported, template, cameras).eval()
     given = golden[1].given
-    frame = of_frame(given)
-    state = {name: tensor for name, tensor in given.items() if name not in frame}
+    frame, state = _frame_and_state(given, template)
     with torch.no_grad():
         traced = torch.export.export(step, (frame, state), strict=False)
     outputs = list(golden[0].told)
@@ -168,7 +176,7 @@ def write_export(
         path = folder / "track.pt2"
         torch.export.save(traced, path)
         nodes = len(traced.graph.nodes)
-        found = agreement(_Flat(cast(TrackStep, traced.module())), golden)
+        found = agreement(_Flat(cast(TrackStep, traced.module()), template), golden)
     if precision == "float32" and (not found.identities_equal or found.box_m > _TOLERANCE_M[precision]):
         raise SynclError(
             f"the exported program is not the model: largest difference of a box {found.box_m:.2g} m, "
@@ -194,8 +202,8 @@ def write_export(
             **_of_tracker(fixed),
             **_of_association(tracker),
             **_of_choice(fixed),
-            "inputs": _signature(given),
-            "outputs": _signature(golden[0].told),
+            "inputs": _signature(given, INPUTS | dict(fixed.detector.told_inputs)),
+            "outputs": _signature(golden[0].told, {}),
             "state": {"structure": take_apart(template)[0], "tensors": cast(Json, described_state(template))},
             "golden": [list(frame.events) for frame in golden],
             "model": encode_config(config),
@@ -286,15 +294,13 @@ def _rules(settings: object) -> dict[str, Json]:
 _PLAIN = bool | int | float | str
 
 
-def _signature(tensors: Mapping[str, Tensor]) -> list[Json]:
+def _signature(tensors: Mapping[str, Tensor], meanings: Mapping[str, str]) -> list[Json]:
     return [
         {
             "name": name,
             "shape": list(tensor.shape),
             "dtype": str(tensor.dtype).removeprefix("torch."),
-            "meaning": (INPUTS | FURTHER_INPUTS).get(
-                name, "objects" if name.startswith("objects_") else "state"
-            ),
+            "meaning": meanings.get(name, "objects" if name.startswith("objects_") else "state"),
         }
         for name, tensor in tensors.items()
     ]

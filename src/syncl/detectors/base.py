@@ -17,9 +17,10 @@ Letters: B batch, C cameras, Q queries, L decoder layers, D channels, K classes.
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self, TypeVar, runtime_checkable
+from types import MappingProxyType
+from typing import ClassVar, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +64,13 @@ class Features(TensorStructure):
 
 
 class DetectorMemory(TensorStructure, ABC):
-    """What a temporal detector remembers of earlier frames. Each adds its own fields, all [B, ...]."""
+    """What a temporal detector remembers of earlier frames. Each adds its own fields, all [B, ...].
+
+    Attributes:
+        kept_by_caller: fields in float64 that no exported step is told.
+    """
+
+    kept_by_caller: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def keep(self, streams: Tensor) -> Self:
@@ -195,9 +202,12 @@ class Detector(nn.Module, ABC):
         fixed_shapes: whether it takes no way that depends on what tensors hold, so that nothing waits for a
             device and a pass can be exported or captured; the same up to rounding.
         unsettled: how many objects it then tells, of which the host chooses (`Settling`); 0 = none.
+        told_inputs: what an exported step is told beyond every step's (`precomputed`): shapes and meanings by
+            name.
     """
 
     fixed_shapes: bool = False
+    told_inputs: Mapping[str, str] = MappingProxyType({})
     unsettled: int = 0
     views: tuple[float, ...] | None = None
     _looked_round: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ Letters: B streams, C cameras, D channels, Y X cells of the view, N past frames,
 
 from dataclasses import dataclass, field, replace
 from functools import cache
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -196,6 +197,14 @@ class BevDepth(Detector):
     """See the module's docstring."""
 
     positions_follow_references = True
+    told_inputs = MappingProxyType(
+        {
+            "camera_numbers": "[1, C, 21] image_from_camera, then rotation and place of each camera in the "
+            "vehicle",
+            "cells": "[1, C, Z, H, W] int32 cell of the view that each depth of a ray falls into, -1 = none",
+            "cell_offsets": "[1, C, Z, H, W, 2] where in its cell, in cells from the middle",
+        }
+    )
 
     def __init__(self, config: BevDepthConfig) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ Letters: B streams, N cells (row by row), D channels.
 """
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ class BevMemory(DetectorMemory):
         place: [B, 4] float64 where the vehicle was: x, y, z in the map (m), heading (degrees).
         valid: [B] bool; False = nothing of the stream's present scene has been seen.
     """
+
+    kept_by_caller: ClassVar[tuple[str, ...]] = ("place",)
 
     bev: Tensor
     place: Tensor

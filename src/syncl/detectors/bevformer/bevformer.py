@@ -10,6 +10,7 @@ Letters: B streams, C cameras, N cells of the view (row by row), Q queries, D ch
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple, cast
 
 import torch
@@ -107,6 +108,15 @@ class BevCrossAttention(nn.Module):
 
 class Bevformer(RefiningDetector):
     """See the module's docstring. State-dict layout: ours; `checkpoints` maps the published one."""
+
+    told_inputs = MappingProxyType(
+        {
+            "motion": "[1, 18] the vehicle's place, rotation, readings and heading as BEVFormer sees them; "
+            "place and heading in degrees as changes since the frame before, in float64, 0 where the stream "
+            "starts anew",
+            "shift_m": "[1, 2] how far the vehicle went along its present x and y since the frame before",
+        }
+    )
 
     def __init__(self, config: BevformerConfig) -> None:
         super().__init__(config)
