@@ -101,13 +101,19 @@ def main() -> None:
         number, known.embeddings, known.boxes[:, :2], detected.velocities[:, :2], known.labels, number, number
     )
     objects, _ = module.decouple(seen.embeddings)
+    elapsed_s = torch.tensor(0.5, dtype=torch.float64)
 
     def affinities() -> torch.Tensor:
-        return tracker.logits(objects, seen.places, tracks, 0.5).softmax(1)
+        return tracker.logits(objects, seen.places, tracks, elapsed_s).softmax(1)
 
     def dqtrack() -> object:
         looks = affinities()
-        return pair(looks.double().numpy(), tracker.allowed(seen, tracks, 0.5, looks).numpy())
+        return pair(looks.double().numpy(), tracker.allowed(seen, tracks, elapsed_s, looks).numpy())
+
+    def followed() -> object:
+        compared = tracker.compared(seen, tracks, elapsed_s)
+        _, _, rows = tracker.follow(tracks, seen, elapsed_s, count, compared)
+        return tracker.remembered(tracks.embeddings, compared.embeddings, rows)
 
     def layer_by_layer() -> object:
         apart = torch.cdist(seen.places, tracks.places).float()[..., None]
@@ -121,7 +127,7 @@ def main() -> None:
         "DQTrack: affinity": affinities,
         "DQTrack: affinity, gates, pairs": dqtrack,
         "DQTrack: decoupling": lambda: module.decouple(detected.embeddings),
-        "DQTrack: all behind the detector": lambda: tracker.follow(tracks, seen, 0.5, count),
+        "DQTrack: all behind the detector": followed,
         "DQTrack: affinity, layer by layer": layer_by_layer,
     }
     times = {name: cost_ms(call, rounds if "layer by" not in name else 3) for name, call in work.items()}

@@ -23,7 +23,7 @@ from syncl.geometry.poses import yaw_from_quaternion
 from syncl.structures import Objects
 from syncl.trackers.by_detection import NoDetector
 from syncl.trackers.cc_3dt import AppearanceConfig, AssociationConfig, Cc3dt, Cc3dtConfig, MemoryConfig
-from syncl.trackers.cc_3dt.appearance import Appearance, level_of
+from syncl.trackers.cc_3dt.appearance import Appearance
 from syncl.trackers.cc_3dt.association import (
     Detected,
     Known,
@@ -35,6 +35,7 @@ from syncl.trackers.cc_3dt.association import (
 )
 from syncl.trackers.cc_3dt.memory import follow, nothing_remembered
 from syncl.trackers.cc_3dt.motion import Kalman, Motion
+from syncl.trackers.cc_3dt.pooling import level_of
 from syncl.trackers.cc_3dt.velo_lstm import VeloLstm, VeloLstmMotion
 from syncl.training.motion_model import MotionTrainingConfig, SeenObjects, motion_losses, unrolled
 from syncl.training.objectives.similarity import contrast_loss, cosine_loss
@@ -498,8 +499,8 @@ def remembering(tracker: Cc3dt, shown: list[Any]) -> None:
         last.append(detected(*arguments))
         return last[-1]
 
-    def done(state: Any, streams: Any) -> Any:
-        shown.append((*last, streams[0]))
-        return after(state, streams)
+    def done(state: Any, lived: Any, decided: Any) -> Any:
+        shown.append((*last, decided[0]))
+        return after(state, lived, decided)
 
     tracker._seen, tracker.detected, tracker._after = pairs, found, done

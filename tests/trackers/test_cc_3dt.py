@@ -10,7 +10,7 @@ from rig import DETECTORS, make_clip, make_frame, tiny_encoder
 from syncl.errors import SynclError
 from syncl.structures import Objects
 from syncl.trackers.cc_3dt import AppearanceConfig, AssociationConfig, Cc3dt, Cc3dtConfig
-from syncl.trackers.cc_3dt.appearance import roi_align
+from syncl.trackers.cc_3dt.pooling import roi_align
 from syncl.trackers.cc_3dt.velo_lstm import VeloLstm
 from syncl.training.losses import LossConfig
 from syncl.training.motion_model import MotionTrainingConfig, SeenObjects, train_motion

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, TypeVarTuple, cast
 
 import torch
 from torch import Tensor
@@ -19,7 +19,11 @@ class TensorStructure:
         return dataclasses.replace(self, **changed)  # type: ignore[type-var]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        """A copy whose tensors are on `device`."""
+        """The same on `device`; itself where it all is on the host and stays there."""
+        if torch.device(device).type == "cpu" and all(
+            tensor.device.type == "cpu" for tensor in _tensors(self)
+        ):
+            return self
         return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def detach(self) -> Self:
@@ -32,6 +36,7 @@ class TensorStructure:
 
 
 Structure = TypeVar("Structure", bound=TensorStructure)
+Values = TypeVarTuple("Values")
 
 
 def named_tensors(structure: TensorStructure) -> dict[str, Tensor]:
@@ -54,6 +59,26 @@ def named_tensors(structure: TensorStructure) -> dict[str, Tensor]:
     return found
 
 
+def on_host(*values: *Values) -> tuple[*Values]:
+    """Tensors and structures with all tensors on the host, without gradient history; nothing is rounded.
+
+    They travel together: whatever their types, the device is waited for once, and not at all where all are on
+    the host already.
+    """
+    away = [tensor for tensor in _tensors(values) if tensor.device.type != "cpu"]
+    # The widest first, so that each begins at a multiple of its size.
+    away.sort(key=lambda tensor: -tensor.element_size())
+    if not away:
+        return values
+    packed = torch.cat([tensor.detach().flatten().view(torch.uint8) for tensor in away]).cpu()
+    sizes = [tensor.numel() * tensor.element_size() for tensor in away]
+    arrived = {
+        id(tensor): part.view(tensor.dtype).view(tensor.shape)
+        for tensor, part in zip(away, packed.split(sizes), strict=True)
+    }
+    return cast("tuple[*Values]", _map_value(values, lambda tensor: arrived.get(id(tensor), tensor)))
+
+
 def joined(*parts: Structure) -> Structure:
     """The rows of several structures of one kind, one behind the other."""
     columns = iter(zip(*map(_tensors, parts), strict=True))
@@ -66,16 +91,19 @@ def padded(streams: Sequence[Structure]) -> Structure:
     return streams[0].map(lambda _: pad_sequence(list(next(columns)), batch_first=True))
 
 
-def _tensors(structure: TensorStructure) -> list[Tensor]:
-    """All tensors of a structure, in the order in which `map` meets them."""
+def _tensors(value: object) -> list[Tensor]:
+    """All tensors of a structure, or of a tuple of some, in the order in which `map` meets them."""
     found: list[Tensor] = []
-
-    def note(tensor: Tensor) -> Tensor:
-        found.append(tensor)
-        return tensor
-
-    structure.map(note)
+    _note_tensors(value, found)
     return found
+
+
+def _note_tensors(value: object, found: list[Tensor]) -> None:
+    if isinstance(value, Tensor):
+        found.append(value)
+    elif isinstance(value, TensorStructure | tuple):
+        for part in value if isinstance(value, tuple) else vars(value).values():
+            _note_tensors(part, found)
 
 
 def _map_value(value: Any, function: Callable[[Tensor], Tensor]) -> Any:

@@ -23,6 +23,16 @@ def take_rows_or_zero(values: Tensor, rows: Tensor) -> Tensor:
     return either(present, take_rows(values, rows.clamp(min=0)), torch.zeros_like(values[:, :1]))
 
 
+def rows_at_hand(selected: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Rows [R] int64 of a mask [N], and which of them are selected; None = all of them are.
+
+    Away from the host they are all rows there are, since a device would be waited for to say how many.
+    """
+    if selected.device.type == "cpu":
+        return selected.nonzero()[:, 0], None
+    return torch.arange(len(selected), device=selected.device), selected
+
+
 def with_front_rows(values: Tensor, count: int, fill: float) -> Tensor:
     """Values [B, N, ...] behind `count` rows of `fill`."""
     rows = values.new_full((values.shape[0], count, *values.shape[2:]), fill)

@@ -17,7 +17,7 @@ from torch import Tensor
 from syncl.detectors.base import Detector, Interaction
 from syncl.errors import SynclError
 from syncl.structures import Objects, Outcome, Queries
-from syncl.structures.tensors import TensorStructure
+from syncl.structures.tensors import TensorStructure, on_host
 from syncl.trackers.ada_track.association import Affinities, Associating, Association
 from syncl.trackers.ada_track.pairing import Flags, Floats, Integers, pair_greedily, pair_optimally
 from syncl.trackers.base import Tracker
@@ -168,11 +168,20 @@ class AdaTrack(Tracker):
         return interaction.result()
 
     def conclude(self, decoded: Decoded) -> tuple[Objects, TrackState]:
-        """Detections pair with tracks; births and deaths; objects are the tracks with high enough scores."""
-        config, state, predictions = self.config, decoded.state, decoded.standard
-        count, scores = predictions.object_count, decoded.scores
-        rows = self._next_rows(decoded)
-        codes, logits = predictions.codes[-1], predictions.logits[-1]
+        """Detections pair with tracks; births and deaths; objects are the tracks with high enough scores.
+
+        The pairs are decided on the host, where the objects stay.
+        """
+        config, predictions = self.config, decoded.standard
+        count, boxes = predictions.object_count, self.detector.boxes(predictions.codes[-1])
+        labels, affinity = (
+            predictions.logits[-1].argmax(-1),
+            _affinities(decoded).logits[-1].float().sigmoid(),
+        )
+        # All that is decided and all that is reported; nobody waits for what becomes of the queries.
+        known = replace(decoded.state, detector_memory=None, queries=None)
+        state, affinity, scores, boxes, labels = on_host(known, affinity, decoded.scores, boxes, labels)
+        rows = self._next_rows(state, affinity, scores)
         misses = rows.held(state.misses) + (rows.valid & ~rows.seen)
         if config.reset_misses:
             misses = misses.masked_fill(rows.paired, 0)
@@ -180,49 +189,52 @@ class AdaTrack(Tracker):
         identities = torch.where(rows.born, numbers, rows.held(state.identities))
         row_scores = rows.mixed(scores[:, :count], scores[:, count:])
         objects = Objects(
-            boxes=self.detector.boxes(rows.mixed(codes[:, :count], codes[:, count:])),
-            labels=rows.mixed(logits[:, :count], logits[:, count:]).argmax(-1),
+            boxes=rows.mixed(boxes[:, :count], boxes[:, count:]),
+            labels=rows.mixed(labels[:, :count], labels[:, count:]),
             scores=row_scores,
             identities=identities,
             valid=rows.valid & (row_scores >= config.output_score),
         )
         objects = best_objects(objects, config.max_objects, config.output_range_m, config.output_height_m)
-        state = replace(state, next_identity=state.next_identity + rows.born.sum(1))
-        return objects, self._carried(decoded, replace(state, identities=identities, misses=misses), rows)
-
-    def _next_rows(self, decoded: Decoded) -> NextRows:
-        """Who lives on: tracks as they were, then new ones. In one transfer from the device and one back."""
-        state, scores = decoded.state, decoded.scores
-        affinity = _affinities(decoded).logits[-1].float().sigmoid()
-        streams, count, tracks = affinity.shape
-        known = torch.stack(
-            [state.alive.to(scores.dtype), state.misses.to(scores.dtype), scores[:, count:]], dim=1
+        state = replace(
+            state,
+            identities=identities,
+            misses=misses,
+            next_identity=state.next_identity + rows.born.sum(1),
         )
-        table = torch.cat([affinity, known], dim=1)
-        seen = torch.cat([scores[:, :count], scores.new_zeros(streams, 3)], dim=1)
-        host = torch.cat([table, seen[..., None]], dim=2).cpu().numpy()
-        next_tracks, next_detections = [], []
-        for stream in host:
-            track, detection = self._pair(stream[:count, :tracks], stream[:count, tracks], stream[count:])
-            next_tracks.append(track)
-            next_detections.append(detection)
-        longest = max(map(len, next_tracks))
+        device = decoded.scores.device
+        state, rows = state.to(device, non_blocking=True), rows.to(device, non_blocking=True)
+        state = replace(state, detector_memory=decoded.state.detector_memory)
+        return objects, self._carried(decoded, state, rows)
+
+    def _next_rows(self, state: TrackState, affinity: Tensor, scores: Tensor) -> NextRows:
+        """Who lives on: tracks as they were, then new ones. All of it on the host."""
+        count, streams = affinity.shape[1], len(affinity)
+        pairs = [
+            self._pair(affinities, said[:count], (alive, misses, said[count:]))
+            for affinities, said, alive, misses in zip(
+                *(part.numpy() for part in (affinity, scores, state.alive, state.misses)), strict=True
+            )
+        ]
+        longest = max(len(track) for track, _ in pairs)
         padded = np.full((2, streams, longest), -1)
-        for index, (track, detection) in enumerate(zip(next_tracks, next_detections)):
+        for index, (track, detection) in enumerate(pairs):
             padded[0, index, : len(track)], padded[1, index, : len(track)] = track, detection
-        track_rows, detection_rows = torch.from_numpy(padded).to(scores.device)
+        track_rows, detection_rows = torch.from_numpy(padded)
         return NextRows(detection_rows, track_rows)
 
-    def _pair(self, affinity: Floats, scores: Floats, known: Floats) -> tuple[Integers, Integers]:
+    def _pair(
+        self, affinity: Floats, scores: Floats, known: tuple[Flags, Integers, Floats]
+    ) -> tuple[Integers, Integers]:
         """Track and detection of each row that lives on, -1 = new and -1 = missed.
 
         Args:
             affinity: [D, N].
             scores: [D] of detections.
-            known: [3, N] of tracks: whether they are there, misses so far, scores.
+            known: [N] each of tracks: whether they are there, misses so far, scores.
         """
         config = self.config
-        alive, misses, track_scores = known[0, : affinity.shape[1]] > 0, known[1], known[2]
+        alive, misses, track_scores = known
         allowed: Flags = (affinity > config.affinity) & (scores > config.pair_score)[:, None] & alive
         # Empty slots are taken out, since the solver's order depends on who is there.
         slots = np.flatnonzero(alive)
@@ -234,7 +246,8 @@ class AdaTrack(Tracker):
         track = np.concatenate([slots[lasting], np.full(len(born), -1)])
         detection = np.concatenate([pairing.detection_of[lasting], born])
         if len(track) > config.max_tracks:
-            sure = np.where(detection >= 0, scores[detection], track_scores[track])
+            # New rows have no track to look up.
+            sure = np.where(detection >= 0, scores[detection], np.append(track_scores, 0)[track])
             best = np.sort(np.argsort(-sure, kind="stable")[: config.max_tracks])
             track, detection = track[best], detection[best]
         return track, detection

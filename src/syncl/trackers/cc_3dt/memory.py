@@ -1,6 +1,7 @@
 """What CC-3DT remembers of a stream, and a frame of it (CC-3DT, section 3; the published order of steps).
 
-One stream at a time, rows without padding; the tracker pads them for the state.
+One stream at a time, rows without padding; the tracker pads them for the state. Who is who is decided on the
+host (`decide`); what the tracks become of it needs only the numbers of rows (`lived_on`).
 
 Letters: N tracks in the order of their birth, D detections, E channels of embeddings.
 """
@@ -105,18 +106,22 @@ class Backdrops(TensorStructure):
 
 
 @dataclass(frozen=True)
-class Followed:
-    """What came of a frame.
+class Decided(TensorStructure):
+    """What is decided on the host in a frame.
 
     Attributes:
         kept: [K] int64 rows of the detections that were looked at, best first.
         identities: [K] int64 what each is: a track, `NOBODY` or `SWALLOWED`.
         affinities: [K, M] with the remembered tracks and backdrops.
         known: [M] int64 who these are, `NOBODY` = a backdrop.
-        tracks: after the frame.
+        sightings: [U] int64 of the K, those of known tracks.
+        sighted: [U] int64 rows of these tracks.
+        missed: [V] int64 rows of the tracks that nobody saw.
+        births: [W] int64 of the K, those that begin a track.
+        living: [N] int64 of sighted, missed and born tracks in this order, those that live on by birth.
         backdrops: after the frame.
         next_identity: of the next birth.
-        rows: [R] int64 of `tracks`: those seen in the frame.
+        rows: [R] int64 of the tracks after the frame: those seen in it.
         scores: [R] of their detections.
     """
 
@@ -124,11 +129,26 @@ class Followed:
     identities: Tensor
     affinities: Tensor
     known: Tensor
-    tracks: BoxTracks
+    sightings: Tensor
+    sighted: Tensor
+    missed: Tensor
+    births: Tensor
+    living: Tensor
     backdrops: Backdrops
     next_identity: int
     rows: Tensor
     scores: Tensor
+
+
+@dataclass(frozen=True)
+class Followed(Decided):
+    """What came of a frame.
+
+    Attributes:
+        tracks: after it.
+    """
+
+    tracks: BoxTracks
 
 
 def follow(
@@ -155,6 +175,33 @@ def follow(
     """
     moving, step = motion.predict(tracks.motion)
     tracks = replace(tracks, motion=moving)
+    decided = decide(tracks, step, backdrops, frame, next_identity, detected, rules, config)
+    lived = lived_on(tracks, detected, decided, frame, motion, config)
+    return Followed(**vars(decided), tracks=lived)
+
+
+def decide(
+    tracks: BoxTracks,
+    step: Tensor,
+    backdrops: Backdrops,
+    frame: int,
+    next_identity: int,
+    detected: Detected,
+    rules: AssociationConfig,
+    config: MemoryConfig,
+) -> Decided:
+    """Who is who in a frame, by the tracks as they are expected; the motion model's own is not looked at.
+
+    Args:
+        tracks: before the frame.
+        step: [N, 3] by which they are expected farther, metres.
+        backdrops: see `follow`, as all else.
+        frame: of the scene.
+        next_identity: of the next birth.
+        detected: in the frame.
+        rules: of the association.
+        config: of the memory.
+    """
     if not len(tracks.identities):
         # Backdrops alone are not compared with.
         backdrops = backdrops.map(lambda values: values[:0])
@@ -164,31 +211,61 @@ def follow(
     seen = detected.rows(kept)
     affinities = affinity(seen, known, rules)
     certain = seen.scores * seen.depth_scores if config.score_product else seen.scores
-    who = torch.from_numpy(assign(affinities, names, certain, rules)).to(kept.device)
-    births = (who == NOBODY) & (seen.scores > rules.birth_score)
-    identities = torch.where(births, next_identity + births.cumsum(0) - 1, who)
+    who = torch.from_numpy(assign(affinities, names, certain, rules))
+    born = (who == NOBODY) & (seen.scores > rules.birth_score)
+    identities = torch.where(born, next_identity + born.cumsum(0) - 1, who)
+    births, sightings = born.nonzero()[:, 0], (who >= 0).nonzero()[:, 0]
+    sighted = torch.searchsorted(tracks.identities, who[sightings])
+    others = torch.ones_like(tracks.identities, dtype=torch.bool)
+    others[sighted] = False
+    missed = others.nonzero()[:, 0]
 
-    continued = who >= 0
-    order = torch.searchsorted(tracks.identities, who[continued])
-    updated = _updated(tracks.map(lambda values: values[order]), seen.rows(continued), frame, motion, config)
-    missed = torch.ones_like(tracks.identities, dtype=torch.bool)
-    missed[order] = False
-    coasted = _coasted(tracks.map(lambda values: values[missed]), motion)
-    born = BoxTracks.born(seen.rows(births), identities[births], frame, motion)
-    tracks = joined(updated, coasted, born)
-    by_birth = tracks.identities.argsort()
-    alive = by_birth[frame - tracks.last_seen[by_birth] < config.frames]
-    tracks = tracks.map(lambda values: values[alive])
-
-    rows = (tracks.last_seen == frame).nonzero()[:, 0]
+    present = torch.full_like(identities, frame)
+    last_seen = torch.cat([present[sightings], tracks.last_seen[missed], present[births]])
+    by_birth = torch.cat([who[sightings], tracks.identities[missed], identities[births]]).argsort()
+    living = by_birth[frame - last_seen[by_birth] < config.frames]
     named = identities >= 0
     certain = seen.scores * seen.depth_scores if config.score_product else seen.depth_scores
-    scores = certain[named][identities[named].argsort()]
-    behind = _backdrops(seen, identities == NOBODY) if config.backdrops else backdrops.map(lambda v: v[:0])
-    birth_count = int(births.sum())
-    return Followed(
-        kept, identities, affinities, names, tracks, behind, next_identity + birth_count, rows, scores
+    return Decided(
+        kept=kept,
+        identities=identities,
+        affinities=affinities,
+        known=names,
+        sightings=sightings,
+        sighted=sighted,
+        missed=missed,
+        births=births,
+        living=living,
+        backdrops=_backdrops(seen, identities == NOBODY)
+        if config.backdrops
+        else backdrops.map(lambda values: values[:0]),
+        next_identity=next_identity + len(births),
+        rows=(last_seen[living] == frame).nonzero()[:, 0],
+        scores=certain[named][identities[named].argsort()],
     )
+
+
+def lived_on(
+    tracks: BoxTracks,
+    detected: Detected,
+    decided: Decided,
+    frame: int,
+    motion: Motion,
+    config: MemoryConfig,
+) -> BoxTracks:
+    """The tracks behind a frame, wherever the motion model is: nobody is waited for. See `follow`."""
+    seen, identities = detected.rows(decided.kept), decided.identities
+    births = decided.births
+    updated = _updated(
+        tracks.map(lambda values: values[decided.sighted]),
+        seen.rows(decided.sightings),
+        frame,
+        motion,
+        config,
+    )
+    coasted = _coasted(tracks.map(lambda values: values[decided.missed]), motion)
+    born = BoxTracks.born(seen.rows(births), identities[births], frame, motion)
+    return joined(updated, coasted, born).map(lambda values: values[decided.living])
 
 
 def _known(tracks: BoxTracks, backdrops: Backdrops, step: Tensor) -> Known:

@@ -9,15 +9,18 @@ import torch
 from torch import Tensor
 
 # Signs of the eight corners along a box's length, height and width.
-_CORNERS = (
-    (1, 1, 1),
-    (1, 1, -1),
-    (1, -1, 1),
-    (1, -1, -1),
-    (-1, 1, 1),
-    (-1, 1, -1),
-    (-1, -1, 1),
-    (-1, -1, -1),
+_CORNERS = torch.tensor(
+    [
+        (1, 1, 1),
+        (1, 1, -1),
+        (1, -1, 1),
+        (1, -1, -1),
+        (-1, 1, 1),
+        (-1, 1, -1),
+        (-1, -1, 1),
+        (-1, -1, -1),
+    ],
+    device="cpu",
 )
 # A box may be so much farther away than its class is evaluated.
 _BEYOND_M = 2.0
@@ -49,7 +52,20 @@ def sightings(
     image_from_camera: Tensor,
     sizes: Tensor,
 ) -> Sightings:
-    """All pairs of a camera and a box that it sees.
+    """All pairs of a camera and a box that it sees; arguments as for `sighted`."""
+    seen, image_boxes = sighted(boxes, ranges_m, camera_from_global, image_from_camera, sizes)
+    cameras, rows = seen.nonzero().unbind(1)
+    return Sightings(cameras, rows, image_boxes[seen])
+
+
+def sighted(
+    boxes: Tensor,
+    ranges_m: Tensor,
+    camera_from_global: Tensor,
+    image_from_camera: Tensor,
+    sizes: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Which camera sees which box, [C, D] bool, and where in its image [C, D, 4] float32.
 
     A box is taken to stand upright in the camera's own axes. Corners behind the camera are projected all the
     same, as published: a box that reaches there is clipped to the image as it comes.
@@ -66,7 +82,8 @@ def sightings(
     cos, sin = boxes[:, 6].cos(), boxes[:, 6].sin()
     ahead = rotation[:, :, :2] @ torch.stack([cos, sin])
     turn = torch.atan2(-ahead[:, 2], ahead[:, 0])[..., None]
-    local = boxes.new_tensor(_CORNERS) / 2 * boxes[:, None, [3, 5, 4]]
+    corners = _CORNERS.to(boxes.device, boxes.dtype, non_blocking=True)
+    local = corners / 2 * torch.stack([boxes[:, 3], boxes[:, 5], boxes[:, 4]], -1)[:, None]
     right = turn.cos() * local[..., 0] + turn.sin() * local[..., 2]
     depth = turn.cos() * local[..., 2] - turn.sin() * local[..., 0]
     corners = torch.stack([right, local[..., 1].expand_as(right), depth], -1) + centres[:, :, None]
@@ -78,8 +95,7 @@ def sightings(
     area = (high - low).prod(-1)
     near = torch.hypot(centres[..., 0], centres[..., 2]) <= ranges_m + _BEYOND_M
     seen = (centres[..., 2] > 0) & (area > 0) & (area < most.prod(-1)) & near
-    cameras, rows = seen.nonzero().unbind(1)
-    return Sightings(cameras, rows, torch.cat([low, high], -1)[seen].float())
+    return seen, torch.cat([low, high], -1).float()
 
 
 def largest(seen: Sightings, places: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from syncl.detectors.base import Detector
 from syncl.errors import SynclError
 from syncl.geometry.transforms import invert_similarity, rotate_planar, transform_points
 from syncl.structures import Annotations, Frame, Objects, Outcome
-from syncl.structures.tensors import TensorStructure, padded
+from syncl.structures.tensors import TensorStructure, on_host, padded
 from syncl.trackers.by_detection import ByDetection, ByDetectionConfig
 from syncl.trackers.cc_3dt.appearance import AppearanceConfig
 from syncl.trackers.cc_3dt.association import AssociationConfig, Detected, image_overlap
@@ -25,13 +25,14 @@ from syncl.trackers.cc_3dt.embedded_boxes import EmbeddedBoxes, sampled
 from syncl.trackers.cc_3dt.memory import (
     Backdrops,
     BoxTracks,
-    Followed,
+    Decided,
     MemoryConfig,
-    follow,
+    decide,
+    lived_on,
     nothing_remembered,
 )
 from syncl.trackers.cc_3dt.motion import Kalman, Motion
-from syncl.trackers.cc_3dt.sightings import Sightings, largest, sightings
+from syncl.trackers.cc_3dt.sightings import Sightings, largest, sighted, sightings
 from syncl.trackers.cc_3dt.velo_lstm import VeloLstmMotion
 from syncl.trackers.look import Decoded
 from syncl.trackers.state import Move, TrackState
@@ -136,34 +137,88 @@ class Cc3dt(ByDetection):
         return replace(state, own=replace(memory, frame=frame, backdrop_valid=valid))
 
     def associate(self, frame: Frame, state: TrackState, detections: Objects) -> tuple[Objects, TrackState]:
-        """See `ByDetection.associate`."""
-        memory = state.owned(Cc3dtMemory)
-        numbers: list[list[int]] = torch.stack([memory.frame, state.next_identity]).tolist()
-        streams = []
-        for stream, (number, next_identity) in enumerate(zip(*numbers, strict=True)):
-            alive, remembered = state.alive[stream], memory.backdrop_valid[stream]
-            streams.append(
-                follow(
-                    memory.tracks.map(lambda rows, s=stream, a=alive: rows[s][a]),  # type: ignore[misc]
-                    memory.backdrops.map(lambda rows, s=stream, r=remembered: rows[s][r]),  # type: ignore[misc]
-                    number,
-                    next_identity,
-                    self.detected(frame, detections, stream),
-                    self.motion,
-                    self.config.association,
-                    self.config.memory,
-                )
-            )
-        return self._reported(frame, streams), self._after(state, streams)
+        """See `ByDetection.associate`. Decided is on the host.
 
-    def detected(self, frame: Frame, detections: Objects, stream: int) -> Detected:
-        """The detections of one stream that a camera sees, in the global frame."""
+        There the objects stay, and what becomes of the tracks is computed, unless their motion is learned:
+        then both are where its weights are.
+        """
+        memory, device = state.owned(Cc3dtMemory), state.alive.device
+        streams = range(frame.batch_size)
+        predicted = [
+            self.motion.predict(memory.tracks.motion.map(lambda rows, s=stream: rows[s]))  # type: ignore[misc]
+            for stream in streams
+        ]
+        moving, steps = padded([state for state, _ in predicted]), tuple(step for _, step in predicted)
+        looks = tuple(self._looks_anywhere(frame, detections, stream) for stream in streams)
+        tracks = replace(memory.tracks, motion=moving)
+        learned = next(self.motion.parameters(), None) is not None
+        told = replace(tracks, motion=moving.map(_emptied)) if learned else tracks
+        known, found, at, ranges_m, steps, looks = on_host(
+            replace(state, detector_memory=None, own=replace(memory, tracks=told)),
+            detections,
+            _calibration(frame),
+            self.ranges_m,
+            steps,
+            looks,
+        )
+        here = known.owned(Cc3dtMemory)
+        lived, decided, seen = [], [], []
+        for stream in streams:
+            slots, backdrops = known.alive[stream].nonzero()[:, 0], here.backdrop_valid[stream]
+            number = int(here.frame[stream])
+            detected = self.detected(frame, at, found, ranges_m, looks[stream], stream)
+            choice = decide(
+                here.tracks.map(lambda rows, s=stream, r=slots: rows[s][r]),  # type: ignore[misc]
+                steps[stream][slots],
+                here.backdrops.map(lambda rows, s=stream, r=backdrops: rows[s][r]),  # type: ignore[misc]
+                number,
+                int(known.next_identity[stream]),
+                detected,
+                self.config.association,
+                self.config.memory,
+            )
+            decided.append(choice)
+            # Of all slots, and without what no device needs to know.
+            choice = replace(
+                choice,
+                sighted=slots[choice.sighted],
+                missed=slots[choice.missed],
+                affinities=choice.affinities[:0],
+            )
+            held = tracks if learned else here.tracks
+            place = held.identities.device
+            detected, choice = detected.to(place, True), choice.to(place, True)
+            held = held.map(lambda rows, s=stream: rows[s])  # type: ignore[misc]
+            lived.append(lived_on(held, detected, choice, number, self.motion, self.config.memory))
+            seen.append((choice.rows, choice.scores))
+        objects = self._reported(frame if learned else at, lived, seen)
+        after = self._after(known, lived, decided).to(device, non_blocking=True)
+        return objects, replace(after, detector_memory=state.detector_memory)
+
+    def detected(
+        self,
+        frame: Frame,
+        at: Frame,
+        detections: Objects,
+        ranges_m: Tensor,
+        looks: Tensor | None,
+        stream: int,
+    ) -> Detected:
+        """The detections of one stream that a camera sees, in the global frame, on the host.
+
+        Args:
+            frame: with images.
+            at: the same on the host, without.
+            detections: on the host.
+            ranges_m: of classes, on the host.
+            looks: [D, E] what all detections look like; None = to be looked at.
+            stream: which.
+        """
         usable = detections.valid[stream] & (detections.scores[stream] > self.config.min_score)
         given, labels = detections.boxes[stream][usable], detections.labels[stream][usable]
         scores = detections.scores[stream][usable]
-        pose = frame.global_from_vehicle[stream]
-        boxes, velocities = moved(pose, given.double())
-        seen = self._seen(frame, stream, boxes, self.ranges_m[labels])
+        boxes, velocities = moved(at.global_from_vehicle[stream], given.double())
+        seen = self._seen(at, stream, boxes, ranges_m[labels])
         seen = seen.pick(largest(seen, given[:, :3]))
         rows = seen.rows
         return Detected(
@@ -174,23 +229,46 @@ class Cc3dt(ByDetection):
             labels=labels[rows],
             cameras=seen.cameras,
             image_boxes=seen.image_boxes,
-            embeddings=self._embedded(frame, stream, seen),
+            embeddings=self._embedded(frame, stream, seen) if looks is None else looks[usable][rows],
         )
+
+    def _looks_anywhere(self, frame: Frame, detections: Objects, stream: int) -> Tensor | None:
+        """[D, E] what each detection looks like in the camera that sees the most of it, whether it counts or
+        not: who does, the device would have to be waited for. None on the host, where nobody waits, and
+        without appearance.
+        """
+        if self.appearance is None or frame.images.device.type == "cpu":
+            return None
+        boxes, _ = moved(frame.global_from_vehicle[stream], detections.boxes[stream].double())
+        seen, image_boxes = sighted(
+            boxes, *self._of_stream(frame, stream, self.ranges_m[detections.labels[stream]])
+        )
+        area = (image_boxes[..., 2:] - image_boxes[..., :2]).prod(-1)
+        valid = seen & frame.camera_valid[stream][:, None]
+        cameras = torch.where(valid, area, -1.0).argmax(0)
+        best = image_boxes.take_along_dim(cameras[None, :, None], dim=0)[0]
+        # Where nobody sees it, numbers may be anything.
+        best = torch.where(valid.any(0)[:, None], best, 0.0)
+        levels = self._levels(frame, stream)
+        return self.appearance.anywhere(levels, cameras, best)
 
     def _embedded(self, frame: Frame, stream: int, seen: Sightings) -> Tensor:
         if self.appearance is None:
             return seen.image_boxes.new_zeros(len(seen.rows), 0)
-        if frame.levels is not None:
-            raise SynclError("CC-3DT's appearance looks at images itself; leave out --cache-features")
-        levels = self.appearance.levels(frame.images[stream])
-        embeddings: Tensor = self.appearance(levels, seen.cameras, seen.image_boxes)
+        embeddings: Tensor = self.appearance(self._levels(frame, stream), seen.cameras, seen.image_boxes)
         return embeddings
 
-    def _reported(self, frame: Frame, streams: list[Followed]) -> Objects:
-        """The tracks seen in a frame, in the order of their birth."""
+    def _levels(self, frame: Frame, stream: int) -> tuple[Tensor, ...]:
+        assert self.appearance is not None
+        if frame.levels is not None:
+            raise SynclError("CC-3DT's appearance looks at images itself; leave out --cache-features")
+        return self.appearance.levels(frame.images[stream])
+
+    def _reported(self, frame: Frame, lived: list[BoxTracks], seen: list[tuple[Tensor, Tensor]]) -> Objects:
+        """The tracks seen in a frame (rows, and scores of their detections), in the order of their birth."""
         reports = []
-        for stream, followed in enumerate(streams):
-            tracks = followed.tracks.map(lambda values, rows=followed.rows: values[rows])  # type: ignore[misc]
+        for stream, (after, (shown, scores)) in enumerate(zip(lived, seen, strict=True)):
+            tracks = after.map(lambda values, rows=shown: values[rows])  # type: ignore[misc]
             velocities = tracks.velocities[:, :2]
             boxes = torch.cat([tracks.boxes, velocities], 1)
             boxes, velocity = moved(invert_similarity(frame.global_from_vehicle[stream]), boxes)
@@ -198,38 +276,43 @@ class Cc3dt(ByDetection):
             sizes = boxes[:, 3:6].clamp(min=_SMALLEST_M)
             boxes = torch.cat([boxes[:, :3], sizes, boxes[:, 6:], velocity[:, :2]], 1).float()
             valid = torch.ones_like(tracks.labels, dtype=torch.bool)
-            reports.append(Objects(boxes, tracks.labels, followed.scores, tracks.identities, valid))
+            reports.append(Objects(boxes, tracks.labels, scores, tracks.identities, valid))
         return padded(reports)
 
-    def _after(self, state: TrackState, streams: list[Followed]) -> TrackState:
-        tracks = padded([followed.tracks for followed in streams])
-        backdrops = padded([followed.backdrops for followed in streams])
+    def _after(self, state: TrackState, lived: list[BoxTracks], decided: list[Decided]) -> TrackState:
+        tracks = padded(lived)
+        device = tracks.identities.device
+        alive = _filled([len(after.labels) for after in lived], device)
         memory = replace(
-            state.owned(Cc3dtMemory),
+            state.owned(Cc3dtMemory).to(device, non_blocking=True),
             tracks=tracks,
-            backdrops=backdrops,
-            backdrop_valid=_filled([len(followed.backdrops.labels) for followed in streams], state),
+            backdrops=padded([choice.backdrops for choice in decided]),
+            backdrop_valid=_filled([len(choice.backdrops.labels) for choice in decided], device),
         )
-        alive = _filled([len(followed.tracks.labels) for followed in streams], state)
-        next_identity = [followed.next_identity for followed in streams]
         return replace(
             state,
             identities=tracks.identities.masked_fill(~alive, -1),
             misses=(memory.frame[:, None] - tracks.last_seen).masked_fill(~alive, 0),
             alive=alive,
-            next_identity=torch.tensor(next_identity, device=alive.device),
+            next_identity=torch.tensor([choice.next_identity for choice in decided]),
             own=memory,
+        )
+
+    def _of_stream(
+        self, frame: Frame, stream: int, ranges_m: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What `sighted` asks of a stream beside boxes."""
+        rig, pose = frame.rig, frame.global_from_vehicle[stream]
+        return (
+            ranges_m,
+            rig.camera_from_vehicle[stream] @ invert_similarity(pose),
+            rig.image_from_camera[stream],
+            frame.content_size[stream],
         )
 
     def _seen(self, frame: Frame, stream: int, boxes: Tensor, ranges_m: Tensor) -> Sightings:
         """Which cameras of a stream see boxes [D, 7] of the global frame."""
-        seen = sightings(
-            boxes,
-            ranges_m,
-            frame.rig.camera_from_vehicle[stream] @ invert_similarity(frame.global_from_vehicle[stream]),
-            frame.rig.image_from_camera[stream],
-            frame.content_size[stream],
-        )
+        seen = sightings(boxes, *self._of_stream(frame, stream, ranges_m))
         return seen.pick(frame.camera_valid[stream][seen.cameras])
 
     def supervised(
@@ -285,7 +368,18 @@ def moved(destination_from_source: Tensor, boxes: Tensor) -> tuple[Tensor, Tenso
     return torch.cat([centres, boxes[:, 3:6], yaw], 1), flat
 
 
-def _filled(counts: list[int], state: TrackState) -> Tensor:
+def _filled(counts: list[int], device: torch.device) -> Tensor:
     """[B, N] bool, True in the first rows of each stream."""
-    device = state.alive.device
-    return torch.arange(max(counts), device=device) < torch.tensor(counts, device=device)[:, None]
+    filled = torch.arange(max(counts), device="cpu") < torch.tensor(counts, device="cpu")[:, None]
+    return filled.to(device, non_blocking=True)
+
+
+def _emptied(values: Tensor) -> Tensor:
+    """Rows [B, N, ...] without what is in them, but for single numbers."""
+    return values if values.dim() < 3 else values[..., :0]
+
+
+def _calibration(frame: Frame) -> Frame:
+    """The frame without what it shows."""
+    images = frame.images[..., :0, :0]
+    return replace(frame, images=images, levels=None, past=None, odometry=None)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from syncl.layers.attention import Attention
+from syncl.trackers.rows import rows_at_hand
 
 
 class Residual(nn.Module):
@@ -39,17 +40,20 @@ class DecoupledAssociation(nn.Module):
         self.distance_embedding, self.distance_branch = nn.Linear(1, dim), Residual(dim)
         self.affinity = nn.Linear(dim, 1)
 
-    def decouple(self, embeddings: Tensor, positions: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def decouple(
+        self, embeddings: Tensor, positions: Tensor | None = None, valid: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Track and object queries [D, C] of the detections of a frame, which all look at one another.
 
         Args:
-            embeddings: [D, C] last features of the detections that take part, and of no others: what comes
-                of one depends on all.
+            embeddings: [D, C] last features of the detections that take part: what comes of one depends on
+                all.
             positions: [D, C] added to queries and keys, where features do not know their place.
+            valid: [D] bool; False = a row that takes no part, and what comes of it means nothing.
         """
         both = torch.cat([self.track_branch(embeddings), self.object_branch(embeddings)])[None]
         asked = both if positions is None else both + torch.cat([positions, positions])
-        attended = self.attention(asked, asked, both)
+        attended = self.attention(asked, asked, both, None if valid is None else valid.repeat(2)[None])
         track, detected = self.feed_forward(self.attention_norm(both + attended))[0].chunk(2)
         return track, detected
 
@@ -86,12 +90,13 @@ class DecoupledAssociation(nn.Module):
         variance = square.mul_(into).add_(linear).mul_(into).add_(free)
         return numerator.mul_(variance.rsqrt_()).add_(constant).view(distances_m.shape)
 
-    def _pieces(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, float]:
+    def _pieces(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         """The pieces of `distance_logits`, float64; each counts distances from where it begins.
 
         Returns:
-            Where pieces begin [S], the first at 0; slope and offset of the numerator [S]; square, linear and
-            free coefficient of the variance [S], which holds the norm's epsilon; the constant.
+            Where pieces begin [S], the first at 0, those that there are not (away from the host) at infinity;
+            slope and offset of the numerator [S]; square, linear and free coefficient of the variance [S],
+            which holds the norm's epsilon; the constant.
         """
         branch = self.distance_branch
         slope, offset = self.distance_embedding.weight[:, 0].double(), self.distance_embedding.bias.double()
@@ -99,7 +104,8 @@ class DecoupledAssociation(nn.Module):
         inner_slope, inner_offset = expand @ slope, expand @ offset + branch.expand.bias.double()
         # Where a hidden number begins or ceases to count.
         turns = -inner_offset / inner_slope
-        turning = (torch.isfinite(turns) & (turns > 0)).nonzero()[:, 0]
+        turns = torch.where(turns > 0, turns, torch.inf)
+        turning, _ = rows_at_hand(turns < torch.inf)
         turning = turning[turns[turning].argsort()]
         counted = (inner_offset > 0) | ((inner_offset == 0) & (inner_slope > 0))
         columns = contract[:, turning] * torch.where(counted, -1.0, 1.0)[turning]
@@ -120,7 +126,7 @@ class DecoupledAssociation(nn.Module):
             slopes.square().mean(0),
             2 * (slopes * offsets).mean(0),
             offsets.square().mean(0) + branch.norm.eps,
-            constant.item(),
+            constant,
         )
 
     @property
@@ -138,8 +144,11 @@ def _piece_of(distances: Tensor, borders: Tensor) -> Tensor:
     """How many borders [S - 1], rising, are at or below each of the distances [P]; float32.
 
     Bits of a float without its last 17 rise with it, 64 steps an octave: a table knows the border before each
-    step, and few are within one. A search of its own for every distance takes three times as long.
+    step, and few are within one. A search of its own for every distance takes three times as long on the
+    host; elsewhere the table would have to be waited for.
     """
+    if distances.device.type != "cpu":
+        return torch.searchsorted(borders, distances, right=True, out_int32=True)
     # abs for the sign of what is not a number.
     steps = distances.abs().view(torch.int32) >> 17
     every = torch.arange(int(steps.max()) + 2, dtype=torch.int32, device=steps.device)

@@ -82,6 +82,23 @@ class Detections(TensorStructure):
 
 
 @dataclass(frozen=True)
+class Compared(TensorStructure):
+    """What the association makes of one stream's queries before anybody decides.
+
+    Attributes:
+        rows: [D] int64 the queries that were compared: those that take part, or all.
+        part: [D] bool which take part.
+        embeddings: [D, C] track queries; those of others mean nothing.
+        logits: [D, N] of object queries for the state's rows of tracks, alive or not.
+    """
+
+    rows: Tensor
+    part: Tensor
+    embeddings: Tensor
+    logits: Tensor
+
+
+@dataclass(frozen=True)
 class Supervised(TensorStructure):
     """What DQTrack makes of one stream in training.
 

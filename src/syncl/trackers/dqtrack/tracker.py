@@ -8,23 +8,36 @@ Letters: B streams, Q queries, D detections that take part, N tracks, C channels
 """
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from syncl.classes import CLASS_RANGE_M, TRACKING_CLASSES
 from syncl.detectors.base import Detector, Features
 from syncl.errors import SynclError
 from syncl.geometry.transforms import rotate_planar, transform_points
 from syncl.structures import Annotations, Frame, Objects, Outcome, Queries
-from syncl.structures.tensors import joined, padded
+from syncl.structures.tensors import joined, on_host, padded
 from syncl.trackers.base import Tracker
 from syncl.trackers.dqtrack.association import DecoupledAssociation
 from syncl.trackers.dqtrack.pairing import Pairs, pair
 from syncl.trackers.dqtrack.query_detections import QueryDetections, QueryObjects, query_objects
-from syncl.trackers.dqtrack.query_tracks import Detections, DqTracks, DualQueries, QueryTracks, Supervised
+from syncl.trackers.dqtrack.query_tracks import (
+    Compared,
+    Detections,
+    DqTracks,
+    DualQueries,
+    QueryTracks,
+    Supervised,
+)
+from syncl.trackers.greedy.pairing import NextRows
 from syncl.trackers.look import Decoded
+from syncl.trackers.rows import rows_at_hand
 from syncl.trackers.state import Move, TrackState
+
+Embedded = TypeVar("Embedded", Detections, QueryTracks, Compared)
 
 
 @dataclass(frozen=True)
@@ -80,8 +93,8 @@ class DqTrack(Tracker):
     """See the module's docstring."""
 
     keeps = DqTracks
+    range_centre_m: Tensor
     ranges_m: Tensor
-    gates_m: Tensor
     tracked: Tensor
 
     def __init__(self, detector: Detector, config: DqTrackConfig) -> None:
@@ -97,12 +110,14 @@ class DqTrack(Tracker):
         self.association = DecoupledAssociation(detector.dim, config.heads)
         gates = dict(zip(config.classes, config.gates_m, strict=True))
         numbers = {
+            "range_centre_m": list(config.range_centre_m),
             "ranges_m": [float(CLASS_RANGE_M.get(name, CLASS_RANGE_M["car"])) for name in detector.classes],
-            "gates_m": [gates.get(name, 0.0) for name in detector.classes],
             "tracked": [name in gates for name in detector.classes],
         }
         for name, values in numbers.items():
             self.register_buffer(name, torch.tensor(values), persistent=False)
+        # On the host, as all of the pairing.
+        self.gates_m = torch.tensor([gates.get(name, 0.0) for name in detector.classes], device="cpu")
 
     def initial_state(self, streams: int = 1) -> TrackState:
         """See `Tracker.initial_state`."""
@@ -136,29 +151,53 @@ class DqTrack(Tracker):
         return self.associate(decoded.frame, decoded.state, query_objects(decoded, self.detector))
 
     def associate(self, frame: Frame, state: TrackState, seen: Objects) -> tuple[Objects, TrackState]:
-        """The same of what queries say (`QueryObjects`), in a state that has entered the frame."""
+        """The same of what queries say (`QueryObjects`), in a state that has entered the frame.
+
+        Queries are compared where they are; who continues whom is decided on the host, where objects stay.
+        Nobody waits for what the tracks then remember.
+        """
+        own, memory, device = state.owned(DqTracks), state.detector_memory, state.alive.device
+        looks = []
+        for stream in range(frame.batch_size):
+            tracks = own.tracks.map(lambda rows, s=stream: rows[s])  # type: ignore[misc]
+            detections = self.detections(frame, seen, stream)
+            compared = self.compared(detections, tracks, own.elapsed_s[stream])
+            looks.append((tracks.embeddings, compared.embeddings, _bare(detections), _bare(compared)))
+        bare = replace(state, own=replace(own, tracks=_bare(own.tracks)), detector_memory=None)
+        known, looked = on_host(bare, tuple((seen, compared) for _, _, seen, compared in looks))
+        own, reports, after, embeddings = known.owned(DqTracks), [], [], []
+        for stream, (remembered, queries, _, _) in enumerate(looks):
+            slots = known.alive[stream].nonzero()[:, 0]
+            tracks = own.tracks.map(lambda rows, s=stream, r=slots: rows[s][r])  # type: ignore[misc]
+            next_identity, elapsed_s = int(known.next_identity[stream]), own.elapsed_s[stream]
+            detections, compared = looked[stream]
+            compared = replace(compared, logits=compared.logits[:, slots])
+            objects, tracks, rows = self.follow(tracks, detections, elapsed_s, next_identity, compared)
+            # Of all that was compared, and of all slots.
+            part = compared.part.nonzero()[:, 0]
+            rows = NextRows(_renumbered(rows.detection, part), _renumbered(rows.track, slots))
+            reports.append(objects)
+            after.append(tracks)
+            embeddings.append(self.remembered(remembered, queries, rows.to(device, non_blocking=True)))
+        state = _packed(known, after, births=True).to(device, non_blocking=True)
         own = state.owned(DqTracks)
-        elapsed_s: list[float] = own.elapsed_s.tolist()
-        next_identities: list[int] = state.next_identity.tolist()
-        results = [
-            self.follow(
-                own.tracks.map(lambda rows, s=stream: rows[s][state.alive[s]]),  # type: ignore[misc]
-                self.detections(frame, seen, stream),
-                elapsed_s[stream],
-                next_identities[stream],
-            )
-            for stream in range(len(elapsed_s))
-        ]
-        objects = padded([report for report, _ in results])
-        return objects, _packed(state, [tracks for _, tracks in results], births=True)
+        own = replace(own, tracks=replace(own.tracks, embeddings=pad_sequence(embeddings, batch_first=True)))
+        return padded(reports), replace(state, own=own, detector_memory=memory)
+
+    def compared(self, seen: Detections, tracks: QueryTracks, elapsed_s: Tensor) -> Compared:
+        """How alike the detections of a stream that take part are to the state's rows of tracks."""
+        part = (seen.scores >= self.config.detection_score) & self.tracked[seen.labels]
+        rows, valid = rows_at_hand(part)
+        queries, objects = self.association.decouple(seen.embeddings[rows], valid=valid)
+        logits = self.logits(objects, seen.places[rows], tracks, elapsed_s)
+        return Compared(rows, part[rows], queries, logits)
 
     def detections(self, frame: Frame, said: Objects, stream: int, everywhere: bool = False) -> Detections:
         """What a stream's queries say; those beyond their class's range score 0, unless wanted everywhere."""
         if not isinstance(said, QueryObjects):
             raise TypeError(f"DqTrack ties queries together, not {type(said).__name__}")
         boxes, scores, labels = said.boxes[stream], said.scores[stream], said.labels[stream]
-        centre = boxes.new_tensor(self.config.range_centre_m)
-        beyond = (boxes[:, :2].detach() - centre).norm(dim=-1) > self.ranges_m[labels]
+        beyond = (boxes[:, :2].detach() - self.range_centre_m).norm(dim=-1) > self.ranges_m[labels]
         pose = frame.global_from_vehicle[stream]
         seen = boxes.detach().double()
         return Detections(
@@ -171,35 +210,40 @@ class DqTrack(Tracker):
         )
 
     def follow(
-        self, tracks: QueryTracks, seen: Detections, elapsed_s: float, next_identity: int
-    ) -> tuple[Objects, QueryTracks]:
-        """One frame of one stream: what is reported, and the tracks behind it."""
+        self,
+        tracks: QueryTracks,
+        seen: Detections,
+        elapsed_s: Tensor,
+        next_identity: int,
+        compared: Compared,
+    ) -> tuple[Objects, QueryTracks, NextRows]:
+        """One frame of one stream, on the host: what is reported, and the tracks behind it, whose embeddings
+        come of these rows of the detections that take part and of tracks (`remembered`).
+        """
         config = self.config
-        part = ((seen.scores >= config.detection_score) & self.tracked[seen.labels]).nonzero()[:, 0]
+        part = compared.rows[compared.part]
         if not len(part):
             # Nobody is missed where nothing is seen, as published.
-            return _reported(seen, part, part), tracks
-        track_queries, object_queries = self.association.decouple(seen.embeddings[part])
+            same = torch.arange(len(tracks.identities))
+            return _reported(seen, part, part), tracks, _rows_of(torch.full_like(same, -1), same)
         seen = seen.map(lambda rows: rows[part])
         if not len(tracks.identities):
-            identities = next_identity + torch.arange(len(part), device=part.device)
-            rows = torch.arange(len(part), device=part.device)[: config.max_tracks]
-            born = seen.tracks(rows, identities[rows], track_queries[rows])
-            return self._best(seen, rows, born.identities), born
-        logits = self.logits(object_queries, seen.places, tracks, elapsed_s)
-        affinities = logits.softmax(1)
+            rows = torch.arange(len(part))[: config.max_tracks]
+            born = seen.tracks(rows, next_identity + rows, seen.embeddings[rows])
+            return self._best(seen, rows, born.identities), born, _rows_of(rows, torch.full_like(rows, -1))
+        affinities = compared.logits[compared.part].softmax(1)
         allowed = self.allowed(seen, tracks, elapsed_s, affinities)
-        pairs = pair(affinities.double().cpu().numpy(), allowed.cpu().numpy())
-        return self._lived(tracks, seen, track_queries, pairs, next_identity)
+        pairs = pair(affinities.double().numpy(), allowed.numpy())
+        return self._lived(tracks, seen, pairs, next_identity)
 
-    def logits(self, objects: Tensor, places: Tensor, tracks: QueryTracks, elapsed_s: float) -> Tensor:
+    def logits(self, objects: Tensor, places: Tensor, tracks: QueryTracks, elapsed_s: Tensor) -> Tensor:
         """[D, N] of object queries [D, C] at places [D, 2], for tracks that move on until then."""
         ahead = tracks.places if self.config.coasting else tracks.places + tracks.velocities * elapsed_s
         distances_m = torch.cdist(places, ahead, compute_mode="donot_use_mm_for_euclid_dist")
         logits: Tensor = self.association(objects, tracks.embeddings, distances_m)
         return logits
 
-    def allowed(self, seen: Detections, tracks: QueryTracks, elapsed_s: float, affinities: Tensor) -> Tensor:
+    def allowed(self, seen: Detections, tracks: QueryTracks, elapsed_s: Tensor, affinities: Tensor) -> Tensor:
         """[D, N] bool: pairs of one class, alike enough, where the track was when the detection was there."""
         before = seen.places if self.config.coasting else seen.places - seen.velocities * elapsed_s
         far = torch.cdist(before, tracks.places, compute_mode="donot_use_mm_for_euclid_dist")
@@ -207,37 +251,57 @@ class DqTrack(Tracker):
         return same & (affinities >= self.config.min_affinity) & (far <= self.gates_m[seen.labels][:, None])
 
     def _lived(
-        self, tracks: QueryTracks, seen: Detections, queries: Tensor, pairs: Pairs, next_identity: int
-    ) -> tuple[Objects, QueryTracks]:
-        """The tracks behind a frame whose pairs are known: rows of the state, then births."""
-        config, device = self.config, queries.device
-        valid = torch.from_numpy(pairs.valid).to(device)
-        detections, rows = (torch.from_numpy(part).to(device) for part in (pairs.detections, pairs.tracks))
+        self, tracks: QueryTracks, seen: Detections, pairs: Pairs, next_identity: int
+    ) -> tuple[Objects, QueryTracks, NextRows]:
+        """See `follow`, once pairs are known: tracks seen again, those missed, and births."""
+        config = self.config
+        valid = torch.from_numpy(pairs.valid)
+        detections, rows = torch.from_numpy(pairs.detections), torch.from_numpy(pairs.tracks)
         paired = torch.zeros_like(tracks.identities, dtype=torch.bool)
         paired[rows[valid] if config.count_refused else rows] = True
         misses = tracks.misses + ~paired
         detections, rows = detections[valid], rows[valid]
-        again = seen.tracks(
-            detections, tracks.identities[rows], self._blended(tracks, rows, queries[detections])
-        )
-        again = replace(again, sightings=tracks.sightings[rows] + 1)
-        others = torch.ones_like(paired)
+        others = misses <= config.miss_tolerance
         others[rows] = False
-        others &= misses <= config.miss_tolerance
-        missed = replace(tracks, misses=misses).map(lambda values: values[others])
-
-        new = torch.ones(len(seen.labels), dtype=torch.bool, device=device)
+        new = seen.scores > config.birth_score
         new[detections] = False
-        born = (new & (seen.scores > config.birth_score)).nonzero()[:, 0]
+        missed, born = others.nonzero()[:, 0], new.nonzero()[:, 0]
         born = born[: config.max_tracks - len(tracks.identities)]
-        identities = next_identity + torch.arange(len(born), device=device)
-        after = joined(again, missed, seen.tracks(born, identities, queries[born]))
-        after = after.map(lambda values: values[after.identities.argsort()])
-        shown, names = torch.cat([detections, born]), torch.cat([again.identities, identities])
-        return self._best(seen, shown, names), after
+        numbers = next_identity + torch.arange(len(born))
+        names = torch.cat([tracks.identities[rows], tracks.identities[missed], numbers])
+        nobody = torch.full_like(names, -1)
+        order = names.argsort()
+        detection = torch.cat([detections, nobody[: len(missed)], born])
+        track = torch.cat([rows, missed, nobody[: len(born)]])
+        lives, count = _rows_of(detection[order], track[order]), len(new)
+        source = torch.cat([detections, count + missed, born])[order]
 
-    def _blended(self, tracks: QueryTracks, rows: Tensor, queries: Tensor) -> Tensor:
-        return (1 - self.config.momentum) * tracks.embeddings[rows] + self.config.momentum * queries
+        def later(mine: Tensor, theirs: Tensor) -> Tensor:
+            return torch.cat([mine, theirs])[source]
+
+        first = torch.zeros_like(seen.labels)
+        after = QueryTracks(
+            identities=names[order],
+            embeddings=tracks.embeddings.new_zeros(len(order), 0),
+            places=later(seen.places, tracks.places),
+            velocities=later(seen.velocities, tracks.velocities),
+            labels=later(seen.labels, tracks.labels),
+            misses=later(first, misses),
+            sightings=torch.cat([tracks.sightings[rows] + 1, tracks.sightings[missed], first[born] + 1])[
+                order
+            ],
+        )
+        shown = torch.cat([detections, born])
+        return self._best(seen, shown, names[detection >= 0]), after, lives
+
+    def remembered(self, tracks: Tensor, queries: Tensor, rows: NextRows) -> Tensor:
+        """Track queries [R, C] behind a frame: old ones [N, C], blended with those of sightings [D, C]."""
+        old, new = rows.held(tracks[None]), rows.take(queries[None])
+        blended = self._blended(old, new)
+        return torch.where(rows.paired[..., None], blended, rows.mixed(queries[None], tracks[None]))[0]
+
+    def _blended(self, tracks: Tensor, queries: Tensor) -> Tensor:
+        return (1 - self.config.momentum) * tracks + self.config.momentum * queries
 
     def _best(self, seen: Detections, rows: Tensor, identities: Tensor) -> Objects:
         """Reports of rows: the best first, and of these the ones in range."""
@@ -253,9 +317,8 @@ class DqTrack(Tracker):
     def supervised(self, decoded: Decoded, outcome: Outcome, annotations: Annotations, /) -> DualQueries:
         """Track queries and logits of the queries that hold objects of tracked classes."""
         own = decoded.state.owned(DqTracks)
-        elapsed_s: list[float] = own.elapsed_s.tolist()
         said, streams = query_objects(decoded, self.detector), []
-        for stream, elapsed in enumerate(elapsed_s):
+        for stream, elapsed_s in enumerate(own.elapsed_s):
             seen = self.detections(decoded.frame, said, stream, everywhere=True)
             targets, identities = outcome.targets[stream], outcome.identities[stream]
             held = (targets >= 0) & (identities >= 0)
@@ -264,7 +327,7 @@ class DqTrack(Tracker):
             rows = held.nonzero()[:, 0]
             tracks = own.tracks.map(lambda r, s=stream: r[s][decoded.state.alive[s]])  # type: ignore[misc]
             queries, objects = self.association.decouple(seen.embeddings[rows])
-            logits = self.logits(objects, seen.places[rows], tracks, elapsed)
+            logits = self.logits(objects, seen.places[rows], tracks, elapsed_s)
             streams.append(Supervised(rows, identities[rows], queries, logits, tracks.identities))
         return DualQueries(tuple(streams))
 
@@ -278,20 +341,19 @@ class DqTrack(Tracker):
         if not isinstance(reasoned, DualQueries):
             raise SynclError("DQTrack carries on what supervision made of a frame; call supervised first")
         own = decoded.state.owned(DqTracks)
-        elapsed_s: list[float] = own.elapsed_s.tolist()
         said, after = query_objects(decoded, self.detector), []
-        for stream, (known, elapsed) in enumerate(zip(reasoned.streams, elapsed_s, strict=True)):
+        for stream, (known, elapsed_s) in enumerate(zip(reasoned.streams, own.elapsed_s, strict=True)):
             seen = self.detections(decoded.frame, said, stream, everywhere=True)
             tracks = own.tracks.map(lambda r, s=stream: r[s][decoded.state.alive[s]])  # type: ignore[misc]
             if not self.config.coasting:
-                tracks = replace(tracks, places=tracks.places + tracks.velocities * elapsed)
+                tracks = replace(tracks, places=tracks.places + tracks.velocities * elapsed_s)
             after.append(self._carried(tracks, seen, known))
         return _packed(decoded.state, after, births=False)
 
     def _carried(self, tracks: QueryTracks, seen: Detections, known: Supervised) -> QueryTracks:
         same = known.identities[:, None] == tracks.identities
         row, column = same.nonzero().unbind(1)
-        blended = self._blended(tracks, column, known.embeddings[row])
+        blended = self._blended(tracks.embeddings[column], known.embeddings[row])
         queries = known.embeddings.index_copy(0, row, blended) if len(row) else known.embeddings
         gone = (tracks.identities >= 0) & ~same.any(0)
         true = joined(
@@ -310,6 +372,20 @@ class DqTrack(Tracker):
 def _reported(seen: Detections, rows: Tensor, identities: Tensor) -> Objects:
     valid = torch.ones_like(rows, dtype=torch.bool)
     return Objects(seen.boxes[rows], seen.labels[rows], seen.scores[rows], identities, valid)
+
+
+def _rows_of(detection: Tensor, track: Tensor) -> NextRows:
+    return NextRows(detection[None], track[None])
+
+
+def _renumbered(rows: Tensor, among: Tensor) -> Tensor:
+    """Rows as numbers of what they were chosen among; -1 stays."""
+    return torch.where(rows >= 0, torch.cat([among, among.new_full((1,), -1)])[rows], -1)
+
+
+def _bare(structure: Embedded) -> Embedded:
+    """The structure without embeddings, which are looked at on the device alone."""
+    return replace(structure, embeddings=structure.embeddings[..., :0])
 
 
 def _packed(state: TrackState, streams: list[QueryTracks], *, births: bool) -> TrackState:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from syncl.structures.tensors import TensorStructure
 from syncl.trackers.rows import take_rows_or_zero
 
 Floats = NDArray[np.float64]
@@ -87,7 +88,7 @@ def _others(count: int, chosen: _Rows) -> Integers:
 
 
 @dataclass(frozen=True)
-class NextRows:
+class NextRows(TensorStructure):
     """Where the rows [B, R] of the next state come from.
 
     Attributes:
@@ -99,8 +100,8 @@ class NextRows:
     track: Tensor
 
     @classmethod
-    def of(cls, pairings: Sequence[Pairing], device: torch.device) -> "NextRows":
-        """Rows of all streams, padded to the longest: paired, born, missed."""
+    def of(cls, pairings: Sequence[Pairing]) -> "NextRows":
+        """Rows of all streams, padded to the longest: paired, born, missed. On the host."""
         longest = max((len(p.detections) + len(p.born) + len(p.missed) for p in pairings), default=0)
         table = np.full((2, len(pairings), longest), -1, np.int64)
         for stream, pairing in enumerate(pairings):
@@ -108,8 +109,7 @@ class NextRows:
             table[0, stream, : len(seen)] = seen
             table[1, stream, : len(pairing.tracks)] = pairing.tracks
             table[1, stream, len(seen) : len(seen) + len(pairing.missed)] = pairing.missed
-        detection, track = torch.from_numpy(table).to(device)
-        return cls(detection, track)
+        return cls(*torch.from_numpy(table))
 
     @property
     def valid(self) -> Tensor:

@@ -19,7 +19,7 @@ from syncl.detectors.base import Detector
 from syncl.errors import SynclError
 from syncl.geometry.transforms import rotate_planar, transform_points
 from syncl.structures import Frame, Objects, Outcome
-from syncl.structures.tensors import TensorStructure
+from syncl.structures.tensors import TensorStructure, on_host
 from syncl.trackers.by_detection import ByDetection, ByDetectionConfig
 from syncl.trackers.greedy.pairing import NextRows, Pairing, pair_greedily, pair_optimally
 from syncl.trackers.look import Decoded
@@ -86,7 +86,6 @@ class Greedy(ByDetection):
 
     config: GreedyConfig
     keeps = CentreTracks
-    tracked: Tensor
 
     def __init__(self, detector: Detector, config: GreedyConfig) -> None:
         super().__init__(detector, config)
@@ -96,7 +95,8 @@ class Greedy(ByDetection):
                 f"none of the classes to track ({', '.join(config.classes)}) is one of the detector's "
                 f"({', '.join(detector.classes)}); set model.tracker.classes"
             )
-        self.register_buffer("tracked", torch.tensor(tracked), persistent=False)
+        # On the host, as all of the association.
+        self.tracked = torch.tensor(tracked, device="cpu")
 
     def initial_state(self, streams: int = 1) -> TrackState:
         """See `Tracker.initial_state`."""
@@ -125,7 +125,13 @@ class Greedy(ByDetection):
         return replace(state, own=moved)
 
     def associate(self, _frame: Frame, state: TrackState, detections: Objects) -> tuple[Objects, TrackState]:
-        """See `ByDetection.associate`."""
+        """See `ByDetection.associate`; objects are on the host."""
+        memory, device = state.detector_memory, state.alive.device
+        objects, state = self._tied(*on_host(replace(state, detector_memory=None), detections))
+        return objects, replace(state.to(device, non_blocking=True), detector_memory=memory)
+
+    def _tied(self, state: TrackState, detections: Objects) -> tuple[Objects, TrackState]:
+        """The same on the host."""
         config, tracks = self.config, state.owned(CentreTracks)
         usable = detections.valid & self.tracked[detections.labels] & (detections.scores >= config.min_score)
         seconds = tracks.elapsed_s.to(detections.boxes.dtype)[:, None, None]
@@ -137,7 +143,7 @@ class Greedy(ByDetection):
         else:
             sought, expected = centres - velocities * seconds, tracks.centres[..., :2]
         pairings = self._pair(sought, detections.labels, usable, expected, state)
-        rows = NextRows.of(pairings, usable.device)
+        rows = NextRows.of(pairings)
 
         if config.motion == "observed":
             # The mean velocity since the track was last seen; a new track has none.
@@ -177,7 +183,7 @@ class Greedy(ByDetection):
     def _pair(
         self, sought: Tensor, labels: Tensor, usable: Tensor, expected: Tensor, state: TrackState
     ) -> list[Pairing]:
-        """Each stream's pairing among all detection and track rows, in one transfer from the device."""
+        """Each stream's pairing among all detection and track rows."""
         config, known_tracks = self.config, state.owned(CentreTracks)
         ends = state.misses + 1 >= config.miss_tolerance
         gates = torch.full_like(expected[..., 0], config.gate_m)
@@ -186,7 +192,7 @@ class Greedy(ByDetection):
         detections = torch.cat([sought, torch.stack([labels, usable, usable, usable], dim=-1)], dim=-1)
         tracks = torch.stack([known_tracks.labels, state.alive, ends, gates], dim=-1)
         table = torch.cat([detections, torch.cat([expected, tracks], dim=-1)], dim=1)
-        host = table.to("cpu", torch.float64).numpy()
+        host = table.double().numpy()
         count = sought.shape[1]
         pairings = []
         for stream in host:
