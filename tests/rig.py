@@ -20,12 +20,16 @@ from syncl.detectors import (
     BevformerConfig,
     CentreHeadConfig,
     CentreTask,
+    Detector,
     DetectorConfig,
     Detr3dConfig,
+    DortConfig,
+    DortDetr3dConfig,
     ImageEncoderConfig,
     Mutr3dDetr3dConfig,
     PetrConfig,
     Petrv2Config,
+    RecurrenceConfig,
     StreamPetrConfig,
 )
 from syncl.recipes.synthetic import (
@@ -297,3 +301,25 @@ def make_tracker(detector: str = "petr", tracker: str = "mutr3d", **changes: obj
     torch.manual_seed(0)
     config = dataclasses.replace(TRACKERS[tracker], **changes)
     return config.build(DETECTORS[detector].build())
+
+
+RECURRENCE = RecurrenceConfig(
+    turns=2, grid=(2, 2, 2), channels=8, groups=2, volume=8, blocks=1, dim=16, least_m=(3.0, 3.0, 2.0)
+)
+
+
+def dort_on(
+    base: BevDepthConfig | Detr3dConfig, recurrence: RecurrenceConfig = RECURRENCE, **sizes: object
+) -> DortConfig | DortDetr3dConfig:
+    """A detector with DORT's recurrence behind it; one of queries remembers two frames and refines five."""
+    fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
+    if isinstance(base, BevDepthConfig):
+        return DortConfig(**fields, recurrence=recurrence, **sizes)
+    few = {"frames": 3, "refined": 5, "min_score": 0.0}
+    return DortDetr3dConfig(**fields, recurrence=recurrence, **few | sizes)
+
+
+def unsettled(detector: Detector) -> Detector:
+    """A detector with a recurrence that says something from the start."""
+    torch.nn.init.normal_(detector.recurrence.said.weight, std=0.3)
+    return detector

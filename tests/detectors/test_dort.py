@@ -5,8 +5,17 @@ import dataclasses
 import pytest
 import torch
 
-from rig import DETECTORS, cars_at, make_frame, make_objects, pose, tiny_bevdepth
-from syncl.detectors import DortConfig, DortDetr3dConfig, RecurrenceConfig
+from rig import (
+    DETECTORS,
+    RECURRENCE,
+    cars_at,
+    dort_on,
+    make_frame,
+    make_objects,
+    pose,
+    tiny_bevdepth,
+    unsettled,
+)
 from syncl.detectors.bevdepth.centre_head import Candidates
 from syncl.detectors.bevdepth.past_views import FrameImages
 from syncl.detectors.dort.local_volume import (
@@ -27,29 +36,16 @@ from syncl.training.strategies import RefinedCandidatesConfig
 from syncl.training.strategies.refined_candidates import TurnLossConfig, surest_candidates, turn_box_loss
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
-RECURRENCE = RecurrenceConfig(
-    turns=2, grid=(2, 2, 2), channels=8, groups=2, volume=8, blocks=1, dim=16, least_m=(3.0, 3.0, 2.0)
-)
-
 
 def build(**changes):
     torch.manual_seed(0)
-    base = tiny_bevdepth()
-    fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
-    recurrence = dataclasses.replace(RECURRENCE, **changes)
-    return DortConfig(**fields, recurrence=recurrence).build().eval()
+    return dort_on(tiny_bevdepth(), dataclasses.replace(RECURRENCE, **changes)).build().eval()
 
 
 @torch.no_grad()
 def predict(detector, frame, memory=None):
     features = detector.encode(frame, memory)
     return detector.decode(detector.initial_queries(features), features)[0]
-
-
-def unsettled(detector):
-    """The detector with a recurrence that says something from the start."""
-    torch.nn.init.normal_(detector.recurrence.said.weight, std=0.3)
-    return detector
 
 
 # A wall across the road, painted at random, that a camera passes while the wall moves by itself
@@ -221,10 +217,7 @@ def test_settings_that_do_not_fit_are_refused():
 
 def on_detr3d(**changes):
     torch.manual_seed(0)
-    base = DETECTORS["detr3d"]
-    fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
-    sizes = {"recurrence": RECURRENCE, "frames": 3, "refined": 5, "min_score": 0.0, **changes}
-    detector = DortDetr3dConfig(**fields, **sizes).build().eval()
+    detector = dort_on(DETECTORS["detr3d"], **changes).build().eval()
     torch.nn.init.normal_(detector.reference_points.weight, std=0.2)  # All round, and so in sight.
     return detector
 

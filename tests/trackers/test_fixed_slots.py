@@ -1,6 +1,5 @@
 """Steps that wait for nothing: no shape depends on what is seen, and no value is read on the host."""
 
-import dataclasses
 from collections import Counter
 from collections.abc import Callable
 
@@ -12,7 +11,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import rig
 from rig import make_frame
-from syncl.detectors import DortConfig, DortDetr3dConfig
 from syncl.errors import SynclError
 from syncl.structures import Objects
 from syncl.trackers import (
@@ -39,7 +37,7 @@ TRACKERS = {
     "one_track": OneTrackConfig(heads=4, hidden=32, keep_score=0.0, **ALWAYS),
     "single_frame": SingleFrameConfig(),
 }
-DETECTORS = [*rig.DETECTORS]
+DETECTORS = [*rig.DETECTORS, "dort"]
 # Operators that read a value on the host, ask a device how large something is, or copy a list to it.
 WAITS = ("local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique", "lift_fresh")
 # Methods that read values without an operator.
@@ -88,7 +86,9 @@ class CountReads(TorchFunctionMode):
 
 def build(tracker: str, detector: str) -> Tracker:
     torch.manual_seed(0)
-    return TRACKERS[tracker].build(rig.DETECTORS[detector].build()).eval()
+    if detector != "dort":
+        return TRACKERS[tracker].build(rig.DETECTORS[detector].build()).eval()
+    return TRACKERS[tracker].build(rig.unsettled(rig.dort_on(rig.DETECTORS["detr3d"]).build())).eval()
 
 
 def reported(objects: Objects) -> tuple[Tensor, Tensor]:
@@ -118,14 +118,18 @@ def test_a_step_of_fixed_slots_waits_for_nothing_and_sees_the_same(kind: str, de
         torch.testing.assert_close(boxes, others, rtol=1e-4, atol=1e-4)
 
 
-def test_bevdepth_tells_its_candidates_without_waiting() -> None:
+@pytest.mark.parametrize("kind", ["bevdepth", "dort"])
+def test_candidates_are_told_without_waiting(kind: str) -> None:
     torch.manual_seed(0)
-    detector = rig.tiny_bevdepth(cell_offsets=True, head=rig.SUPPRESSING_HEAD).build().eval()
+    base = rig.tiny_bevdepth(cell_offsets=True, head=rig.SUPPRESSING_HEAD)
+    detector = (base if kind == "bevdepth" else rig.dort_on(base)).build().eval()
+    if kind == "dort":
+        rig.unsettled(detector)
     tracker = SingleFrameConfig(output_range_m=100.0).build(detector)
     fixed = tracker.with_fixed_slots()
     state, held = tracker.initial_state(), fixed.initial_state()
     for number in range(4):
-        frame = make_frame(0.5 * number, speed_m_s=2.0)
+        frame = make_frame(0.5 * number, "a" if number < 3 else "b", speed_m_s=2.0)
         objects, state = tracker.step(frame, state)
         move = fixed.admit(frame, held)
         with torch.no_grad(), CountWaits() as waits:
@@ -172,21 +176,3 @@ def test_trackers_that_pair_on_the_host_say_so(kind: str) -> None:
     tracker = PAIRING[kind].build(rig.DETECTORS["petr"].build()).eval()
     with pytest.raises(SynclError, match=f"{type(tracker).__name__} ties detections to tracks on the host"):
         tracker.with_fixed_slots()
-
-
-def test_detectors_whose_shapes_depend_on_what_is_seen_say_so() -> None:
-    with torch.device("meta"):
-        depth, over = rig.tiny_bevdepth(), rig.DETECTORS["detr3d"]
-        others = {
-            "Dort looks up, .* the cameras that see it": (of_fields(DortConfig, depth),),
-            "looks up, .* the points that its cameras see": (of_fields(DortDetr3dConfig, over),),
-        }
-        for reason, configs in others.items():
-            for config in configs:
-                with pytest.raises(SynclError, match=reason):
-                    config.build().fix_shapes()
-
-
-def of_fields(kind: type, base: object) -> object:
-    """A configuration with the fields of the one that it extends."""
-    return kind(**{field.name: getattr(base, field.name) for field in dataclasses.fields(base)})

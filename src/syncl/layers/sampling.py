@@ -62,10 +62,7 @@ def taps_of(
         shapes: (H_l, W_l) of each level.
         fixed_shapes: look all pairs up, so that no shape depends on what points see.
     """
-    pixels, depth = project_points(image_from_vehicle.to(points.dtype), points)
-    height, width = image_size
-    grid = torch.stack([pixels[..., 0] / width, pixels[..., 1] / height], dim=-1) * 2 - 1
-    visible = (depth > MIN_DEPTH_M) & (grid > -1).all(-1) & (grid < 1).all(-1) & camera_valid[..., None]
+    grid, visible = seen_places(points, image_from_vehicle, camera_valid, image_size)
     cameras, count = visible.shape[1:]
     seen = visible.transpose(1, 2).flatten()
     starts: Tensor | None
@@ -84,6 +81,19 @@ def taps_of(
     image = pairs // (count * cameras) * cameras + pairs % cameras
     found = [_bilinear(places, kept, image, shape) for shape in shapes]
     return Taps(visible, pairs, starts, tuple(rows for rows, _ in found), tuple(share for _, share in found))
+
+
+def seen_places(
+    points: Tensor, image_from_vehicle: Tensor, camera_valid: Tensor, image_size: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Where points lie in images, from -1 to 1 from border to border [B, C, Q, 2], and whether they are seen
+    there [B, C, Q] bool; arguments as for `taps_of`.
+    """
+    pixels, depth = project_points(image_from_vehicle.to(points.dtype), points)
+    height, width = image_size
+    grid = torch.stack([pixels[..., 0] / width, pixels[..., 1] / height], dim=-1) * 2 - 1
+    inside = (depth > MIN_DEPTH_M) & (grid > -1).all(-1) & (grid < 1).all(-1)
+    return grid, inside & camera_valid[..., None]
 
 
 def _bilinear(places: Tensor, kept: Tensor, image: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -84,6 +84,14 @@ class PastViews(DetectorMemory):
         poses = torch.where(self.valid[..., None, None], self.global_from_vehicle, present)
         return invert_similarity(poses) @ present
 
+    def images_like(self, present: FrameImages) -> FrameImages:
+        """The remembered images, fields [B, N, ...]; black ones of the present form where there are none."""
+        if self.images is not None:
+            return self.images
+        return present.map(
+            lambda tensor: torch.zeros_like(tensor)[:, None].expand(-1, self.count, *tensor.shape[1:])
+        )
+
     def pushed(self, frame: Frame, bev: Tensor, images: FrameImages | None, most: int) -> "PastViews":
         """This memory with a frame in front, at most `most` frames long.
 
@@ -97,10 +105,9 @@ class PastViews(DetectorMemory):
         def before(new: Tensor, old: Tensor) -> Tensor:
             return torch.cat([new.detach()[:, None], old], dim=1)[:, :most]
 
-        old, seen = self.images, torch.ones_like(frame.timestamp_s, dtype=torch.bool)
-        if images is not None and old is None:
-            old = images.map(lambda tensor: tensor.detach()[:, None][:, :0])
-        if images is not None and old is not None:
+        seen = torch.ones_like(frame.timestamp_s, dtype=torch.bool)
+        if images is not None:
+            old = self.images_like(images)
             images = FrameImages(
                 before(images.features, old.features),
                 before(images.image_from_vehicle, old.image_from_vehicle),

@@ -67,11 +67,11 @@ class Dort(BevDepth):
 
     @override
     def fix_shapes(self) -> None:
-        """Refused: how many cameras see a point of an object is known when it has been looked."""
-        raise SynclError(
-            "Dort looks up, for every point around an object, the cameras that see it, whose number differs "
-            "from frame to frame, so it has no step of fixed shapes"
-        )
+        """See `Detector.fix_shapes`: besides the base's, all points look at all cameras of all frames. The host
+        then suppresses by refined boxes (`Settling`).
+        """
+        super().fix_shapes()
+        self.recurrence.fixed_shapes = True
 
     @override
     def to_remember(self, levels: tuple[Tensor, ...], frame: Frame, projections: Tensor, /) -> FrameImages:

@@ -9,7 +9,7 @@ object's points see what was beside it.
 Letters: B streams, Q boxes, G points of a grid, K frames (the present one first), C cameras, F channels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from syncl.detectors.bevdepth.past_views import FrameImages, PastViews
 from syncl.geometry.transforms import transform_points
-from syncl.layers.sampling import tables_of, taps_of, weighted_samples
+from syncl.layers.sampling import seen_places, tables_of, taps_of, weighted_samples
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,13 @@ class FrameStack:
             age_s: [B, N].
             image_size: (height, width) of all images in pixels.
         """
-        images = present.map(lambda tensor: tensor[:, None])
-        if past.images is not None:
-            images = FrameImages(
-                torch.cat([images.features, past.images.features], dim=1),
-                torch.cat([images.image_from_vehicle, past.images.image_from_vehicle], dim=1),
-                torch.cat([images.camera_valid, past.images.camera_valid], dim=1),
-            )
-        here = torch.eye(4, dtype=torch.float64, device=past.valid.device)
+        images, before = present.map(lambda tensor: tensor[:, None]), past.images_like(present)
+        images = FrameImages(
+            torch.cat([images.features, before.features], dim=1),
+            torch.cat([images.image_from_vehicle, before.image_from_vehicle], dim=1),
+            torch.cat([images.camera_valid, before.camera_valid], dim=1),
+        )
+        here = torch.eye(4, dtype=past_from_now.dtype, device=past.valid.device)
         return cls(
             images,
             torch.cat([here.expand(len(past.valid), 1, 4, 4), past_from_now], dim=1),
@@ -99,8 +98,10 @@ def local_grid(
     """
     axes = [torch.linspace(-0.5, 0.5, count, dtype=codes.dtype, device=codes.device) for count in shape]
     unit = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 2)
-    size = torch.maximum(codes[..., 3:6].exp() * extent, codes.new_tensor(least_m))
-    x, y, z = (unit * size[..., None, :]).unbind(-1)
+    sides = [
+        (codes[..., 3 + side].exp() * extent).clamp(min=shortest) for side, shortest in enumerate(least_m)
+    ]
+    x, y, z = (unit * torch.stack(sides, dim=-1)[..., None, :]).unbind(-1)
     sin, cos = headings(codes)
     turned = torch.stack([x * cos - y * sin, x * sin + y * cos, z], dim=-1)
     return turned + codes[..., None, :3]
@@ -113,13 +114,16 @@ def headings(codes: Tensor) -> tuple[Tensor, Tensor]:
     return sin, cos
 
 
-def sample_along_motion(points: Tensor, velocities: Tensor, frames: FrameStack) -> Sampled:
+def sample_along_motion(
+    points: Tensor, velocities: Tensor, frames: FrameStack, fixed_shapes: bool = False
+) -> Sampled:
     """What points that move with constant velocity over the ground see in every frame.
 
     Args:
         points: [B, Q, G, 3] where they are now, metres, vehicle frame.
         velocities: [B, Q, 2] m/s over ground, in the axes of the vehicle frame.
         frames: what they look at.
+        fixed_shapes: let all points look at all cameras, so that no shape depends on what they see.
     """
     streams, count = frames.valid.shape
     back = velocities[:, None] * frames.age_s.to(points.dtype)[..., None, None]
@@ -132,15 +136,41 @@ def sample_along_motion(points: Tensor, velocities: Tensor, frames: FrameStack) 
     )
     there = transform_points(frames.frame_from_now, moved.flatten(2, 3)).flatten(0, 1)
     images = frames.images.map(lambda tensor: tensor.flatten(0, 1))
-    shape = (images.features.shape[-2], images.features.shape[-1])
     looked = images.camera_valid & frames.valid.flatten()[:, None]
-    taps = taps_of(there, images.image_from_vehicle, looked, frames.image_size, (shape,))
-    visible = taps.visible.transpose(1, 2).to(there.dtype)
+    look = _seen_by_all if fixed_shapes else _seen_by_those
+    features, cameras = look(there, replace(images, camera_valid=looked), frames.image_size)
+    grid = (streams, count, *points.shape[1:3])
+    return Sampled(features.view(*grid, -1), (cameras > 0).view(grid))
+
+
+def _seen_by_those(points: Tensor, images: FrameImages, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """What points [N, P, 3] see in images of N frames, in the mean over the cameras that see one, [N, P, F],
+    and how many do, [N, P]: by looking up what these cameras see.
+    """
+    shape = (images.features.shape[-2], images.features.shape[-1])
+    taps = taps_of(points, images.image_from_vehicle, images.camera_valid, image_size, (shape,))
+    visible = taps.visible.transpose(1, 2).to(points.dtype)
     cameras = visible.sum(-1, keepdim=True)
     weights = (visible / cameras.clamp(min=1))[..., None]
-    features = weighted_samples(tables_of((images.features,), there.dtype), taps, weights)
-    grid = (streams, count, *points.shape[1:3])
-    return Sampled(features.view(*grid, -1), (cameras[..., 0] > 0).view(grid))
+    features = weighted_samples(tables_of((images.features,), points.dtype), taps, weights)
+    return features, cameras[..., 0]
+
+
+def _seen_by_all(points: Tensor, images: FrameImages, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The same up to rounding, by sampling every camera's map, one after the other: all at once would hold
+    the points' features once for each camera.
+    """
+    grid, visible = seen_places(points, images.image_from_vehicle, images.camera_valid, image_size)
+    visible = visible.to(points.dtype)
+    cameras = visible.sum(1)
+    weights = (visible / cameras.clamp(min=1)[:, None])[:, :, None]
+    total = torch.zeros_like(points[..., :1]).transpose(1, 2)
+    for camera in range(grid.shape[1]):
+        places = torch.where(visible[:, camera, :, None] > 0, grid[:, camera], 0.0)
+        maps = images.features[:, camera].to(points.dtype)
+        sampled = functional.grid_sample(maps, places[:, :, None], align_corners=False)[..., 0]
+        total = total + sampled * weights[:, camera]
+    return total.transpose(1, 2), cameras
 
 
 def search(sampled: Sampled, shape: tuple[int, int, int]) -> Tensor:

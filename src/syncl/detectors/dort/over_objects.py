@@ -87,15 +87,14 @@ class OverObjects(Detector):
     @override
     def initial_memory(self, streams: int) -> PastViews:
         """Nothing seen."""
-        return PastViews.empty(streams, self.look.weight.new_zeros(0, 1, 1))
+        count = self.config.frames - 1 if self.fixed_shapes else 0
+        return PastViews.empty(streams, self.look.weight.new_zeros(0, 1, 1), count)
 
     @override
     def fix_shapes(self) -> None:
-        """Refused: which cameras see a point is known when it has been moved to each frame."""
-        raise SynclError(
-            f"{type(self).__name__} looks up, in each frame, the points that its cameras see, whose number "
-            "differs from frame to frame, so it has no step of fixed shapes"
-        )
+        """See `Detector.fix_shapes`: all points look at all cameras of all frames."""
+        super().fix_shapes()
+        self.recurrence.fixed_shapes = True
 
     @override
     def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> Features:

@@ -110,7 +110,13 @@ class VolumeBlock(nn.Module):
 
 
 class Recurrence(nn.Module):
-    """See the module's docstring."""
+    """See the module's docstring.
+
+    Attributes:
+        fixed_shapes: see `Detector.fixed_shapes`.
+    """
+
+    fixed_shapes: bool = False
 
     def __init__(self, config: RecurrenceConfig, frames: int, classes: int) -> None:
         super().__init__()
@@ -153,7 +159,7 @@ class Recurrence(nn.Module):
         Of each past frame: what is there, how alike it is there and around, whether it is seen, how long ago
         it was; zeros of frames that there are not.
         """
-        sampled = sample_along_motion(points, velocities, frames)
+        sampled = sample_along_motion(points, velocities, frames, self.fixed_shapes)
         alike = correspondence(sampled, self.config.groups)
         seen = sampled.seen.to(points.dtype)[..., None]
         age = frames.age_s[:, 1:, None, None, None].to(points.dtype) * seen[:, 1:]
