@@ -25,7 +25,7 @@ from gpu import make_frame, resized
 from syncl.dataset_description import NUSCENES
 from syncl.deployment.programs import OnnxProgram, write_onnx
 from syncl.deployment.step import TrackStep, state_of, template_of, told_frame, told_state
-from syncl.deployment.writing import flat_step, stepping_part
+from syncl.deployment.writing import flat_step
 from syncl.errors import SynclError
 from syncl.recipes import find_recipe
 from syncl.trackers import Tracker
@@ -57,7 +57,7 @@ def fresh(recipe: str) -> Tracker:
     rules = dataclasses.replace(config.tracker, **{name: 0.0 for name in THRESHOLDS if name in known})
     config = dataclasses.replace(resized(config, config.input.image_size), tracker=rules)
     with torch.device("meta"):  # What is refused costs nothing.
-        stepping_part(config.build().eval()).with_fixed_slots()
+        config.build().eval().stepping_part().with_fixed_slots()
     torch.manual_seed(0)
     tracker = config.build().eval()
     tracker.input = None
@@ -104,7 +104,7 @@ def timed(program: object, given: dict[str, Tensor], repeats: int) -> tuple[dict
 @torch.no_grad()
 def measure(recipe: str, size: tuple[int, int] | None, repeats: int) -> dict[str, object]:
     """A line of the table."""
-    fixed = stepping_part(fresh(recipe)).with_fixed_slots()
+    fixed = fresh(recipe).stepping_part().with_fixed_slots()
     fold_norms(fixed)
     height, width = size or find_recipe(recipe).model.input.image_size
     first, second = (make_frame((height, width), number, torch.device("cpu")) for number in range(2))

@@ -24,9 +24,9 @@ from syncl.files import read_tensors
 from syncl.models import find_model
 from syncl.structures import Frame, Objects, Outcome
 from syncl.structures.tensors import named_tensors
-from syncl.trackers.base import Tracker
-from syncl.trackers.by_detection import ByDetection, ByDetectionConfig, NoDetector
-from syncl.trackers.dqtrack import DqTrack, DqTrackConfig
+from syncl.trackers.base import ChoosingConfig, Tracker
+from syncl.trackers.by_detection import NoDetector
+from syncl.trackers.host_pairing import HostPairing
 from syncl.trackers.inference import fold_norms, for_inference
 from syncl.trackers.look import Decoded
 from syncl.trackers.model import ModelConfig
@@ -59,12 +59,8 @@ class ExportedTracker(Tracker):
         self.source = str(manifest.folder)
         self._program = program
         self._detector, rules = config.detector, config.tracker
-        # Of what a host chooses from, so many stay.
-        if isinstance(rules, ByDetectionConfig):
-            self._most = rules.max_detections
-        else:
-            all_of_them = isinstance(rules, DqTrackConfig)
-            self._most = _MOST_NUMBERS if all_of_them else int(getattr(rules, "max_objects", 0))
+        # Of what a host chooses from, so many stay; None = all.
+        self._most = rules.most_chosen if isinstance(rules, ChoosingConfig) else None
         detector = self._detector
         self._teller = (
             detector.precomputed if isinstance(detector, Precomputing) else self.detector.precomputed
@@ -115,8 +111,10 @@ class ExportedTracker(Tracker):
                 f"{len(self._cameras)}: {', '.join(self._cameras)}, in this order"
             )
 
-    def advance(self, frame: Frame, state: TrackState, move: Move) -> tuple[Objects, TrackState]:
-        """See `Tracker.advance`.
+    def advance(
+        self, frame: Frame, state: TrackState, move: Move, kind: type[Objects] = Objects
+    ) -> tuple[Objects, TrackState]:
+        """See `Tracker.advance`; the objects are of a kind.
 
         Raises:
             SynclError: if the state is of a model of other sizes.
@@ -127,9 +125,9 @@ class ExportedTracker(Tracker):
             raise SynclError(f"this state is of a model of other sizes than {self.source}: {error}") from None
         told = self._program(told_frame(frame, move, state, self._teller) | told_state(state))
         after = {name.removeprefix("next_"): tensor for name, tensor in told.items()}
-        objects = objects_of(told)
+        objects = objects_of(told, kind)
         if isinstance(self._detector, Settling):
-            objects = self._detector.settled(objects, self._most)
+            objects = self._detector.settled(objects, self._most or objects.valid.shape[1])
         return objects, state_of(after, self._empty, frame)
 
     def conclude(self, _decoded: Decoded, /) -> tuple[Objects, TrackState]:
@@ -153,7 +151,7 @@ class ExportedDetections(Tracker):
 
     takes_precision = False
 
-    def __init__(self, program: ExportedTracker, tracker: ByDetection | DqTrack) -> None:
+    def __init__(self, program: ExportedTracker, tracker: HostPairing) -> None:
         super().__init__()
         self.program = program
         self.tracker = tracker
@@ -187,7 +185,7 @@ class ExportedDetections(Tracker):
             timestamp_s=state.timestamp_s,
             scenes=state.scenes,
         )
-        detections, after = self.program.advance(frame, seen, move)
+        detections, after = self.program.advance(frame, seen, move, self.tracker.pairs)
         entered = self.tracker.arrive(frame, replace(state, detector_memory=None))
         objects, state = self.tracker.associate(frame, entered, detections)
         return objects, replace(state, detector_memory=after.detector_memory)
@@ -273,29 +271,32 @@ def load_export(folder: Path, providers: Sequence[str] = CPU, types: tuple[type,
     tracker = ExportedTracker(program, manifest, config)
     tracker.detector.views = manifest.numbers("views_deg")
     found: Tracker = tracker
-    if isinstance(config.tracker, ByDetectionConfig | DqTrackConfig):
-        association = cast(ByDetection | DqTrack, config.tracker.build(tracker.detector)).eval()
+    # Folders from before the host could do it do not say.
+    if manifest.content.get("associated_by", "the program") == "the host":
+        association = config.tracker.build(tracker.detector).eval()
+        if not isinstance(association, HostPairing):
+            raise SynclError(
+                f"{folder / MANIFEST}: associated_by is the host, where {type(association).__name__} pairs "
+                "nothing; export again"
+            )
         load_association(Path(folder), association)
         found = ExportedDetections(tracker, association)
     return LoadedModel(found.eval(), config, None, {"exported": str(folder)})
 
 
-def load_association(folder: Path, tracker: ByDetection | DqTrack) -> None:
+def load_association(folder: Path, tracker: HostPairing) -> None:
     """Fill a tracker without a detector with the weights by which it ties detections together, if it has any.
 
     Raises:
         SynclError: the folder's file does not fit it.
     """
     fold_norms(tracker)
-    wanted = {name for name in tracker.state_dict() if not name.startswith("detector.")}
-    if not wanted:
+    if not tracker.weights_beside():
         return
     path = folder / ASSOCIATION
     weights, _ = read_tensors(path, "weights of an exported tracker")
     try:
-        if strange := sorted(weights.keys() ^ wanted):
-            raise RuntimeError(f"{strange[0]}, ...")
-        tracker.load_state_dict(weights, strict=False)
+        tracker.load_beside(weights)
     except RuntimeError as error:
         raise SynclError(f"{path}: does not fit {type(tracker).__name__} ({error}); export again") from error
 

@@ -7,8 +7,9 @@ both went (`now_from_before`, `elapsed_s`), and whether the stream goes on.
 Letters: C cameras, N track slots. B is 1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,6 @@ from syncl.geometry.transforms import invert_similarity
 from syncl.structures import CameraRig, Frame, Objects, ToldFrame
 from syncl.structures.tensors import named_tensors
 from syncl.trackers.base import Tracker
-from syncl.trackers.dqtrack.query_detections import QueryObjects
 from syncl.trackers.state import Move, TrackState
 
 # What a caller keeps of a state in float64, and never hands over.
@@ -215,23 +215,12 @@ def _seen_from(memory: DetectorMemory, move: Move) -> DetectorMemory:
     return memory.rebased(move.now_from_before, move.elapsed_s)
 
 
-def objects_of(told: dict[str, Tensor]) -> Objects:
-    """The objects that a step told."""
-
-    def field(name: str) -> Tensor:
-        return told[f"objects_{name}"]
-
-    objects = Objects(
-        field("boxes"),
-        field("labels"),
-        field("scores"),
-        field("identities"),
-        field("valid"),
-        told.get("objects_forecasts"),
-    )
-    if "objects_embeddings" not in told:
-        return objects
-    return QueryObjects(**vars(objects), embeddings=field("embeddings"))
+def objects_of(told: Mapping[str, Tensor], kind: type[Objects] = Objects) -> Objects:
+    """The objects of a kind that a step told."""
+    known: dict[str, Any] = {
+        name.removeprefix("objects_"): value for name, value in told.items() if name.startswith("objects_")
+    }
+    return kind(**known)
 
 
 def template_of(tracker: Tracker, frame: Frame) -> TrackState:

@@ -23,8 +23,7 @@ from syncl.errors import SynclError
 from syncl.files import write_tensors
 from syncl.structures import Frame
 from syncl.trackers.base import Tracker
-from syncl.trackers.by_detection import ByDetection
-from syncl.trackers.dqtrack import DqTrack
+from syncl.trackers.host_pairing import HostPairing
 from syncl.trackers.inference import fold_norms
 from syncl.trackers.model import ModelConfig
 from syncl.trackers.serialisation import take_apart
@@ -81,17 +80,11 @@ def rounded_encoder(tracker: Tracker) -> None:
     encoder.neck = _Rounded(encoder.neck, last=True)  # type: ignore[assignment]
 
 
-def stepping_part(tracker: Tracker) -> Tracker:
-    """What of a tracker becomes a program: all, or its detections, where the host ties them together."""
-    return tracker.alone() if isinstance(tracker, ByDetection | DqTrack) else tracker
-
-
-def write_association(path: Path, tracker: ByDetection | DqTrack) -> None:
+def write_association(path: Path, tracker: HostPairing) -> None:
     """Write the weights by which a tracker ties detections together itself, if it has any."""
     twin = copy.deepcopy(tracker)
     fold_norms(twin)
-    weights = {name: value for name, value in twin.state_dict().items() if not name.startswith("detector.")}
-    if weights:
+    if weights := twin.weights_beside():
         write_tensors(path, weights, {})
 
 
@@ -153,7 +146,7 @@ def write_export(
         raise SynclError(
             f"--opset {opset}: below {LEAST_OPSET} files are invalid; choose {LEAST_OPSET} or more"
         )
-    fixed = stepping_part(tracker).with_fixed_slots()
+    fixed = tracker.stepping_part().with_fixed_slots()
     cameras = drive[0].rig.names
     template = template_of(fixed, drive[0])
     golden = golden_frames(fixed, flat_step(fixed, template, cameras), template, drive)
@@ -183,7 +176,7 @@ def write_export(
             f"identities {'equal' if found.identities_equal else 'differ'}; report this, please"
         )
     write_golden(folder / GOLDEN, golden)
-    if isinstance(tracker, ByDetection | DqTrack):
+    if isinstance(tracker, HostPairing):
         write_association(folder / ASSOCIATION, tracker)
     write_manifest(
         folder,
@@ -270,11 +263,11 @@ def _of_tracker(tracker: Tracker) -> dict[str, Json]:
 
 def _of_association(tracker: Tracker) -> dict[str, Json]:
     """What is left to the host, and by which rules."""
-    if not isinstance(tracker, ByDetection | DqTrack):
+    if not isinstance(tracker, HostPairing):
         return {"associated_by": "the program"}
     return {
         "associated_by": "the host",
-        "association": {"tracker": type(tracker).__name__, "rules": _rules(tracker.config)},
+        "association": {"tracker": type(tracker).__name__, "rules": _rules(getattr(tracker, "config", None))},
         "longest_gap_s": tracker.longest_gap_s,
     }
 

@@ -19,7 +19,7 @@ from syncl.deployment.autoware.engines import fitting_detector
 from syncl.deployment.autoware.node_folder import AutowareExport, write_autoware
 from syncl.deployment.golden_frames import EVENTS, FRAMES_NEEDED
 from syncl.deployment.manifest import sha256
-from syncl.deployment.writing import Exported, Precision, ProgramFormat, stepping_part, write_export
+from syncl.deployment.writing import Exported, Precision, ProgramFormat, write_export
 from syncl.errors import SynclError
 from syncl.files import atomic_folder, check_output
 from syncl.models import find_model
@@ -28,8 +28,7 @@ from syncl.runs.track.run import without_past_images
 from syncl.runs.track.scenes import cameras_seen, image_options
 from syncl.structures import Frame
 from syncl.trackers.base import Tracker
-from syncl.trackers.by_detection import ByDetection
-from syncl.trackers.dqtrack import DqTrack
+from syncl.trackers.host_pairing import HostPairing
 from syncl.trackers.inference import for_inference
 from syncl.trackers.inputs import InputConfig, recording_for
 
@@ -57,7 +56,7 @@ def export_model(
     loaded = without_past_images(load_model(model))
     tracker, config = for_inference(loaded.tracker), loaded.config
     # Said before anything is generated.
-    stepping_part(tracker).with_fixed_slots()
+    tracker.stepping_part().with_fixed_slots()
     source = _source(model, recording)
     with atomic_folder(output) as building, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -74,7 +73,7 @@ def export_model(
         )
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     absent = [event for event in EVENTS if event not in done.events]
-    if absent and not isinstance(tracker, ByDetection | DqTrack):
+    if absent and not isinstance(tracker, HostPairing):
         console.print(
             f"golden frames have no {', no '.join(absent)}: the model is sure of too little in "
             f"{source['golden_frames_of']}; take --recording of what it was trained for"

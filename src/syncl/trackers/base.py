@@ -156,6 +156,12 @@ class Tracker(SeesImages, ABC):
         twin.detector.fix_shapes()
         return twin
 
+    def stepping_part(self) -> "Tracker":
+        """What of it becomes an exported program: all of it, or what it leaves to pair for the host
+        (`trackers.host_pairing`).
+        """
+        return self
+
     def fixed_slots(self) -> int:
         """How many rows its states have where they have a fixed number.
 
@@ -388,4 +394,14 @@ class TrackerConfig(Protocol):
 
     def build(self, detector: Detector) -> Tracker:
         """The tracker around a detector, with fresh weights of its own parts."""
+        ...
+
+
+@runtime_checkable
+class ChoosingConfig(Protocol):
+    """A configuration of trackers that take detections of which their host chooses (`detectors.Settling`)."""
+
+    @property
+    def most_chosen(self) -> int | None:
+        """How many are looked at, the best; None = all."""
         ...

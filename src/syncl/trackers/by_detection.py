@@ -7,7 +7,6 @@ The detections are those of the tracker's own detector, or anybody's:
 Letters: B streams, D detections.
 """
 
-from abc import abstractmethod
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,7 +17,7 @@ from syncl.detectors.base import Detector, DetectorMemory, Features, Interaction
 from syncl.errors import SynclError
 from syncl.layers.decoder import STANDARD, Groups
 from syncl.structures import Frame, Objects, Predictions, Queries
-from syncl.trackers.base import Tracker
+from syncl.trackers.host_pairing import HostPairing
 from syncl.trackers.look import Decoded
 from syncl.trackers.single_frame import SingleFrame, SingleFrameConfig, best_pairs
 from syncl.trackers.state import TrackState
@@ -40,8 +39,13 @@ class ByDetectionConfig:
     output_height_m: float = 10.0
     longest_gap_s: float | None = None
 
+    @property
+    def most_chosen(self) -> int:
+        """See `ChoosingConfig`."""
+        return self.max_detections
 
-class ByDetection(Tracker):
+
+class ByDetection(HostPairing):
     """Base of trackers by detection.
 
     Attributes:
@@ -61,7 +65,7 @@ class ByDetection(Tracker):
         """Do without looking at images oneself from now on."""
         self.looks = False
 
-    def alone(self) -> SingleFrame:
+    def stepping_part(self) -> SingleFrame:
         """The own detector's detections of single frames, which this tracker ties together."""
         config = self.config
         rules = SingleFrameConfig(config.max_detections, config.output_range_m, config.output_height_m)
@@ -95,19 +99,6 @@ class ByDetection(Tracker):
         """
         objects, state = self.associate(frame, self.arrive(frame, state), detections)
         return replace(objects, classes=self.classes), state
-
-    @abstractmethod
-    def associate(self, frame: Frame, state: TrackState, detections: Objects) -> tuple[Objects, TrackState]:
-        """Tie the detections of a frame to the tracks of a state that has entered it.
-
-        Args:
-            frame: of the same streams.
-            state: of the frame.
-            detections: [B, D], best first. Their identities are not looked at.
-
-        Returns:
-            The detections that are tracks now, and the state after the frame.
-        """
 
 
 class NoDetector(Detector):

@@ -27,6 +27,11 @@ class SingleFrameConfig:
     output_range_m: float = 61.2
     output_height_m: float = 10.0
 
+    @property
+    def most_chosen(self) -> int:
+        """See `ChoosingConfig`."""
+        return self.max_objects
+
     def build(self, detector: Detector) -> "SingleFrame":
         """Build the module around a detector."""
         return SingleFrame(detector, self)

@@ -18,8 +18,7 @@ from syncl.errors import SynclError
 from syncl.geometry.transforms import transform_points
 from syncl.layers.decoder import TokenSequence
 from syncl.structures import CameraRig, Frame
-from syncl.trackers import SingleFrame, Tracker
-from syncl.trackers.by_detection import ByDetection
+from syncl.trackers import Tracker
 from syncl.trackers.inputs import InputConfig
 
 # What the node takes off pixels and divides them by, channel by channel as the message has them.
@@ -60,7 +59,7 @@ def fitting_detector(tracker: Tracker, config: InputConfig) -> StreamPetr:
             "the node's head sees one feature level and no projections, which this model's proposals need; "
             "train with model.detector.proposals=null"
         )
-    elif not isinstance(tracker, SingleFrame | ByDetection):
+    elif not tracker.stepping_part().detects_only:
         reason = (
             f"the node has no inputs for the track queries of {type(tracker).__name__}: it detects, and a "
             "node behind it ties detections together"

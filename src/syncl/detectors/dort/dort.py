@@ -67,8 +67,9 @@ class Dort(BevDepth):
 
     @override
     def fix_shapes(self) -> None:
-        """See `Detector.fix_shapes`: besides the base's, all points look at all cameras of all frames. The host
-        then suppresses by refined boxes (`Settling`).
+        """See `Detector.fix_shapes`: as the base, and all points look at all cameras of all frames.
+
+        The host then suppresses by refined boxes (`Settling`).
         """
         super().fix_shapes()
         self.recurrence.fixed_shapes = True

@@ -20,7 +20,6 @@ from syncl.errors import SynclError
 from syncl.geometry.transforms import rotate_planar, transform_points
 from syncl.structures import Annotations, Frame, Objects, Outcome, Queries
 from syncl.structures.tensors import joined, on_host, padded
-from syncl.trackers.base import Tracker
 from syncl.trackers.dqtrack.association import DecoupledAssociation
 from syncl.trackers.dqtrack.pairing import Pairs, pair
 from syncl.trackers.dqtrack.query_detections import QueryDetections, QueryObjects, query_objects
@@ -33,6 +32,7 @@ from syncl.trackers.dqtrack.query_tracks import (
     Supervised,
 )
 from syncl.trackers.greedy.pairing import NextRows
+from syncl.trackers.host_pairing import HostPairing
 from syncl.trackers.look import Decoded
 from syncl.trackers.rows import rows_at_hand
 from syncl.trackers.state import Move, TrackState
@@ -84,14 +84,19 @@ class DqTrackConfig:
     heads: int = 8
     longest_gap_s: float | None = None
 
+    @property
+    def most_chosen(self) -> None:
+        """See `ChoosingConfig`: every query may matter to the others."""
+
     def build(self, detector: Detector) -> "DqTrack":
         """Build the module around a detector."""
         return DqTrack(detector, self)
 
 
-class DqTrack(Tracker):
+class DqTrack(HostPairing):
     """See the module's docstring."""
 
+    pairs = QueryObjects
     keeps = DqTracks
     range_centre_m: Tensor
     ranges_m: Tensor
@@ -142,7 +147,7 @@ class DqTrack(Tracker):
 
     # Tracking
 
-    def alone(self) -> QueryDetections:
+    def stepping_part(self) -> QueryDetections:
         """What the queries of single frames say, which this tracker ties together."""
         return QueryDetections(self.detector).eval()
 
