@@ -16,14 +16,9 @@ from torch import Tensor, nn
 from syncl.checkpoints.model_file import load_model
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.detectors import Detector, Features, ImageEncoderConfig
-from syncl.detectors.base import (
-    NUSCENES_RANGE,
-    DetectorMemory,
-    Interaction,
-    PointRange,
-    ReferenceRange,
-    interact,
-)
+from syncl.detectors.interaction import Interaction, interact
+from syncl.detectors.passed import DetectorMemory
+from syncl.detectors.reference_range import NUSCENES_RANGE, PointRange, ReferenceRange
 from syncl.geometry.boxes import CODE_SIZE
 from syncl.layers.decoder import (
     STANDARD,

@@ -7,7 +7,8 @@ from unittest.mock import patch
 
 import torch
 
-from syncl.detectors.base import Detector, Features
+from syncl.detectors.base import Detector
+from syncl.detectors.passed import Features
 from syncl.structures import Frame, Predictions, Queries, object_queries
 from syncl.trackers import Decoded, Tracker, TrackState
 

@@ -12,7 +12,7 @@ from grids import thinned
 from rig import SMALL, make_tracker
 from syncl.detectors import ProposalConfig
 from syncl.detectors.aids import Aided, Proposals
-from syncl.detectors.base import Interaction
+from syncl.detectors.interaction import Interaction
 from syncl.errors import SynclError
 from syncl.layers.decoder import PARALLEL
 from syncl.recipes.synthetic import small_detr3d

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from syncl.backbones import FpnConfig, ResNetConfig
 from syncl.checkpoints.adapter import Adapter
 from syncl.detectors import Detector, ImageEncoderConfig
-from syncl.detectors.base import Features
+from syncl.detectors.passed import Features
 from syncl.geometry.mmdet3d import MMDET3D_0_CODE
 from syncl.structures import Annotations, CameraRig, Frame, Predictions, Queries
 from syncl.trackers import Decoded, SingleFrame, SingleFrameConfig, TrackState

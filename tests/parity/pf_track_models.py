@@ -13,7 +13,7 @@ from torch import Tensor
 from syncl.backbones import CpFpnConfig, VoVNetConfig
 from syncl.checkpoints.pf_track import PfTrackAdapter
 from syncl.detectors import ImageEncoderConfig, PetrConfig
-from syncl.detectors.base import PointRange
+from syncl.detectors.reference_range import PointRange
 from syncl.structures import Annotations, CameraRig, Frame, Predictions, Trajectories
 from syncl.trackers import PfTrackConfig
 from syncl.trackers.model import InputConfig, ModelConfig

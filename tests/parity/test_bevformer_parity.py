@@ -26,7 +26,6 @@ from syncl.checkpoints.adapter import Part
 from syncl.checkpoints.bevformer import HEAD, BevformerAdapter
 from syncl.checkpoints.mapping import read_entries, rule_entries
 from syncl.detectors import BevEncoderConfig, BevformerConfig, Detector
-from syncl.detectors.base import PointRange
 from syncl.detectors.bevformer.bev_encoder import (
     BevEncoder,
     History,
@@ -37,6 +36,7 @@ from syncl.detectors.bevformer.bev_encoder import (
 from syncl.detectors.bevformer.bev_memory import BevMemory, turned
 from syncl.detectors.bevformer.bevformer import Bevformer
 from syncl.detectors.bevformer.vehicle_motion import NUMBERS, VehicleMotion
+from syncl.detectors.reference_range import PointRange
 from syncl.geometry.poses import rigid_from_pose
 from syncl.geometry.projection import project_points
 from syncl.layers.deformable_attention import attend_grids, attend_rows, deformable_attention

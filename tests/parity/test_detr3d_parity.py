@@ -23,8 +23,8 @@ from torch import Tensor
 from syncl.checkpoints.detr3d import HEAD, Detr3dAdapter
 from syncl.checkpoints.mapping import read_entries, rule_entries
 from syncl.detectors import Detr3dConfig
-from syncl.detectors.base import ReferenceRange
 from syncl.detectors.detr3d.detr3d import Detr3d, Detr3dCrossAttention, Sight
+from syncl.detectors.reference_range import ReferenceRange
 from syncl.layers.numerics import inverse_sigmoid
 from syncl.layers.sampling import tables_of, taps_of, weighted_samples
 from syncl.structures import object_queries

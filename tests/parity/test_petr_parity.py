@@ -27,8 +27,8 @@ from syncl.checkpoints.adapter import Adapter
 from syncl.checkpoints.petr import PetrAdapter
 from syncl.checkpoints.pf_track import PfTrackAdapter
 from syncl.detectors import ImageEncoderConfig, PetrConfig
-from syncl.detectors.base import PointRange
 from syncl.detectors.petr import Petr
+from syncl.detectors.reference_range import PointRange
 from syncl.layers.positional import encode_grid, encode_points
 from syncl.structures import object_queries
 from syncl.trackers import SingleFrameConfig

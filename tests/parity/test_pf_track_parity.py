@@ -13,7 +13,7 @@ from pf_track_models import frame_at, images_of, reasoning_tracker, see_images, 
 from torch import Tensor
 
 from looks import entered
-from syncl.detectors.base import Features
+from syncl.detectors.passed import Features
 from syncl.geometry.mmdet3d import MMDET3D_0_CODE
 from syncl.layers.positional import sinusoid
 from syncl.structures import Objects, Outcome, Predictions, Queries

@@ -13,7 +13,7 @@ from torch import Tensor
 from looks import entered, look_with, same
 from rig import CLASSES, DETECTORS, DIM, make_frame, pose
 from rig import OBJECT_QUERIES as OBJECTS
-from syncl.detectors.base import ReferenceRange
+from syncl.detectors.reference_range import ReferenceRange
 from syncl.errors import SynclError
 from syncl.structures import Objects, Predictions, Queries
 from syncl.trackers import Mutr3dConfig, PfTrackConfig

@@ -18,7 +18,10 @@ from looks import same
 from rig import SMALL, pose
 from syncl.checkpoints.state_file import load_state, save_state
 from syncl.detectors import BevEncoderConfig, BevformerConfig
-from syncl.detectors.base import Detector, DetectorMemory, Features, Interaction, ReferenceRange
+from syncl.detectors.base import Detector
+from syncl.detectors.interaction import Interaction
+from syncl.detectors.passed import DetectorMemory, Features
+from syncl.detectors.reference_range import ReferenceRange
 from syncl.errors import SynclError
 from syncl.layers.decoder import STANDARD, Groups
 from syncl.recipes.synthetic import (

@@ -11,7 +11,7 @@ import torch
 import rig
 from rig import HEIGHT, WIDTH
 from syncl.detectors import FocalHeadConfig
-from syncl.detectors.base import ReferenceRange
+from syncl.detectors.reference_range import ReferenceRange
 from syncl.detectors.streampetr.focal_head import FocalHead, ImagePredictions, cell_centres
 from syncl.errors import SynclError
 from syncl.layers.numerics import inverse_sigmoid

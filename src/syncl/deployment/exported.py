@@ -18,7 +18,8 @@ from syncl.checkpoints.upgrades import Json
 from syncl.deployment.manifest import ASSOCIATION, MANIFEST, Manifest, is_export, read_manifest
 from syncl.deployment.programs import CPU, OnnxProgram, Program
 from syncl.deployment.step import objects_of, padded_state, short_name, state_of, told_frame, told_state
-from syncl.detectors.base import Detector, Precomputing, Settling
+from syncl.detectors.base import Detector
+from syncl.detectors.exported_steps import Precomputing, Settling
 from syncl.errors import SynclError, shown
 from syncl.files import read_tensors
 from syncl.models import find_model

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from syncl.detectors.base import DetectorMemory
+from syncl.detectors.passed import DetectorMemory
 from syncl.geometry.transforms import invert_similarity
 from syncl.structures import CameraRig, Frame, Objects, ToldFrame
 from syncl.structures.tensors import named_tensors

@@ -1,12 +1,13 @@
 """Query detectors: camera images and queries in, boxes after every decoder layer out. A folder a method."""
 
 from syncl.detectors.aids import ProposalConfig
-from syncl.detectors.base import Detector, DetectorConfig, Features
+from syncl.detectors.base import Detector, DetectorConfig
 from syncl.detectors.bevdepth import BevDepthConfig, CentreHeadConfig, CentreTask
 from syncl.detectors.bevformer import BevEncoderConfig, BevformerConfig
 from syncl.detectors.detr3d import Detr3dConfig, Mutr3dDetr3dConfig
 from syncl.detectors.dort import DortConfig, DortDetr3dConfig, RecurrenceConfig
 from syncl.detectors.image_encoder import ImageEncoderConfig
+from syncl.detectors.passed import Features
 from syncl.detectors.petr import PetrConfig, Petrv2Config
 from syncl.detectors.streampetr import FocalHeadConfig, StreamPetrConfig
 

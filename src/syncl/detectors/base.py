@@ -18,171 +18,23 @@ Letters: B batch, C cameras, Q queries, L decoder layers, D channels, K classes.
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar, Literal, Protocol, Self, TypeVar, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from syncl.detectors.image_encoder import ImageEncoderConfig
+from syncl.detectors.interaction import Interaction
+from syncl.detectors.passed import DetectorMemory, Features
+from syncl.detectors.reference_range import PointRange, ReferenceRange
 from syncl.errors import SynclError
 from syncl.geometry.boxes import decode_boxes
-from syncl.layers.decoder import STANDARD, Groups, split_groups
-from syncl.layers.numerics import REFERENCE_EPS
-from syncl.structures import Frame, Objects, Predictions, Queries
-from syncl.structures.tensors import TensorStructure
-
-Structure = TypeVar("Structure", bound=TensorStructure)
+from syncl.layers.decoder import STANDARD, Groups
+from syncl.structures import Frame, Predictions, Queries
 
 # Cameras that look farther away from where their weights' camera looked are said.
 _FAR_DEG = 45.0
-
-PointRange = tuple[float, float, float, float, float, float]
-NUSCENES_RANGE: PointRange = (-51.2, -51.2, -5.0, 51.2, 51.2, 3.0)
-
-
-@dataclass(frozen=True)
-class Features(TensorStructure):
-    """What decoding needs of a frame. Each detector adds its own fields.
-
-    Attributes:
-        image_from_vehicle: [B, C, 4, 4] float64 pixel projections.
-        camera_valid: [B, C] bool.
-        image_size: (H, W) of the images in pixels, padding included.
-        auxiliary: what auxiliary heads say of the images, one structure a head; losses look for theirs.
-    """
-
-    image_from_vehicle: Tensor
-    camera_valid: Tensor
-    image_size: tuple[int, int]
-    auxiliary: tuple[TensorStructure, ...]
-
-    def found(self, kind: type[Structure]) -> Structure | None:
-        """The auxiliary head's output of this kind; None where there is no such head."""
-        return next((part for part in self.auxiliary if isinstance(part, kind)), None)
-
-
-class DetectorMemory(TensorStructure, ABC):
-    """What a temporal detector remembers of earlier frames. Each adds its own fields, all [B, ...].
-
-    Attributes:
-        kept_by_caller: fields in float64 that no exported step is told.
-    """
-
-    kept_by_caller: ClassVar[tuple[str, ...]] = ()
-
-    @abstractmethod
-    def keep(self, streams: Tensor) -> Self:
-        """This memory with the streams emptied where `streams` [B] bool is False."""
-
-    def rebased(self, new_from_global: Tensor, start_s: Tensor) -> Self:  # noqa: ARG002
-        """The same memory, with its places in another global frame and its times by another clock.
-
-        So that what is exported can do with float32: metres from the vehicle, and seconds ago.
-
-        Args:
-            new_from_global: [B, 4, 4] float64.
-            start_s: [B] float64 what the new clock calls 0.
-
-        Raises:
-            SynclError: if it depends on the global frame itself. So it is here.
-        """
-        raise SynclError(f"{type(self).__name__} is tied to its global frame, and cannot be exported")
-
-    def left_at(self, frame: Frame) -> Self:  # noqa: ARG002
-        """The memory behind a frame of a step that was told what it needs of the map
-        (`Detector.precomputed`), and so could not remember it.
-        """
-        return self
-
-
-class Interaction(ABC):
-    """What a tracker puts between a detector's decoder layers, made anew for each frame.
-
-    It acts on the standard decoder alone. What it learns about the frame on its way it keeps for its tracker,
-    whose `reason` reads it.
-
-    Attributes:
-        boxes: which boxes are made for it, those of the layer's own `states`, those that `heads` make of
-            `Detector.head_states`, or `none`.
-    """
-
-    boxes: Literal["states", "heads", "none"] = "states"
-
-    def mask(self, layer: int) -> Tensor | None:  # noqa: ARG002
-        """[B, Q, Q] bool, what a query may look at in this layer's self-attention; None = as queries say."""
-        return None
-
-    @abstractmethod
-    def __call__(self, layer: int, states: Tensor, codes: Tensor) -> Tensor:
-        """States [B, Q, D] that this layer's heads and the next layer see.
-
-        Args:
-            layer: number of the layer, from 0.
-            states: [B, Q, D] the layer's own output.
-            codes: [B, Q, 10] boxes that the layer's head makes of them, vehicle frame, metres; [B, Q, 0]
-                where it wants none.
-        """
-
-
-def interact(interaction: Interaction, layer: int, x: Tensor, codes: Tensor, groups: Groups) -> Tensor:
-    """States [G B, Q, D] whose standard part an interaction has changed.
-
-    Args:
-        interaction: what happens.
-        layer: number of the layer.
-        x: [G B, Q, D] the layer's own output.
-        codes: [B, Q, 10] boxes made of its standard part.
-        groups: the decoders in `x`.
-    """
-    parts = list(split_groups(x, groups))
-    standard = groups.index("standard")
-    parts[standard] = interaction(layer, parts[standard], codes)
-    return torch.cat(parts)
-
-
-class ReferenceRange(nn.Module):
-    """Maps points between metres and the unit cube of a detector's range."""
-
-    low: Tensor
-    span: Tensor
-
-    def __init__(self, point_range: PointRange) -> None:
-        super().__init__()
-        low, high = torch.tensor(point_range[:3]), torch.tensor(point_range[3:])
-        # Compared as plain numbers: the module is also built on the meta device, where tensors have none.
-        if any(most <= least for least, most in zip(point_range[:3], point_range[3:], strict=True)):
-            raise SynclError(f"point_range {point_range}: every maximum must exceed its minimum")
-        self.register_buffer("low", low, persistent=False)
-        self.register_buffer("span", high - low, persistent=False)
-
-    def normalise(self, points: Tensor) -> Tensor:
-        """Metres [..., 3] to unit coordinates; points outside the range leave [0, 1]."""
-        return (points - self.low) / self.span
-
-    def to_metres(self, unit: Tensor) -> Tensor:
-        """Unit coordinates [..., 3] to metres."""
-        return unit * self.span + self.low
-
-    def logits_of(self, points: Tensor) -> Tensor:
-        """Metres [..., 3] to logits of unit coordinates; points outside the range saturate, on its border.
-
-        The same as `inverse_sigmoid` of unit coordinates, which in float32 are 8 um apart over a range of
-        122 m; from layer to layer and frame to frame that grew to millimetres. Metres from the range's middle
-        are the finer the nearer to the vehicle.
-        """
-        half = self.span / 2
-        reach = half * (1 - 2 * REFERENCE_EPS)
-        offset = (points - (self.low + half)).clamp(-reach, reach)
-        # Each where it loses nothing: one near the middle, the other near the border.
-        far = torch.log((half + offset) / (half - offset))
-        return torch.where(offset.abs() < half / 2, 2 * (offset / half).atanh(), far)
-
-    def metres_at(self, logits: Tensor) -> Tensor:
-        """Logits [..., 3] of unit coordinates to metres."""
-        half = self.span / 2
-        return (logits / 2).tanh() * half + (self.low + half)
 
 
 class Detector(nn.Module, ABC):
@@ -377,40 +229,6 @@ class Detector(nn.Module, ABC):
 
         Detectors whose positions are a function of the reference recompute them; others keep `positions`.
         """
-
-
-@runtime_checkable
-class Precomputing(Protocol):
-    """A configuration that can say without weights what its detector's steps are told."""
-
-    def precomputed(self, frame: Frame, memory: DetectorMemory | None) -> dict[str, Tensor]:
-        """See `Detector.precomputed`."""
-        ...
-
-
-@runtime_checkable
-class Settling(Protocol):
-    """A configuration whose detector's steps of fixed shapes leave a choice among objects to the host."""
-
-    def settled(self, objects: Objects, most: int) -> Objects:
-        """The objects [B, N] of a step that stay, at most so many, best first."""
-        ...
-
-
-def in_front(first: Tensor, rows: Tensor) -> Tensor:
-    """Rows [B, Q, X] whose first P are `first` [B, P, X]."""
-    return torch.cat([first, rows[:, first.shape[1] :]], dim=1)
-
-
-def own(kind: type[Structure], value: object, owner: nn.Module) -> Structure:
-    """A detector's own kind of features or memory, which callers know by its base class only.
-
-    Raises:
-        TypeError: if it is another detector's.
-    """
-    if not isinstance(value, kind):
-        raise TypeError(f"{type(owner).__name__} takes {kind.__name__}, got {type(value).__name__}")
-    return value
 
 
 @runtime_checkable

@@ -21,16 +21,11 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from syncl.detectors.aids import AidedConfig
-from syncl.detectors.base import (
-    NUSCENES_RANGE,
-    Detector,
-    Features,
-    Interaction,
-    PointRange,
-    ReferenceRange,
-    interact,
-)
+from syncl.detectors.base import Detector
 from syncl.detectors.image_encoder import ImageEncoderConfig
+from syncl.detectors.interaction import Interaction, interact
+from syncl.detectors.passed import Features
+from syncl.detectors.reference_range import NUSCENES_RANGE, PointRange, ReferenceRange
 from syncl.errors import SynclError
 from syncl.geometry.boxes import CODE_SIZE
 from syncl.layers.decoder import (

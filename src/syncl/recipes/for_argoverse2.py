@@ -9,7 +9,7 @@ from typing import cast
 from syncl.data.argoverse2.argoverse2_classes import CLASSES
 from syncl.data.argoverse2.log_folders import RING_CAMERAS
 from syncl.detectors import Detr3dConfig, StreamPetrConfig
-from syncl.detectors.base import PointRange
+from syncl.detectors.reference_range import PointRange
 from syncl.recipes.recipe import Recipe, with_syncl
 from syncl.recipes.streampetr import mutr3d_streampetr_v99_640x1600, streampetr_v99_640x1600
 from syncl.recipes.synthetic_plain import mutr3d_detr3d_synthetic_any_rig

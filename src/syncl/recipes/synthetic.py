@@ -20,7 +20,7 @@ from syncl.detectors import (
     ProposalConfig,
     StreamPetrConfig,
 )
-from syncl.detectors.base import PointRange
+from syncl.detectors.reference_range import PointRange
 from syncl.recipes.recipe import Recipe
 from syncl.trackers import (
     AdaTrackConfig,

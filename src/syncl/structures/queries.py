@@ -146,3 +146,8 @@ class Predictions(TensorStructure):
             object_count=self.object_count,
             detection_logits=None if detection is None else detection[:, :, which],
         )
+
+
+def in_front(first: Tensor, rows: Tensor) -> Tensor:
+    """Rows [B, Q, X] whose first P are `first` [B, P, X]."""
+    return torch.cat([first, rows[:, first.shape[1] :]], dim=1)

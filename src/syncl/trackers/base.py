@@ -23,7 +23,9 @@ from typing import Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
-from syncl.detectors.base import Detector, Features, Interaction
+from syncl.detectors.base import Detector
+from syncl.detectors.interaction import Interaction
+from syncl.detectors.passed import Features
 from syncl.errors import SynclError
 from syncl.geometry.boxes import CODE_SIZE
 from syncl.layers.decoder import STANDARD, Groups

@@ -13,7 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from syncl.classes import DETECTION_CLASSES
-from syncl.detectors.base import Detector, DetectorMemory, Features, Interaction, PointRange, ReferenceRange
+from syncl.detectors.base import Detector
+from syncl.detectors.interaction import Interaction
+from syncl.detectors.passed import DetectorMemory, Features
+from syncl.detectors.reference_range import PointRange, ReferenceRange
 from syncl.errors import SynclError
 from syncl.layers.decoder import STANDARD, Groups
 from syncl.structures import Frame, Objects, Predictions, Queries

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from syncl.detectors.base import Features
+from syncl.detectors.passed import Features
 from syncl.structures import Frame, Predictions, Queries
 from syncl.structures.tensors import TensorStructure
 from syncl.trackers.state import TrackState

@@ -22,11 +22,14 @@ from torch import Tensor
 from typing_extensions import override
 
 from syncl.detectors.aids.proposals import ProposalConfig, ProposalHead, Proposals
-from syncl.detectors.base import Detector, DetectorMemory, Features, Interaction, in_front
+from syncl.detectors.base import Detector
 from syncl.detectors.image_encoder import ImageEncoder, beside
+from syncl.detectors.interaction import Interaction
+from syncl.detectors.passed import DetectorMemory, Features
 from syncl.errors import SynclError
 from syncl.layers.decoder import STANDARD, Groups
 from syncl.structures import Frame, Predictions, Queries
+from syncl.structures.queries import in_front
 
 AnyDetector = TypeVar("AnyDetector", bound=Detector)
 

@@ -22,16 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from syncl.detectors.base import (
-    NUSCENES_RANGE,
-    Detector,
-    DetectorMemory,
-    Features,
-    Interaction,
-    PointRange,
-    ReferenceRange,
-    own,
-)
+from syncl.detectors.base import Detector
 from syncl.detectors.bevdepth.bev_backbone import BevBackbone, shifted
 from syncl.detectors.bevdepth.blocks import residual_stage
 from syncl.detectors.bevdepth.centre_head import (
@@ -51,6 +42,9 @@ from syncl.detectors.bevdepth.view_transform import (
     lift_points,
 )
 from syncl.detectors.image_encoder import ImageEncoderConfig
+from syncl.detectors.interaction import Interaction
+from syncl.detectors.passed import DetectorMemory, Features, own
+from syncl.detectors.reference_range import NUSCENES_RANGE, PointRange, ReferenceRange
 from syncl.errors import SynclError
 from syncl.geometry.boxes import decode_boxes
 from syncl.layers.decoder import STANDARD, Groups

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from syncl.detectors.base import PointRange
+from syncl.detectors.reference_range import PointRange
 from syncl.errors import SynclError
 from syncl.geometry.projection import MIN_DEPTH_M, project_points
 from syncl.layers.decoder import FeedForward

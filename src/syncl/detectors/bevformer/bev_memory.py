@@ -9,8 +9,8 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from syncl.detectors.base import DetectorMemory
 from syncl.detectors.bevformer.vehicle_motion import VehicleMotion
+from syncl.detectors.passed import DetectorMemory
 from syncl.structures import Frame
 
 

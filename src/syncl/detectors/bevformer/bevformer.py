@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from syncl.detectors.base import DetectorMemory, Features, own
 from syncl.detectors.bevformer.bev_encoder import BevEncoder, BevEncoderConfig
 from syncl.detectors.bevformer.bev_memory import BevMemory, turned
 from syncl.detectors.bevformer.vehicle_motion import NUMBERS, VehicleMotion
+from syncl.detectors.passed import DetectorMemory, Features, own
 from syncl.detectors.refining_detector import (
     Anchors,
     Look,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from syncl.detectors.base import DetectorMemory, Features, own
+from syncl.detectors.passed import DetectorMemory, Features, own
 from syncl.detectors.refining_detector import Anchors, Look, RefiningDetector, RefiningDetectorConfig
 from syncl.layers.numerics import at_full_precision, mlp
 from syncl.layers.sampling import Taps, log_pixel_scales, tables_of, taps_of, weighted_samples

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from syncl.detectors.base import DetectorMemory, Features
 from syncl.detectors.detr3d.detr3d import Detr3d, Detr3dConfig, Detr3dFeatures
+from syncl.detectors.passed import DetectorMemory, Features
 from syncl.layers.numerics import LARGEST_LOGIT, at_full_precision, mlp
 from syncl.layers.positional import encode_plane
 from syncl.structures import Frame, Queries

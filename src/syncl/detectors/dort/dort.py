@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from syncl.detectors.base import Features, Interaction, own
 from syncl.detectors.bevdepth.bevdepth import (
     BevDepth,
     BevDepthConfig,
@@ -27,6 +26,8 @@ from syncl.detectors.bevdepth.centre_head import IMPOSSIBLE
 from syncl.detectors.bevdepth.past_views import FrameImages
 from syncl.detectors.dort.local_volume import FrameStack
 from syncl.detectors.dort.recurrence import Recurrence, RecurrenceConfig
+from syncl.detectors.interaction import Interaction
+from syncl.detectors.passed import Features, own
 from syncl.errors import SynclError
 from syncl.layers.decoder import STANDARD, Groups
 from syncl.structures import Frame, Predictions, Queries

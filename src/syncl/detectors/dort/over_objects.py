@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from syncl.detectors.base import Detector, DetectorMemory, Features, Interaction, own
+from syncl.detectors.base import Detector
 from syncl.detectors.bevdepth.past_views import FrameImages, PastViews
 from syncl.detectors.detr3d.detr3d import Detr3d, Detr3dConfig
 from syncl.detectors.dort.local_volume import FrameStack
 from syncl.detectors.dort.recurrence import Recurrence, RecurrenceConfig
 from syncl.detectors.image_encoder import ImageEncoder
+from syncl.detectors.interaction import Interaction
+from syncl.detectors.passed import DetectorMemory, Features, own
 from syncl.errors import SynclError
 from syncl.layers.decoder import STANDARD, Groups
 from syncl.structures import Frame, Predictions, Queries

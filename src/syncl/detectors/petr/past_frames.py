@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from syncl.detectors.base import DetectorMemory
+from syncl.detectors.passed import DetectorMemory
 from syncl.errors import SynclError
 from syncl.geometry.transforms import invert_similarity
 from syncl.layers.numerics import either

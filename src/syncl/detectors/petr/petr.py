@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
-from syncl.detectors.base import DetectorMemory, Features, ReferenceRange, in_front
 from syncl.detectors.image_encoder import inside_content
+from syncl.detectors.passed import DetectorMemory, Features
+from syncl.detectors.reference_range import ReferenceRange
 from syncl.detectors.token_detector import TokenDetector, TokenDetectorConfig, TokenFeatures
 from syncl.layers.frustum import depth_bins, frustum_points
 from syncl.layers.numerics import inverse_sigmoid, mlp
 from syncl.layers.positional import encode_grid, encode_points
 from syncl.structures import Frame, Queries, object_queries
+from syncl.structures.queries import in_front
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from syncl.detectors.base import DetectorMemory, Features, own
 from syncl.detectors.image_encoder import beside
+from syncl.detectors.passed import DetectorMemory, Features, own
 from syncl.detectors.petr.past_frames import FrameView, PastFrames
 from syncl.detectors.petr.petr import Petr, PetrConfig, attended_tokens
 from syncl.detectors.token_detector import TokenFeatures

@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from syncl.detectors.base import DetectorMemory
+from syncl.detectors.passed import DetectorMemory
 from syncl.geometry.transforms import invert_similarity, transform_points
 from syncl.structures import Frame
 from syncl.structures.tensors import TensorStructure

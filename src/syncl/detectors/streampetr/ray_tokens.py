@@ -6,7 +6,7 @@ Letters: B batch, C cameras, S tokens in the order camera, row, column, D channe
 import torch
 from torch import Tensor, nn
 
-from syncl.detectors.base import PointRange, ReferenceRange
+from syncl.detectors.reference_range import PointRange, ReferenceRange
 from syncl.layers.conditioning import FeatureGate, MotionNorm
 from syncl.layers.frustum import depth_bins, frustum_points
 from syncl.layers.numerics import inverse_sigmoid, mlp

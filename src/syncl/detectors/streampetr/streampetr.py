@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from syncl.detectors.base import DetectorMemory, Features, in_front, own
+from syncl.detectors.passed import DetectorMemory, Features, own
 from syncl.detectors.streampetr.focal_head import FocalHead, FocalHeadConfig
 from syncl.detectors.streampetr.object_memory import ObjectMemory
 from syncl.detectors.streampetr.ray_tokens import RayTokens, attended_cameras
@@ -29,6 +29,7 @@ from syncl.layers.decoder import TokenSequence
 from syncl.layers.numerics import mlp
 from syncl.layers.positional import encode_harmonics, encode_points, sinusoid
 from syncl.structures import Frame, Predictions, Queries, object_queries
+from syncl.structures.queries import in_front
 from syncl.structures.tensors import TensorStructure
 
 # Velocity (2), age (1) and a 3 x 4 pose, each with sine and cosine at six frequencies.

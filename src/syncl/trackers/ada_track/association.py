@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from syncl.detectors.base import Interaction
+from syncl.detectors.interaction import Interaction
 from syncl.errors import SynclError
 from syncl.layers.decoder import FeedForward
 from syncl.layers.numerics import at_full_precision, mlp, prior_bias

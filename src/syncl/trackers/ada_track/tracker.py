@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from syncl.detectors.base import Detector, Interaction
+from syncl.detectors.base import Detector
+from syncl.detectors.interaction import Interaction
 from syncl.errors import SynclError
 from syncl.structures import Objects, Outcome, Queries
 from syncl.structures.tensors import TensorStructure, on_host

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from syncl.classes import CLASS_RANGE_M, TRACKING_CLASSES
-from syncl.detectors.base import Detector, Features
+from syncl.detectors.base import Detector
+from syncl.detectors.passed import Features
 from syncl.errors import SynclError
 from syncl.geometry.transforms import rotate_planar, transform_points
 from syncl.structures import Annotations, Frame, Objects, Outcome, Queries

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from syncl.detectors.base import Detector, Interaction
+from syncl.detectors.base import Detector
+from syncl.detectors.interaction import Interaction
 from syncl.structures import Predictions, Queries
 from syncl.trackers.look import Guide
 from syncl.trackers.tracking_head import TrackingHead, branch_logits

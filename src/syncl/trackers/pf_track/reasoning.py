@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from syncl.detectors.base import ReferenceRange
+from syncl.detectors.reference_range import ReferenceRange
 from syncl.geometry.boxes import CODE_SIZE
 from syncl.layers.decoder import STANDARD, TokenLayer, TokenSequence, token_layers
 from syncl.layers.numerics import at_full_precision, mlp, prior_bias

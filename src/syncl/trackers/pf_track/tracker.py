@@ -17,7 +17,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from syncl.detectors.base import Detector, Interaction
+from syncl.detectors.base import Detector
+from syncl.detectors.interaction import Interaction
 from syncl.errors import SynclError
 from syncl.structures import Objects, Outcome, Predictions
 from syncl.structures.tensors import TensorStructure

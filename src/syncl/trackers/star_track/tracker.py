@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from syncl.detectors.base import Detector, Features
+from syncl.detectors.base import Detector
+from syncl.detectors.passed import Features
 from syncl.errors import SynclError
 from syncl.structures import Predictions, Queries
 from syncl.structures.tensors import TensorStructure

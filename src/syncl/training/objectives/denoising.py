@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from syncl.detectors import Detector
-from syncl.detectors.base import ReferenceRange
+from syncl.detectors.reference_range import ReferenceRange
 from syncl.geometry.boxes import CODE_SIZE, encode_boxes
 from syncl.structures import Annotations, Outcome, Predictions, Queries
 from syncl.structures.tensors import TensorStructure

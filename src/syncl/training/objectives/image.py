@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from syncl.detectors.base import Features
+from syncl.detectors.passed import Features
 from syncl.detectors.streampetr.focal_head import ImagePredictions
 from syncl.geometry.boxes import box_corners
 from syncl.geometry.projection import project_points
