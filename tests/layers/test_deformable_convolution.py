@@ -147,3 +147,13 @@ def _loop(features: Tensor, offsets: Tensor, modulation: Tensor, weight: Tensor,
                 scaled = modulation[0, tap, row, column] * sample
                 out[0, :, row, column] += weight[:, :, tap // 3, tap % 3] @ scaled
     return out
+
+
+def test_whole_pixels_of_a_large_map_are_read_as_they_are():
+    torch.manual_seed(0)
+    features, weight = torch.randn(1, 4, 57, 100), torch.randn(3, 4, 3, 3)
+    still, whole = torch.zeros(1, 18, 57, 100), torch.ones(1, 9, 57, 100)
+    found = deformable_convolution(features, still, whole, weight)
+    expected = F.conv2d(features.double(), weight.double(), padding=1)
+    # Places that round make 1e-4 of it.
+    assert (found - expected).abs().max() < 2e-5

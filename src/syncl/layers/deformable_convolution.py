@@ -67,7 +67,10 @@ def _sample_taps(
     dilation: int,
 ) -> Tensor:
     """Return the modulated samples, [N, K C, h w] with the tap as the slower channel index."""
-    height, width = features.shape[-2:]
+    # Of a map whose sides are powers of two all pixels have exact places between -1 and 1; of others places
+    # round by some 1e-5 of a pixel, on every runtime differently.
+    height, width = (1 << (side - 1).bit_length() for side in features.shape[-2:])
+    features = F.pad(features, (0, width - features.shape[-1], 0, height - features.shape[-2]))
     out_height, out_width = offsets.shape[-2:]
     # Positions need float32 at least: half precision cannot tell neighbouring pixels of a large map apart.
     dtype = torch.promote_types(offsets.dtype, torch.float32)
