@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import rig
+from exporting import QUERIES
 from rig import make_frame
 from syncl.checkpoints.model_file import save_model
 from syncl.deployment.autoware.engines import INPUTS, OUTPUTS, fitting_detector
@@ -21,7 +22,7 @@ from syncl.deployment.autoware.node_folder import (
 )
 from syncl.deployment.exported import open_model
 from syncl.errors import SynclError
-from syncl.trackers import GreedyConfig, Mutr3dConfig, SingleFrameConfig
+from syncl.trackers import GreedyConfig, Mutr3dConfig, SingleFrameConfig, TrackerConfig
 from syncl.trackers.inputs import InputConfig
 from syncl.trackers.model import ModelConfig
 
@@ -134,9 +135,13 @@ def test_what_does_not_fit_the_node_is_refused_with_the_reason(made: ModelConfig
         fitting_detector(tracker, made.input)
 
 
-def test_greedy_association_is_left_to_the_node() -> None:
-    made = config(GreedyConfig())
-    assert fitting_detector(build(made), made.input) is not None
+@pytest.mark.parametrize("pairing", [GreedyConfig(), QUERIES], ids=["greedy", "dqtrack"])
+def test_pairing_is_left_to_autoware(pairing: TrackerConfig) -> None:
+    made = config(pairing)
+    tracker = build(made)
+    detector = fitting_detector(tracker, made.input)
+    assert detector is tracker.detector
+    assert parameters(detector, tracker, 2, SIZE) == parameters(detector, build(config()), 2, SIZE)
 
 
 def test_formats_that_the_node_does_not_build_are_refused(tmp_path: Path) -> None:
