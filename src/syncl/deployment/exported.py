@@ -128,7 +128,8 @@ class ExportedTracker(Tracker):
         after = {name.removeprefix("next_"): tensor for name, tensor in told.items()}
         objects = objects_of(told, kind)
         if isinstance(self._detector, Settling):
-            objects = self._detector.settled(objects, self._most or objects.valid.shape[1])
+            most = objects.valid.shape[1] if self._most is None else self._most
+            objects = self._detector.settled(objects, most)
         return objects, state_of(after, self._empty, frame)
 
     def conclude(self, _decoded: Decoded, /) -> tuple[Objects, TrackState]:

@@ -267,7 +267,7 @@ def _of_association(tracker: Tracker) -> dict[str, Json]:
         return {"associated_by": "the program"}
     return {
         "associated_by": "the host",
-        "association": {"tracker": type(tracker).__name__, "rules": _rules(getattr(tracker, "config", None))},
+        "association": {"tracker": type(tracker).__name__, "rules": _rules(tracker.config)},
         "longest_gap_s": tracker.longest_gap_s,
     }
 

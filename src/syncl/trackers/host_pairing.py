@@ -16,9 +16,11 @@ class HostPairing(Tracker):
     """Base of trackers that pair what a look says with tracks which the detector knows nothing of.
 
     Attributes:
+        config: its rules, which an exported folder tells other hosts.
         pairs: the kind of objects that it pairs, those which its `stepping_part` reports.
     """
 
+    config: object
     pairs: type[Objects] = Objects
 
     @abstractmethod

@@ -23,8 +23,8 @@ from syncl.trackers.ada_track.association import Affinities, Associating, Associ
 from syncl.trackers.ada_track.pairing import Flags, Floats, Integers, pair_greedily, pair_optimally
 from syncl.trackers.base import Tracker
 from syncl.trackers.clip_noise import ClipNoise
-from syncl.trackers.greedy.pairing import NextRows
 from syncl.trackers.look import Decoded, Guide
+from syncl.trackers.next_rows import NextRows
 from syncl.trackers.rows import best_objects, carried_rows, take_rows, take_rows_or_zero
 from syncl.trackers.state import Move, TrackQueries, TrackState
 

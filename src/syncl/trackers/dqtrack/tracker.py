@@ -32,9 +32,9 @@ from syncl.trackers.dqtrack.query_tracks import (
     QueryTracks,
     Supervised,
 )
-from syncl.trackers.greedy.pairing import NextRows
 from syncl.trackers.host_pairing import HostPairing
 from syncl.trackers.look import Decoded
+from syncl.trackers.next_rows import NextRows
 from syncl.trackers.rows import rows_at_hand
 from syncl.trackers.state import Move, TrackState
 
@@ -97,6 +97,7 @@ class DqTrackConfig:
 class DqTrack(HostPairing):
     """See the module's docstring."""
 
+    config: DqTrackConfig
     pairs = QueryObjects
     keeps = DqTracks
     range_centre_m: Tensor

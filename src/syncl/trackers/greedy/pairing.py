@@ -11,10 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from syncl.structures.tensors import TensorStructure
-from syncl.trackers.rows import take_rows_or_zero
+from syncl.trackers.next_rows import NextRows
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -87,59 +85,13 @@ def _others(count: int, chosen: _Rows) -> Integers:
     return np.setdiff1d(np.arange(count), np.asarray(chosen, np.int64))
 
 
-@dataclass(frozen=True)
-class NextRows(TensorStructure):
-    """Where the rows [B, R] of the next state come from.
-
-    Attributes:
-        detection: [B, R] detection row, -1 = the track was missed.
-        track: [B, R] track row, -1 = new.
-    """
-
-    detection: Tensor
-    track: Tensor
-
-    @classmethod
-    def of(cls, pairings: Sequence[Pairing]) -> "NextRows":
-        """Rows of all streams, padded to the longest: paired, born, missed. On the host."""
-        longest = max((len(p.detections) + len(p.born) + len(p.missed) for p in pairings), default=0)
-        table = np.full((2, len(pairings), longest), -1, np.int64)
-        for stream, pairing in enumerate(pairings):
-            seen = np.concatenate([pairing.detections, pairing.born])
-            table[0, stream, : len(seen)] = seen
-            table[1, stream, : len(pairing.tracks)] = pairing.tracks
-            table[1, stream, len(seen) : len(seen) + len(pairing.missed)] = pairing.missed
-        return cls(*torch.from_numpy(table))
-
-    @property
-    def valid(self) -> Tensor:
-        """[B, R] bool; False = padding."""
-        return (self.detection >= 0) | (self.track >= 0)
-
-    @property
-    def seen(self) -> Tensor:
-        """[B, R] bool rows with a detection."""
-        return self.detection >= 0
-
-    @property
-    def born(self) -> Tensor:
-        """[B, R] bool rows without a track so far."""
-        return self.seen & (self.track < 0)
-
-    @property
-    def paired(self) -> Tensor:
-        """[B, R] bool rows with both."""
-        return self.seen & (self.track >= 0)
-
-    def take(self, values: Tensor) -> Tensor:
-        """Values [B, D, ...] of the rows' detections; 0 where there is none."""
-        return take_rows_or_zero(values, self.detection)
-
-    def held(self, values: Tensor) -> Tensor:
-        """Values [B, N, ...] of the rows' tracks; 0 where there is none."""
-        return take_rows_or_zero(values, self.track)
-
-    def mixed(self, of_detections: Tensor, of_tracks: Tensor) -> Tensor:
-        """The detection's value where the row has one, else the track's."""
-        seen = self.seen.reshape(*self.seen.shape, *[1] * (of_detections.dim() - 2))
-        return torch.where(seen, self.take(of_detections), self.held(of_tracks))
+def next_rows(pairings: Sequence[Pairing]) -> NextRows:
+    """Rows of all streams, padded to the longest: paired, born, missed. On the host."""
+    longest = max((len(p.detections) + len(p.born) + len(p.missed) for p in pairings), default=0)
+    table = np.full((2, len(pairings), longest), -1, np.int64)
+    for stream, pairing in enumerate(pairings):
+        seen = np.concatenate([pairing.detections, pairing.born])
+        table[0, stream, : len(seen)] = seen
+        table[1, stream, : len(pairing.tracks)] = pairing.tracks
+        table[1, stream, len(seen) : len(seen) + len(pairing.missed)] = pairing.missed
+    return NextRows(*torch.from_numpy(table))

@@ -21,7 +21,7 @@ from syncl.geometry.transforms import rotate_planar, transform_points
 from syncl.structures import Frame, Objects, Outcome
 from syncl.structures.tensors import TensorStructure, on_host
 from syncl.trackers.by_detection import ByDetection, ByDetectionConfig
-from syncl.trackers.greedy.pairing import NextRows, Pairing, pair_greedily, pair_optimally
+from syncl.trackers.greedy.pairing import Pairing, next_rows, pair_greedily, pair_optimally
 from syncl.trackers.look import Decoded
 from syncl.trackers.state import Move, TrackState
 
@@ -143,7 +143,7 @@ class Greedy(ByDetection):
         else:
             sought, expected = centres - velocities * seconds, tracks.centres[..., :2]
         pairings = self._pair(sought, detections.labels, usable, expected, state)
-        rows = NextRows.of(pairings)
+        rows = next_rows(pairings)
 
         if config.motion == "observed":
             # The mean velocity since the track was last seen; a new track has none.
