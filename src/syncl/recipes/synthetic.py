@@ -280,7 +280,11 @@ def bevformer_synthetic() -> Recipe:
     )
 
 
-def frozen_encoder(recipe: Recipe) -> Recipe:
-    """The recipe with its image encoder kept as it is: steps become much cheaper."""
-    unroll = replace(recipe.training.unroll, frozen=("detector.image_encoder",))
+def frozen_encoder(recipe: Recipe, *parts: str) -> Recipe:
+    """The recipe with its image encoder, and further parts of the model by name, kept as they are: steps
+    become much cheaper. What it freezes already stays frozen.
+    """
+    unroll = recipe.training.unroll
+    frozen = dict.fromkeys((*unroll.frozen, "detector.image_encoder", *parts))
+    unroll = replace(unroll, frozen=tuple(frozen))
     return replace(recipe, training=replace(recipe.training, unroll=unroll))
