@@ -57,6 +57,17 @@ def test_every_recipe_builds_and_survives_json(name: str) -> None:
     single = isinstance(recipe.model.tracker, SingleFrameConfig)
     assert single == name.startswith(("detr3d", "petr", "streampetr", "bev"))
     assert isinstance(recipe.training.strategy, SynclConfig) == name.endswith("_syncl")
+    for part in recipe.training.unroll.frozen:
+        tracker.get_submodule(part)
+
+
+def test_freezing_the_encoder_keeps_frozen_what_a_recipe_has_frozen() -> None:
+    own = find_recipe("petr_synthetic_plain").training.unroll.frozen
+    assert {"detector.image_encoder", "detector.proposal_head.heat"} < set(own)
+    frozen = resolve_recipe("petr_synthetic_plain", freeze_encoder=True)
+    assert frozen.training.unroll.frozen == own
+    trained = resolve_recipe("petr_synthetic", freeze_encoder=True)
+    assert trained.training.unroll.frozen == ("detector.image_encoder",)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -275,7 +286,7 @@ def test_small_recipes_weigh_the_heading_five_times_and_published_ones_as_publis
         return
     assert found
     if "synthetic" in name:
-        single = name in ("detr3d_synthetic", "petr_synthetic", "detr3d_synthetic_plain")
+        single = name.removesuffix("_plain") in ("detr3d_synthetic", "petr_synthetic")
         assert set(found) == {(2, 2, 1, 1, 1, 1, 5, 5, *((0.2, 0.2) if single else (1, 1)))}
     else:
         all_alike = name.startswith(("petrv2", "bevdepth", "dort"))

@@ -27,4 +27,4 @@ def test_slices_go_on_until_every_pairing_is_scored(tmp_path):
     for pairing in ("mutr3d_detr3d", "pf-track_petr"):
         assert f"{pairing}: AMOTA greedy" in last.stdout
     runs = [json.loads(line)["run"] for line in (tmp_path / "results.jsonl").read_text().splitlines()]
-    assert len(runs) == 6 and "pf-track_petr_syncl_seed0" in runs
+    assert len(runs) == 8 and "pf-track_petr_syncl_seed0" in runs

@@ -37,10 +37,12 @@ _FUNCTIONS: tuple[Callable[[], Recipe], ...] = (
     bevdepth.dort_synthetic,
     bevdepth.dort_detr3d_synthetic,
     synthetic_plain.detr3d_synthetic_plain,
+    synthetic_plain.petr_synthetic_plain,
     *(partial(synthetic_trackers.small_tracker, *names) for names in synthetic_trackers.SMALL_TRACKERS),
     synthetic_trackers.mutr3d_detr3d_synthetic_long,
     synthetic_plain.mutr3d_detr3d_synthetic_plain,
     synthetic_plain.mutr3d_detr3d_synthetic_any_rig,
+    synthetic_plain.pf_track_petr_synthetic_plain,
     for_argoverse2.mutr3d_detr3d_synthetic_argoverse2,
     *(
         partial(association_trackers.small_dqtrack, detector)
