@@ -4,8 +4,9 @@
     python benchmarks/exports.py --recipes pf-track_petr_v99_320x800 --size 320 800
 
 Each model is exported, takes a first frame in torch, and a second one, with the tracks of the first, in torch
-and in onnxruntime from the same state. Weights are fresh; class heads draw theirs wider, so that scores are
-told apart, and every threshold is 0, so that all slots are full of tracks: the dearest frame there is. What
+and in onnxruntime from the same state. Weights are fresh; class heads, and what says who belongs together,
+draw theirs wider, so that scores are told apart, and every threshold is 0, so that all slots are full of
+tracks: the dearest frame there is. Tracks that the host pairs are paired here too, outside of the times. What
 has no such step is named with its reason. A line a model is appended to `--output`, and models that have
 theirs are passed over. CPU seconds of one thread.
 """
@@ -23,12 +24,14 @@ from torch import Tensor, nn
 
 from gpu import make_frame, resized
 from syncl.dataset_description import NUSCENES
+from syncl.deployment.golden_frames import paired
 from syncl.deployment.programs import OnnxProgram, write_onnx
-from syncl.deployment.step import TrackStep, state_of, template_of, told_frame, told_state
+from syncl.deployment.step import TrackStep, state_of, template_of, told_frame, told_objects, told_state
 from syncl.deployment.writing import flat_step
 from syncl.errors import SynclError
 from syncl.recipes import find_recipe
 from syncl.trackers import Tracker
+from syncl.trackers.host_pairing import HostPairing
 from syncl.trackers.inference import fold_norms
 
 # The largest last: what is stopped has measured most.
@@ -47,7 +50,7 @@ RECIPES = (
     "star-track_petr_v99_640x1600",
     "onetrack_petr_v99_320x800",
 )
-THRESHOLDS = ("birth_score", "keep_score", "record_score", "output_score", "pair_score")
+THRESHOLDS = ("birth_score", "keep_score", "record_score", "output_score", "pair_score", "affinity")
 
 
 def fresh(recipe: str) -> Tracker:
@@ -67,6 +70,8 @@ def fresh(recipe: str) -> Tracker:
             module.weight.data.normal_(0, 0.3, generator=generator)
             # Fresh queries are alike: all of them could be cones, which PF-Track does not track.
             module.bias.data[[name not in NUSCENES.tracked for name in tracker.classes]] = -20.0
+        if isinstance(module, nn.Linear) and module.out_features == 1 and "affinity" in name:
+            module.weight.data.normal_(0, 0.3, generator=generator)
     return tracker
 
 
@@ -104,7 +109,9 @@ def timed(program: object, given: dict[str, Tensor], repeats: int) -> tuple[dict
 @torch.no_grad()
 def measure(recipe: str, size: tuple[int, int] | None, repeats: int) -> dict[str, object]:
     """A line of the table."""
-    fixed = fresh(recipe).stepping_part().with_fixed_slots()
+    tracker = fresh(recipe)
+    fixed = tracker.stepping_part().with_fixed_slots()
+    pairing = tracker if isinstance(tracker, HostPairing) and not fixed.detects_only else None
     fold_norms(fixed)
     height, width = size or find_recipe(recipe).model.input.image_size
     first, second = (make_frame((height, width), number, torch.device("cpu")) for number in range(2))
@@ -114,8 +121,10 @@ def measure(recipe: str, size: tuple[int, int] | None, repeats: int) -> dict[str
     teller = fixed.detector.precomputed
     shown = told_frame(first, fixed.admit(first, template), template, teller)
     before = eager(shown | told_state(template))
-    state = {name.removeprefix("next_"): value for name, value in before.items() if name.startswith("next_")}
-    moved = state_of(state, template, first)
+    moved = state_of(before, template, first)
+    if pairing is not None:
+        _, moved = paired(pairing, template, first, before)
+    state = told_state(moved)
     frame = told_frame(second, fixed.admit(second, moved), moved, teller)
     given = frame | state
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -127,6 +136,10 @@ def measure(recipe: str, size: tuple[int, int] | None, repeats: int) -> dict[str
         del traced
         expected, torch_s = timed(eager, given, repeats)
         found, onnx_s = timed(OnnxProgram(path), given, repeats)
+    if pairing is not None:
+        expected, found = (
+            told_objects(paired(pairing, template, second, told)[0]) for told in (expected, found)
+        )
     objects, known, close, largest = apart(expected, found)
     inputs = sum(value.numel() * value.element_size() for value in state.values())
     return {

@@ -28,6 +28,8 @@ class Host:
             raise ValueError(f"{folder}: {self.manifest['format']} is another version")
         if self.manifest.get("chosen_by") == "the host":
             raise ValueError(f"{folder}: BEVDepth's candidates are left to the host, which is not shown here")
+        # Of a detector's objects alone a host may take what is told as it is.
+        self.leaves_pairs = self.manifest.get("associated_by") == "the host" and self.manifest["slots"] > 0
         program = folder / self.manifest["program"]["file"]
         self.session = onnxruntime.InferenceSession(program, providers=list(providers))
         self.names = [entry.name for entry in self.session.get_inputs()]
@@ -66,6 +68,8 @@ class Host:
             ego_from_vehicle: see `motion`; of models on BEVFormer.
             readings: the same.
         """
+        if self.leaves_pairs:
+            raise ValueError("ADA-Track's pairs are left to the host (docs/deployment.md), not shown here")
         projections = np.zeros((len(intrinsics), 4, 4))
         projections[:, :3, :3], projections[:, 3, 3] = intrinsics, 1
         projections = projections @ camera_from_vehicle

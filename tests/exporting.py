@@ -15,6 +15,7 @@ from syncl.deployment.writing import flat_step
 from syncl.detectors import DortConfig, DortDetr3dConfig
 from syncl.structures import Frame, Objects
 from syncl.trackers import (
+    AdaTrackConfig,
     Cc3dtConfig,
     DqTrackConfig,
     Mutr3dConfig,
@@ -22,6 +23,7 @@ from syncl.trackers import (
     StarTrackConfig,
     Tracker,
 )
+from syncl.trackers.ada_track import AdaTrack
 from syncl.trackers.cc_3dt.appearance import AppearanceConfig
 from syncl.trackers.cc_3dt.association import AssociationConfig
 from syncl.trackers.inputs import InputConfig
@@ -58,6 +60,9 @@ LEARNED = Cc3dtConfig(
 QUERIES = DqTrackConfig(0.0, 0.0, 0.0, (99.0,) * len(rig.CLASSES), classes=rig.CLASSES, heads=4)
 
 
+ASSOCIATING = AdaTrackConfig(heads=4, hidden=32, dropout=0.0, miss_tolerance=2, **ALWAYS)
+
+
 def config(tracker: str = "mutr3d", detector: str = "petr", **changes: object) -> ModelConfig:
     size = InputConfig((rig.HEIGHT, rig.WIDTH))
     return ModelConfig(size, DETECTORS[detector], dataclasses.replace(TRACKERS[tracker], **changes))
@@ -68,7 +73,40 @@ def build(made: ModelConfig) -> Tracker:
     tracker = made.build().eval()
     if isinstance(made.detector, DortConfig | DortDetr3dConfig):
         rig.unsettled(tracker.detector)
+    if isinstance(tracker, AdaTrack):
+        # Fresh heads say nearly the same of all queries, and of all pairs.
+        for branches in (tracker.detector.class_branches, tracker.association.affinity_branches):
+            for parameter in branches.parameters():
+                torch.nn.init.normal_(parameter)
     return tracker
+
+
+@torch.no_grad()
+def associating(detector: str, **changes: object) -> ModelConfig:
+    """ADA-Track with thresholds in the middle of what it says, where no rounding decides."""
+    made = dataclasses.replace(
+        config(detector=detector), tracker=dataclasses.replace(ASSOCIATING, affinity=0.0, **changes)
+    )
+    tracker = build(made)
+    first = tracker.look(DRIVE[0], tracker.initial_state())
+    second = tracker.look(DRIVE[1], tracker.conclude(first)[1])
+    sure = _amid(first.scores)
+    rules = dataclasses.replace(
+        made.tracker,
+        affinity=_amid(second.reasoned.logits[-1].sigmoid()),
+        birth_score=sure,
+        # Who pairs optimally would leave nobody without a partner.
+        pair_score=sure if made.tracker.pairing == "hungarian" else 0.0,
+    )
+    return dataclasses.replace(made, tracker=rules)
+
+
+def _amid(values: torch.Tensor) -> float:
+    """The middle of the widest gap between those in the middle."""
+    ordered = values.flatten().sort().values
+    middle = ordered[len(ordered) // 3 : -len(ordered) // 3]
+    gap = int(middle.diff().argmax())
+    return float(middle[gap : gap + 2].mean())
 
 
 def far_frame(number: int, **changes: object) -> Frame:

@@ -22,10 +22,8 @@ from syncl.deployment.programs import OnnxProgram
 from syncl.deployment.writing import write_export
 from syncl.errors import SynclError
 from syncl.runs.export import synthetic_drive
-from syncl.trackers import (
-    AdaTrackConfig,
-    GreedyConfig,
-)
+from syncl.trackers import GreedyConfig, Tracker
+from syncl.trackers.life_cycle import LivingByScore
 from syncl.trackers.live import LiveTracker
 
 
@@ -203,13 +201,16 @@ def test_an_onnx_file_that_lost_a_byte_is_refused(onnx_folder: Path, tmp_path: P
         open_model(tmp_path / "copy")
 
 
-def test_models_without_such_a_step_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+def test_models_without_such_a_step_are_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from syncl.commands.export import export
 
-    made = dataclasses.replace(config(), tracker=AdaTrackConfig())
-    model = tmp_path / "ada_track.safetensors"
+    made = config()
+    model = tmp_path / "model.safetensors"
     save_model(model, made.build().state_dict(), made)
-    with pytest.raises(SynclError, match="AdaTrack ties detections to tracks on the host"):
+    monkeypatch.setattr(LivingByScore, "fixed_slots", Tracker.fixed_slots)
+    with pytest.raises(SynclError, match="Mutr3d has no step of a fixed number of tracks"):
         export(model, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

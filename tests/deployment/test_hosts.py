@@ -15,7 +15,7 @@ import rig
 from exporting import CANDIDATES, DRIVE, LEARNED, QUERIES, alike, build, config, exported, far_frame
 from rig import make_frame
 from syncl.deployment.exported import (
-    ExportedDetections,
+    ExportedLooks,
     load_association,
     load_export,
 )
@@ -113,7 +113,7 @@ def test_a_program_that_detects_is_tied_together_by_the_host_as_ever(
     association = rules.build(program.detector).eval()
     write_association(tmp_path / ASSOCIATION, tracker)
     load_association(tmp_path, association)
-    told = ExportedDetections(program, association)
+    told = ExportedLooks(program, association)
     state, held = tracker.initial_state(), told.initial_state()
     for frame in (*DRIVE[:3], DRIVE[5], far_frame(41, scenes="b")):
         objects, state = tracker.step(frame, state)
@@ -128,7 +128,7 @@ def test_a_program_that_detects_is_tied_together_by_the_host_as_ever(
 def test_candidates_are_told_and_the_host_suppresses_them_as_ever(detector: str, tmp_path: Path) -> None:
     made = dataclasses.replace(config(), detector=CANDIDATES[detector], tracker=GreedyConfig(min_score=0.0))
     tracker = build(made)
-    told = ExportedDetections(exported(made, tmp_path), made.tracker.build(NoDetector(tracker.classes)))
+    told = ExportedLooks(exported(made, tmp_path), made.tracker.build(NoDetector(tracker.classes)))
     state, held = tracker.initial_state(), told.initial_state()
     for frame in (*DRIVE[:4], DRIVE[6], far_frame(41, scenes="b")):
         objects, state = tracker.step(frame, state)

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from syncl.trackers import Tracker
+from syncl.trackers.life_cycle import LivingByScore
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -16,18 +19,16 @@ def script(monkeypatch: pytest.MonkeyPatch) -> dict:
     return runpy.run_path(str(BENCHMARKS / "exports.py"))
 
 
-def test_models_without_such_a_step_are_named_with_the_reason(script: dict, tmp_path: Path) -> None:
+def test_models_without_such_a_step_are_named_with_the_reason(
+    script: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LivingByScore, "fixed_slots", Tracker.fixed_slots)
     output = tmp_path / "exports.jsonl"
-    asked = [
-        "--recipes",
-        "ada-track_petr_synthetic",
-        "ada-track_detr3d_r101_900x1600",
-        "--output",
-        str(output),
-    ]
+    recipes = ["mutr3d_petr_synthetic", "mutr3d_detr3d_r101_900x1600"]
+    asked = ["--recipes", *recipes, "--output", str(output)]
     rows = script["main"](asked)
     assert [json.loads(line) for line in output.read_text().splitlines()] == rows
-    assert all("AdaTrack ties detections to tracks on the host" in row["refused"] for row in rows)
+    assert all("Mutr3d has no step of a fixed number of tracks" in row["refused"] for row in rows)
     assert script["main"](asked) == rows and len(output.read_text().splitlines()) == 2
 
 

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import rig
 from rig import make_frame
+from syncl.deployment.step import padded_state, template_of
 from syncl.errors import SynclError
 from syncl.structures import Objects
 from syncl.trackers import (
@@ -36,6 +37,12 @@ TRACKERS = {
     "star_track": StarTrackConfig(keep_score=0.0, blocks=4, hidden=32, **ALWAYS),
     "one_track": OneTrackConfig(heads=4, hidden=32, keep_score=0.0, **ALWAYS),
     "single_frame": SingleFrameConfig(),
+}
+PAIRING = {
+    "greedy": GreedyConfig(classes=("car",)),
+    "cc_3dt": Cc3dtConfig(),
+    "ada_track": AdaTrackConfig(heads=4, hidden=32, affinity=0.0, **ALWAYS),
+    "dqtrack": DqTrackConfig(gates_m=(9.0,) * 2, classes=("car", "truck"), heads=4),
 }
 DETECTORS = [*rig.DETECTORS, "dort"]
 # Operators that read a value on the host, ask a device how large something is, or copy a list to it.
@@ -86,9 +93,10 @@ class CountReads(TorchFunctionMode):
 
 def build(tracker: str, detector: str) -> Tracker:
     torch.manual_seed(0)
+    rules = (TRACKERS | PAIRING)[tracker]
     if detector != "dort":
-        return TRACKERS[tracker].build(rig.DETECTORS[detector].build()).eval()
-    return TRACKERS[tracker].build(rig.unsettled(rig.dort_on(rig.DETECTORS["detr3d"]).build())).eval()
+        return rules.build(rig.DETECTORS[detector].build()).eval()
+    return rules.build(rig.unsettled(rig.dort_on(rig.DETECTORS["detr3d"]).build())).eval()
 
 
 def reported(objects: Objects) -> tuple[Tensor, Tensor]:
@@ -142,6 +150,28 @@ def test_candidates_are_told_without_waiting(kind: str) -> None:
         torch.testing.assert_close(boxes, others, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("detector", DETECTORS)
+@torch.no_grad()
+def test_a_look_with_tracks_that_the_host_pairs_waits_for_nothing(detector: str) -> None:
+    tracker = build("ada_track", detector)
+    look = tracker.stepping_part().with_fixed_slots()
+    state, template = tracker.initial_state(), template_of(look, make_frame())
+    held = template
+    for number in range(3):
+        frame = make_frame(0.5 * number, speed_m_s=2.0)
+        objects, state = tracker.step(frame, state)
+        held = padded_state(held, template)
+        move = look.admit(frame, held)
+        with CountWaits() as waits:
+            told, entered = look.advance(frame, held, move)
+        assert not waits.counts
+        assert entered.count == SLOTS and bool(entered.alive.any()) == (number > 0)
+        found, held = tracker.associate(frame, entered, told)
+        (ours, boxes), (theirs, others) = reported(objects), reported(found)
+        assert len(ours) > 0 and torch.equal(ours, theirs)
+        torch.testing.assert_close(boxes, others, rtol=1e-4, atol=1e-4)
+
+
 def test_the_count_counts_what_waits() -> None:
     tracker = build("pf_track", "petr")
     frame, state = make_frame(), tracker.initial_state()
@@ -163,16 +193,8 @@ def test_a_twin_shares_weights_and_leaves_its_tracker_as_it_was() -> None:
     assert fixed.initial_state().identities.tolist() == [[-1] * SLOTS]
 
 
-PAIRING = {
-    "greedy": GreedyConfig(classes=("car",)),
-    "cc_3dt": Cc3dtConfig(),
-    "ada_track": AdaTrackConfig(heads=4),
-    "dqtrack": DqTrackConfig(gates_m=(9.0,) * 2, classes=("car", "truck"), heads=4),
-}
-
-
 @pytest.mark.parametrize("kind", PAIRING)
 def test_trackers_that_pair_on_the_host_say_so(kind: str) -> None:
-    tracker = PAIRING[kind].build(rig.DETECTORS["petr"].build()).eval()
+    tracker = build(kind, "petr")
     with pytest.raises(SynclError, match=f"{type(tracker).__name__} ties detections to tracks on the host"):
         tracker.with_fixed_slots()

@@ -25,12 +25,12 @@ def export(
     The folder has the program (ONNX of standard operators and fixed shapes), eight golden frames that it has
     been checked by, and a manifest of all that a host must know (docs/deployment.md). `syncl track` and
     `syncl.load` take the folder like a model file, through onnxruntime. Needs the extra `export`. Of greedy,
-    CC-3DT and DQTrack the program detects, and whoever runs it ties detections together, as `syncl track`
-    does.
+    CC-3DT and DQTrack the program detects, and of ADA-Track it looks with the tracks; whoever runs it pairs
+    detections and tracks, as `syncl track` does.
 
     Args:
-        model: name of a shipped model, a model file or a run's folder. Trackers that pair detections and
-            tracks in the middle of a step (ADA-Track), and DORT, are refused, saying why.
+        model: name of a shipped model, a model file or a run's folder. What has no such step is refused,
+            saying why.
         output: folder to write.
         format: onnx, or a program of torch.export, which syncl writes and does not run.
         precision: float16 lets the image encoder compute in it; places, times and scores stay float32.

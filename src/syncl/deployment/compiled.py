@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from syncl.deployment.exported import ExportedDetections, ExportedTracker
+from syncl.deployment.exported import ExportedLooks, ExportedTracker
 from syncl.deployment.step import (
     TrackStep,
     objects_of,
@@ -44,7 +44,7 @@ class CompiledTracker(Tracker):
 
     def __init__(self, tracker: Tracker) -> None:
         super().__init__()
-        if isinstance(tracker, ExportedTracker | ExportedDetections):
+        if isinstance(tracker, ExportedTracker | ExportedLooks):
             raise SynclError(f"--compile: {tracker.source} is a program already; take the model file")
         fixed = tracker.with_fixed_slots()
         if fixed.detector.unsettled:
@@ -97,8 +97,7 @@ class CompiledTracker(Tracker):
         except ValueError as error:
             raise SynclError(f"this state is of a model of other sizes: {error}") from None
         told = step(told_frame(frame, move, state, self.detector.precomputed), told_state(state))
-        after = {name.removeprefix("next_"): tensor for name, tensor in told.items()}
-        return objects_of(told), state_of(after, template, frame)
+        return objects_of(told), state_of(told, template, frame)
 
     def _compiled(self, frame: Frame, state: TrackState, move: Move) -> tuple[Step, TrackState]:
         console = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -125,12 +125,11 @@ class ExportedTracker(Tracker):
         except ValueError as error:
             raise SynclError(f"this state is of a model of other sizes than {self.source}: {error}") from None
         told = self._program(told_frame(frame, move, state, self._teller) | told_state(state))
-        after = {name.removeprefix("next_"): tensor for name, tensor in told.items()}
         objects = objects_of(told, kind)
         if isinstance(self._detector, Settling):
             most = objects.valid.shape[1] if self._most is None else self._most
             objects = self._detector.settled(objects, most)
-        return objects, state_of(after, self._empty, frame)
+        return objects, state_of(told, self._empty, frame)
 
     def conclude(self, _decoded: Decoded, /) -> tuple[Objects, TrackState]:
         """Refused: a program has no parts."""
@@ -141,14 +140,14 @@ class ExportedTracker(Tracker):
         raise SynclError(_ALONE)
 
 
-class ExportedDetections(Tracker):
-    """A tracker by detection whose detections are an exported program's; it ties them together itself.
+class ExportedLooks(Tracker):
+    """A tracker that pairs on the host what an exported program says of each frame.
 
-    States are those of the tracker on its own detector, with the detector's memory.
+    States are those of the tracker on its own detector.
 
     Args:
-        program: the exported detections.
-        tracker: that ties them together, built without a detector.
+        program: the exported looks.
+        tracker: that pairs them, built without a detector.
     """
 
     takes_precision = False
@@ -179,18 +178,22 @@ class ExportedDetections(Tracker):
         return super().admit(frame, state)
 
     def advance(self, frame: Frame, state: TrackState, move: Move) -> tuple[Objects, TrackState]:
-        """See `Tracker.advance`; the detections first, then what they are tied to."""
+        """See `Tracker.advance`; the look first, then what is paired."""
+        kind, memory = self.tracker.pairs, state.detector_memory
+        if not self.program.detects_only:
+            told, entered = self.program.advance(frame, state, move, kind)
+            return self.tracker.associate(frame, entered, told)
+        # The program knows nothing of tracks.
         seen = replace(
             self.program.initial_state(),
-            detector_memory=state.detector_memory,
+            detector_memory=memory,
             global_from_vehicle=state.global_from_vehicle,
             timestamp_s=state.timestamp_s,
             scenes=state.scenes,
         )
-        detections, after = self.program.advance(frame, seen, move, self.tracker.pairs)
+        told, after = self.program.advance(frame, seen, move, kind)
         entered = self.tracker.arrive(frame, replace(state, detector_memory=None))
-        objects, state = self.tracker.associate(frame, entered, detections)
-        return objects, replace(state, detector_memory=after.detector_memory)
+        return self.tracker.associate(frame, replace(entered, detector_memory=after.detector_memory), told)
 
     def conclude(self, _decoded: Decoded, /) -> tuple[Objects, TrackState]:
         """Refused: a program has no parts."""
@@ -282,12 +285,12 @@ def load_export(folder: Path, providers: Sequence[str] = CPU, types: tuple[type,
                 "nothing; export again"
             )
         load_association(Path(folder), association)
-        found = ExportedDetections(tracker, association)
+        found = ExportedLooks(tracker, association)
     return LoadedModel(found.eval(), config, None, {"exported": str(folder)})
 
 
 def load_association(folder: Path, tracker: HostPairing) -> None:
-    """Fill a tracker without a detector with the weights by which it ties detections together, if it has any.
+    """Fill a tracker without a detector with the weights by which it pairs what was looked at, if it has any.
 
     Raises:
         SynclError: the folder's file does not fit it.

@@ -1,11 +1,13 @@
 """Golden frames of an exported step: what a host hands over, and what it must get.
 
 `golden.npz` holds of each frame `K/in/NAME` and `K/out/NAME`, the state before it included, so that each can
-be checked by itself. They are chosen so that all happens that a host has to get right.
+be checked by itself; and `K/paired/NAME`, the objects that the host makes of it, where it pairs tracks that
+the step is given. They are chosen so that all happens that a host has to get right.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,17 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from syncl.deployment.programs import Program
-from syncl.deployment.step import state_of, told_frame, told_state
-from syncl.structures import Frame
+from syncl.deployment.step import (
+    objects_of,
+    padded_state,
+    state_of,
+    told_frame,
+    told_objects,
+    told_state,
+)
+from syncl.structures import Frame, Objects
 from syncl.trackers.base import Tracker
+from syncl.trackers.host_pairing import HostPairing
 from syncl.trackers.state import TrackState
 
 COUNT = 8
@@ -31,6 +41,7 @@ _FARTHEST_M = 1e9
 _OTHERS_SHARE, _OTHER_M, _SAME_SCORE = 0.01, 0.05, 1e-5
 
 _Rows = tuple[Tensor, Tensor, Tensor]
+_Told = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -41,16 +52,26 @@ class GoldenFrame:
         given: what the step is told, by name.
         told: what it tells.
         events: what happens in it, of `EVENTS`.
+        pair: makes of what is told what the host does (`paired`); None = it does nothing to tracks.
     """
 
-    given: dict[str, Tensor]
-    told: dict[str, Tensor]
+    given: _Told
+    told: _Told
     events: tuple[str, ...]
+    pair: Callable[[_Told], tuple[Objects, TrackState]] | None = None
+
+    def reported(self, told: _Told) -> _Told:
+        """The objects of the frame by name, if a program tells this."""
+        return told if self.pair is None else told_objects(self.pair(told)[0])
 
 
 @torch.no_grad()
 def golden_frames(
-    tracker: Tracker, step: Program, template: TrackState, drive: Sequence[Frame]
+    tracker: Tracker,
+    step: Program,
+    template: TrackState,
+    drive: Sequence[Frame],
+    pairing: HostPairing | None = None,
 ) -> list[GoldenFrame]:
     """Eight frames of a drive as a tracker's step sees them.
 
@@ -63,6 +84,7 @@ def golden_frames(
         step: of named tensors (`TrackStep`).
         template: the initial state.
         drive: at least `FRAMES_NEEDED` frames of a scene, in order.
+        pairing: pairs on the host the tracks that the step is given; None = there is nothing of the kind.
     """
     found = []
     state = template
@@ -78,17 +100,35 @@ def golden_frames(
         move = tracker.admit(frame, state)
         given = told_frame(frame, move, state, tracker.detector.precomputed) | told_state(state)
         told = step(given)
-        after = state_of(
-            {name.removeprefix("next_"): tensor for name, tensor in told.items()}, template, frame
-        )
+        after, pair = state_of(told, template, frame), None
+        if pairing is not None:
+            pair = partial(paired, pairing, template, frame)
+            _, after = pair(told)
         events = happened(state, after)
         if not bool(frame.camera_valid.all()):
             events.append("missing camera")
         if number and row != _TAKEN[number - 1] + 1:
             events.append("gap")
-        found.append(GoldenFrame(given, told, tuple(events)))
+        found.append(GoldenFrame(given, told, tuple(events), pair))
         state = after
     return found
+
+
+def paired(
+    pairing: HostPairing, template: TrackState, frame: Frame, told: _Told
+) -> tuple[Objects, TrackState]:
+    """What a host makes of what a look tells of its tracks: the objects, and the state behind the frame.
+
+    Args:
+        pairing: whose looks the program takes.
+        template: the program's initial state.
+        frame: that was looked at.
+        told: by name.
+    """
+    objects, state = pairing.associate(
+        frame, state_of(told, template, frame), objects_of(told, pairing.pairs)
+    )
+    return objects, padded_state(state, template)
 
 
 def happened(before: TrackState, after: TrackState) -> list[str]:
@@ -112,7 +152,11 @@ def write_golden(path: Path, frames: Sequence[GoldenFrame]) -> None:
     arrays = {
         f"{number}/{side}/{name}": tensor.numpy()
         for number, frame in enumerate(frames)
-        for side, tensors in (("in", frame.given), ("out", frame.told))
+        for side, tensors in (
+            ("in", frame.given),
+            ("out", frame.told),
+            ("paired", {} if frame.pair is None else frame.reported(frame.told)),
+        )
         for name, tensor in tensors.items()
     }
     np.savez(path, **arrays)  # type: ignore[arg-type]
@@ -138,12 +182,13 @@ def agreement(program: Program, frames: Sequence[GoldenFrame]) -> Agreement:
 
     Objects are compared by identity and class; detections, which have no identities, with the nearest of
     their class: the last bits of two nearly equal scores may put them into another order, and the last of a
-    full list out of it.
+    full list out of it. What the host pairs is compared as it is then reported.
     """
     equal, box_m, score = True, 0.0, 0.0
     for frame in frames:
-        expected, found = (_rows(told) for told in (frame.told, program(frame.given)))
-        if expected[0].shape == found[0].shape and bool(frame.told["objects_valid"].all()):
+        known, said = frame.reported(frame.told), frame.reported(program(frame.given))
+        expected, found = _rows(known), _rows(said)
+        if expected[0].shape == found[0].shape and bool(known["objects_valid"].all()):
             expected, found = _without_last_ones(expected, found)
         if expected[0].shape != found[0].shape or not torch.equal(expected[0], found[0]):
             equal = False

@@ -112,14 +112,14 @@ def state_of(told: dict[str, Tensor], template: TrackState, frame: Frame) -> Tra
     """The state behind a frame of what a step told, which `told_state` undoes.
 
     Args:
-        told: by name, without `next_`.
+        told: by name.
         template: a state of the same structure, whose types are taken.
         frame: that the step was about.
     """
     names = iter(named_tensors(template))
 
     def fill(tensor: Tensor) -> Tensor:
-        found = told.get(short_name(next(names)))
+        found = told.get(f"next_{short_name(next(names))}")
         return tensor if found is None else found.to(tensor.dtype)
 
     state = replace(
@@ -201,8 +201,7 @@ class TrackStep(nn.Module):
         memory = state.detector_memory
         if memory is not None:
             state = replace(state, detector_memory=_seen_from(memory, move))
-        told = {f"objects_{name}": tensor for name, tensor in named_tensors(objects).items()}
-        told |= {
+        told = told_objects(objects) | {
             f"next_{short_name(name)}": tensor
             for name, tensor in named_tensors(state).items()
             if name not in _kept_by_caller(state)
@@ -213,6 +212,11 @@ class TrackStep(nn.Module):
 
 def _seen_from(memory: DetectorMemory, move: Move) -> DetectorMemory:
     return memory.rebased(move.now_from_before, move.elapsed_s)
+
+
+def told_objects(objects: Objects) -> dict[str, Tensor]:
+    """Objects as a step tells them, by name."""
+    return {f"objects_{name}": tensor for name, tensor in named_tensors(objects).items()}
 
 
 def objects_of(told: Mapping[str, Tensor], kind: type[Objects] = Objects) -> Objects:

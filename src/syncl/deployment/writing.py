@@ -81,7 +81,7 @@ def rounded_encoder(tracker: Tracker) -> None:
 
 
 def write_association(path: Path, tracker: HostPairing) -> None:
-    """Write the weights by which a tracker ties detections together itself, if it has any."""
+    """Write the weights by which a tracker pairs what was looked at, if it has any."""
     twin = copy.deepcopy(tracker)
     fold_norms(twin)
     if weights := twin.weights_beside():
@@ -149,7 +149,9 @@ def write_export(
     fixed = tracker.stepping_part().with_fixed_slots()
     cameras = drive[0].rig.names
     template = template_of(fixed, drive[0])
-    golden = golden_frames(fixed, flat_step(fixed, template, cameras), template, drive)
+    # Tracks of which the program knows nothing are not in its golden frames.
+    pairing = tracker if isinstance(tracker, HostPairing) and not fixed.detects_only else None
+    golden = golden_frames(fixed, flat_step(fixed, template, cameras), template, drive, pairing)
     exported = fixed
     if precision == "float16":
         exported = fixed.with_fixed_slots()
@@ -196,7 +198,7 @@ def write_export(
             **_of_association(tracker),
             **_of_choice(fixed),
             "inputs": _signature(given, INPUTS | dict(fixed.detector.told_inputs)),
-            "outputs": _signature(golden[0].told, {}),
+            "outputs": _signature(golden[0].told, _meanings(tracker)),
             "state": {"structure": take_apart(template)[0], "tensors": cast(Json, described_state(template))},
             "golden": [list(frame.events) for frame in golden],
             "model": encode_config(config),
@@ -282,6 +284,13 @@ def _rules(settings: object) -> dict[str, Json]:
         return {}
     named = {field.name: getattr(settings, field.name) for field in fields(settings)}
     return {name: value for name, value in named.items() if value is None or isinstance(value, _PLAIN)}
+
+
+def _meanings(tracker: Tracker) -> dict[str, str]:
+    """Of what is told for the host to pair."""
+    if not isinstance(tracker, HostPairing):
+        return {}
+    return {f"objects_{name}": meaning for name, meaning in tracker.meanings.items()}
 
 
 _PLAIN = bool | int | float | str

@@ -28,7 +28,6 @@ from syncl.runs.track.run import without_past_images
 from syncl.runs.track.scenes import cameras_seen, image_options
 from syncl.structures import Frame
 from syncl.trackers.base import Tracker
-from syncl.trackers.host_pairing import HostPairing
 from syncl.trackers.inference import for_inference
 from syncl.trackers.inputs import InputConfig, recording_for
 
@@ -56,7 +55,7 @@ def export_model(
     loaded = without_past_images(load_model(model))
     tracker, config = for_inference(loaded.tracker), loaded.config
     # Said before anything is generated.
-    tracker.stepping_part().with_fixed_slots()
+    program = tracker.stepping_part().with_fixed_slots()
     source = _source(model, recording)
     with atomic_folder(output) as building, warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -73,7 +72,7 @@ def export_model(
         )
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     absent = [event for event in EVENTS if event not in done.events]
-    if absent and not isinstance(tracker, HostPairing):
+    if absent and not program.detects_only:
         console.print(
             f"golden frames have no {', no '.join(absent)}: the model is sure of too little in "
             f"{source['golden_frames_of']}; take --recording of what it was trained for"

@@ -171,8 +171,7 @@ class Tracker(SeesImages, ABC):
             SynclError: if there is no such form, saying why. So it is here.
         """
         raise SynclError(
-            f"{type(self).__name__} ties detections to tracks on the host, one after the other, so its step "
-            "has no form that waits for nothing"
+            f"{type(self).__name__} has no step of a fixed number of tracks: nobody says how many"
         )
 
     def look(

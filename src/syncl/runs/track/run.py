@@ -15,7 +15,7 @@ from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
 from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission
 from syncl.dataset_description import DatasetDescription
 from syncl.deployment.compiled import compiled
-from syncl.deployment.exported import ExportedDetections, ExportedTracker
+from syncl.deployment.exported import ExportedLooks, ExportedTracker
 from syncl.errors import SynclError, system_errors_named
 from syncl.runs.processes import Processes
 from syncl.runs.track.reports import ALONE, Reports, TrackingSummary
@@ -191,7 +191,7 @@ def check_parts(tracker: Tracker, option: str) -> None:
     Raises:
         SynclError: naming the folder.
     """
-    if isinstance(tracker, ExportedTracker | ExportedDetections):
+    if isinstance(tracker, ExportedTracker | ExportedLooks):
         raise SynclError(
             f"{option}: {tracker.source} is one exported step, whose detector nobody can ask alone; take the "
             "model file it was made of"

@@ -17,16 +17,18 @@ from torch import Tensor
 from syncl.detectors.base import Detector
 from syncl.detectors.interaction import Interaction
 from syncl.errors import SynclError
-from syncl.structures import Objects, Outcome, Queries
+from syncl.structures import Frame, Objects, Outcome, Queries
 from syncl.structures.tensors import TensorStructure, on_host
 from syncl.trackers.ada_track.association import Affinities, Associating, Association
+from syncl.trackers.ada_track.compared_queries import MEANINGS, ComparedQueries
 from syncl.trackers.ada_track.pairing import Flags, Floats, Integers, pair_greedily, pair_optimally
 from syncl.trackers.base import Tracker
 from syncl.trackers.clip_noise import ClipNoise
+from syncl.trackers.host_pairing import HostPairing
 from syncl.trackers.look import Decoded, Guide
 from syncl.trackers.next_rows import NextRows
 from syncl.trackers.rows import best_objects, carried_rows, take_rows, take_rows_or_zero
-from syncl.trackers.state import Move, TrackQueries, TrackState
+from syncl.trackers.state import Move, TrackState
 
 _PUBLISHED_NOISE = ClipNoise(drop_probability=0.1, false_positive_ratio=0.05)
 
@@ -123,32 +125,30 @@ class Begun(TensorStructure):
     begun: Tensor
 
 
-class AdaTrack(Tracker):
-    """See the module's docstring."""
+class AssociatingLook(Tracker):
+    """Looks at frames with the association between the decoder's layers, and tells of all queries.
 
+    It pairs nobody: its state at the end of a step is that in which the frame was looked at.
+    """
+
+    config: AdaTrackConfig
     keeps = Begun
 
-    def __init__(self, detector: Detector, config: AdaTrackConfig) -> None:
+    def __init__(self, detector: Detector, association: Association, config: AdaTrackConfig) -> None:
         super().__init__()
         self.detector = detector
         self.config = config
-        self.noise = config.noise
         self.longest_gap_s = config.longest_gap_s
-        self.association = Association(
-            len(detector.layers),
-            len(detector.class_branches),
-            detector.dim,
-            config.heads,
-            config.hidden,
-            config.dropout,
-            config.gated,
-            config.auxiliary_token,
-        )
+        self.association = association
 
     def initial_state(self, streams: int = 1) -> TrackState:
         """See `Tracker.initial_state`."""
         state = super().initial_state(streams)
         return replace(state, own=Begun(state.next_identity.bool()))
+
+    def fixed_slots(self) -> int:
+        """See `Tracker.fixed_slots`."""
+        return self.config.max_tracks
 
     def propagate(self, state: TrackState, move: Move) -> TrackState:
         """At constant velocity. Heading and velocity keep their old axes, as in the original."""
@@ -168,20 +168,82 @@ class AdaTrack(Tracker):
             raise TypeError("AdaTrack reasons about looks between whose layers its association ran")
         return interaction.result()
 
+    def told(self, decoded: Decoded) -> ComparedQueries:
+        """What a look says of all queries, those of the last layer."""
+        queries, predictions, affinities = decoded.queries, decoded.standard, decoded.reasoned
+        if not isinstance(affinities, Affinities):
+            raise TypeError(f"AdaTrack tells of its own looks, not of those of {type(affinities).__name__}")
+        count, embeddings = queries.object_count, predictions.embeddings[-1]
+        # The object query once more: its output travels only from the track's second frame on.
+        newborn = embeddings if self.config.newborn_outputs else queries.embeddings
+        return ComparedQueries(
+            boxes=self.detector.boxes(predictions.codes[-1]),
+            labels=predictions.logits[-1].argmax(-1),
+            scores=decoded.scores,
+            identities=queries.identities,
+            valid=queries.valid,
+            embeddings=embeddings,
+            codes=predictions.codes[-1],
+            positions=queries.positions,
+            newborn=newborn[:, :count],
+            affinities=affinities.logits[-1].float().sigmoid(),
+        )
+
     def conclude(self, decoded: Decoded) -> tuple[Objects, TrackState]:
-        """Detections pair with tracks; births and deaths; objects are the tracks with high enough scores.
+        """See `told`."""
+        return self.told(decoded), decoded.state
+
+    def carry(self, decoded: Decoded, _outcome: Outcome, /) -> TrackState:
+        """Nobody is paired: nothing lives on."""
+        return decoded.state
+
+
+class AdaTrack(HostPairing, AssociatingLook):
+    """See the module's docstring."""
+
+    config: AdaTrackConfig
+    pairs = ComparedQueries
+    meanings = MEANINGS
+
+    def __init__(self, detector: Detector, config: AdaTrackConfig) -> None:
+        association = Association(
+            len(detector.layers),
+            len(detector.class_branches),
+            detector.dim,
+            config.heads,
+            config.hidden,
+            config.dropout,
+            config.gated,
+            config.auxiliary_token,
+        )
+        super().__init__(detector, association, config)
+        self.noise = config.noise
+
+    def stepping_part(self) -> AssociatingLook:
+        """The look, behind which this tracker pairs."""
+        return AssociatingLook(self.detector, self.association, self.config).eval()
+
+    def conclude(self, decoded: Decoded) -> tuple[Objects, TrackState]:
+        """Detections pair with tracks; births and deaths; objects are the tracks with high enough scores."""
+        return self.associate(decoded.frame, decoded.state, self.told(decoded))
+
+    def associate(self, _frame: Frame, state: TrackState, told: Objects) -> tuple[Objects, TrackState]:
+        """The same of what a look told (`ComparedQueries`), in the state in which it was taken.
 
         The pairs are decided on the host, where the objects stay.
         """
-        config, predictions = self.config, decoded.standard
-        count, boxes = predictions.object_count, self.detector.boxes(predictions.codes[-1])
-        labels, affinity = (
-            predictions.logits[-1].argmax(-1),
-            _affinities(decoded).logits[-1].float().sigmoid(),
-        )
+        if not isinstance(told, ComparedQueries):
+            raise TypeError(f"AdaTrack pairs compared queries, not {type(told).__name__}")
+        config, memory, device = self.config, state.detector_memory, state.alive.device
         # All that is decided and all that is reported; nobody waits for what becomes of the queries.
-        known = replace(decoded.state, detector_memory=None, queries=None)
-        state, affinity, scores, boxes, labels = on_host(known, affinity, decoded.scores, boxes, labels)
+        state, affinity, scores, boxes, labels = on_host(
+            replace(state, detector_memory=None, queries=None),
+            told.affinities,
+            told.scores,
+            told.boxes,
+            told.labels,
+        )
+        count = affinity.shape[1]
         rows = self._next_rows(state, affinity, scores)
         misses = rows.held(state.misses) + (rows.valid & ~rows.seen)
         if config.reset_misses:
@@ -203,10 +265,8 @@ class AdaTrack(Tracker):
             misses=misses,
             next_identity=state.next_identity + rows.born.sum(1),
         )
-        device = decoded.scores.device
         state, rows = state.to(device, non_blocking=True), rows.to(device, non_blocking=True)
-        state = replace(state, detector_memory=decoded.state.detector_memory)
-        return objects, self._carried(decoded, state, rows)
+        return objects, self._carried(told, replace(state, detector_memory=memory), rows)
 
     def _next_rows(self, state: TrackState, affinity: Tensor, scores: Tensor) -> NextRows:
         """Who lives on: tracks as they were, then new ones. All of it on the host."""
@@ -281,38 +341,15 @@ class AdaTrack(Tracker):
         )
         identities = rows.mixed(found, held).masked_fill(~kept, -1)
         state = replace(state, identities=identities, misses=torch.zeros_like(identities))
-        return self._carried(decoded, state, rows)
+        return self._carried(self.told(decoded), state, rows)
 
-    def _carried(self, decoded: Decoded, state: TrackState, rows: NextRows) -> TrackState:
-        """The state with these rows, whose identities and misses it has already.
-
-        Nothing is detached: in training, gradients reach the frames before through embeddings and boxes.
-        """
-        queries, predictions, share = decoded.queries, decoded.standard, self.config.own_share
-        count = queries.object_count
-        outputs, codes = predictions.embeddings[-1], predictions.codes[-1]
-        seen, own = rows.take(outputs[:, :count]), rows.held(outputs[:, count:])
-        merged = seen + own if share is None else torch.lerp(seen, own, share)
-        # The object query once more: its output travels only from the track's second frame on.
-        newborn = seen if self.config.newborn_outputs else rows.take(queries.embeddings[:, :count])
-        embeddings = torch.where(rows.paired[..., None], merged, own)
-        embeddings = torch.where(rows.born[..., None], newborn, embeddings)
-        positions = torch.where(
-            rows.born[..., None],
-            rows.take(queries.positions[:, :count]),
-            rows.held(queries.positions[:, count:]),
-        )
+    def _carried(self, told: ComparedQueries, state: TrackState, rows: NextRows) -> TrackState:
+        """The state with these rows, whose identities and misses it has already."""
         return replace(
             state,
             identities=state.identities.masked_fill(~rows.valid, -1),
             misses=state.misses.masked_fill(~rows.valid, 0),
             alive=rows.valid,
-            queries=TrackQueries(embeddings, positions, rows.mixed(codes[:, :count], codes[:, count:])),
+            queries=told.carried(rows, self.config.own_share),
             own=Begun(torch.ones_like(state.owned(Begun).begun)),
         )
-
-
-def _affinities(decoded: Decoded) -> Affinities:
-    if not isinstance(decoded.reasoned, Affinities):
-        raise TypeError(f"AdaTrack concludes its own looks, not those of {type(decoded.reasoned).__name__}")
-    return decoded.reasoned

@@ -7,7 +7,9 @@ says who continues whom. Tracks are no rows of the decoder.
 Letters: B streams, Q queries, D detections that take part, N tracks, C channels, R supervised queries.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TypeVar
 
 import torch
@@ -99,6 +101,9 @@ class DqTrack(HostPairing):
 
     config: DqTrackConfig
     pairs = QueryObjects
+    meanings: Mapping[str, str] = MappingProxyType(
+        {"embeddings": "[1, Q, C] the features by which queries are compared"}
+    )
     keeps = DqTracks
     range_centre_m: Tensor
     ranges_m: Tensor
