@@ -24,6 +24,7 @@ from syncl.trackers.by_detection import NoDetector
 from syncl.trackers.cc_3dt import AssociationConfig
 from syncl.trackers.cc_3dt.association import Detected, Known, affinity, assign, suppressed
 from syncl.trackers.dqtrack import DqTrack
+from syncl.trackers.dqtrack.following import allowed
 from syncl.trackers.dqtrack.pairing import pair
 from syncl.trackers.dqtrack.query_tracks import Detections, QueryTracks
 from syncl.trackers.greedy.pairing import pair_greedily
@@ -108,11 +109,14 @@ def main() -> None:
 
     def dqtrack() -> object:
         looks = affinities()
-        return pair(looks.double().numpy(), tracker.allowed(seen, tracks, elapsed_s, looks).numpy())
+        return pair(
+            looks.double().numpy(),
+            allowed(seen, tracks, elapsed_s, looks, tracker.config, tracker.gates_m).numpy(),
+        )
 
     def followed() -> object:
         compared = tracker.compared(seen, tracks, elapsed_s)
-        _, _, rows = tracker.follow(tracks, seen, elapsed_s, count, compared)
+        rows = tracker.followed(tracks, seen, elapsed_s, count, compared).rows
         return tracker.remembered(tracks.embeddings, compared.embeddings, rows)
 
     def layer_by_layer() -> object:

@@ -25,6 +25,7 @@ from syncl.trackers import DqTrackConfig
 from syncl.trackers.by_detection import NoDetector
 from syncl.trackers.dqtrack import DqTrack, DqTracks
 from syncl.trackers.dqtrack.association import DecoupledAssociation
+from syncl.trackers.dqtrack.following import allowed, lived
 from syncl.trackers.dqtrack.pairing import pair
 from syncl.trackers.dqtrack.query_tracks import Detections, QueryTracks
 from syncl.trackers.model import InputConfig, ModelConfig
@@ -143,15 +144,14 @@ def test_gates_assignment_and_update(open_golden: OpenGolden) -> None:
             misses=read["disappear"].long(),
             sightings=torch.full((tracks,), 2),
         )
-        allowed = tracker.allowed(seen, known, elapsed_s, read["affinity"])
-        pairs = pair(read["affinity"].double().numpy(), allowed.numpy())
+        may = allowed(seen, known, elapsed_s, read["affinity"], tracker.config, tracker.gates_m)
+        pairs = pair(read["affinity"].double().numpy(), may.numpy())
         both = (torch.from_numpy(pairs.detections), torch.from_numpy(pairs.tracks))
         golden.check(f"{case}/pairs", torch.stack(both, 1))
         golden.check(f"{case}/pair_valid", torch.from_numpy(pairs.valid))
         queries = golden.filled(f"embedding{number}", (detections, DIM))
-        tracker.config = replace(tracker.config, miss_tolerance=1000)
-        _, after, rows = tracker._lived(known, seen, pairs, 1000)
-        embeddings = tracker.remembered(known.embeddings, queries, rows)
+        followed = lived(known, seen, pairs, 1000, replace(tracker.config, miss_tolerance=1000))
+        after, embeddings = followed.tracks, tracker.remembered(known.embeddings, queries, followed.rows)
         # Births are another golden's; the scores here are 0.
         assert after.identities.tolist() == names.tolist()
         active = torch.zeros(tracks, dtype=torch.bool)
@@ -213,10 +213,9 @@ def run(
     """The whole test loop against what the golden says of every frame, but for scores of noisy queries."""
     state = tracker.initial_state()
     shown: list[Any] = []
-    follow, lived, affine = tracker.follow, tracker._lived, tracker.logits
+    followed, affine = tracker.followed, tracker.logits
     tracker.logits = lambda *a: shown.append(affine(*a)) or shown[-1]
-    tracker._lived = lambda *a: shown.append(a[2]) or lived(*a)
-    tracker.follow = lambda *a: shown.append(a[1]) or follow(*a)
+    tracker.followed = lambda *a: shown.extend((a[1], followed(*a))) or shown[-1]
     columns: list[int] = []
     for number, frame in enumerate(frames(golden)):
         shown.clear()
@@ -233,7 +232,7 @@ def run(
             names = before.identities[0][before.alive[0]].tolist()
             order = [names.index(name) for name in columns]
             golden.check(f"{label}/asso_logits", shown[0][:, order])
-            pairs = shown[2]
+            pairs = shown[2].pairs
             slots = [order.index(row) for row in pairs.tracks.tolist()]
             ours = torch.stack([torch.from_numpy(pairs.detections), torch.tensor(slots)], 1)
             golden.check(f"{label}/pairs", ours)

@@ -24,7 +24,7 @@ from syncl.geometry.transforms import rotate_planar, transform_points
 from syncl.structures import Annotations, Frame, Objects, Outcome, Queries
 from syncl.structures.tensors import joined, on_host, padded
 from syncl.trackers.dqtrack.association import DecoupledAssociation
-from syncl.trackers.dqtrack.pairing import Pairs, pair
+from syncl.trackers.dqtrack.following import Followed, follow
 from syncl.trackers.dqtrack.query_detections import QueryDetections, QueryObjects, query_objects
 from syncl.trackers.dqtrack.query_tracks import (
     Compared,
@@ -184,12 +184,13 @@ class DqTrack(HostPairing):
             next_identity, elapsed_s = int(known.next_identity[stream]), own.elapsed_s[stream]
             detections, compared = looked[stream]
             compared = replace(compared, logits=compared.logits[:, slots])
-            objects, tracks, rows = self.follow(tracks, detections, elapsed_s, next_identity, compared)
+            followed = self.followed(tracks, detections, elapsed_s, next_identity, compared)
             # Of all that was compared, and of all slots.
             part = compared.part.nonzero()[:, 0]
+            rows = followed.rows
             rows = NextRows(_renumbered(rows.detection, part), _renumbered(rows.track, slots))
-            reports.append(objects)
-            after.append(tracks)
+            reports.append(followed.objects)
+            after.append(followed.tracks)
             embeddings.append(self.remembered(remembered, queries, rows.to(device, non_blocking=True)))
         state = _packed(known, after, births=True).to(device, non_blocking=True)
         own = state.owned(DqTracks)
@@ -221,32 +222,16 @@ class DqTrack(HostPairing):
             velocities=rotate_planar(pose, seen[:, 7:9]),
         )
 
-    def follow(
+    def followed(
         self,
         tracks: QueryTracks,
         seen: Detections,
         elapsed_s: Tensor,
         next_identity: int,
         compared: Compared,
-    ) -> tuple[Objects, QueryTracks, NextRows]:
-        """One frame of one stream, on the host: what is reported, and the tracks behind it, whose embeddings
-        come of these rows of the detections that take part and of tracks (`remembered`).
-        """
-        config = self.config
-        part = compared.rows[compared.part]
-        if not len(part):
-            # Nobody is missed where nothing is seen, as published.
-            same = torch.arange(len(tracks.identities))
-            return _reported(seen, part, part), tracks, _rows_of(torch.full_like(same, -1), same)
-        seen = seen.map(lambda rows: rows[part])
-        if not len(tracks.identities):
-            rows = torch.arange(len(part))[: config.max_tracks]
-            born = seen.tracks(rows, next_identity + rows, seen.embeddings[rows])
-            return self._best(seen, rows, born.identities), born, _rows_of(rows, torch.full_like(rows, -1))
-        affinities = compared.logits[compared.part].softmax(1)
-        allowed = self.allowed(seen, tracks, elapsed_s, affinities)
-        pairs = pair(affinities.double().numpy(), allowed.numpy())
-        return self._lived(tracks, seen, pairs, next_identity)
+    ) -> Followed:
+        """See `follow`."""
+        return follow(tracks, seen, elapsed_s, next_identity, compared, self.config, self.gates_m)
 
     def logits(self, objects: Tensor, places: Tensor, tracks: QueryTracks, elapsed_s: Tensor) -> Tensor:
         """[D, N] of object queries [D, C] at places [D, 2], for tracks that move on until then."""
@@ -254,57 +239,6 @@ class DqTrack(HostPairing):
         distances_m = torch.cdist(places, ahead, compute_mode="donot_use_mm_for_euclid_dist")
         logits: Tensor = self.association(objects, tracks.embeddings, distances_m)
         return logits
-
-    def allowed(self, seen: Detections, tracks: QueryTracks, elapsed_s: Tensor, affinities: Tensor) -> Tensor:
-        """[D, N] bool: pairs of one class, alike enough, where the track was when the detection was there."""
-        before = seen.places if self.config.coasting else seen.places - seen.velocities * elapsed_s
-        far = torch.cdist(before, tracks.places, compute_mode="donot_use_mm_for_euclid_dist")
-        same = seen.labels[:, None] == tracks.labels
-        return same & (affinities >= self.config.min_affinity) & (far <= self.gates_m[seen.labels][:, None])
-
-    def _lived(
-        self, tracks: QueryTracks, seen: Detections, pairs: Pairs, next_identity: int
-    ) -> tuple[Objects, QueryTracks, NextRows]:
-        """See `follow`, once pairs are known: tracks seen again, those missed, and births."""
-        config = self.config
-        valid = torch.from_numpy(pairs.valid)
-        detections, rows = torch.from_numpy(pairs.detections), torch.from_numpy(pairs.tracks)
-        paired = torch.zeros_like(tracks.identities, dtype=torch.bool)
-        paired[rows[valid] if config.count_refused else rows] = True
-        misses = tracks.misses + ~paired
-        detections, rows = detections[valid], rows[valid]
-        others = misses <= config.miss_tolerance
-        others[rows] = False
-        new = seen.scores > config.birth_score
-        new[detections] = False
-        missed, born = others.nonzero()[:, 0], new.nonzero()[:, 0]
-        born = born[: config.max_tracks - len(tracks.identities)]
-        numbers = next_identity + torch.arange(len(born))
-        names = torch.cat([tracks.identities[rows], tracks.identities[missed], numbers])
-        nobody = torch.full_like(names, -1)
-        order = names.argsort()
-        detection = torch.cat([detections, nobody[: len(missed)], born])
-        track = torch.cat([rows, missed, nobody[: len(born)]])
-        lives, count = _rows_of(detection[order], track[order]), len(new)
-        source = torch.cat([detections, count + missed, born])[order]
-
-        def later(mine: Tensor, theirs: Tensor) -> Tensor:
-            return torch.cat([mine, theirs])[source]
-
-        first = torch.zeros_like(seen.labels)
-        after = QueryTracks(
-            identities=names[order],
-            embeddings=tracks.embeddings.new_zeros(len(order), 0),
-            places=later(seen.places, tracks.places),
-            velocities=later(seen.velocities, tracks.velocities),
-            labels=later(seen.labels, tracks.labels),
-            misses=later(first, misses),
-            sightings=torch.cat([tracks.sightings[rows] + 1, tracks.sightings[missed], first[born] + 1])[
-                order
-            ],
-        )
-        shown = torch.cat([detections, born])
-        return self._best(seen, shown, names[detection >= 0]), after, lives
 
     def remembered(self, tracks: Tensor, queries: Tensor, rows: NextRows) -> Tensor:
         """Track queries [R, C] behind a frame: old ones [N, C], blended with those of sightings [D, C]."""
@@ -314,15 +248,6 @@ class DqTrack(HostPairing):
 
     def _blended(self, tracks: Tensor, queries: Tensor) -> Tensor:
         return (1 - self.config.momentum) * tracks + self.config.momentum * queries
-
-    def _best(self, seen: Detections, rows: Tensor, identities: Tensor) -> Objects:
-        """Reports of rows: the best first, and of these the ones in range."""
-        order = seen.scores[rows].argsort(descending=True, stable=True)[: self.config.max_objects]
-        rows, identities = rows[order], identities[order]
-        boxes = seen.boxes[rows]
-        inside = (boxes[:, :2].abs() <= self.config.output_range_m).all(-1)
-        inside &= boxes[:, 2].abs() <= self.config.output_height_m
-        return _reported(seen, rows[inside], identities[inside])
 
     # Training
 
@@ -379,15 +304,6 @@ class DqTrack(HostPairing):
         rows = best.nonzero()[:, 0]
         false, _ = self.association.decouple(seen.embeddings[rows])
         return joined(true, seen.tracks(rows, torch.full_like(rows, -1), false))
-
-
-def _reported(seen: Detections, rows: Tensor, identities: Tensor) -> Objects:
-    valid = torch.ones_like(rows, dtype=torch.bool)
-    return Objects(seen.boxes[rows], seen.labels[rows], seen.scores[rows], identities, valid)
-
-
-def _rows_of(detection: Tensor, track: Tensor) -> NextRows:
-    return NextRows(detection[None], track[None])
 
 
 def _renumbered(rows: Tensor, among: Tensor) -> Tensor:
