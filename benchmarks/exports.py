@@ -37,6 +37,7 @@ from syncl.trackers.inference import fold_norms
 # The largest last: what is stopped has measured most.
 RECIPES = (
     "mutr3d_detr3d_synthetic_plain",
+    "ada-track_petr_synthetic",
     "ada-track_petr_v99_320x800",
     "dqtrack_petrv2_v99_320x800",
     "bevformer_r50_450x800",
@@ -46,6 +47,7 @@ RECIPES = (
     "pf-track_petr_v99_320x800",
     "mutr3d_streampetr_v99_320x800",
     "mutr3d_detr3d_r101_900x1600",
+    "ada-track_detr3d_r101_900x1600",
     "petrv2_v99_320x800",
     "star-track_petr_v99_640x1600",
     "onetrack_petr_v99_320x800",
