@@ -16,6 +16,8 @@ both trees, which must agree.
 """
 
 import argparse
+import importlib.util
+import inspect
 import json
 import os
 import statistics
@@ -144,15 +146,27 @@ def work(name: str, strategy: str, arguments: argparse.Namespace) -> None:
     import torch
 
     from syncl.data.nuscenes.index import open_nuscenes
-    from syncl.recipes.resolving import resolve_recipe
-    from syncl.runs.train.clips import training_clips
-    from syncl.runs.train.feature_cache import cached_features
     from syncl.training.loop import clips, make_accelerator
     from syncl.training.optimiser import WeightAverage, build_optimiser
     from syncl.training.unroll import ClipTraining
 
+    if importlib.util.find_spec("syncl.allocation"):  # What the command itself does, where a tree has it.
+        from syncl.allocation import keep_freed_memory
+
+        keep_freed_memory()
+    carry_score = "model.tracker.noise.carry_score"
+    try:
+        from syncl.recipes.resolving import resolve_recipe
+        from syncl.runs.train.clips import training_clips
+        from syncl.runs.train.feature_cache import cached_features
+    except ModuleNotFoundError:  # Trees from before 27 November have all of this elsewhere.
+        from syncl.commands.feature_cache import cached_features
+        from syncl.commands.training_run import resolve_recipe, training_clips
+
+        carry_score = "model.tracker.carry_score"
+
     torch.set_num_threads(1)
-    changes = [f"training.data.batch_size={arguments.batch}", "model.tracker.noise.carry_score=0"]
+    changes = [f"training.data.batch_size={arguments.batch}", f"{carry_score}=0"]
     if not arguments.images:
         changes.append("training.data.augmentation=null")
     if arguments.losses:
@@ -167,7 +181,9 @@ def work(name: str, strategy: str, arguments: argparse.Namespace) -> None:
     features = None
     if not arguments.images:
         features = cached_features(Path(arguments.work), recipe, index, scenes, tracker, accelerator)
-    dataset = training_clips(index, scenes, recipe, features, tracker.future_frames)
+    # Those trees asked the recipe how far the tracker looks ahead.
+    given = (index, scenes, recipe, features, getattr(tracker, "future_frames", 0))
+    dataset = training_clips(*given[: len(inspect.signature(training_clips).parameters)])
     torch.manual_seed(0)
     module = ClipTraining(tracker, training.strategy.build(tracker.detector.dim), training.unroll)
     optimiser = build_optimiser(module, training.optimiser)
