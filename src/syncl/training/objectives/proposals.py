@@ -111,9 +111,12 @@ def _heat_maps(
 
 
 def _heat_loss(logits: Tensor, goal: Tensor, count: Tensor) -> Tensor:
-    """CenterNet's penalty-reduced focal loss."""
-    probability = logits.sigmoid()
+    """CenterNet's penalty-reduced focal loss.
+
+    Cells are many, so each is looked at once: -log(1 - p) p^2 (1 - goal)^4, and where the goal is a centre
+    the same of -logit, unreduced.
+    """
     positive = goal >= 0.999
-    at_centre = -functional.logsigmoid(logits) * (1 - probability) ** 2
-    elsewhere = -functional.logsigmoid(-logits) * probability**2 * (1 - goal) ** 4
-    return torch.where(positive, at_centre, elsewhere).sum() / count
+    wrong = torch.where(positive, -logits, logits)
+    weight = (1 - goal).square().square().masked_fill(positive, 1.0)
+    return (functional.softplus(wrong) * wrong.sigmoid().square() * weight).sum() / count
