@@ -5,7 +5,6 @@ import torch
 from torch.nn import functional
 
 from syncl.layers.attention import Attention, attend_heads
-from syncl.layers.attention_to_many import MANY_KEYS
 
 
 def draw(queries=5, keys=7, dtype=torch.bfloat16):
@@ -44,33 +43,6 @@ def test_a_query_without_any_key_gets_nothing_and_no_nan():
     assert (attended[1, :, 2] == 0).all()
     gradients = torch.autograd.grad(attended.float().sum(), (queries, keys, values))
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
-
-
-@pytest.mark.parametrize("masked", [False, True])
-def test_attention_to_many_keys_is_exact_to_bfloat16(masked):
-    inputs = [tensor.detach().double().requires_grad_() for tensor in draw(40, MANY_KEYS + 3)]
-    mask = None
-    if masked:
-        mask = torch.rand(2, 1, 1, MANY_KEYS + 3, generator=torch.Generator().manual_seed(1)) > 0.4
-    weight = torch.randn(2, 4, 40, 8, generator=torch.Generator().manual_seed(4)).double()
-    exact = functional.scaled_dot_product_attention(*inputs, mask)
-    wanted = (exact, *torch.autograd.grad((exact * weight).sum(), inputs))
-    rounded = [tensor.detach().bfloat16().requires_grad_() for tensor in inputs]
-    attended = attend_heads(*rounded, mask, 0.0)
-    assert "ToMany" in str(attended.grad_fn if mask is None else attended.grad_fn.next_functions[0][0])
-    found = (attended, *torch.autograd.grad((attended.double() * weight).sum(), rounded))
-    for ours, truth in zip(found, wanted):
-        assert (ours.double() - truth).norm() < 0.012 * truth.norm()
-
-
-def test_of_many_keys_without_any_valid_one_nothing_comes_and_nothing_is_learned():
-    inputs = [tensor.detach().requires_grad_() for tensor in draw(5, MANY_KEYS)]
-    mask = torch.ones(2, 1, 1, MANY_KEYS, dtype=torch.bool)
-    mask[1] = False
-    attended = attend_heads(*inputs, mask, 0.0)
-    gradients = torch.autograd.grad(attended.float().sum(), inputs)
-    assert (attended[1] == 0).all() and (attended[0] != 0).any()
-    assert all((gradient[1] == 0).all() and torch.isfinite(gradient).all() for gradient in gradients)
 
 
 def test_maps_are_what_forward_attends_with():

@@ -5,7 +5,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from syncl.errors import SynclError
-from syncl.layers.attention_to_many import MANY_KEYS, attend_many
 from syncl.layers.recomputing import recomputed
 
 
@@ -14,8 +13,7 @@ def attend_heads(
 ) -> Tensor:
     """`scaled_dot_product_attention`, or where its kernel is slow the same in plain steps.
 
-    In bfloat16 on CPUs its backward pass takes four times as long as the products it consists of. To many
-    keys `attend_many` takes its place.
+    In bfloat16 on CPUs its backward pass takes four times as long as the three products it consists of.
 
     Args:
         queries: [B, H, Q, D].
@@ -27,9 +25,6 @@ def attend_heads(
     slow = keys.device.type == "cpu" and keys.dtype == torch.bfloat16 and torch.is_grad_enabled()
     if not slow or dropout > 0:
         return functional.scaled_dot_product_attention(queries, keys, values, mask, dropout)
-    alike = mask is None or mask.shape[-2] == 1
-    if keys.shape[-2] >= MANY_KEYS and alike and not torch.compiler.is_compiling():
-        return attend_many(queries, keys, values, mask)
     scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
     if mask is not None:
         # Added, since masks are smaller than scores and filling them in would take as long as the products.
