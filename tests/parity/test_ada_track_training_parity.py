@@ -29,7 +29,8 @@ from syncl.training.unroll import ClipTraining, UnrollConfig
 
 # Of the disturbed clip on DETR3D: 4.5e-5 with references rounded in the unit cube as the original rounds,
 # 1.9e-4 with ours, which are nearer to float64; torch 2.6, which sums in another order, came to 1.6e-4.
-NORMS_TOLERANCE = {("aug", "detr3d"): 2e-4}
+# Of the plain one on DETR3D: 3e-5 with MKL's products of AVX2, 3.4e-4 with those of AVX-512.
+NORMS_TOLERANCE = {("aug", "detr3d"): 2e-4, ("plain", "detr3d"): 5e-4}
 
 OpenGolden = Callable[[str], Golden]
 
@@ -218,4 +219,4 @@ def test_clip(open_golden: OpenGolden, kind: str, case: str) -> None:
     tolerance = NORMS_TOLERANCE.get((case, kind), TOLERANCE)
     check_gradients(golden, AdaTrackAdapter(), config, tracker, f"{case}/grad_norms", tolerance)
     norms = [[level.grad.norm() for level in levels] for levels in recorder.features]
-    golden.check(f"{case}/feat_grad_norms", torch.tensor(norms))
+    golden.check(f"{case}/feat_grad_norms", torch.tensor(norms), tolerance)
