@@ -56,6 +56,18 @@ def second_look(kind: str) -> tuple[Tracker, Decoded]:
         return tracker, tracker.look(make_frame(1.5), state, PARALLEL)
 
 
+@cache
+def products_stand_alone() -> bool:
+    """Whether a row of a product is the same to the last bit however many rows there are.
+
+    That is the processor's: with MKL's products of AVX-512 it is, with those of AVX2 it is not.
+    """
+    draw = torch.Generator().manual_seed(0)
+    weight = torch.randn(128, 128, generator=draw)
+    rows = torch.randn(2, 2 * 103, 128, generator=draw)
+    return torch.equal((rows @ weight)[0, :103], rows[0, :103] @ weight)
+
+
 @pytest.mark.parametrize("kind", SMALL)
 def test_standard_decoder_is_the_baseline_to_the_last_bit(kind):
     tracker, look = second_look(kind)
@@ -65,7 +77,11 @@ def test_standard_decoder_is_the_baseline_to_the_last_bit(kind):
         (alone,) = tracker.detector.decode(queries, features, STANDARD)
         parallel, cross = tracker.detector.decode(queries, features, PARALLEL)
     for name in ("logits", "codes", "embeddings", "references"):
-        assert torch.equal(getattr(alone, name), getattr(parallel, name)), name
+        ours, theirs = getattr(parallel, name), getattr(alone, name)
+        if products_stand_alone():
+            assert torch.equal(ours, theirs), name
+        else:
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4, msg=name)
     assert not torch.equal(parallel.logits, cross.logits)
 
 

@@ -99,7 +99,7 @@ def test_two_processes_give_the_losses_of_one_with_twice_the_batch(small_world, 
     train_recipe(recipe, data=small_world, output=tmp_path / "one", changes=changes)
     for expected, found in zip(log(tmp_path / "one"), log(tmp_path / "two"), strict=True):
         for name in ("class", "box", "heat", "cross_class", "cross_box", "contrast", "total"):
-            assert found[name] == pytest.approx(expected[name], rel=2e-4, abs=1e-6), (found["step"], name)
+            assert found[name] == pytest.approx(expected[name], rel=5e-4, abs=1e-6), (found["step"], name)
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_report(small_world, tmp_path, monkeypatch):
