@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import pytest
 import torch
 
 import rig
@@ -13,6 +14,7 @@ from syncl.deployment.manifest import Manifest
 from syncl.deployment.step import template_of
 from syncl.deployment.writing import flat_step
 from syncl.detectors import DortConfig, DortDetr3dConfig
+from syncl.errors import SynclError
 from syncl.structures import Frame, Objects
 from syncl.trackers import (
     AdaTrackConfig,
@@ -27,6 +29,7 @@ from syncl.trackers.ada_track import AdaTrack
 from syncl.trackers.cc_3dt.appearance import AppearanceConfig
 from syncl.trackers.cc_3dt.association import AssociationConfig
 from syncl.trackers.inputs import InputConfig
+from syncl.trackers.live import LiveTracker
 from syncl.trackers.model import ModelConfig
 from syncl.trackers.one_track import OneTrackConfig
 from syncl.trackers.serialisation import take_apart
@@ -143,3 +146,21 @@ def alike(ours: Objects, theirs: Objects, tolerance: float = 1e-3) -> None:
     assert len(first) > 0 and torch.equal(first.sort().values, second.sort().values)
     ordered = boxes[first.argsort(stable=True)], others[second.argsort(stable=True)]
     torch.testing.assert_close(*ordered, atol=tolerance, rtol=0)
+
+
+def runs_live_and_refuses(told: Tracker) -> None:
+    """What holds of every exported folder: it runs live, and says by name what it cannot do."""
+    with LiveTracker(told) as live:
+        live.push(DRIVE[0])
+        live.drain()
+        result = live.poll()
+    assert result is not None and result.objects.valid.any()
+    state = told.initial_state()
+    with pytest.raises(SynclError, match="one stream, not for 2"):
+        told.initial_state(2)
+    with pytest.raises(SynclError, match="steps and nothing else"):
+        told.conclude(None)
+    with pytest.raises(SynclError, match="not later than"):
+        told.step(DRIVE[0], told.step(DRIVE[1], state)[1])
+    with pytest.raises(SynclError, match=r"cameras CAM_0, CAM_1, CAM_2, and .* exported for 2: CAM_0, CAM_1"):
+        told.step(make_frame(cameras=3), state)

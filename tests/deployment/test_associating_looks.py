@@ -19,10 +19,10 @@ from exporting import (
     config,
     exported,
     far_frame,
+    runs_live_and_refuses,
 )
 from grids import thinned
 from looks import same
-from rig import make_frame
 from syncl.checkpoints.state_file import load_state, save_state
 from syncl.deployment.exported import ExportedLooks, load_association, load_export
 from syncl.deployment.golden_frames import agreement, golden_frames, happened, without_cameras
@@ -32,7 +32,6 @@ from syncl.deployment.writing import flat_step, write_association, write_export
 from syncl.errors import SynclError
 from syncl.structures import Frame, Objects
 from syncl.trackers import Mutr3dConfig
-from syncl.trackers.live import LiveTracker
 from syncl.trackers.model import ModelConfig
 
 HOST = Path(__file__).parents[2] / "examples" / "onnx_host.py"
@@ -100,20 +99,7 @@ def test_a_look_that_is_paired_by_the_host_is_the_model(rules: str, detector: st
 def test_what_does_not_fit_is_refused_as_of_any_folder(tmp_path: Path) -> None:
     made = associating("petr")
     told = hosted(made, tmp_path)
-    with LiveTracker(told) as live:
-        live.push(DRIVE[0])
-        live.drain()
-        result = live.poll()
-    assert result is not None and result.objects.valid.any()
-    state = told.initial_state()
-    with pytest.raises(SynclError, match="one stream, not for 2"):
-        told.initial_state(2)
-    with pytest.raises(SynclError, match="steps and nothing else"):
-        told.conclude(None)
-    with pytest.raises(SynclError, match="not later than"):
-        told.step(DRIVE[0], told.step(DRIVE[1], state)[1])
-    with pytest.raises(SynclError, match=r"cameras CAM_0, CAM_1, CAM_2, and .* exported for 2: CAM_0, CAM_1"):
-        told.step(make_frame(cameras=3), state)
+    runs_live_and_refuses(told)
     stranger = build(dataclasses.replace(made, tracker=Mutr3dConfig(heads=4))).initial_state()
     with pytest.raises(SynclError, match="holds RememberedEmbeddings, ExportedLooks keeps Begun"):
         told.step(DRIVE[0], stranger)
