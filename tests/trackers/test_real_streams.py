@@ -174,7 +174,11 @@ def test_a_new_scene_starts_as_if_there_had_been_no_other(tracker: Tracker) -> N
     for ours, expected in zip(changed, fresh):
         assert reported(ours).keys() == reported(expected).keys()
         for identity, box in reported(expected).items():
-            assert torch.allclose(reported(ours)[identity], box, atol=1e-3)
+            apart = (reported(ours)[identity] - box).abs()
+            # The two numbers that a fresh heading is told by are small, so it feels rounding most.
+            heading = apart[6].clone()
+            apart[6] = 0
+            assert apart.max() < 1e-4 and heading < 1e-3
 
 
 def test_streams_in_a_batch_equal_streams_by_themselves(tracker: Tracker) -> None:
