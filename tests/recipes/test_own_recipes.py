@@ -8,6 +8,7 @@ import pytest
 from syncl.commands.recipes import recipes
 from syncl.errors import SynclError
 from syncl.recipes import find_recipe, resolve_recipe
+from syncl.training.objectives.denoising import DenoisingConfig
 
 NAME = "mutr3d_detr3d_synthetic_syncl"
 
@@ -19,6 +20,19 @@ def test_a_recipe_written_whole_is_the_same_recipe(tmp_path: Path) -> None:
     assert resolve_recipe(str(path)) == replace(known, name="mine")
     with pytest.raises(SynclError, match="exists"):
         recipes(NAME, write=path)
+
+
+def test_a_setting_inside_a_part_that_is_left_out_puts_it_in() -> None:
+    known = resolve_recipe("petr_synthetic")
+    assert known.training.unroll.denoising is None
+    name = "training.unroll.denoising"
+    changed = resolve_recipe("petr_synthetic", changes=(f"{name}.groups=3", f"{name}.loss.box=1"))
+    default = DenoisingConfig()
+    expected = replace(default, groups=3, loss=replace(default.loss, box=1.0))
+    assert changed.training.unroll.denoising == expected
+    assert resolve_recipe("petr_synthetic", changes=(f"{name}.groups=3", f"{name}=null")) == known
+    with pytest.raises(SynclError, match="no setting 'group' there; settings: groups, noise_scale"):
+        resolve_recipe("petr_synthetic", changes=(f"{name}.group=3",))
 
 
 def test_a_recipe_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:

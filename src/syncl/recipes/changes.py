@@ -16,7 +16,8 @@ Config = TypeVar("Config")
 def apply_changes(config: Config, changes: tuple[str, ...]) -> Config:
     """A configuration with settings such as `training.steps=500` changed.
 
-    Values are read as JSON (numbers, true, false, null, "text", [lists]); anything else is text.
+    Values are read as JSON (numbers, true, false, null, "text", [lists]); anything else is text. Settings
+    inside a part that is left out (null) put it in, everything else of it as it is by default.
 
     Raises:
         SynclError: if a name does not exist, with the names there are, or a value has the wrong type.
@@ -79,14 +80,28 @@ def _replace(
     if path[0] not in names:
         known = replacement(type(config).__name__, path[0]) or f"settings: {', '.join(names)}"
         raise SynclError(f"{source}: no setting {path[0]!r} there; {known}{close()}")
-    if len(path) > 1:
-        inner = _replace(getattr(config, path[0]), path[1:], value, source, close)
-        return dataclasses.replace(config, **{path[0]: inner})
     expected = typing.get_type_hints(type(config))[path[0]]
+    if len(path) > 1:
+        part = getattr(config, path[0])
+        inner = _replace(_by_default(expected) if part is None else part, path[1:], value, source, close)
+        return dataclasses.replace(config, **{path[0]: inner})
     accepted, converted = fitted(value, expected)
     if not accepted:
         raise SynclError(f"{source}: {shown(value)} is not a {_name(expected)}")
     return dataclasses.replace(config, **{path[0]: converted})
+
+
+def _by_default(expected: object) -> object:
+    """The part that an optional setting of this type may hold; None where it is none, or has no defaults."""
+    kinds = [kind for kind in typing.get_args(expected) if dataclasses.is_dataclass(kind)]
+    if len(kinds) != 1 or any(_required(field) for field in dataclasses.fields(kinds[0])):
+        return None
+    return typing.cast(Callable[[], object], kinds[0])()
+
+
+def _required(field: dataclasses.Field[object]) -> bool:
+    missing = dataclasses.MISSING
+    return field.default is missing and field.default_factory is missing
 
 
 def _name(expected: object) -> str:
