@@ -54,6 +54,28 @@ def test_resuming_equals_running_through_to_the_last_bit(small_world, tmp_path):
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
 
 
+def test_frozen_parts_that_start_from_nothing_are_warned_of(small_world, tmp_path, capsys):
+    frozen = 'training.unroll.frozen=["detector.image_encoder","detector.output_norm"]'
+    name = "mutr3d_petr_synthetic"
+    run(small_world, tmp_path / "first", 1, *SMALL, frozen, recipe=name)
+    told = capsys.readouterr().err
+    assert "warning: detector.image_encoder, detector.output_norm: frozen" in told
+    assert "give --init FILE; this recipe starts from petr_synthetic" in told
+    run(
+        small_world,
+        tmp_path / "all",
+        1,
+        *SMALL,
+        frozen,
+        recipe=name,
+        init=tmp_path / "first/model.safetensors",
+    )
+    assert "warning" not in capsys.readouterr().err
+    parts = {"init": tmp_path / "first/model.safetensors", "init_parts": ("detector.image_encoder",)}
+    run(small_world, tmp_path / "part", 1, *SMALL, frozen, recipe=name, **parts)
+    assert "warning: detector.output_norm: frozen" in capsys.readouterr().err
+
+
 def test_exported_model_has_no_training_only_parts(small_world, tmp_path):
     run(small_world, tmp_path / "syncl", 1, *SMALL)
     run(small_world, tmp_path / "baseline", 1, *SMALL, strategy="baseline")

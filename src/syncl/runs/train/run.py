@@ -118,11 +118,15 @@ def train_recipe(
         torch.manual_seed(recipe.training.seed)
         tracker = recipe.model.build()
         tracker.detector.views = views
+        fresh = tuple(name for name, _ in tracker.named_parameters())
         if init is not None:
             rows = class_rows(recipe, index.dataset) if own_data else None
-            _report(initialise_from(tracker, init, init_parts, rows), init, console)
+            report = initialise_from(tracker, init, init_parts, rows)
+            fresh = report.fresh
+            _report(report, init, console)
             if rows is not None:
                 _report_classes(rows, init, console)
+        _warn_of_frozen(recipe, fresh, console)
         features = None
         if cache_features is not None:
             features = cached_features(cache_features, recipe, index, scenes, tracker, accelerator)
@@ -240,6 +244,20 @@ def _report(report: InitialisationReport, init: Path, console: Console) -> None:
         console.print(f"  new: {len(report.fresh)} entries in {', '.join(fresh[:8])}", highlight=False)
     if report.unused:
         console.print(f"  not used: {len(report.unused)} entries", highlight=False)
+
+
+def _warn_of_frozen(recipe: Recipe, fresh: tuple[str, ...], console: Console) -> None:
+    """Say so where what nothing will train is not taken from anywhere either."""
+    frozen = recipe.training.unroll.frozen
+    parts = [part for part in frozen if any(name.startswith(f"{part}.") for name in fresh)]
+    if parts:
+        start = f"; this recipe starts from {recipe.starts_from}" if recipe.starts_from else ""
+        console.print(
+            f"warning: {', '.join(parts)}: frozen (training.unroll.frozen), with random weights that nothing "
+            f"trains: give --init FILE{start}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _report_classes(rows: ClassRows, init: Path, console: Console) -> None:
