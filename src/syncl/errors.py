@@ -42,6 +42,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {written[close[0]]!r}?" if close else ""
 
 
+def alike(name: str, known: Iterable[str], most: int = 8) -> str:
+    """As `did_you_mean`; where nothing is spelt like this name, the first that hold it."""
+    known = tuple(known)
+    holding = ", ".join([one for one in known if name in one][:most])
+    return did_you_mean(name, known) or (f"; did you mean one of {holding}?" if holding else "")
+
+
 def system_error(error: OSError, path: Path | str | None = None) -> SynclError:
     """What the operating system refused, as users are told: path, reason and what to do."""
     places = [str(place) for place in ((path,) if path else (error.filename, error.filename2)) if place]

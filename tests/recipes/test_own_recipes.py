@@ -64,9 +64,9 @@ def test_a_file_may_say_what_differs_from_a_recipe_or_a_file(
     ("text", "message"),
     [
         ("training: {stepz: 3}", r"own.yaml: training.stepz: no setting 'stepz'.*mean 'training.steps'"),
-        ("training: {steps: many}", r"own.yaml: training.steps: 'many' is not a int"),
+        ("training: {steps: many}", r"own.yaml: training.steps: 'many' is not a whole number"),
         ("training: {steps: -1}", r"own: training.steps: is -1, expected 1"),
-        ("training: [1]", r"own.yaml: training: .* is not a TrainingConfig"),
+        ("training: [1]", r"own.yaml: training: .* is not a group of settings"),
         ("model: {detector: {type: PetrConfg}}", r"own.yaml: model.detector: .*did you mean 'PetrConfig'"),
         ("base: petr_synthetc", r"own.yaml: base: there is no recipe .*did you mean 'petr_synthetic'"),
         ("base: own.yaml", r"own.yaml: base: recipes that stand on each other without end"),
@@ -83,6 +83,12 @@ def test_files_that_cannot_be_used_are_refused_by_name(tmp_path: Path, text: str
         resolve_recipe(str(tmp_path / "none.yaml"))
 
 
+def test_a_recipe_that_is_none_names_those_that_are_like_it() -> None:
+    with pytest.raises(SynclError, match="no recipe 'v99'; did you mean one of petr_v99_320x800, ") as caught:
+        find_recipe("v99")
+    assert len(str(caught.value)) < 400
+
+
 def test_functions_of_your_own_are_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "my_own_recipes.py"
     path.write_text(
@@ -96,10 +102,24 @@ def test_functions_of_your_own_are_recipes(tmp_path: Path, monkeypatch: pytest.M
     for name, message in (
         (f"{path}:none", "returns a int, not a Recipe"),
         (f"{path}:broken", "the code there fails: ZeroDivisionError"),
-        (f"{path}:slow", "'slow' is not there; there are .*quick"),
+        (f"{path}:slow", "'slow' is not there; there are quick, none, broken$"),
         (f"{path}", "name the function behind a colon"),
         (f"{tmp_path}/none.py:quick", "there is no such file"),
         ("no_such_module:quick", "ModuleNotFoundError"),
     ):
         with pytest.raises(SynclError, match=message):
             resolve_recipe(name)
+
+
+def test_classes_of_your_own_are_not_written_to_a_file_that_could_not_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "with_objective.py"
+    path.write_text(
+        "from dataclasses import dataclass, replace\nfrom syncl.recipes import RECIPES\n"
+        "@dataclass(frozen=True)\nclass MineConfig:\n    weight: float = 1.0\n    def build(self): ...\n"
+        "def mine():\n    base = RECIPES['petr_synthetic']()\n"
+        "    unroll = replace(base.training.unroll, objectives=(MineConfig(),))\n"
+        "    return replace(base, training=replace(base.training, unroll=unroll))\n"
+    )
+    with pytest.raises(SynclError, match=f"MineConfig, which no file may name; .* syncl train {path}:mine"):
+        recipes(f"{path}:mine", write=tmp_path / "mine.yaml")
+    assert not (tmp_path / "mine.yaml").exists()

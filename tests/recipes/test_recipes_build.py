@@ -222,8 +222,8 @@ def test_listing_imports_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
-def test_an_unknown_recipe_lists_those_there_are() -> None:
-    with pytest.raises(SynclError, match="no recipe 'petr9'; recipes: detr3d_synthetic"):
+def test_an_unknown_recipe_says_who_lists_those_there_are() -> None:
+    with pytest.raises(SynclError, match="no recipe 'petr9'; syncl recipes lists all"):
         recipes("petr9")
 
 

@@ -162,7 +162,12 @@ def test_bad_input_is_named(small_world, tmp_path, options, message):
     [
         ("training.stepz=1", r"no setting 'stepz'.*steps.*did you mean 'training\.steps'"),
         ("learning_rate=1", "did you mean 'training.optimiser.learning_rate'"),
-        ("training.steps=many", "'many' is not a int"),
+        ("training.steps=many", "'many' is not a whole number"),
+        ("training.data.sampling=stream", "'stream' is not one of clips, .*; did you mean 'streams'"),
+        ("model.detector.classes=[car]", r"is not a list of texts, such as \["),
+        ("training.data=5", "is not a group of settings; change a setting inside it"),
+        ("training.strategy.loss.code_weights=[1,2]", "loss.code_weights: has 2 numbers, expected 10"),
+        ("model.tracker.birth_score=30", r"birth_score: is 30\.0, expected 0 to 1"),
         ("steps", "write NAME=VALUE"),
         ("training.steps.more=1", "inside a plain value"),
         ("training.steps=-5", r"training\.steps: is -5, expected 1 to"),

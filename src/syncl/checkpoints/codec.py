@@ -5,7 +5,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from syncl.checkpoints.limits import fitted
+from syncl.checkpoints.limits import described, fitted
 from syncl.checkpoints.upgrades import Json, upgrade
 from syncl.errors import SynclError, did_you_mean, shown
 
@@ -84,8 +84,9 @@ def _decode(value: Json, registry: Mapping[str, type], source: str) -> object:
         decoded = _decode(item, registry, f"{source}.{key}")
         fits, values[key] = fitted(decoded, hints.get(key, object))
         if not fits:
-            expected = getattr(hints[key], "__name__", None) or str(hints[key])
-            raise SynclError(f"{source}.{key}: {shown(decoded)} is no value of {name}.{key} ({expected})")
+            raise SynclError(
+                f"{source}.{key}: {shown(decoded)} is no value of {name}.{key} ({described(hints[key])})"
+            )
     try:
         built: object = cls(**values)
     except (TypeError, ValueError) as error:

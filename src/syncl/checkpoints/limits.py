@@ -25,6 +25,8 @@ _BOUNDS: dict[str, Bounds] = {
     **dict.fromkeys(("stem_width", "widths", "out_channels", "divisor", "max_tracks"), _SIZE),
     **dict.fromkeys(("memory_slots", "propagated", "objects_a_frame", "count", "max_detections"), _COUNT),
     **dict.fromkeys(("dropout", "drop_probability", "grid_mask"), _SHARE),
+    **dict.fromkeys(("birth_score", "keep_score", "output_score", "record_score", "carry_score"), _SHARE),
+    **dict.fromkeys(("detection_score", "pair_score", "object_score", "mask_score", "min_score"), _SHARE),
     **dict.fromkeys(("history", "future"), (0, 64)),
     "image_size": (1, 8192),
     "std": (1e-6, 1e6),
@@ -47,6 +49,7 @@ _BOUNDS: dict[str, Bounds] = {
     "seed": (0, 2**63 - 1),
 }
 _OTHERS: Bounds = (-1e9, 1e9)
+_NOUNS: dict[object, str] = {int: "whole number", float: "number", bool: "truth value", str: "text"}
 _UNBUILDABLE = (
     TypeError, ValueError, RuntimeError, AssertionError, ArithmeticError, LookupError, AttributeError,
 )  # fmt: skip
@@ -84,7 +87,10 @@ def check_bounds(value: object, place: str, name: str = "") -> None:
     """
     if dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
-            check_bounds(getattr(value, field.name), f"{place}.{field.name}", field.name)
+            inner, usual = getattr(value, field.name), field.default
+            if field.name == "code_weights" and isinstance(usual, tuple) and len(inner) != len(usual):
+                raise SynclError(f"{place}.{field.name}: has {len(inner)} numbers, expected {len(usual)}")
+            check_bounds(inner, f"{place}.{field.name}", field.name)
     elif isinstance(value, tuple):
         for number, item in enumerate(value):
             check_bounds(item, f"{place}[{number}]", name)
@@ -125,6 +131,22 @@ def fitted(value: object, expected: object) -> tuple[bool, object]:
     if getattr(expected, "_is_protocol", False):
         return dataclasses.is_dataclass(value) and hasattr(value, "build"), value
     return not isinstance(expected, type) or isinstance(value, expected), value
+
+
+def described(expected: object) -> str:
+    """What values a type hint takes, in words: `a whole number`, `one of a, b`, `a list of 2 numbers`."""
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin is typing.Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(described(option) for option in arguments)
+    if origin is tuple:
+        count = "" if arguments[-1] is Ellipsis else f"{len(arguments)} "
+        example = ', such as ["a", "b"]' if arguments[0] is str else ""
+        return f"a list of {count}{_NOUNS.get(arguments[0], 'value')}s{example}"
+    if expected in (None, type(None), bool):
+        return "true or false" if expected is bool else "null"
+    return f"a {_NOUNS.get(expected, 'group of settings')}"
 
 
 def check_finite(weights: Mapping[str, Tensor], source: str) -> None:

@@ -5,7 +5,7 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from syncl.checkpoints.limits import fitted
+from syncl.checkpoints.limits import described, fitted
 from syncl.checkpoints.upgrades import replacement
 from syncl.errors import SynclError, did_you_mean, shown
 from syncl.files import parse_json
@@ -75,7 +75,9 @@ def _replace(
     config: Config, path: Sequence[str], value: object, source: str, close: Callable[[], str]
 ) -> Config:
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
-        raise SynclError(f"{source}: {path[0]!r} is inside a plain value, not inside settings")
+        raise SynclError(
+            f"{source}: {path[0]!r} is inside a plain value, {shown(config)}, not inside settings"
+        )
     names = [field.name for field in dataclasses.fields(config)]
     if path[0] not in names:
         known = replacement(type(config).__name__, path[0]) or f"settings: {', '.join(names)}"
@@ -87,7 +89,7 @@ def _replace(
         return dataclasses.replace(config, **{path[0]: inner})
     accepted, converted = fitted(value, expected)
     if not accepted:
-        raise SynclError(f"{source}: {shown(value)} is not a {_name(expected)}")
+        raise SynclError(f"{source}: {shown(value)} is not {_wanted(value, expected)}")
     return dataclasses.replace(config, **{path[0]: converted})
 
 
@@ -104,5 +106,10 @@ def _required(field: dataclasses.Field[object]) -> bool:
     return field.default is missing and field.default_factory is missing
 
 
-def _name(expected: object) -> str:
-    return getattr(expected, "__name__", None) or str(expected)
+def _wanted(value: object, expected: object) -> str:
+    """What a setting takes, in words, and how to write it."""
+    words = described(expected)
+    if "group of settings" in words:
+        words += "; change a setting inside it, NAME.SETTING=VALUE, or write it whole in a recipe file"
+    choices = typing.get_args(expected) if typing.get_origin(expected) is typing.Literal else ()
+    return words + did_you_mean(str(value), tuple(map(str, choices)))

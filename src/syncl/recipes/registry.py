@@ -6,7 +6,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from syncl.errors import SynclError, did_you_mean
+from syncl.errors import SynclError, alike
 from syncl.recipes import (
     ada_track,
     association_trackers,
@@ -122,14 +122,12 @@ def find_recipe(name: str, strategy: str | None = None) -> Recipe:
         strategy: takes the place of the one in the name; None keeps that, or `baseline`.
 
     Raises:
-        SynclError: if there is none, with the names there are.
+        SynclError: if there is none, with names that are like it.
     """
     base, _, ending = name.rpartition("_")
     if name in RECIPES:
         base, ending = name, BASELINE
     elif base not in RECIPES or ending == BASELINE or ending not in RECIPES[base]().strategies:
-        names = recipe_names()
-        close = did_you_mean(name, names) or f"; recipes: {', '.join(names)}"
-        raise SynclError(f"there is no recipe {name!r}{close}")
+        raise SynclError(f"there is no recipe {name!r}{alike(name, recipe_names())}; syncl recipes lists all")
     recipe = RECIPES[base]()
     return recipe.trained_with(strategy or ending) if recipe.strategies else recipe

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from syncl.errors import SynclError, did_you_mean
+from syncl.errors import SynclError, alike
 from syncl.recipes.cost import Cost
 from syncl.recipes.listing import RecipeEntry, recipe_entries
 from syncl.recipes.paper import PaperResult
@@ -33,8 +33,7 @@ def list_recipes(name: str | None = None) -> tuple[RecipeEntry, ...]:
         return entries
     names = [entry.name for entry in entries]
     if name not in names:
-        close = did_you_mean(name, names) or f"; recipes: {', '.join(names)}"
-        raise SynclError(f"there is no recipe {name!r}{close}")
+        raise SynclError(f"there is no recipe {name!r}{alike(name, names)}; syncl recipes lists all")
     return (entries[names.index(name)],)
 
 
