@@ -58,6 +58,19 @@ def test_light_imports_do_not_pull_in_torch(module):
         (["evaluate", "missing.json", "--data", "nowhere"], "nowhere"),
         (["render", "missing.json", "--data", "nowhere", "--output", "v.mp4"], "nowhere"),
         (["generate", "out", "--keyframes", "0"], "keyframes"),
+        (
+            ["train", "petr_synthetic", "--data", ".", "--output", "out", "--threads", "0"],
+            "--threads 0: at least 1",
+        ),
+        (
+            ["track", "demo", "--data", ".", "--output", "r.json", "--threads", "-2"],
+            "--threads -2: at least 1",
+        ),
+        (["profile", "demo", "--threads", "0"], "--threads 0: at least 1"),
+        (
+            ["diagnose", "demo", "--data", ".", "--scene", "s", "--output", "out", "--threads", "0"],
+            "--threads 0",
+        ),
         (["demo", "--scenes", "5", "--output", "out"], "scenes"),
     ],
 )

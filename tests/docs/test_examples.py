@@ -20,6 +20,7 @@ from syncl.deployment.exported import load
 from syncl.errors import SynclError
 from syncl.recipes.recipe import Recipe, recipe_from_json, recipe_to_json
 from syncl.recipes.synthetic_trackers import small_tracker
+from syncl.runs.train.run import next_steps
 from syncl.structures import Annotations, Predictions
 from syncl.trackers import TRACKER_TYPES
 
@@ -50,6 +51,12 @@ def runs(small_world, tmp_path_factory) -> dict[str, tuple[ModuleType, Path]]:
         module.main([str(small_world), str(folder / "run"), "--set", *QUICK, *more])
         found[name] = module, folder / "run"
     return found
+
+
+def test_behind_a_training_of_ones_own_class_python_is_named_which_alone_opens_it(runs):
+    module, folder = runs["add_tracker"]
+    said = next_steps(module.coasting(), folder, "--data world")
+    assert "types=(CoastingConfig,)" in said and "syncl track" not in said
 
 
 def types_of(module: ModuleType) -> tuple[type, ...]:

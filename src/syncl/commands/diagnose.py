@@ -65,8 +65,6 @@ def diagnose(
     """
     import sys
 
-    import torch
-
     from syncl.data.nuscenes.index import open_nuscenes
     from syncl.data.nuscenes.splits import own_split
     from syncl.errors import SynclError
@@ -75,9 +73,9 @@ def diagnose(
     from syncl.runs.diagnose.box_numbers import numbers_table
     from syncl.runs.diagnose.class_gradients import gradients_table
     from syncl.runs.diagnose.run import Diagnosis, find_checkpoints
+    from syncl.runs.threads import use_threads
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     if frames < 2:
         raise SynclError(f"--frames {frames}: at least 2, since a scene's first frame has no tracks")
     if cost_steps < 0:

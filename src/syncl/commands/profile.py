@@ -40,16 +40,15 @@ def profile(
     Returns:
         The figures.
     """
-    import torch
     from rich.console import Console
     from rich.table import Table
 
     from syncl.rendering.figures import check_figure, save_figure
     from syncl.rendering.profile_figure import Bars, profile_figure
     from syncl.runs.profile.frame_costs import PARTS, STEP, profile_model
+    from syncl.runs.threads import use_threads
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     if output is not None:
         check_figure(output, overwrite)
     found = profile_model(model, recording=recording, frames=frames, precision=precision, device=device)

@@ -57,6 +57,7 @@ def recipes(
     from syncl.recipes import resolve_recipe
     from syncl.recipes.listing import entries_of
     from syncl.recipes.own import is_own, recipe_text
+    from syncl.recipes.recipe import own_types
 
     own = is_own(name)
     found = (replace(entries_of(name, resolve_recipe(name))[0], name=name),) if own else list_recipes(name)
@@ -67,6 +68,11 @@ def recipes(
         sys.stdout.write("\n".join(facts) + f"\n\n{''.join(settings[1:])}")
         return found
     check_output(write, overwrite)
+    if classes := own_types(recipe):
+        raise SynclError(
+            f"--write: {name} has settings of classes of your own, {', '.join(classes)}, which no file may "
+            f"name; train it as it is: syncl train {name}"
+        )
     text = recipe_text(replace(recipe, name=write.stem))
     head = f"# {name} of syncl recipes, whole. Change what you like: syncl train {write.name} --data ..."
     atomic_write(write, f"{head}\n{text}".encode())

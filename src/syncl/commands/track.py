@@ -89,7 +89,6 @@ def track(
     Returns:
         The files that were written, and how many frames and how much time it took.
     """
-    import torch
     from rich.console import Console
 
     from syncl.classes import check_classes, check_min_score
@@ -102,6 +101,7 @@ def track(
     from syncl.files import check_output
     from syncl.models import find_model
     from syncl.runs.processes import Processes
+    from syncl.runs.threads import use_threads
     from syncl.runs.track.given import track_given
     from syncl.runs.track.on_recording import track_recording
     from syncl.runs.track.parts import scene_parts
@@ -109,8 +109,7 @@ def track(
     from syncl.runs.track.run import check_past_images, track_to_file, tracking_origin, without_past_images
 
     model = None if model is None else find_model(model)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    use_threads(threads)
     console = Console(highlight=False, soft_wrap=True)
     if model is None and detections is None:
         raise SynclError("pass a MODEL that detects and tracks, or --detections of another detector")

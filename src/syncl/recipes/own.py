@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import cast
 
 import yaml
@@ -138,12 +139,15 @@ def _from_function(name: str) -> Recipe:
         raise SynclError(f"{name}: the code there fails: {type(error).__name__}: {error}") from error
     if isinstance(recipe, Recipe):
         return recipe
-    known = [item for item, value in vars(module).items() if callable(value) and not item.startswith("_")]
+    known = [
+        item for item, value in vars(module).items()
+        if isinstance(value, FunctionType) and value.__module__ == module.__name__ and item[0] != "_"
+    ]  # fmt: skip
     what = f"returns a {type(recipe).__name__}, not a Recipe" if callable(found) else "is not there"
     raise SynclError(f"{place}: the function {function!r} {what}; there are {', '.join(known) or 'none'}")
 
 
-def _module_of_file(path: Path) -> object:
+def _module_of_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise SynclError(f"{path}: there is no such file")
     spec = importlib.util.spec_from_file_location(path.stem, path)

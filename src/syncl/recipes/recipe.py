@@ -1,7 +1,7 @@
 """What a recipe holds, and its JSON form."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import cast
 
 from syncl.checkpoints.codec import decode_config, encode_config
@@ -117,6 +117,17 @@ RECIPE_TYPES: tuple[type, ...] = (
     UnrollConfig,
     *OBJECTIVE_TYPES,
 )
+
+
+def own_types(config: object) -> tuple[str, ...]:
+    """Names of the classes of your own in a recipe or a part of it, which no file may name unasked."""
+    if isinstance(config, tuple):
+        return tuple(dict.fromkeys(name for item in config for name in own_types(item)))
+    if not is_dataclass(config) or isinstance(config, type):
+        return ()
+    inner = tuple(getattr(config, item.name) for item in fields(config) if item.name != "strategies")
+    own = () if isinstance(config, (Recipe, *RECIPE_TYPES)) else (type(config).__name__,)
+    return tuple(dict.fromkeys((*own, *own_types(inner))))
 
 
 def recipe_to_json(recipe: Recipe) -> Json:

@@ -29,10 +29,11 @@ from syncl.data.views import cameras_by_view, index_views
 from syncl.errors import SynclError
 from syncl.recipes import Recipe
 from syncl.recipes.listing import recipe_entries
-from syncl.recipes.recipe import recipe_to_json
+from syncl.recipes.recipe import own_types, recipe_to_json
 from syncl.recipes.resolving import StrategyName, resolve_recipe
 from syncl.runs.processes import part_at_exit
 from syncl.runs.provenance import commit, hardware
+from syncl.runs.threads import use_threads
 from syncl.runs.train.clips import training_clips
 from syncl.runs.train.feature_cache import cached_features, check_cacheable
 from syncl.runs.train.loggers import Logger, check_loggers, start_loggers
@@ -90,6 +91,7 @@ def train_recipe(
     Raises:
         SynclError: before any work on bad input, or from training.
     """
+    use_threads(threads)
     recipe = resolve_recipe(recipe, strategy, freeze_encoder, changes)
     index = open_nuscenes(data, version, vehicle_frame=recipe.model.input.vehicle_frame, dataset=dataset)
     scenes = index.split_scenes(split or own_split(version, data, training=True))
@@ -105,8 +107,6 @@ def train_recipe(
     if own_data:
         recipe = with_own_cameras(recipe, index.camera_names)
     recipe, views = _with_views(recipe, index, scenes, init)
-    if threads is not None:
-        torch.set_num_threads(threads)
     check_loggers(log_with)
     # Tensorboard's files are the journal's own, which a resumed run goes on with.
     accelerator = make_accelerator(recipe.training, [name for name in log_with if name != "tensorboard"])
@@ -145,6 +145,7 @@ def train_recipe(
             f"{len(clips)} clips of {recipe.training.data.clip_length} from {len(scenes)} scenes, "
             f"{recipe.training.steps} steps on {accelerator.num_processes} x {accelerator.device}",
             highlight=False,
+            soft_wrap=True,
         )
         if own_data:
             learned = ", ".join(recipe.model.detector.classes)
@@ -197,12 +198,19 @@ def train_recipe(
         model = output / "model.safetensors"
         console.print(f"wrote {model} after {result.seconds / 60:.1f} min", highlight=False)
         where = f"--data {data}" + ("" if version == "v1.0-mini" else f" --version {version}")
-        console.print(f"next: {_next(recipe, output, where)}", highlight=False, soft_wrap=True)
+        where += "" if dataset is None else f" --dataset {dataset}"
+        console.print(f"next: {next_steps(recipe, output, where)}", highlight=False, soft_wrap=True)
         return TrainingSummary(model, recipe, result.step, result.losses, result.seconds)
 
 
-def _next(recipe: Recipe, output: Path, where: str) -> str:
-    """What to run behind a training."""
+def next_steps(recipe: Recipe, output: Path, where: str) -> str:
+    """What to run behind a training, in words; `where` are the options that name its data."""
+    if own := own_types(recipe.model):
+        model = f"Path({str(output / 'model.safetensors')!r})"
+        return (
+            f"in Python, load_model({model}, types=({', '.join(own)},)) and track_to_file, as "
+            "docs/add-tracker.md has it: commands know no classes of your own"
+        )
     if not isinstance(recipe.model.tracker, SingleFrameConfig):
         results = output / "results.json"
         return (
