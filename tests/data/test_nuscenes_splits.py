@@ -53,7 +53,7 @@ def test_custom_split(tmp_path: Path):
         split_scenes("mine", "v1.0-trainval", tmp_path)
 
 
-def test_a_version_has_splits_of_its_own():
+def test_a_version_has_splits_of_its_own(tmp_path: Path):
     found = {name: own_split(name) for name in ("v1.0-mini", "v1.0-trainval", "v1.0-test")}
     assert found == {"v1.0-mini": "mini_val", "v1.0-trainval": "val", "v1.0-test": "test"}
     assert own_split("v1.0-trainval", training=True) == "train"
@@ -61,6 +61,15 @@ def test_a_version_has_splits_of_its_own():
         own_split("v1.0-test", training=True)
     with pytest.raises(SynclError, match="version 'own' has no validation split of its own"):
         own_split("own")
+    # Where the version is not there at all, that is what is said.
+    (tmp_path / "v1.0-mini").mkdir()
+    (tmp_path / "v1.0-mini" / "sample.json").write_text("[]")
+    with pytest.raises(
+        SynclError, match=r"no version 'v1.0'; it holds v1.0-mini; check --data and --version"
+    ):
+        own_split("v1.0", tmp_path)
+    with pytest.raises(SynclError, match="none: no such folder"):
+        own_split("v1.0", tmp_path / "none")
 
 
 def test_a_misspelt_split_is_told_from_the_one_that_was_meant(tmp_path: Path):

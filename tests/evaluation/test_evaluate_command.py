@@ -1,14 +1,18 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from math import nan
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from syncl.commands.evaluate import evaluate
 from syncl.errors import SynclError
 from syncl.evaluation import TrackingMetrics
+from syncl.evaluation.metric_tables import tracking_tables
 from syncl.rendering import metric_figures
 
 
@@ -39,6 +43,19 @@ def test_writes_the_official_keys_and_prints_tables(
     if task == "tracking":
         assert "not part of the official set" in printed
         assert metrics["not_official"]["hota"] == 1
+
+
+def test_the_overall_row_has_the_sum_of_objects_as_of_all_counts(
+    dataset: Any, capsys: pytest.CaptureFixture[str]
+):
+    metrics = evaluate(dataset.write(dataset.good("tracking")), data=dataset.root)
+    assert isinstance(metrics, TrackingMetrics)
+    capsys.readouterr()
+    counted = {name: {"car": 3.0, "truck": 4.0}.get(name, nan) for name in metrics.curves}
+    table = tracking_tables(replace(metrics, label_metrics={**metrics.label_metrics, "gt": counted}))[1]
+    Console().print(table)
+    (overall,) = (line for line in capsys.readouterr().out.splitlines() if "overall" in line)
+    assert overall.split()[1] == "7"
 
 
 def test_causes_are_printed_and_written(dataset: Any, capsys: pytest.CaptureFixture[str]):

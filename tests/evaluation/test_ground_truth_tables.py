@@ -162,7 +162,7 @@ def test_missing_tables_and_folders(dataset: Any):
     (dataset.root / "v1.0-mini" / "ego_pose.json").unlink()
     with pytest.raises(SynclError, match=r"ego_pose\.json: this table is missing"):
         read(dataset)
-    with pytest.raises(SynclError, match="no such folder; check --data and --version"):
+    with pytest.raises(SynclError, match=r"no version 'v1.0-trainval'; it holds v1.0-mini; check"):
         read_ground_truth(dataset.root, "v1.0-trainval", "val")
 
 

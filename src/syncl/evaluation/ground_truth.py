@@ -7,7 +7,7 @@ import numpy as np
 
 from syncl.data.dataset_sources import find_source
 from syncl.data.nuscenes.index import open_scene_columns
-from syncl.data.nuscenes.splits import split_scenes
+from syncl.data.nuscenes.splits import check_version, split_scenes
 from syncl.data.nuscenes.tables.categories import LIDAR_CHANNEL
 from syncl.data.nuscenes.tables.index_columns import SEVERAL_ATTRIBUTES, UNKNOWN_POINTS, SceneColumns
 from syncl.data.nuscenes.tables.plausibility import time_problem
@@ -47,8 +47,8 @@ def read_ground_truth(
     dataroot = Path(dataroot)
     source = find_source(dataroot, version)
     tables = dataroot / version if source is None else source.folder
-    if not tables.is_dir():
-        raise SynclError(f"{tables}: no such folder; check --data and --version")
+    if source is None:
+        check_version(dataroot, version)
     names = set(split_scenes(split, version, dataroot))
     if scenes is not None:
         if unknown := sorted(set(scenes) - names):

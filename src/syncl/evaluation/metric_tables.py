@@ -13,8 +13,7 @@ from syncl.evaluation.detection import DetectionMetrics
 from syncl.evaluation.tracking import TrackingMetrics
 
 _RATES = ("amota", "amotp", "recall", "motar", "mota", "motp", "faf", "tid", "lgd")
-_EVENTS = ("gt", "tp", "fp", "fn", "ids", "frag", "mt", "ml")
-_COUNTS = ("tp", "fp", "fn", "ids", "frag", "mt", "ml")
+_COUNTS = ("gt", "tp", "fp", "fn", "ids", "frag", "mt", "ml")
 
 
 def detection_tables(metrics: DetectionMetrics) -> list[Table]:
@@ -46,14 +45,14 @@ def tracking_tables(metrics: TrackingMetrics) -> list[Table]:
     tables = []
     for title, columns in (
         (_title("tracking", "tracking_nips_2019", metrics.dataset), _RATES),
-        ("objects and tracks", _EVENTS),
+        ("objects and tracks", _COUNTS),
     ):
         table = _table(title, *map(str.upper, columns))
         for name in metrics.curves:
             table.add_row(name, *(_cell(metric, metrics.label_metrics[metric][name]) for metric in columns))
         table.add_section()
         table.add_row(
-            "overall", *(_cell(metric, metrics.overall(metric)) for metric in columns), style="bold"
+            "overall", *(_cell(metric, _overall(metrics, metric)) for metric in columns), style="bold"
         )
         tables.append(table)
     headline = _headline({"AMOTA": metrics.amota, "AMOTP": metrics.amotp})
@@ -145,8 +144,17 @@ def _headline(values: Mapping[str, float]) -> Table:
     return table
 
 
+def _overall(metrics: TrackingMetrics, metric: str) -> float:
+    """As in the official summary; but of objects, whose mean over classes that has, their sum."""
+    return (
+        float(np.nansum(list(metrics.label_metrics["gt"].values())))
+        if metric == "gt"
+        else metrics.overall(metric)
+    )
+
+
 def _cell(metric: str, value: float) -> str:
-    return _number(value, 0 if metric in _COUNTS else 1 if metric in ("gt", "faf") else 3)
+    return _number(value, 0 if metric in _COUNTS else 1 if metric == "faf" else 3)
 
 
 def _number(value: float, digits: int = 3) -> str:

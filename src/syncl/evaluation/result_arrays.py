@@ -278,7 +278,10 @@ class _Reader:
         name, score = f"{self.task}_name", f"{self.task}_score"
         for field in (*self.scalars, *_VECTORS):
             if field not in box:
-                raise self._error(token, number, field, "is missing")
+                other = "tracking" if self.task == "detection" else "detection"
+                taken = f", and {other}_name is there: these are {other} results (--task {other})"
+                swapped = field == name and f"{other}_name" in box
+                raise self._error(token, number, field, "is missing" + (taken if swapped else ""))
         for field, width in _VECTORS.items():
             if not _is_vector(box[field], width, nullable=field == "velocity"):
                 raise self._error(token, number, field, f"must be a list of {width} numbers")

@@ -14,7 +14,7 @@ from syncl.data.dataset_sources import DatasetSource, find_source
 from syncl.data.folder_listing import FolderListing
 from syncl.data.lenses import Lens
 from syncl.data.nuscenes.samples import CameraImage, FutureCentres, Sample, SampleAnnotations
-from syncl.data.nuscenes.splits import split_scenes
+from syncl.data.nuscenes.splits import check_version, split_scenes
 from syncl.data.nuscenes.tables.build import build_camera_columns, build_scene_columns
 from syncl.data.nuscenes.tables.cache import cache_path, cached_columns, fingerprint
 from syncl.data.nuscenes.tables.categories import LIDAR_CHANNEL
@@ -158,7 +158,7 @@ class NuScenesIndex:
                     f"scene {name!r} is not in split {split!r} of {self.dataroot / self.version}, which has "
                     f"{', '.join(known[:_SCENES_SHOWN])}{more}{did_you_mean(name, known)}"
                 )
-        return tuple(names) or known
+        return tuple(dict.fromkeys(names)) or known
 
     def sample_token(self, row: int) -> str:
         """Token of a sample."""
@@ -386,11 +386,7 @@ def _open_scenes(
             description,
         )
     folder = dataroot / version
-    if not folder.is_dir():
-        versions = sorted(path.parent.name for path in dataroot.glob("*/sample.json"))
-        found = f"it holds {', '.join(versions)}" if versions else "it holds no nuScenes tables at all"
-        problem = f"no version '{version}'; {found}" if dataroot.is_dir() else "no such folder"
-        raise SynclError(f"{dataroot}: {problem}")
+    check_version(dataroot, version)
     description = find_description(dataroot, version, dataset)
     current = fingerprint(folder, description)
     build = partial(build_scene_columns, folder, description, key_frames)

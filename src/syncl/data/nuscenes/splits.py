@@ -61,7 +61,7 @@ def own_split(version: str, dataroot: Path | None = None, *, training: bool = Fa
         training: the one to train on.
 
     Raises:
-        SynclError: if it has none of its own.
+        SynclError: if it has none of its own, or is not there.
     """
     own = {} if dataroot is None else own_splits(version, Path(dataroot))
     for name in ("train",) if training else ("val", "test"):
@@ -72,12 +72,27 @@ def own_split(version: str, dataroot: Path | None = None, *, training: bool = Fa
     found = next((_OWN_SPLITS[end] for end in _OWN_SPLITS if version.endswith(end)), (None, None))
     split = found[0 if training else 1]
     if split is None:
+        if dataroot is not None:
+            check_version(Path(dataroot), version)
         raise SynclError(
             f"version {version!r} has no {'training' if training else 'validation'} split of its own; name "
             "an official one, or one of its splits.json (--split; for validation in training "
             "--validation-split)"
         )
     return split
+
+
+def check_version(dataroot: Path, version: str) -> None:
+    """Make sure that a data root has the folder of a version's tables.
+
+    Raises:
+        SynclError: it has not, with the versions that it has.
+    """
+    if not (dataroot / version).is_dir():
+        versions = sorted(path.parent.name for path in dataroot.glob("*/sample.json"))
+        found = f"it holds {', '.join(versions)}" if versions else "it holds no nuScenes tables at all"
+        problem = f"no version '{version}'; {found}" if dataroot.is_dir() else "no such folder"
+        raise SynclError(f"{dataroot}: {problem}; check --data and --version")
 
 
 @cache
