@@ -249,3 +249,21 @@ def test_check_rig_doubts_inverted_poses(drive: Path, tmp_path: Path) -> None:
     assert "cameras.front.vehicle_from_camera" in front and "the inverse?" in front
     assert "cameras.rear.vehicle_from_camera" in rear and "sky" in rear
     assert open_recording(drive, quiet=True).cameras == ("front", "left", "rear")
+
+
+def test_intrinsics_of_another_size_are_doubted_before_tracking_too(
+    drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = rig()
+    own = content["cameras"]["front"]["intrinsics"]
+    content["cameras"]["front"]["intrinsics"] = {name: 2 * value for name, value in own.items()}
+    (drive / "rig.yaml").write_text(yaml.safe_dump(content))
+    monkeypatch.chdir(tmp_path)
+    # Named by its file, a recording keeps its folder's name.
+    (doubt,) = check_rig(drive / "rig.yaml", width=640).doubts
+    assert "cameras.front.intrinsics: the optical axis would be at u = " in doubt and "another size?" in doubt
+    assert (tmp_path / f"{drive.name}_rig.png").is_file()
+    capsys.readouterr()
+    track(Path("any-rig"), recording=drive / "rig.yaml")
+    assert f"{doubt} (syncl check-rig draws it)" in capsys.readouterr().err
+    assert (tmp_path / f"{drive.name}_tracks" / "tracks.json").is_file()

@@ -136,7 +136,7 @@ def test_bad_files_are_named(picture: Path, tmp_path: Path, method: images.Resiz
         "cut off": data[: len(data) // 2],
         "cut off after": data[:2] + b"\xff\xfe\x00\x04\xff\xd9" + data[2 : len(data) // 2],
         "not an image": b"<html>not found</html>",
-        "damaged": b"",
+        "is empty": b"",
     }
     for problem, content in cases.items():
         path = tmp_path / "bad.jpg"

@@ -70,6 +70,10 @@ CASES: dict[str, tuple[Callable[[Rig], None], str]] = {
         setting("cameras", "third", value=rig_file()["cameras"]["left"]),
         r"cameras\.third: no frame has an image of it in .*images/third; put its images there or remove",
     ),
+    "folder of images not there": (
+        setting("cameras", "left", "images", value="pictures"),
+        r"cameras\.left\.images: is 'pictures', and there is no folder .*pictures",
+    ),
     "scaled rotation": (
         setting(*POSE, "rotation", value=[[0, 0, 1.1], [-1, 0, 0], [0, -1, 0]]),
         r"cameras\.left\.vehicle_from_camera\.rotation: not a rotation: its rows.*off by 0\.21.*1\.1",
@@ -247,6 +251,7 @@ def test_the_rig_they_are_made_from_is_sound(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("  \n", r"rig\.yaml: is empty; docs/recordings\.md shows what it holds"),
         ("cameras: [", r"rig\.yaml: line \d: not valid YAML"),
         ("cameras: {a: 1, a: 2}", r"rig\.yaml: line 1: 'a' occurs twice"),
         ("- 1", r"rig\.yaml: is \[1\], expected a mapping"),
@@ -264,6 +269,20 @@ def test_files_that_are_no_rig_file(text: str, message: str, tmp_path: Path) -> 
 def test_no_rig_file(tmp_path: Path) -> None:
     with pytest.raises(SynclError, match=r"rig\.yaml: there is no such file; docs/recordings\.md"):
         read_recording(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"f0\.png: this image is empty \(0 bytes\); copy it again"),
+        (b"<html>not found</html>", r"f0\.png: not an image or damaged \(no known format\); copy it again"),
+    ],
+)
+def test_a_file_that_is_no_image(content: bytes, message: str, tmp_path: Path) -> None:
+    root = write(tmp_path, rig_file())
+    (root / "images" / "right" / "f0.png").write_bytes(content)
+    with pytest.raises(SynclError, match=message):
+        read_recording(root)
 
 
 def test_an_image_of_another_size_or_damaged(tmp_path: Path) -> None:

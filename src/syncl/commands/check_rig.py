@@ -50,6 +50,7 @@ def check_rig(
     from rich.console import Console
 
     from syncl.data.recording.recording import open_recording
+    from syncl.data.recording.rig_file import folder_of
     from syncl.errors import SynclError
     from syncl.files import check_output
     from syncl.rendering import RenderStyle
@@ -58,7 +59,7 @@ def check_rig(
     from syncl.rendering.rig_picture import draw_rig
     from syncl.runs.check_rig import describe_camera, find_doubts
 
-    target = output or Path(f"{recording.resolve().name}_rig.png")
+    target = output or Path(f"{folder_of(recording).name}_rig.png")
     check_output(target, overwrite)
     style = RenderStyle(width=width)
     read = open_recording(recording, resize="fast", quiet=True)

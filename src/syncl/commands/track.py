@@ -96,6 +96,7 @@ def track(
     from syncl.data.nuscenes.odometry import can_bus_remark
     from syncl.data.nuscenes.splits import OFFICIAL_SPLITS, own_split
     from syncl.data.own_results import as_json, own_layout
+    from syncl.data.recording.rig_file import folder_of
     from syncl.deployment.exported import model_source, open_model
     from syncl.errors import SynclError
     from syncl.files import check_output
@@ -119,7 +120,7 @@ def track(
         raise SynclError("--recording: goes without --data, --detections, --resume and --task detection")
     check_min_score(min_score)
     if recording is not None and model is not None:
-        target = output or Path(f"{recording.resolve().name}_tracks")
+        target = output or Path(f"{folder_of(recording).name}_tracks")
         done = track_recording(
             open_model(model, providers=providers),
             recording,

@@ -223,7 +223,9 @@ def _claimed_size(path: Path, source: Path | BytesIO) -> tuple[int, int]:
             if image.info.get("exif") and image.getexif().get(_ORIENTATION) in _SIDEWAYS:
                 width, height = height, width
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise SynclError(f"{path}: not an image or damaged ({error}); copy it again") from error
+        # What Pillow says of a format that it does not know is the address of our buffer.
+        reason = "no known format" if isinstance(error, UnidentifiedImageError) else error
+        raise SynclError(f"{path}: not an image or damaged ({reason}); copy it again") from error
     except Image.DecompressionBombError as error:
         raise SynclError(f"{path}: {error}; no camera's image is so large") from None
     if width * height > MOST_PIXELS:
@@ -241,6 +243,8 @@ def _refuse_irregular(path: Path) -> None:
         raise SynclError(f"{path}: this image is missing; copy or unpack it again") from None
     except OSError as error:
         raise SynclError(f"{path}: this image cannot be read ({error.strerror})") from error
+    if stat.S_ISREG(status.st_mode) and status.st_size == 0:
+        raise SynclError(f"{path}: this image is empty (0 bytes); copy it again")
     if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
         kind = "more than 512 MiB" if stat.S_ISREG(status.st_mode) else "a folder, pipe or device"
         raise SynclError(f"{path}: this is {kind}, not an image; remove it")

@@ -173,6 +173,8 @@ def read_yaml(path: Path, described_in: str = "docs/recordings.md") -> Node:
         raise SynclError(f"{path}: there is no such file; {described_in} shows what it holds") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SynclError(f"{path}: cannot be read ({error})") from error
+    if not text.strip():
+        raise SynclError(f"{path}: is empty; {described_in} shows what it holds")
     try:
         _check_depth(text)
         return Node(path, "", yaml.load(text, Loader=_Loader))

@@ -7,6 +7,8 @@ from syncl.data.recording.rig_contents import Array
 
 # No car carries its cameras farther out than this.
 _FARTHEST_M = 15.0
+# Of the width; a principal point farther off the middle is that of images of another size.
+_OFF_CENTRE = 0.3
 
 
 def _pose(recording: Recording, number: int, name: str) -> Array:
@@ -39,7 +41,7 @@ def _side(yaw_deg: float) -> str:
     return f"{abs(yaw_deg):.0f} deg {'left' if yaw_deg > 0 else 'right'}"
 
 
-def find_doubts(recording: Recording, number: int, ground_z_m: float) -> tuple[str, ...]:
+def find_doubts(recording: Recording, number: int, ground_z_m: float = 0.0) -> tuple[str, ...]:
     """What looks wrong in the rig's numbers at a frame (from 0); nothing if all seems well."""
     found = []
     for name in recording.cameras:
@@ -54,5 +56,12 @@ def find_doubts(recording: Recording, number: int, ground_z_m: float) -> tuple[s
             found.append(
                 f"cameras.{name}.vehicle_from_camera: the camera would look at the sky, at the ground or lie "
                 "on its side; camera axes are x right, y down, z ahead"
+            )
+        camera = recording.rig.camera(name)
+        middle = recording.rig.intrinsics(recording.rig.moments[number], camera)[0, 2]
+        if abs(middle / camera.width - 0.5) > _OFF_CENTRE:
+            found.append(
+                f"cameras.{name}.intrinsics: the optical axis would be at u = {middle:.0f} of {camera.width} "
+                "pixels; are these intrinsics for images of another size?"
             )
     return tuple(found)

@@ -13,10 +13,12 @@ from syncl.data.recording.moments import STEEPEST, read_moments
 from syncl.data.recording.rig_contents import Array, Rig, RigCamera, find_images
 from syncl.data.recording.video_moments import with_videos
 from syncl.data.yaml_node import Node, read_yaml
+from syncl.errors import shown
 from syncl.files import inside
 
 RIG_FILE = "rig.yaml"
 FORMAT = "syncl-rig-1"
+_SUFFIXES = (".yaml", ".yml")
 
 
 def read_rig(folder: Path, live: bool = False) -> Rig:
@@ -30,7 +32,7 @@ def read_rig(folder: Path, live: bool = False) -> Rig:
         SynclError: a field is missing, unknown or wrong, or cameras and image folders do not fit together;
             names file, field, value and remedy.
     """
-    path = folder if folder.suffix in (".yaml", ".yml") else folder / RIG_FILE
+    path = folder if folder.suffix in _SUFFIXES else folder / RIG_FILE
     node = read_yaml(path)
     fields = node.fields(
         ("format", "cameras"), ("name", "frames", "frame_rate_hz", "vehicle_from_lidar", "comment")
@@ -43,6 +45,10 @@ def read_rig(folder: Path, live: bool = False) -> Rig:
         fields["cameras"].fail("there is no camera; describe at least one")
     if live:
         return Rig(path, _name(fields, root), cameras, (), _lidar(fields), False)
+    for camera, entry in zip(cameras, fields["cameras"].entries().values()):
+        named = entry.entries().get("images")
+        if named is not None and not camera.folder.is_dir():
+            named.fail(f"is {shown(named.value)}, and there is no folder {camera.folder}")
     listing = FolderListing()
     _refuse_undescribed(fields["cameras"], cameras, root / "images", listing)
     moments, has_poses = read_moments(node, fields, cameras, listing)
@@ -55,6 +61,11 @@ def read_rig(folder: Path, live: bool = False) -> Rig:
                 "there or remove the camera"
             )
     return Rig(path, _name(fields, root), cameras, moments, _lidar(fields), has_poses, remarks)
+
+
+def folder_of(recording: Path) -> Path:
+    """The folder of a recording that is given by itself or by its `rig.yaml`."""
+    return recording.resolve().parent if recording.suffix in _SUFFIXES else recording.resolve()
 
 
 def open_rig(path: str | Path) -> Rig:

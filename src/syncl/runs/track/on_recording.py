@@ -15,6 +15,7 @@ from syncl.files import check_output
 from syncl.progress import progress_bar
 from syncl.rendering import RenderStyle, render_video
 from syncl.rendering.recordings import playback_rate, recording_frames
+from syncl.runs.check_rig import find_doubts
 from syncl.runs.track.reports import TrackingSummary
 from syncl.runs.track.run import choose_device
 from syncl.runs.track.scenes import report_objects
@@ -65,7 +66,8 @@ def track_recording(
     recording = recording_for(model.config.input, folder, model.tracker.detector.views)
     recording.check_images()
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    for remark in recording.remarks:
+    doubts = [f"{doubt} (syncl check-rig draws it)" for doubt in find_doubts(recording, 0)]
+    for remark in (*recording.remarks, *doubts):
         console.print(f"{recording.rig.path}: {remark}")
     if model.config.input.odometry:
         console.print(
