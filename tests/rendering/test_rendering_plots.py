@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from syncl.errors import SynclError
+from syncl.rendering.diagnosis_figures import MatchingCosts, plot_costs
 from syncl.rendering.metric_figures import _curve, plot_class_bars, plot_recall_curves
 
 RECALLS = np.linspace(0.1, 1, 40).round(12)[::-1]
@@ -99,3 +100,14 @@ def test_bad_input_is_named(tmp_path):
     with pytest.raises(SynclError, match=r"plot\.png: this file already exists"):
         plot_class_bars({"run": label_metrics()}, target)
     assert target.read_bytes() == b"earlier"
+
+
+@pytest.mark.parametrize("checkpoints", [1, 3])
+def test_legends_are_not_wider_than_the_figure(checkpoints):
+    costs = np.linspace(0.0, 4.0, 40)
+    mixture = np.full(2, 0.5), np.array([1.0, 3.0]), np.full(2, 0.2)
+    found = [MatchingCosts("demo", costs, costs < 1, *mixture)] * checkpoints
+    figure = plot_costs(found)
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == 5 and legend.get_window_extent().x1 <= figure.bbox.x1

@@ -42,6 +42,7 @@ def new_figure(count: int, columns: int = 4, height: float = 2.3) -> tuple["Figu
         panel.grid(color="#e3e6ea", linewidth=0.8)
         panel.set_axisbelow(True)
         panel.tick_params(labelsize=8, length=3, color=GREY)
+        panel.ticklabel_format(useOffset=False)
     return figure, panels
 
 
@@ -62,14 +63,21 @@ def add_legend(
     words: Callable[[str], str] = str,
     place: Literal["outside upper left", "outside upper center"] = "outside upper left",
 ) -> None:
-    """One legend above all panels, of everything that any of them names; the panel that names most leads."""
+    """One legend above all panels, of everything that any of them names; the panel that names most leads.
+
+    It has `columns`, or as many as the figure is wide enough for.
+    """
     found: dict[str, Artist] = {}
     named = [panel.get_legend_handles_labels() for panel in panels]
     for handles, labels in sorted(named, key=lambda pair: -len(pair[1])):
         for handle, label in zip(handles, labels, strict=True):
             found.setdefault(label, handle)
     names = [words(name) for name in found]
-    figure.legend(list(found.values()), names, loc=place, ncols=columns, frameon=False, fontsize=9)
+    for count in range(columns, 0, -1):
+        legend = figure.legend(list(found.values()), names, loc=place, ncols=count, frameon=False, fontsize=9)
+        if count == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
 
 
 def check_figure(output: Path, overwrite: bool) -> None:

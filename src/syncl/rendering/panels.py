@@ -53,7 +53,7 @@ def draw_title(bar: Image, frame: RenderFrame, view: SceneView, scale: float) ->
 
 
 def _counts(view: SceneView) -> list[tuple[str, tuple[int, int, int]]]:
-    counts = [(f"{view.objects.count} tracked", TEXT)]
+    counts = [(f"{view.objects.count} {_found(view)}", TEXT)]
     if view.truth is not None:
         counts.append((f"{view.truth.count} annotated", FAINT))
     if view.verdict is not None:
@@ -61,8 +61,12 @@ def _counts(view: SceneView) -> list[tuple[str, tuple[int, int, int]]]:
         switches = sum(name is not None for name in view.verdict.switched_from)
         counts.append((f"{false} false", ERROR))
         counts.append((f"{int(view.verdict.missed.sum())} missed", ERROR))
-        counts.append((f"{switches} switched", ERROR))
+        counts += [] if view.detected_only else [(f"{switches} switched", ERROR)]
     return counts
+
+
+def _found(view: SceneView) -> str:
+    return "detected" if view.detected_only else "tracked"
 
 
 def draw_track_list(panel: Image, view: SceneView, scale: float) -> None:
@@ -72,7 +76,7 @@ def draw_track_list(panel: Image, view: SceneView, scale: float) -> None:
     margin, line, size = 14 * scale, 19.5 * scale, max(8.0, 11.5 * scale)
     columns = _columns(width, scale)
     y = 20 * scale
-    for header, x, align in columns:
+    for header, x, align in columns[1:] if view.detected_only else columns:
         draw_text(panel, header, x, y, max(8.0, 10 * scale), FAINT, align)
     y += 5 * scale
     room = int((height - y - margin) / line)
@@ -110,7 +114,7 @@ def _columns(width: int, scale: float) -> tuple[tuple[str, float, Align], ...]:
     span = right - left
     return (
         ("track", left, "left"),
-        ("class", left + 0.17 * span, "left"),
+        ("class", left + 0.14 * span, "left"),
         ("distance", left + 0.62 * span, "right"),
         ("speed", left + 0.84 * span, "right"),
         ("score", right, "right"),
@@ -124,13 +128,16 @@ def draw_legend(panel: Image, view: SceneView, style: RenderStyle) -> None:
     y = _draw_class_counts(panel, view, scale)
     size, line = max(8.0, 11.5 * scale), 21 * scale
     entries = ["track"]
-    entries += ["trail"] if style.trail_s > 0 else []
+    entries += ["trail"] if style.trail_s > 0 and not view.detected_only else []
     entries += ["velocity"] if style.velocities else []
     entries += ["forecast"] if style.forecasts and view.objects.forecasts is not None else []
     entries += ["truth"] if view.truth is not None else []
-    entries += ["false", "missed", "switch"] if view.verdict is not None else []
+    entries += ["false", "missed"] if view.verdict is not None else []
+    entries += ["switch"] if view.verdict is not None and not view.detected_only else []
     words = {
-        "track": "track, its heading ahead; a colour an identity",
+        "track": "detection, its heading ahead; a colour a class"
+        if view.detected_only
+        else "track, its heading ahead; a colour an identity",
         "trail": f"where it was in the last {style.trail_s:g} s",
         "velocity": "where it will be in 1 s at this velocity",
         "forecast": "the path that the tracker expects",
@@ -156,7 +163,7 @@ def _draw_class_counts(panel: Image, view: SceneView, scale: float) -> float:
     y = 20 * scale
     left, bar_left, right = 16 * scale, 0.44 * width, width - 76 * scale
     draw_text(panel, "class", left, y, small, FAINT)
-    heading = "tracked" if view.truth is None else "tracked / annotated"
+    heading = _found(view) if view.truth is None else f"{_found(view)} / annotated"
     draw_text(panel, heading, width - 16 * scale, y, small, FAINT, "right")
     most = max([*tracked.values(), *annotated.values(), 8])
     y += 5 * scale

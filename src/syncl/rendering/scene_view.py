@@ -143,6 +143,11 @@ class SceneView:
     paths: tuple[Floats, ...]
     arrows: NDArray[np.bool_]
 
+    @property
+    def detected_only(self) -> bool:
+        """Whether the objects are detections: there are some, and none has an identity."""
+        return bool(self.objects.count) and not any(self.objects.identities)
+
 
 def view_frame(frame: RenderFrame, history: History, style: RenderStyle) -> tuple[SceneView, History]:
     """Resolve one frame after the given past; returns the view and the past of the next frame."""

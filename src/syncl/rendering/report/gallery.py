@@ -136,8 +136,8 @@ def _miss(photographer: Photographer, miss: Miss) -> Failure:
     name = _class_name(outcomes, outcomes.objects.label[miss.rows[0]])
     return Failure(
         f"{name}: missed for {_many(len(miss.rows), 'frame')}",
-        f"{_scene(photographer, outcomes.objects, miss.rows[0])}, frames {first} to {last}, "
-        f"{distance.min():.0f} to {distance.max():.0f} m away; "
+        f"{_scene(photographer, outcomes.objects, miss.rows[0])}, {_frames(first, last)}, "
+        f"{_between(f'{distance.min():.0f}', f'{distance.max():.0f}')} m away; "
         f"{'found in other frames' if miss.ever else 'never found'}."
         + ("" if pictures else " No camera sees it."),
         pictures,
@@ -158,7 +158,7 @@ def _false(photographer: Photographer, track: FalseTrack) -> Failure:
     identity = short_identity(photographer.identities[outcomes.found.identity[track.rows[0]]])
     return Failure(
         f"{name} {identity}: false for {_many(len(track.rows), 'frame')}",
-        f"{_scene(photographer, outcomes.found, track.rows[0])}, frames {first} to {last}, "
+        f"{_scene(photographer, outcomes.found, track.rows[0])}, {_frames(first, last)}, "
         f"mean score {track.score:.2f}; {reason}." + ("" if pictures else " No camera sees it."),
         pictures,
     )
@@ -193,6 +193,14 @@ def _scene(photographer: Photographer, boxes: EvaluationBoxes, row: int) -> str:
 def _frame_number(outcomes: Outcomes, boxes: EvaluationBoxes, row: int) -> int:
     """Place of a box's frame in its scene, from 1."""
     return int(outcomes.frames.step[outcomes.frames.of_sample[boxes.sample[row]]]) + 1
+
+
+def _frames(first: int, last: int) -> str:
+    return f"frame{'' if first == last else 's'} {_between(str(first), str(last))}"
+
+
+def _between(low: str, high: str) -> str:
+    return low if low == high else f"{low} to {high}"
 
 
 def _many(count: int, what: str) -> str:

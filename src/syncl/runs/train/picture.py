@@ -10,6 +10,8 @@ PICTURE = "training.png"
 
 def draw_training(run: Path) -> None:
     """Draw `training.png` of a run from its `log.jsonl`: the loss, and each figure of the validations."""
+    from matplotlib.ticker import MaxNLocator
+
     loss, *others = curves(run).items()
     figure, panels = new_figure(1 + len(others), columns=3)
     panels[0].plot(*loss[1], color=BLUE)
@@ -17,6 +19,8 @@ def draw_training(run: Path) -> None:
     for panel, (name, curve) in zip(panels[1:], others, strict=True):
         panel.plot(*curve, color=ORANGE, marker="o", markersize=3)
         caption(panel, f"validation: {name}", "step")
+    for panel in panels:
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     save_figure(figure, run / PICTURE, overwrite=True, dpi=110)
 
 
