@@ -16,6 +16,7 @@ from syncl.commands.main import main
 from syncl.data.synthetic.generation import generate_world
 from syncl.data.synthetic.world import WorldConfig
 from syncl.errors import SynclError
+from syncl.models import MODELS
 from syncl.runs.experiment.child_commands import Commands, Usage
 from syncl.runs.experiment.plan import read_plan
 from syncl.runs.experiment.run import run_digest, run_plan
@@ -62,7 +63,7 @@ def write(folder: Path, **changes) -> Path:
         ({"arms": [{"name": "a", "recipe": "x", "strategy": "magic"}]}, "magic"),
         ({"arms": [PLAN["arms"][0], PLAN["arms"][0]]}, "same name"),
         ({"set": ["training.colour=1"]}, "colour"),
-        ({"init": "none.safetensors"}, "does not exist"),
+        ({"init": "none.safetensors"}, "none.safetensors is no model file .* ship with syncl: demo, any-rig"),
         ({"features": "features"}, "the image encoder is trained"),
         ({"name": 5}, "name: 5; give a text"),
         ({"split": ["val"]}, r"split: \['val'\]; give a text"),
@@ -92,6 +93,18 @@ def test_a_plan_names_recipe_files_from_its_folder(tmp_path):
     plan = read_plan(write(tmp_path, set=[], arms=[PLAN["arms"][0] | {"recipe": "mine.yaml"}]))
     assert plan.arms[0].recipe == str(tmp_path / "mine.yaml")
     assert plan.resolved(plan.arms[0], 0).training.steps == 7
+
+
+def test_a_plan_names_what_to_start_from_as_commands_do(tmp_path):
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    own = tmp_path / "runs" / "first" / "model.safetensors"
+    own.write_bytes(b"")
+    for init, file in (
+        ("runs/first", own),
+        ("runs/first/model.safetensors", own),
+        ("demo", MODELS["demo"].path),
+    ):
+        assert {arm.init for arm in read_plan(write(tmp_path, init=init)).arms} == {file}
 
 
 def test_a_plan_that_is_missing_or_not_json(tmp_path):
@@ -207,7 +220,7 @@ def test_an_old_series_is_reported_without_its_starting_points_and_recipes(tmp_p
     path = write(tmp_path, arms=arms, reference="old", seeds=[0])
     fake(record_path(tmp_path, "old", 0), 0.3)
     assert "| old | 1 | 0.300 |" in write_summary(read_plan(path, to_run=False), tmp_path).report.read_text()
-    with pytest.raises(SynclError, match=r"gone\.safetensors does not exist"):
+    with pytest.raises(SynclError, match=r"gone\.safetensors is no model file"):
         read_plan(path)
 
 

@@ -17,11 +17,12 @@ A JSON file:
       ]
     }
 
-`scenes` limits evaluation to the first scenes of `split` (0 = all). `init`, `seeds` and `reference` (the arm
-that differences are taken from) may also stand in an arm and hold for it alone. `features` names a folder for
-image features, see `syncl train --cache-features`; `evaluation_data` another dataset (of the same version)
-that `split` is of. A recipe may be a file of your own (.yaml), but no function: a plan never names code to
-run. Paths are relative to the plan's folder.
+`init` is a model file, a run's folder or the name of a model that ships with syncl. `scenes` limits scoring
+to the first scenes of `split` (0 = all). `init`, `seeds` and `reference` (the arm that differences are taken
+from) may also stand in an arm and hold for it alone. `features` names a folder for image features, see `syncl
+train --cache-features`; `evaluation_data` another dataset (of the same version) that `split` is of. A recipe
+may be a file of your own (.yaml), but no function: a plan never names code to run. Paths are relative to the
+plan's folder.
 """
 
 import dataclasses
@@ -32,6 +33,7 @@ from typing import cast
 from syncl.data.nuscenes.splits import own_split
 from syncl.errors import SynclError, shown
 from syncl.files import parse_json
+from syncl.models import MODELS
 from syncl.recipes import Recipe
 from syncl.recipes.own import OWN_FILES, is_own
 from syncl.recipes.resolving import StrategyName, resolve_recipe
@@ -47,7 +49,7 @@ class Arm:
         recipe: name of a recipe.
         strategy: replaces the recipe's strategy; None keeps it.
         changes: settings changed for this arm, after the plan's own.
-        init: model file to start from; None starts from scratch.
+        init: file of the model to start from; None starts from scratch.
         seeds: with which it is run.
         reference: the arm that its differences are taken from.
     """
@@ -151,7 +153,10 @@ def read_plan(path: Path, to_run: bool = True, data: Path | None = None) -> Plan
             raise SynclError(f"{path}: reference: {named!r} is none of the arms {', '.join(names)}")
     for arm in plan.arms if to_run else ():
         if arm.init is not None and not arm.init.is_file():
-            raise SynclError(f"{path}: arm {arm.name!r}: init: {arm.init} does not exist")
+            raise SynclError(
+                f"{path}: arm {arm.name!r}: init: {arm.init} is no model file and no run's folder with one; "
+                f"models that ship with syncl: {', '.join(MODELS)}"
+            )
         try:
             recipe = plan.resolved(arm, arm.seeds[0])
             if plan.features is not None:
@@ -214,10 +219,18 @@ def _arm(
         recipe,
         cast(StrategyName | None, strategy),
         _texts(arm, "set", where),
-        path.parent / init if init else None,
+        _start(path.parent, init) if init else None,
         seeds,
         _text(arm, "reference", where, reference),
     )
+
+
+def _start(folder: Path, init: str) -> Path:
+    """The model file to start from: from the plan's folder on, a run's, or a shipped one's by its name."""
+    beside = folder / init
+    if init in MODELS and not beside.exists():
+        return MODELS[init].path
+    return beside / "model.safetensors" if (beside / "model.safetensors").is_file() else beside
 
 
 def _check_names(value: dict[str, object], known: set[str], needed: set[str], where: str) -> None:
