@@ -1,5 +1,6 @@
 """Opening checkpoint files: wrappers, prefixes, damage, pickles that hold code."""
 
+import pickle
 import sys
 import types
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 from syncl.checkpoints.published import parameters, read_published, write_published
 from syncl.errors import SynclError
 from syncl.files import read_tensors
+from syncl.models import MODELS
 
 WEIGHTS = {"a.weight": torch.arange(4.0), "b": torch.ones(2, 2)}
 
@@ -82,6 +84,17 @@ def test_old_style_files_are_read_and_their_damage_is_noticed(tmp_path: Path) ->
         read_published(path)
 
 
+@pytest.mark.parametrize("content", [b"{}", b"\xd5\x01junk" * 9, pickle.dumps({"state_dict": 1}, protocol=4)])
+def test_what_torch_never_wrote_is_not_called_code(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "junk.pth"
+    path.write_bytes(content)
+    with pytest.raises(
+        SynclError, match=r"truncated, or not a checkpoint \(unsupported operand \d+ is none"
+    ) as caught:
+        read_published(path)
+    assert "weights_only" not in str(caught.value)
+
+
 def test_code_in_a_pickle_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "evil.pth"
     torch.save({"state_dict": WEIGHTS, "extra": Unwelcome()}, path)
@@ -140,6 +153,11 @@ def test_other_objects_beside_the_weights_are_named(tmp_path: Path) -> None:
         torch.save({"state_dict": WEIGHTS, "message_hub": {"loss": module.HistoryBuffer()}}, path)
     with pytest.raises(SynclError, match=r"more than .* \(mmengine\.logging\.history_buffer\.History"):
         read_published(path)
+
+
+def test_a_model_file_of_our_own_is_recognised() -> None:
+    with pytest.raises(SynclError, match="is a model file of syncl's own already"):
+        read_published(MODELS["demo"].path)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

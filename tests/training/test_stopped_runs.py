@@ -106,7 +106,7 @@ def test_a_stopped_run_keeps_its_last_step_and_goes_on_to_the_same_bits(
         (["training.steps=6"], {}, "training.steps was 4, is 6"),
         (["training.data.scenes=1"], {}, "data.scenes was 2, is 1"),
         ([], {"split": "mini_val"}, "data.sha256 was"),
-        ([], {"init": "model.safetensors"}, "start.sha256 was 'from scratch', is"),
+        ([], {"init": "model.safetensors"}, r"--init \(its SHA-256\) was 'from scratch', is"),
         (["training.precision=bf16"], {}, "precision was 'auto', is 'bf16'"),
     ],
 )

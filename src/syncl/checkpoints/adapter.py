@@ -78,8 +78,8 @@ class Adapter:
             )
             wanted = " or a ".join(known)
             raise SynclError(
-                f"format {self.name} ({self.title}) is for a {wanted}, the recipe's detector is a {found}; "
-                "choose another --recipe"
+                f"format {self.name} ({self.title}) is for a {wanted}, the model's detector is a {found}; "
+                "choose another --recipe with --from, another format with --to"
             )
         names = tuple(names)
         entries = image_encoder_entries(names, config.detector.image)

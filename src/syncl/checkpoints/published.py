@@ -4,6 +4,7 @@ import io
 import pickle
 import re
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -38,6 +39,7 @@ _PLAIN: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
     *((_numpy_number, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
 ]
 _GLOBAL = re.compile(r"(?:GLOBAL|class|type|function) ([\w.]+\.[\w.]+)")
+_OPERAND = re.compile(r"Unsupported operand \d+")
 # A pickle may hold itself.
 _MOST_WRAPPERS = 8
 _DAMAGE = (
@@ -52,7 +54,8 @@ def read_published(path: Path) -> dict[str, Tensor]:
     Pickles can run code when they are opened; this opens them in torch's weights-only mode, which cannot.
 
     Raises:
-        SynclError: if the file is missing, truncated, not a checkpoint, or holds more than data.
+        SynclError: if the file is missing, truncated, not a checkpoint, or holds more than data; or is no
+            published one but a model file of our own.
     """
     if not path.is_file():
         raise SynclError(f"{path}: there is no such checkpoint")
@@ -60,10 +63,17 @@ def read_published(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        with torch.serialization.safe_globals(_PLAIN):
+        with torch.serialization.safe_globals(_PLAIN), warnings.catch_warnings():
+            # Of pickle protocols, to be told to torch's makers.
+            warnings.simplefilter("ignore", UserWarning)
             content: object = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         text = str(error)
+        # A byte that torch never writes: no pickle of its own, or none at all.
+        if unknown := _OPERAND.search(text):
+            raise _incomplete(
+                path, ValueError(f"{unknown[0].lower()} is none that torch.save writes")
+            ) from error
         if "global" in text.lower() or "weights_only" in text.lower():
             found = _GLOBAL.search(text)
             what = found.group(1) if found else text.splitlines()[0]
@@ -113,10 +123,14 @@ def write_published(path: Path, weights: Mapping[str, Tensor], meta: Mapping[str
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     try:
+        with safe_open(path, framework="pt") as file:
+            own = (file.metadata() or {}).get("format") == "syncl-model-1"
+        if own:
+            raise SynclError(f"{path}: is a model file of syncl's own already; commands take it as it is")
         return parameters(load_file(path), str(path))
     except SafetensorError as error:
         raise _incomplete(path, error) from error

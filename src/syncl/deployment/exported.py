@@ -109,7 +109,8 @@ class ExportedTracker(Tracker):
         if len(names) != len(self._cameras) or (names != self._cameras and {*names} == {*self._cameras}):
             raise SynclError(
                 f"sample {frame.samples[0]}: cameras {', '.join(names)}, and {self.source} was exported for "
-                f"{len(self._cameras)}: {', '.join(self._cameras)}, in this order"
+                f"{len(self._cameras)}: {', '.join(self._cameras)}, in this order; export for yours with "
+                "syncl export --recording"
             )
 
     def advance(

@@ -104,7 +104,10 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = Path(folder) / MANIFEST
     if not path.is_file():
-        raise SynclError(f"{folder}: no exported model, it has no {MANIFEST}; make one with syncl export")
+        raise SynclError(
+            f"{folder}: no exported model, it has no {MANIFEST} (make one with syncl export), and no run's "
+            "folder, it has no model.safetensors"
+        )
     content = parse_json(path)
     found = content.get("format") if isinstance(content, dict) else None
     if found == AUTOWARE:

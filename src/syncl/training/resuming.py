@@ -78,6 +78,10 @@ def checkpoint_step(folder: Path) -> int:
     return step
 
 
+# Of what a run is made of, what options say and people would not know by its name.
+_OPTIONS = {"start.sha256": "--init (its SHA-256)", "start.parts": "--init-parts"}
+
+
 def check_resumable(run: Path, origin: Mapping[str, object]) -> None:
     """Make sure before any work that a run can go on from its latest checkpoint, as the run that it is.
 
@@ -108,7 +112,8 @@ def check_resumable(run: Path, origin: Mapping[str, object]) -> None:
     was, now = _flat(known), _flat(origin)
     names = [name for name in {**was, **now} if name.removeprefix("recipe.") not in MAY_CHANGE]
     changed = [
-        f"{name.removeprefix('recipe.')} was {shown(was.get(name))}, is {shown(now.get(name))}"
+        f"{_OPTIONS.get(name, name.removeprefix('recipe.'))} was {shown(was.get(name))}, "
+        f"is {shown(now.get(name))}"
         for name in names
         if was.get(name) != now.get(name)
     ]
