@@ -246,6 +246,20 @@ def parse_json(content: Path | bytes | str, source: str = "", nan: bool = False)
     raise SynclError(f"{source}: nested more than {_DEEPEST} deep; nothing of ours is")
 
 
+def refuse_what_is_no_file(path: Path, kind: str) -> None:
+    """Refuse a path under which there is nothing, or a folder.
+
+    Raises:
+        SynclError: saying which; `kind` is what is wanted.
+    """
+    if (path / "manifest.json").is_file():
+        raise SynclError(f"{path}: an exported folder, not a {kind}; take the model file it was made of")
+    if path.is_dir():
+        raise SynclError(f"{path}: a folder, not a {kind}")
+    if not path.is_file():
+        raise SynclError(f"{path}: there is no such {kind}")
+
+
 def refuse_what_is_no_download(path: Path) -> None:
     """Refuse what often lies under a checkpoint's name: nothing, a web page, a pointer of Git LFS.
 
@@ -279,8 +293,7 @@ def read_tensors(
     """
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
-        raise SynclError(f"{path}: there is no such {kind}")
+    refuse_what_is_no_file(path, kind)
     refuse_what_is_no_download(path)
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:

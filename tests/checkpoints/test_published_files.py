@@ -163,3 +163,13 @@ def test_a_model_file_of_our_own_is_recognised() -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(SynclError, match="there is no such checkpoint"):
         read_published(tmp_path / "absent.pth")
+
+
+def test_a_folder_is_called_one(tmp_path: Path) -> None:
+    with pytest.raises(SynclError, match=f"{tmp_path}: a folder, not a checkpoint"):
+        read_published(tmp_path)
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(
+        SynclError, match="an exported folder, not a model file; take the model file it was made"
+    ):
+        read_tensors(tmp_path, "model file")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from syncl.errors import SynclError
-from syncl.files import atomic_write, refuse_what_is_no_download
+from syncl.files import atomic_write, refuse_what_is_no_download, refuse_what_is_no_file
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _MODULE = "module."
@@ -57,8 +57,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
         SynclError: if the file is missing, truncated, not a checkpoint, or holds more than data; or is no
             published one but a model file of our own.
     """
-    if not path.is_file():
-        raise SynclError(f"{path}: there is no such checkpoint")
+    refuse_what_is_no_file(path, "checkpoint")
     refuse_what_is_no_download(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)

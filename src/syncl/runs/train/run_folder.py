@@ -13,8 +13,8 @@ from accelerate import Accelerator
 
 from syncl.checkpoints.model_file import read_model_file
 from syncl.data.nuscenes.index import NuScenesIndex
-from syncl.errors import SynclError, system_errors_named
-from syncl.files import atomic_write, check_output, parse_json, refuse_to_overwrite
+from syncl.errors import system_errors_named
+from syncl.files import atomic_write, check_output, parse_json, refuse_to_overwrite, refuse_what_is_no_file
 from syncl.locks import only_one
 from syncl.recipes import Recipe
 from syncl.recipes.recipe import recipe_to_json
@@ -88,8 +88,7 @@ def run_origin(
     """
     start = "from scratch"
     if init is not None:
-        if not init.is_file():
-            raise SynclError(f"--init: {init}: there is no such model file")
+        refuse_what_is_no_file(init, "model file (--init)")
         with system_errors_named(init), init.open("rb") as file:
             start = hashlib.file_digest(file, "sha256").hexdigest()
     written = cast(dict[str, object], recipe_to_json(recipe))
