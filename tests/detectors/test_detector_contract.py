@@ -178,6 +178,40 @@ def test_decoders_start_as_if_they_saw_no_nearby_proposals_and_can_learn_to(kind
     assert detector.told(queries, features.found(Proposals)) is queries
 
 
+@pytest.mark.parametrize("kind", SMALL)
+@torch.no_grad()
+def test_queries_are_moved_towards_proposals_with_the_part_that_says_where_they_are(kind):
+    near = ProposalConfig(count=64, nearby=True, moves=True)
+    detector = build(kind, proposals=near, lifted_tracks=False)
+    features = detector.encode(make_frame())
+    queries, proposals = detector.initial_queries(features), features.found(Proposals)
+    still = detector.told(queries, proposals)
+    assert torch.equal(still.references, queries.references)
+    assert torch.equal(still.positions, queries.positions)
+    torch.nn.init.constant_(detector.proposal_head.nearby.steps[-1].bias, 0.3)
+    moved = detector.told(queries, proposals)
+    assert (moved.references - queries.references).abs().max() > 0.1
+    assert torch.equal(moved.codes[..., 3:], queries.codes[..., 3:])
+    expected = queries.positions
+    if kind in ("petr", "petrv2", "streampetr"):
+        before, after = (detector.track_positions(expected, at.references) for at in (queries, moved))
+        expected = expected + after - before
+    torch.testing.assert_close(moved.positions, expected)
+    assert torch.isfinite(detector.decode(queries, features)[0].codes).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"proposals": ProposalConfig(moves=True), "lifted_tracks": False}, "needs proposals.nearby=true"),
+        ({"proposals": ProposalConfig(nearby=True, moves=True), "lifted_tracks": True}, "choose one"),
+    ],
+)
+def test_moves_that_nobody_finds_or_that_lifted_tracks_would_deny_are_refused(changes, message):
+    with pytest.raises(SynclError, match=message):
+        build("petr", **changes)
+
+
 @pytest.mark.parametrize("kind", ["petr", "petrv2", "streampetr"])
 def test_an_attended_level_that_is_not_there_is_refused(kind):
     with pytest.raises(SynclError, match="attended_level=3: the neck has 3 levels"):

@@ -56,12 +56,20 @@ class AidedConfig:
             queries: how many of its first object queries may start from proposals.
 
         Raises:
-            SynclError: if more proposals than queries are asked for, or lifted tracks without any.
+            SynclError: if more proposals than queries are asked for, lifted tracks without any, or moves
+                without `nearby` or with lifted tracks.
         """
         if self.proposals is None:
             if self.lifted_tracks:
                 raise SynclError("detector.lifted_tracks=true needs detector.proposals")
             return cast(Callable[[AidedConfig], AnyDetector], kind)(self)
+        if self.proposals.moves and not self.proposals.nearby:
+            raise SynclError("proposals.moves=true needs proposals.nearby=true, which finds where to")
+        if self.proposals.moves and self.lifted_tracks:
+            raise SynclError(
+                "proposals.moves=true and detector.lifted_tracks=true: a lifted track says where it was put, "
+                "a moved one is elsewhere; choose one"
+            )
         if self.proposals.count > queries:
             raise SynclError(f"proposals.count={self.proposals.count} exceeds the {queries} object queries")
         return cast(Callable[[AidedConfig], AnyDetector], _aided(kind))(self)
@@ -144,27 +152,44 @@ class Aided(Detector):
         return super().decode(told, features, groups, interaction)  # type: ignore[safe-super]
 
     def told(self, queries: Queries, proposals: Proposals) -> Queries:
-        """Queries that know what proposals lie around them; as they were where that is not configured."""
+        """Queries that know what proposals lie around them, and stand nearer to them where `moves` is set; as
+        they were where neither is configured.
+        """
         nearby = self.proposal_head.nearby
         if nearby is None:
             return queries
-        added = nearby(
+        places = queries.references
+        added, step = nearby(
             queries.embeddings,
-            queries.references,
+            places,
             proposals.references,
             proposals.scores,
             proposals.embeddings,
         )
-        return replace(queries, embeddings=queries.embeddings + added)
+        queries = replace(queries, embeddings=queries.embeddings + added)
+        if step is None:
+            return queries
+        moved = places + step.to(places.dtype)
+        positions = queries.positions
+        if self._places_are_positions:
+            # Boxes alone teach how far to go: through encodings of places gradients grow large.
+            before, after = (self._own_positions(positions, at.detach()) for at in (places, moved))
+            positions = positions + (after - before)
+        codes = torch.cat([moved, queries.codes[..., 3:]], dim=-1)
+        return replace(queries, codes=codes, positions=positions)
 
     @override
     def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:
         """The detector's, and where the tracks are in the way of lifted queries, if configured."""
-        own = super().track_positions(positions, references)  # type: ignore[safe-super]
+        own = self._own_positions(positions, references)
         if not self.config.lifted_tracks:
             return own
         lifted = self._lifted(references)
         return own + lifted if self._places_are_positions else lifted
+
+    def _own_positions(self, positions: Tensor, references: Tensor) -> Tensor:
+        """What the detector behind makes of places."""
+        return super().track_positions(positions, references)  # type: ignore[safe-super]
 
     @property
     def _places_are_positions(self) -> bool:

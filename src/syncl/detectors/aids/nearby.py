@@ -7,6 +7,10 @@ everything that moves. This is a cross-attention of every query, track queries t
 it, whose values are where they are from it and what they look like. It chooses none: two queries may look at
 the same one, and what to make of it is the decoder's affair.
 
+To be told is not to be there: a small PETR whose object queries start on objects goes on saying of tracks
+that stand beside theirs that they are where they stand. So queries may also be moved (`moves`), by a share of
+the way to what each reach finds, before the decoder looks; nowhere at first.
+
 Letters: B batch, Q queries, P proposals, D channels, H heads.
 """
 
@@ -15,7 +19,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from syncl.layers.numerics import mlp
+from syncl.layers.numerics import at_full_precision, mlp
 
 # A head each: how far off a proposal is that has 0.61 of the weight of one on the spot. An object at 15 m/s
 # is 7.5 m further in the next frame, and nothing in the frame of its birth says how fast it is.
@@ -32,7 +36,7 @@ class NearbyProposals(nn.Module):
     At first, too, only distance and score say which proposals count; then contents, which know classes, do.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, moves: bool = False) -> None:
         super().__init__()
         heads = len(_REACHES_M)
         self.log_reach = nn.Parameter(torch.tensor(_REACHES_M).log())
@@ -40,14 +44,18 @@ class NearbyProposals(nn.Module):
         self.key = nn.Linear(dim, heads * _MATCHED_CHANNELS)
         self.value = nn.Linear(dim, dim)
         self.out = mlp(4 * heads + dim, dim, dim)
-        for started in (self.query, self.out[-1]):
+        self.steps = mlp(4 * heads + dim, dim, heads) if moves else None
+        started_at_nothing = [self.query, self.out[-1]]
+        if self.steps is not None:
+            started_at_nothing.append(self.steps[-1])
+        for started in started_at_nothing:
             nn.init.zeros_(started.weight)  # type: ignore[arg-type]
             nn.init.zeros_(started.bias)  # type: ignore[arg-type]
 
     def forward(
         self, contents: Tensor, references: Tensor, places: Tensor, scores: Tensor, looks: Tensor
-    ) -> Tensor:
-        """[B, Q, D] to add to contents.
+    ) -> tuple[Tensor, Tensor | None]:
+        """[B, Q, D] to add to contents, and [B, Q, 3] metres to move references by; None where nobody moves.
 
         Args:
             contents: [B, Q, D] of the queries.
@@ -71,5 +79,9 @@ class NearbyProposals(nn.Module):
         offsets = torch.einsum("bhqp,bqpx->bqhx", share, away) / _OFFSET_UNIT_M
         seen = (share.to(value.dtype) @ value).transpose(1, 2)
         parts = (offsets.flatten(2), share.sum(-1).transpose(1, 2), seen.flatten(2))
-        told: Tensor = self.out(torch.cat([part.to(value.dtype) for part in parts], dim=-1))
-        return told
+        known = torch.cat([part.to(value.dtype) for part in parts], dim=-1)
+        told: Tensor = self.out(known)
+        if self.steps is None:
+            return told, None
+        steps = at_full_precision(self.steps, known)
+        return told, torch.einsum("bqh,bqhx->bqx", steps, offsets * _OFFSET_UNIT_M)

@@ -35,12 +35,14 @@ class ProposalConfig:
         level: index of the feature level it looks at.
         max_depth_m: predicted depths are limited to this.
         nearby: whether the decoder also tells every query what proposals lie around it (`aids.nearby`).
+        moves: whether it also moves queries towards them before it looks; needs `nearby`.
     """
 
     count: int = 64
     level: int = 0
     max_depth_m: float = 70.0
     nearby: bool = False
+    moves: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class ProposalHead(nn.Module):
         self.content = nn.Linear(dim, dim)
         self.position = mlp(3 * dim, dim, dim)
         self.position_channels = dim
-        self.nearby = NearbyProposals(dim) if config.nearby else None
+        self.nearby = NearbyProposals(dim, config.moves) if config.nearby else None
         nn.init.constant_(self.heat.bias, prior_bias(0.01))  # type: ignore[arg-type]
         nn.init.constant_(self.log_depth.bias, 2.7)  # type: ignore[arg-type]  # about 15 m
 
