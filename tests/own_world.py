@@ -8,8 +8,10 @@ import numpy as np
 import yaml
 
 from syncl.data.nuscenes.index import open_nuscenes
+from syncl.data.nuscenes.results.submission import DetectionSubmission, TrackingSubmission
 from syncl.data.synthetic.own_data import DESCRIPTION
 from syncl.geometry.poses import invert_pose
+from syncl.rendering.nuscenes_scenes import _ground_truth
 
 
 def as_recordings(world: Path, out: Path, scenes: int = 2) -> Path:
@@ -60,3 +62,18 @@ def as_recordings(world: Path, out: Path, scenes: int = 2) -> Path:
     names = list(index.scene_names[:scenes])
     (out / "splits.json").write_text(json.dumps({"train": names[:-1], "val": names[-1:]}))
     return out
+
+
+def perfect(root: Path, version: str, task: str, out: Path) -> Path:
+    """Results that are the annotations themselves."""
+    index = open_nuscenes(root, version)
+    rows = [row for scene in index.split_scenes("val") for row in index.scene_samples(scene)]
+    tokens = [index.sample_token(row) for row in rows]
+    kind = TrackingSubmission if task == "tracking" else DetectionSubmission
+    submission = kind(tokens, dataset=index.dataset)
+    for row in rows:
+        sample = index.sample(row)
+        objects = _ground_truth(sample, index.dataset, index.dataset.classes)
+        submission.add(sample.token, objects, sample.global_from_vehicle)
+    submission.save(out / f"{task}.json", overwrite=True)
+    return out / f"{task}.json"

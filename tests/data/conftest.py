@@ -9,6 +9,10 @@ import numpy as np
 import orjson
 import pytest
 
+from own_world import as_recordings
+from syncl.data.synthetic.generation import generate_world
+from syncl.data.synthetic.world import WorldConfig
+
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
 # Directions of the optical axes, degrees counter-clockwise from forward.
 CAMERA_YAW = {
@@ -250,3 +254,16 @@ def tiny() -> TinyTables:
 def tiny_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with the hand-written tables and images (version v1.0-mini); do not change it."""
     return make_tiny().write(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def yard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A world of own data: one scene a split, three frames, small images."""
+    root = tmp_path_factory.mktemp("own") / "yard"
+    generate_world(root, WorldConfig(1, 1, keyframes=3, width=96, height=64, seed=2, layout="own"))
+    return root
+
+
+@pytest.fixture(scope="session")
+def recordings(yard: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return as_recordings(yard, tmp_path_factory.mktemp("recordings"))
