@@ -1,13 +1,11 @@
 """Life on a real stream, for every tracker.
 
-What comes late, twice, backwards, half or not at all; many streams; stopping and going on; hours of frames.
+What comes late, twice, backwards, half or not at all; many streams; stopping and going on.
 """
 
 import dataclasses
 import re
-import resource
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,19 +14,16 @@ from torch import Tensor
 import rig
 from looks import same
 from rig import SMALL, pose
+from stub_detector import StubDetector, stub_frame
 from syncl.checkpoints.state_file import load_state, save_state
 from syncl.detectors import BevEncoderConfig, BevformerConfig
 from syncl.detectors.base import Detector
-from syncl.detectors.interaction import Interaction
-from syncl.detectors.passed import DetectorMemory, Features
-from syncl.detectors.reference_range import ReferenceRange
 from syncl.errors import SynclError
-from syncl.layers.decoder import STANDARD, Groups
 from syncl.recipes.synthetic import (
     CLASSES,
     small_mutr3d,
 )
-from syncl.structures import CameraRig, Frame, Objects, Predictions, Queries, object_queries
+from syncl.structures import CameraRig, Frame, Objects
 from syncl.trackers import GreedyConfig, Mutr3dConfig, PfTrackConfig, Tracker, TrackState
 
 KINDS = [f"mutr3d on {name}" for name in SMALL]
@@ -303,67 +298,6 @@ def test_a_long_silence_ends_tracks_but_not_numbering() -> None:
     assert sorted(reported(later)) == [2]
 
 
-class StubDetector(Detector):
-    """Scores come from the pixels of the first row, everything else from the queries."""
-
-    classes = ("car", "bus")
-    dim = 8
-    positions_follow_references = False
-
-    def __init__(self, queries: int = 8) -> None:
-        super().__init__()
-        self.query_count = queries
-        self.point_range = ReferenceRange((-50.0, -50.0, -5.0, 50.0, 50.0, 3.0))
-        self.register_buffer("contents", torch.linspace(-1, 1, queries * self.dim).view(queries, self.dim))
-        self.bias = torch.nn.Parameter(torch.zeros(1))
-
-    def encode(self, frame: Frame, memory: DetectorMemory | None = None) -> Features:
-        self.pixels = frame.images[:, 0, :, 0].float() / 255
-        return Features(frame.rig.image_from_vehicle, frame.camera_valid, frame.image_size, ())
-
-    def initial_queries(self, features: Features) -> Queries:
-        contents = self.contents[None]
-        return object_queries(contents, contents, 10 * contents[..., :3])
-
-    def decode(
-        self,
-        queries: Queries,
-        features: Features,
-        groups: Groups = STANDARD,
-        interaction: Interaction | None = None,
-    ) -> tuple[Predictions, ...]:
-        tracks = queries.count - self.query_count
-        scores = torch.cat([self.pixels[:, 0, : self.query_count], self.pixels[:, 1, :tracks]], dim=1)
-        logits = torch.logit(scores.clamp(1e-4, 1 - 1e-4))[None, ..., None].expand(-1, -1, -1, 2)
-        codes = torch.zeros(1, 1, queries.count, 10)
-        codes[..., :3] = queries.references.clamp(-40, 40)
-        codes[..., 7], codes[..., 8] = 1, 0.1
-        return (
-            Predictions(
-                logits, codes, queries.embeddings[None], codes[..., :3], queries.valid, self.query_count
-            ),
-        )
-
-    def track_positions(self, positions: Tensor, references: Tensor) -> Tensor:
-        return positions
-
-
-def stub_frame(time_s: float, births: list[float], tracks: float | Tensor = 0.0, width: int = 64) -> Frame:
-    pixels = torch.zeros(1, 1, 3, 1, width)
-    pixels[0, 0, 0, 0, : len(births)] = torch.tensor(births)
-    pixels[0, 0, 1, 0] = tracks
-    return Frame(
-        (255 * pixels).to(torch.uint8),
-        CameraRig(("C",), torch.eye(3).double()[None, None], torch.eye(4).double()[None, None]),
-        torch.ones(1, 1, dtype=torch.bool),
-        torch.ones(1, 1, 2, dtype=torch.int64),
-        torch.eye(4, dtype=torch.float64)[None],
-        torch.tensor([time_s], dtype=torch.float64),
-        ("long",),
-        (f"{time_s}",),
-    )
-
-
 def test_no_objects_at_all() -> None:
     tracker = Mutr3dConfig(heads=2, hidden=8).build(StubDetector()).eval()
     found, state = drive(tracker, [stub_frame(float(t), []) for t in range(4)])
@@ -380,72 +314,3 @@ def test_more_objects_than_slots_keeps_the_best_and_numbers_every_birth() -> Non
     _, state = drive(tracker, [stub_frame(1.0, scores, tracks=0.99)], state)
     assert state.identities.tolist() == [[1, 3, 4, 6, 7]], "tracks outdo births"
     assert int(state.next_identity) == 16, "a number that got no slot is not given away again"
-
-
-def state_bytes(state: TrackState) -> int:
-    sizes: list[int] = []
-    state.map(lambda tensor: sizes.append(tensor.numel() * tensor.element_size()) or tensor)
-    return sum(sizes)
-
-
-@dataclasses.dataclass(frozen=True)
-class LongRun:
-    """How a stream of many frames went.
-
-    Attributes:
-        births: identities given.
-        slots: most that the state had.
-        state_bytes: its size after a tenth of the frames, at its largest and at the end.
-        resident_kib: memory of the process after a tenth of the frames and at the end.
-    """
-
-    births: int
-    slots: int
-    state_bytes: tuple[int, int, int]
-    resident_kib: tuple[int, int]
-
-
-def resident_kib() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() // 1024
-
-
-def run_for(frames: int, tracker: Tracker) -> LongRun:
-    state = tracker.initial_state()
-    generator = torch.Generator().manual_seed(0)
-    most_slots = most_bytes = 0
-    early = 0, 0
-    for step in range(frames):
-        noise = torch.rand(2, 64, generator=generator)
-        births = (noise[0, :8] ** 3).tolist()
-        objects, state = tracker.step(stub_frame(0.5 * step, births, tracks=noise[1]), state)
-        most_slots, most_bytes = max(most_slots, state.count), max(most_bytes, state_bytes(state))
-        identities = objects.identities[objects.valid]
-        assert len(identities.unique()) == len(identities)
-        if step == frames // 10:
-            early = state_bytes(state), resident_kib()
-    sizes = early[0], most_bytes, state_bytes(state)
-    return LongRun(int(state.next_identity), most_slots, sizes, (early[1], resident_kib()))
-
-
-LONG = [pytest.param(120), pytest.param(72_000, marks=pytest.mark.slow)]
-# Scores come from the pixels as they are, so past reasoning, which would change them, is left out; it has no
-# state of its own.
-LASTING = {
-    "mutr3d": Mutr3dConfig(heads=2, hidden=8, max_tracks=20),
-    "pf-track": PfTrackConfig(heads=2, hidden=8, layers=1, max_tracks=20, past_reasoning=False),
-    "greedy": GreedyConfig(min_score=0.4),
-}
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="memory is read from Linux' /proc")
-@pytest.mark.parametrize("frames", LONG)
-@pytest.mark.parametrize("kind", LASTING)
-def test_ten_hours_stay_within_bounds(frames: int, kind: str) -> None:
-    """72,000 frames are ten hours at 2 Hz; the short run is for every day."""
-    run = run_for(frames, LASTING[kind].build(StubDetector()).eval())
-    print(f"{kind}, {frames} frames: {run}")
-    assert run.births > frames / 20
-    assert run.slots <= (3 * 16 if kind == "greedy" else 20)
-    assert run.state_bytes[1] < 100_000
-    assert run.resident_kib[1] - run.resident_kib[0] < 30_000
