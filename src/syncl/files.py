@@ -159,6 +159,25 @@ def check_output(target: Path, overwrite: bool, kind: Literal["file", "folder"] 
         probe.flush()
 
 
+def check_replaced(target: Path, overwrite: bool, marker: str) -> None:
+    """`check_output` of a folder that is replaced whole: by nothing but its own kind, or where it is empty.
+
+    Args:
+        target: the folder.
+        overwrite: it may replace an earlier one.
+        marker: a file that every such folder has.
+
+    Raises:
+        SynclError: as `check_output`, or it holds something else, which would be lost.
+    """
+    check_output(target, overwrite, "folder")
+    if target.is_dir() and not (target / marker).is_file() and any(target.iterdir()):
+        raise SynclError(
+            f"{target}: holds other things than what is to be written (it has no {marker}), and --overwrite "
+            "would remove them all; move them away or choose another folder"
+        )
+
+
 @contextmanager
 def _unwritable_said(target: Path) -> Iterator[None]:
     """Errors of writing name the target, not what stands in its place meanwhile."""

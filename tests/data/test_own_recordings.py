@@ -74,6 +74,8 @@ BAD_ANNOTATIONS: dict[str, tuple[Callable[[Yaml], object], str]] = {
     "frame a number": (entry(frame=1), r"\[1\]\.frame: .*frames are named by texts"),
     "nan": (entry(box=[1, 2, 3, 4, 5, 6, None]), r"\[1\]\.box: holds None; metres and radians are finite"),
     "short box": (entry(box=[1, 2, 3]), r"\[1\]\.box: is \[1, 2, 3\], expected \[x, y, z, length"),
+    "millimetres": (entry(box=[1, 2, 3, 4500, 1900, 1600, 0]), r"\[1\]\.box: has size \[4500, .* metres"),
+    "degrees": (entry(box=[1, 2, 3, 4, 2, 2, 90]), r"\[1\]\.box: has yaw 90; it is in radians"),
     "size": (entry(box=[1, 2, 3, 4, 0, 6, 0]), r"\[1\]\.box: has size \[4, 0, 6\]; .* must be positive"),
     "track": (entry(track=None), r"\[1\]\.track: is None, expected a text or a whole number"),
     "class unknown": (

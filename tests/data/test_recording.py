@@ -236,6 +236,10 @@ def test_a_recording_survives_being_written(folder: Path, tmp_path: Path) -> Non
     with pytest.raises(SynclError, match=r"already exists"):
         write_recording(frames, tmp_path / "copy")
     write_recording(frames[:2], tmp_path / "copy", image_format="jpg", overwrite=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "precious.txt").write_text("keep me")
+    with pytest.raises(SynclError, match=r"holds other things .* \(it has no rig\.yaml\)"):
+        write_recording(frames[:2], tmp_path / "mine", overwrite=True)
     smaller = list(read_recording(tmp_path / "copy"))
     assert len(smaller) == 2 and (smaller[0].images.int() - frames[0].images.int()).abs().float().mean() < 4
 

@@ -371,9 +371,18 @@ def test_existing_folders_are_not_overwritten_unless_told(tmp_path: Path) -> Non
     (out / "precious.txt").write_text("keep me")
     with pytest.raises(SynclError, match="already exists"):
         generate_world(out, SMALL)
+    # What is no world is never replaced by one.
+    with pytest.raises(
+        SynclError, match=r"holds other things .* \(it has no world\.json\), and --overwrite would"
+    ):
+        generate_world(out, SMALL, overwrite=True)
     assert (out / "precious.txt").read_text() == "keep me"
+    (out / "precious.txt").unlink()
     generate_world(out, WorldConfig(0, 1, 2, 64, 32, 9), overwrite=True)
-    assert not (out / "precious.txt").exists() and (out / "v1.0-mini" / "sample.json").exists()
+    with pytest.raises(SynclError, match="already exists"):
+        generate_world(out, SMALL)
+    generate_world(out, WorldConfig(0, 1, 3, 64, 32, 9), overwrite=True)
+    assert len(list((out / "samples" / "CAM_FRONT").iterdir())) == 3
 
 
 def test_a_file_in_the_way_and_no_workers_are_refused(tmp_path: Path) -> None:

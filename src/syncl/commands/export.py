@@ -39,7 +39,7 @@ def export(
             Autoware's node `autoware_camera_streampetr`, of a StreamPETR that detects, without proposals.
         recording: whose first frames the golden frames are, and whose cameras the program takes; frames of
             the synthetic world with nuScenes' six cameras if there is none.
-        overwrite: replace an existing folder.
+        overwrite: replace an earlier export in that folder.
 
     Returns:
         What was written, and how the program agrees with the model.

@@ -44,7 +44,7 @@ def generate(
             own, four classes that a dataset.yaml makes of other category names, seven cameras of three
             lenses, ten keyframes a second.
         workers: Processes; 0 takes one for each CPU core.
-        overwrite: Replace OUT if it exists.
+        overwrite: Replace an earlier world in that folder.
 
     Returns:
         What was written.

@@ -279,7 +279,7 @@ class _Reader:
         for field in (*self.scalars, *_VECTORS):
             if field not in box:
                 other = "tracking" if self.task == "detection" else "detection"
-                taken = f", and {other}_name is there: these are {other} results (--task {other})"
+                taken = f", and {other}_name is there: these are results of --task {other}"
                 swapped = field == name and f"{other}_name" in box
                 raise self._error(token, number, field, "is missing" + (taken if swapped else ""))
         for field, width in _VECTORS.items():

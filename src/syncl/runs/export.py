@@ -18,10 +18,10 @@ from syncl.data.synthetic.world import WorldConfig
 from syncl.deployment.autoware.engines import fitting_detector
 from syncl.deployment.autoware.node_folder import AutowareExport, write_autoware
 from syncl.deployment.golden_frames import EVENTS, FRAMES_NEEDED
-from syncl.deployment.manifest import sha256
+from syncl.deployment.manifest import MANIFEST, sha256
 from syncl.deployment.writing import Exported, Precision, ProgramFormat, write_export
 from syncl.errors import SynclError
-from syncl.files import atomic_folder, check_output
+from syncl.files import atomic_folder, check_replaced
 from syncl.models import find_model
 from syncl.runs.provenance import commit
 from syncl.runs.track.run import without_past_images
@@ -50,7 +50,7 @@ def export_model(
     Raises:
         SynclError: the model has no step that can be exported, with the reason, or an option is out of range.
     """
-    check_output(output, overwrite, "folder")
+    check_replaced(output, overwrite, MANIFEST)
     model = find_model(model)
     loaded = without_past_images(load_model(model))
     tracker, config = for_inference(loaded.tracker), loaded.config
@@ -93,7 +93,7 @@ def export_to_autoware(
     Raises:
         SynclError: the model does not fit the node, with the reason, or an option is out of range.
     """
-    check_output(output, overwrite, "folder")
+    check_replaced(output, overwrite, MANIFEST)
     model = find_model(model)
     loaded = load_model(model)
     tracker, config = for_inference(loaded.tracker), loaded.config

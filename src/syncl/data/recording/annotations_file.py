@@ -17,6 +17,8 @@ FORMAT = "syncl-annotations-1"
 _KNOWN, _NEEDED = ("format", "frames", "annotations", "comment"), ("format", "annotations")
 _FIELDS = ("frame", "track", "class", "box")
 _BOX = 7
+# Ships are shorter; in millimetres a car is longer.
+_LARGEST_M = 500
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,10 @@ def _box(path: Path, where: str, value: object) -> list[float]:
         kind = isinstance(number, int | float) and not isinstance(number, bool)
         if not kind or not abs(number) < 1e9 or not math.isfinite(number):
             _fail(path, where, f"holds {shown(number)}; metres and radians are finite numbers")
-    if min(value[3:6]) <= 0:
+    if not 0 < min(value[3:6]) <= max(value[3:6]) <= _LARGEST_M:
         _fail(path, where, f"has size {value[3:6]}; length, width and height must be positive metres")
+    if abs(value[6]) > 2 * math.pi:
+        _fail(path, where, f"has yaw {value[6]}; it is in radians, and this more than a whole turn")
     return [float(number) for number in value]
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from syncl.data.recording.rig_file import FORMAT, RIG_FILE
 from syncl.errors import SynclError
-from syncl.files import atomic_folder, check_output
+from syncl.files import atomic_folder, check_replaced
 from syncl.structures import Frame
 
 Entry = dict[str, object]
@@ -40,7 +40,7 @@ def write_recording(
         SynclError: frames that do not belong together, no frame at all, or an existing folder.
     """
     folder = Path(folder)
-    check_output(folder, overwrite, "folder")
+    check_replaced(folder, overwrite, RIG_FILE)
     with atomic_folder(folder) as temporary:
         writer = _Writer(temporary, image_format)
         for frame in frames:

@@ -25,12 +25,13 @@ from syncl.data.synthetic.records import SCENE_TABLES, Table, shared_tables
 from syncl.data.synthetic.scene import SceneJob, make_scene
 from syncl.data.synthetic.world import WorldConfig
 from syncl.errors import SynclError
-from syncl.files import atomic_folder, check_output
+from syncl.files import atomic_folder, check_replaced
 from syncl.interrupts import serve_parent, signals_held_back
 from syncl.progress import progress_bar
 
 FORMAT = 1
 _SCENES, _WORLD = ".scenes", ".world"
+_DESCRIBED = "world.json"
 
 
 @dataclass(frozen=True)
@@ -67,15 +68,16 @@ def generate_world(
         out: data root to create.
         config: what to generate.
         workers: scenes made at the same time, a process each.
-        overwrite: replace `out` if it holds something.
+        overwrite: replace `out` if it holds a world.
 
     Raises:
-        SynclError: `out` is not empty and `overwrite` is not set, or `workers` is not positive.
+        SynclError: `out` holds something else, or a world and `overwrite` is not set, or `workers` is not
+            positive.
     """
     out = Path(out)
     if workers < 1:
         raise SynclError(f"workers: {workers} is not a positive number")
-    check_output(out, overwrite, "folder")
+    check_replaced(out, overwrite, _DESCRIBED)
     if config.layout == "argoverse2":
         arrow()
     begin = time.monotonic()
@@ -180,7 +182,7 @@ def _write_tables(root: Path, config: WorldConfig, jobs: list[SceneJob]) -> dict
         # What older versions wrote, to the byte.
         del options["layout"]
     described = {"generator": "syncl", "format": FORMAT, "version": config.version, **options}
-    (root / "world.json").write_bytes(orjson.dumps(described, option=orjson.OPT_INDENT_2))
+    (root / _DESCRIBED).write_bytes(orjson.dumps(described, option=orjson.OPT_INDENT_2))
     return tables
 
 
@@ -189,5 +191,5 @@ def _lay_out_anew(world: Path, root: Path, config: WorldConfig, jobs: list[Scene
     index = open_nuscenes(world, config.version, cache=False)
     for job in progress_bar(jobs, "Writing logs"):
         write_log(index, job.name, root / job.split / job.name, Path.rename)
-    (world / "world.json").rename(root / "world.json")
+    (world / _DESCRIBED).rename(root / _DESCRIBED)
     shutil.rmtree(world)
