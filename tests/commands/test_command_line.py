@@ -4,10 +4,12 @@ import re
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 
-from syncl.commands.main import COMMANDS, main
+import syncl
+from syncl.commands.main import COMMANDS, call_warnings_notes, main
 
 
 def call(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -92,3 +94,12 @@ def test_options_that_take_a_list_add_up_when_given_twice(monkeypatch):
     main(line.split())
     assert given["changes"] == ("a=1", "b=2", "c=3") and given["init_parts"] == ("p",)
     assert (str(given["data"]), str(given["output"])) == ("d", "o")
+
+
+def test_what_the_package_warns_of_is_a_note_without_code(monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", lambda *given: "usual")
+    call_warnings_notes()
+    where = syncl.__file__
+    assert warnings.formatwarning("cameras are few", UserWarning, where, 3) == "note: cameras are few\n"
+    assert warnings.formatwarning("old", DeprecationWarning, where, 3) == "usual"
+    assert warnings.formatwarning("theirs", UserWarning, pytest.__file__, 3) == "usual"

@@ -245,7 +245,9 @@ def test_quaternions_as_x_y_z_w_of_a_vehicle_that_heads_east(
 
 
 def test_the_rig_they_are_made_from_is_sound(tmp_path: Path) -> None:
-    assert len(read_recording(write(tmp_path, rig_file()))) == 3
+    recording = read_recording(write(tmp_path, rig_file()))
+    assert len(recording) == 3
+    assert repr(recording) == f"<Recording {recording.rig.name!r}: 3 frames of left, right>"
 
 
 @pytest.mark.parametrize(

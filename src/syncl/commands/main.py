@@ -6,9 +6,11 @@ import os
 import sys
 import types
 import typing
+import warnings
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from syncl import __version__
@@ -78,6 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise_on_signals()
         end_with_starter()
         keep_freed_memory()
+        call_warnings_notes()
         _main(sys.argv[1:])
     except KeyboardInterrupt as error:
         forget_signals()
@@ -86,6 +89,19 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(128 + (error.signal if isinstance(error, Interrupted) else 2))
     finally:
         forget_signals()
+
+
+def call_warnings_notes() -> None:
+    """Show what this package warns of as a note, without the line of code that did; others' as ever."""
+    usual, package = warnings.formatwarning, str(Path(__file__).parents[1])
+
+    def shown(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        ours = issubclass(category, UserWarning) and filename.startswith(package)
+        return f"note: {message}\n" if ours else usual(message, category, filename, lineno, line)
+
+    warnings.formatwarning = shown
 
 
 def _main(arguments: list[str]) -> None:

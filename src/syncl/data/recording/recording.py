@@ -73,6 +73,9 @@ class Recording:
             raise SynclError(f"{self.rig.path}: {problem}; it has {', '.join(known)}")
         vehicle_from_body(self.rig, self.vehicle_frame)
 
+    def __repr__(self) -> str:
+        return f"<Recording {self.rig.name!r}: {len(self)} frames of {', '.join(self.cameras)}>"
+
     def __len__(self) -> int:
         return len(self.rig.moments)
 
