@@ -174,6 +174,8 @@ def test_a_figure_that_validation_does_not_give_and_missing_loggers_are_refused(
         SynclError, match=r"--log-with trackio: is not installed; pip install 'syncl\[trackio\]'"
     ):
         train("mutr3d_detr3d_synthetic", set=SMALL, log_with=("trackio",), **options)
+    # Nothing of the run is there, so that it need not be overwritten once the setting is mended.
+    assert not (tmp_path / "never").exists()
 
 
 def test_recipes_are_listed(capsys):

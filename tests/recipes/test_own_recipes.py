@@ -79,6 +79,9 @@ def test_files_that_cannot_be_used_are_refused_by_name(tmp_path: Path, text: str
     path.write_text(text if text[0] in "b-" else f"base: petr_synthetic\n{text}\n")
     with pytest.raises(SynclError, match=message):
         resolve_recipe(str(path))
+    path.write_text("")
+    with pytest.raises(SynclError, match=r"own.yaml: is empty; docs/training.md shows what it holds"):
+        resolve_recipe(str(path))
     with pytest.raises(SynclError, match="no such file; syncl recipes NAME --write"):
         resolve_recipe(str(tmp_path / "none.yaml"))
 

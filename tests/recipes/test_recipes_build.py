@@ -201,12 +201,14 @@ def test_the_listing_fits_a_narrow_terminal_without_breaking_words() -> None:
 def test_details_of_a_recipe(name: str) -> None:
     (entry,) = list_recipes(name)
     recipe = entry.recipe
-    lines = details(recipe, entry.strategies, Cost(1_500_000, 2 * 10**9))
+    lines = details(recipe, entry.strategies, Cost(1_500_000, 2 * 10**9), "mine.yaml", ("training.steps=5",))
     text = " ".join(" ".join(lines).split())
     assert max(map(len, lines)) <= 80
     assert lines[0] == name and recipe.summary in text and "1.5 M" in text and "2 GFLOPs" in text
     if recipe.paper is not None:
         assert published(recipe.paper) in text
+    # The command trains what is shown: from one's own file, with what was changed.
+    assert "syncl train mine.yaml --data DIR" in text and text.endswith("--set training.steps=5")
 
 
 def test_the_shipped_listing_is_what_recipes_say() -> None:

@@ -63,7 +63,7 @@ def recipes(
     found = (replace(entries_of(name, resolve_recipe(name))[0], name=name),) if own else list_recipes(name)
     recipe = resolve_recipe(name, changes=set)
     if write is None:
-        facts = details(recipe, found[0].strategies, None if own else found[0].cost)
+        facts = details(recipe, found[0].strategies, None if own else found[0].cost, name, set)
         settings = recipe_text(recipe).partition("model:")
         sys.stdout.write("\n".join(facts) + f"\n\n{''.join(settings[1:])}")
         return found

@@ -84,7 +84,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> Recipe:
         raise SynclError(f"{path}: there is no such file; syncl recipes NAME --write {path} makes one")
     if len(above) > _MOST_BASES or path.resolve() in above:
         raise SynclError(f"{path}: base: recipes that stand on each other without end")
-    node = read_yaml(path)
+    node = read_yaml(path, "docs/training.md")
     entries = node.entries()
     base = entries.pop("base", None)
     if base is None:

@@ -1,5 +1,6 @@
 """What `syncl recipes` lists, and its lines of text."""
 
+import shlex
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -60,13 +61,17 @@ def listing(entries: Iterable[RecipeEntry], wide: bool) -> list[str]:
     return [*lines, "", *_wrapped(f"{_LEGEND} `syncl recipes NAME` tells more of one.")]
 
 
-def details(recipe: "Recipe", strategies: Sequence[str], cost: Cost | None) -> list[str]:
+def details(
+    recipe: "Recipe", strategies: Sequence[str], cost: Cost | None, name: str, changes: Sequence[str] = ()
+) -> list[str]:
     """What is to be said of one recipe, in lines of at most 80 columns.
 
     Args:
         recipe: with its strategy chosen.
         strategies: all that it could be trained with.
         cost: of its model, if it was counted.
+        name: by which commands take it.
+        changes: what `--set` changed of it.
     """
     training, data = recipe.training, recipe.training.data
     height, width = recipe.model.input.image_size
@@ -84,8 +89,9 @@ def details(recipe: "Recipe", strategies: Sequence[str], cost: Cost | None) -> l
             f"{training.optimiser.learning_rate * training.optimiser.backbone_scale:g}"
         ),
         "strategies": ", ".join(strategies) or "no choice",
-        "command": f"syncl train {recipe.name} --data DIR --output RUN"
-        + (" --init FILE" if recipe.starts_from else ""),
+        "command": f"syncl train {name} --data DIR --output RUN"
+        + (" --init FILE" if recipe.starts_from else "")
+        + (f" --set {shlex.join(changes)}" if changes else ""),
     }
     lines = [recipe.name, *_wrapped(recipe.summary, "  ")]
     for title, text in facts.items():

@@ -107,6 +107,9 @@ def train_recipe(
     if own_data:
         recipe = with_own_cameras(recipe, index.camera_names)
     recipe, views = _with_views(recipe, index, scenes, init)
+    validate = None
+    if recipe.training.validate_every:
+        validate = _validation(recipe, index, validation_split or own_split(version, data), output)
     check_loggers(log_with)
     # Tensorboard's files are the journal's own, which a resumed run goes on with.
     accelerator = make_accelerator(recipe.training, [name for name in log_with if name != "tensorboard"])
@@ -169,17 +172,6 @@ def train_recipe(
             kept = carried_on(earlier, notes)
             save_model(path, weights, recipe.model, recipe_to_json(recipe), kept, tracker.detector.views)
 
-        validate = None
-        if recipe.training.validate_every:
-            held_out = validation_split or own_split(version, data)
-            chosen = index.split_scenes(held_out)
-            most = recipe.training.validation_scenes or len(chosen)
-            validate = Validation(index, held_out, chosen[:most], recipe.model, output)
-            if recipe.training.best_by not in ("auto", *validate.figures):
-                raise SynclError(
-                    f"training.best_by: {recipe.training.best_by}; validation of this model gives "
-                    f"{', '.join(validate.figures)}"
-                )
         start_loggers(accelerator, output, cast(dict[str, object], recipe_to_json(recipe)))
         result = run_training(
             accelerator,
@@ -201,6 +193,20 @@ def train_recipe(
         where += "" if dataset is None else f" --dataset {dataset}"
         console.print(f"next: {next_steps(recipe, output, where)}", highlight=False, soft_wrap=True)
         return TrainingSummary(model, recipe, result.step, result.losses, result.seconds)
+
+
+def _validation(recipe: Recipe, index: NuScenesIndex, split: str, output: Path) -> Validation:
+    """How a run is validated; a figure to choose by that this does not give is refused."""
+    chosen = index.split_scenes(split)
+    chosen = chosen[: recipe.training.validation_scenes or None]
+    index.check_images(chosen)
+    validate = Validation(index, split, chosen, recipe.model, output)
+    if recipe.training.best_by not in ("auto", *validate.figures):
+        raise SynclError(
+            f"training.best_by: {recipe.training.best_by}; validation of this model gives "
+            f"{', '.join(validate.figures)}"
+        )
+    return validate
 
 
 def next_steps(recipe: Recipe, output: Path, where: str) -> str:
