@@ -1,7 +1,7 @@
 """`syncl diagnose` on a tiny world and a barely trained model."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -93,6 +93,11 @@ def test_every_picture_and_its_numbers(folder, capsys):
         assert f" {values['ratio']:.2f}" in line and line.endswith("drowned") == values["drowned"]
     # Two steps teach no heading.
     assert told["sin"]["drowned"]
+    assert list(figures["places"]) == ["step 1", "step 2"]
+    assert [asdict(one) for one in found.places] == figures["places"]["step 2"]
+    assert [one.aside_m for one in found.places] == [0, 1, 2, 4] and found.places[0].tracks > 5
+    (line,) = (line for line in lines if line.startswith("end off them by"))
+    assert line.endswith("".join(f"{one.off_m:>7.2f}" for one in found.places))
     gradients = figures["class_gradients"]["step 2"]
     assert found.gradients.figures == gradients and "disputed" in gradients
     every, *groups = (gradients[name] for name in GROUPS)

@@ -4,7 +4,7 @@ Attention and predictions are those of tracking; matching is that of training, w
 that annotations say they hold. Nothing is trained.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -42,6 +42,7 @@ from syncl.runs.diagnose.passes import (
     matching_pass,
     tracking_pass,
 )
+from syncl.runs.diagnose.place_correction import PlaceCorrection, place_corrections
 from syncl.runs.track.run import choose_device
 from syncl.runs.track.scenes import cameras_seen, image_options
 from syncl.runs.train.clips import annotation_options
@@ -69,12 +70,14 @@ class Diagnosed:
         figures: the numbers, as in figures.json.
         numbers: of the box code, of the model or the last checkpoint.
         gradients: of the class losses of detecting and tracking, of the same.
+        places: where tracks of the same end that are put beside their objects.
         files: all of the output folder.
     """
 
     figures: dict[str, object]
     numbers: tuple[BoxNumber, ...]
     gradients: ClassGradients
+    places: tuple[PlaceCorrection, ...]
     files: tuple[Path, ...]
 
 
@@ -169,6 +172,8 @@ class Diagnosis:
             "before": _rounded(before.mean(axis=1)) if before.size else [],
             "after": _rounded(after.mean(axis=1)) if after.size else [],
         }
+        places = {name: place_corrections(subject, self.frames, name) for name, subject in subjects.items()}
+        figures["places"] = {name: [asdict(one) for one in found] for name, found in places.items()}
         gradients = {
             name: class_gradient_pass(subject, self.frames, name) for name, subject in subjects.items()
         }
@@ -180,7 +185,9 @@ class Diagnosis:
             figures["training_cost"] = self._training_cost(paths["training_cost"], cost_steps, overwrite)
         text = orjson.dumps(figures, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
         atomic_write(output / "figures.json", text)
-        return Diagnosed(figures, last_matched.numbers, last_gradients, tuple(sorted(output.iterdir())))
+        last_places = next(reversed(places.values()))
+        files = tuple(sorted(output.iterdir()))
+        return Diagnosed(figures, last_matched.numbers, last_gradients, last_places, files)
 
     def _view(self, title: str, predictions: Predictions, min_score: float) -> DecoderView:
         """The last layer's boxes above a score, of object queries by the detection head if there are two."""
