@@ -215,6 +215,13 @@ def test_causes_stand_side_by_side(planted, page, tmp_path):
     # The planted pedestrian rides with the vehicle, past objects of other classes.
     assert {cause for cause, _ in causes["causes false_boxes"]} <= {"wrong class", "beside", "nothing there"}
     assert sum(int(cell.split()[0]) for _, cell in causes["causes false_boxes"]) == FRAMES
+    # Beside a run without detections, what either cannot tell is not a count of none.
+    other = f"alone={planted.bad / 'results.json'}"
+    report((run, other), output=path, data=planted.world, failures=0, overwrite=True)
+    assert Reader(path.read_text()).tables["causes misses"][1:-1] == [
+        ["never detected", f"{FRAMES} 100 %", "\u2013"],
+        ["never held", "\u2013", f"{FRAMES} 100 %"],
+    ]
 
 
 def test_the_gallery_shows_the_planted_failures(planted, page):

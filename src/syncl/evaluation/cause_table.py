@@ -44,6 +44,9 @@ SWITCH_CAUSES = {
 }
 """Why an object goes on under another track."""
 
+_BY_DETECTIONS = ("never_detected", "detected_late", "not_born", "born_late")
+_WITHOUT_THEM = ("never_held", "not_held_yet")
+
 UNKNOWN = "unknown"
 DISTANCE_EDGES_M = (10.0, 20.0, 30.0)
 SPEED_EDGES_MPS = (0.2, 2.0, 6.0)
@@ -130,6 +133,12 @@ class CauseCounts:
             np.add.at(self.boxes[name], group[possible], 1)
         if self.detected is not None and detected is not None:
             np.add.at(self.detected, cause[failed & detected], 1)
+
+    def tells(self, cause: str) -> bool:
+        """Whether a miss could have this cause: some are told by detections, others in their place."""
+        if cause in _BY_DETECTIONS:
+            return self.detected is not None
+        return cause not in _WITHOUT_THEM or self.detected is None
 
     @property
     def by_cause(self) -> dict[str, int]:

@@ -99,13 +99,18 @@ def headings_table(runs: Mapping[str, HeadingErrors]) -> str:
 
 
 def causes_table(kind: str, runs: Mapping[str, CauseCounts]) -> str:
-    """Failures of one kind by cause, all runs side by side: counts and shares of the run's own."""
+    """Failures of one kind by cause, all runs side by side: counts and shares of the run's own.
+
+    A cause that a run cannot tell, for want of detections or since it has them, is a dash.
+    """
     body = []
     for cause in next(iter(runs.values())).causes:
         found = [counts.by_cause[cause] for counts in runs.values()]
         if any(found):
             cells = "".join(
                 f'<td>{count} <span class="soft">{100 * count / max(1, counts.total):.0f} %</span></td>'
+                if counts.tells(cause)
+                else "<td>\u2013</td>"
                 for count, counts in zip(found, runs.values(), strict=True)
             )
             body.append(f'<tr><th scope="row">{escape(cause.replace("_", " "))}</th>{cells}</tr>')
