@@ -164,3 +164,26 @@ def test_options_out_of_range(world: Path) -> None:
         prepare(world, workers=-1)
     with pytest.raises(SynclError, match=r"no version 'v1\.0-trainval'"):
         prepare(world, version="v1.0-trainval")
+
+
+def test_calibrations_that_no_vehicle_has_are_doubted(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(world)
+    assert "calibrations:" not in capsys.readouterr().out
+
+    def change(records: list[dict[str, object]]) -> None:
+        cameras = [one for one in records if one["camera_intrinsic"]]
+        # Millimetres, and intrinsics of images twice as large.
+        cameras[0]["translation"] = [1000 * value for value in cameras[0]["translation"]]
+        cameras[-1]["camera_intrinsic"] = [
+            [2 * value for value in row] for row in cameras[-1]["camera_intrinsic"]
+        ]
+
+    spoil(world, "calibrated_sensor", change)
+    prepare(world)
+    said = capsys.readouterr().out
+    assert re.search(r"CAM_\w+, 1 of \d calibrations: the camera would sit at \[\d{4}\.0,", said)
+    assert re.search(
+        r"CAM_\w+, 1 of \d calibrations: the optical axis would be at u = \d+ of \d+ pixels", said
+    )

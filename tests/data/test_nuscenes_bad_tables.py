@@ -92,6 +92,10 @@ CASES: dict[str, tuple[Callable[[Tables], None], str]] = {
         set_field("sample_annotation", CAR, "sample_token", 5),
         r"field 'sample_token' is 5, expected a text",
     ),
+    "intrinsics empty": (
+        set_field("calibrated_sensor", "k_CAM_FRONT", "camera_intrinsic", []),
+        r"calibrated_sensor\.json: record 'k_CAM_FRONT': field 'camera_intrinsic' is empty; .* 3x3",
+    ),
     "intrinsics of the wrong shape": (
         set_field("calibrated_sensor", "k_CAM_FRONT", "camera_intrinsic", [[1.0, 2.0], [3.0, 4.0]]),
         r"calibrated_sensor\.json: record 'k_CAM_FRONT': field 'camera_intrinsic'.*3x3",

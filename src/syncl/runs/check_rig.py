@@ -43,25 +43,44 @@ def _side(yaw_deg: float) -> str:
 
 def find_doubts(recording: Recording, number: int, ground_z_m: float = 0.0) -> tuple[str, ...]:
     """What looks wrong in the rig's numbers at a frame (from 0); nothing if all seems well."""
-    found = []
-    for name in recording.cameras:
-        pose = _pose(recording, number, name)
-        if pose[2, 3] <= ground_z_m or np.abs(pose[:3, 3]).max() > _FARTHEST_M:
-            found.append(
-                f"cameras.{name}.vehicle_from_camera: the camera would sit at "
-                f"{np.round(pose[:3, 3], 2).tolist()} m, the ground at z = {ground_z_m:g}; is this "
-                "camera_from_vehicle, the inverse?"
-            )
-        elif abs(pose[2, 2]) > 0.9 or abs(pose[2, 0]) > 0.7:
-            found.append(
-                f"cameras.{name}.vehicle_from_camera: the camera would look at the sky, at the ground or lie "
-                "on its side; camera axes are x right, y down, z ahead"
-            )
-        camera = recording.rig.camera(name)
-        middle = recording.rig.intrinsics(recording.rig.moments[number], camera)[0, 2]
-        if abs(middle / camera.width - 0.5) > _OFF_CENTRE:
-            found.append(
-                f"cameras.{name}.intrinsics: the optical axis would be at u = {middle:.0f} of {camera.width} "
-                "pixels; are these intrinsics for images of another size?"
-            )
-    return tuple(found)
+    moment, rig = recording.rig.moments[number], recording.rig
+    return tuple(
+        f"cameras.{name}.{field}: {doubt}"
+        for name in recording.cameras
+        for field, doubt in camera_doubts(
+            _pose(recording, number, name),
+            rig.intrinsics(moment, rig.camera(name)),
+            rig.camera(name).width,
+            ground_z_m,
+        ).items()
+    )
+
+
+def camera_doubts(
+    vehicle_from_camera: Array, intrinsics: Array, width: int, ground_z_m: float = 0.0
+) -> dict[str, str]:
+    """What looks wrong in a camera's calibration: field of a rig file -> words.
+
+    Args:
+        vehicle_from_camera: [4, 4].
+        intrinsics: [3, 3] pixels.
+        width: of its images, pixels.
+        ground_z_m: height of the ground in the vehicle frame.
+    """
+    found, pose = {}, vehicle_from_camera
+    if pose[2, 3] <= ground_z_m or np.abs(pose[:3, 3]).max() > _FARTHEST_M:
+        found["vehicle_from_camera"] = (
+            f"the camera would sit at {np.round(pose[:3, 3], 2).tolist()} m, the ground at z = "
+            f"{ground_z_m:g}; is this camera_from_vehicle, the inverse?"
+        )
+    elif abs(pose[2, 2]) > 0.9 or abs(pose[2, 0]) > 0.7:
+        found["vehicle_from_camera"] = (
+            "the camera would look at the sky, at the ground or lie on its side; camera axes are x right, y "
+            "down, z ahead"
+        )
+    if abs(intrinsics[0, 2] / width - 0.5) > _OFF_CENTRE:
+        found["intrinsics"] = (
+            f"the optical axis would be at u = {intrinsics[0, 2]:.0f} of {width} pixels; are these "
+            "intrinsics for images of another size?"
+        )
+    return found

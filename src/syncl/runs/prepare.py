@@ -16,6 +16,8 @@ from syncl.data.nuscenes.splits import OFFICIAL_SPLITS, own_splits
 from syncl.data.nuscenes.tables.cache import cache_path
 from syncl.data.nuscenes.tables.survey import Problem, survey_sweeps, survey_tables
 from syncl.errors import SynclError
+from syncl.geometry.poses import rigid_from_pose
+from syncl.runs.check_rig import camera_doubts
 
 
 def prepare_dataset(
@@ -56,6 +58,8 @@ def prepare_dataset(
     without_lidar = int((index.columns.sample_lidars < 0).sum())
     if without_lidar:
         say(f"  {without_lidar:,} samples without LIDAR_TOP: models in the lidar's frame cannot be used")
+    for line in _doubts(index):
+        say(f"  {line}")
     paths = [cache_path(data, version, part) for part in ("", CAMERAS)]
     if all(path.is_file() for path in paths):
         size = sum(path.stat().st_size for path in paths)
@@ -143,6 +147,27 @@ def _classes(index: NuScenesIndex) -> list[str]:
     if strangers := [name for name, count in found.items() if name not in named and count]:
         where = "" if dataset.official else f" (name them in {DATASET_FILE}, among left_out if on purpose)"
         lines.append(f"categories of no class: {listed(strangers)}{where}")
+    return lines
+
+
+def _doubts(index: NuScenesIndex) -> list[str]:
+    """What looks wrong in the cameras' calibrations, each doubt of a camera once, with its first case."""
+    columns, lines = index.columns, []
+    for number, channel in enumerate(columns.channels.tolist()):
+        images = np.flatnonzero(columns.image_channels == number)
+        rows, first = np.unique(columns.image_calibrations[images], return_index=True)
+        poses = columns.calibration_poses[rows]
+        found: dict[str, list[str]] = {}
+        for pose, matrix, width in zip(
+            rigid_from_pose(poses[:, :3], poses[:, 3:]),
+            columns.intrinsics[rows],
+            columns.image_sizes[images[first], 0].tolist(),
+            strict=True,
+        ):
+            for field, doubt in camera_doubts(pose, matrix, width).items():
+                found.setdefault(field, []).append(doubt)
+        for doubts in found.values():
+            lines.append(f"{channel.decode()}, {len(doubts)} of {len(rows)} calibrations: {doubts[0]}")
     return lines
 
 

@@ -140,7 +140,8 @@ class NuScenesIndex:
         if not names:
             raise SynclError(
                 f"{self.dataroot / self.version}: none of the {len(wanted)} scenes of split '{split}' are in "
-                f"scene.json (it has {len(self.scene_names)} scenes, the first is {self.scene_names[0]})"
+                f"scene.json (it has {len(self.scene_names)} scenes, the first is {self.scene_names[0]}); "
+                "choose another split, or name one of your own in a splits.json beside the tables"
             )
         return names
 

@@ -254,7 +254,10 @@ def _refuse_records(folder: Path, table: str, fields: tuple[Field, ...], tokens:
     def look(records: list[Record]) -> list[str]:
         mine = [record for record in records if record.get("token") == token]
         errors = [check_field(record, field) for record in mine for field in fields]
-        return [error.text for error in errors if error is not None]
+        # As those of lidars and radars may be.
+        empty = [record for record in mine if record.get("camera_intrinsic") == []]
+        told = [f"record '{token}': field 'camera_intrinsic' is empty; a camera's is a 3x3 matrix, pixels"]
+        return [error.text for error in errors if error is not None] + told * len(empty)
 
     texts = [text for piece in read_records(table_path(folder, table), look) for text in piece]
     raise SynclError(
