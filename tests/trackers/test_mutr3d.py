@@ -13,6 +13,8 @@ from syncl.errors import SynclError
 from syncl.recipes.synthetic import small_detr3d, small_mutr3d
 from syncl.structures import Frame, Outcome, Predictions, Queries
 from syncl.trackers import ClipNoise, Mutr3dConfig, SingleFrameConfig
+from syncl.trackers.by_detection import NoDetector
+from syncl.trackers.life_cycle import LifeCycleConfig, LivingByScore
 from syncl.trackers.mutr3d.memory_bank import SAVE_PERIOD, MemoryBank
 from syncl.trackers.state import TrackState
 
@@ -218,3 +220,13 @@ def test_an_undisturbed_tracker_forgets_nothing_and_makes_nothing_up(tracker):
     assert noisy.noise == noise and calm.noise == ClipNoise()
     pairs = zip(noisy.parameters(), calm.parameters(), strict=True)
     assert all(torch.equal(own, copy) and own is not copy for own, copy in pairs)
+
+
+def test_a_tracker_of_ones_own_that_lives_by_score_is_disturbed_and_ends_as_its_configuration_says():
+    class Plain(LivingByScore):
+        def renewed(self, decoded, rows, kept, scores):
+            raise AssertionError("not stepped here")
+
+    config = LifeCycleConfig(noise=ClipNoise(drop_probability=0.5), longest_gap_s=3.0)
+    tracker = Plain(NoDetector(("car",)), config)
+    assert (tracker.noise, tracker.longest_gap_s, tracker.config) == (config.noise, 3.0, config)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from syncl.detectors import Detector
 from syncl.structures import Objects, Outcome
 from syncl.structures.tensors import TensorStructure
 from syncl.trackers.base import Tracker
@@ -53,7 +54,12 @@ class LifeCycleConfig:
 class LivingByScore(Tracker):
     """Base of such trackers: they say what becomes of a query that goes on (`renewed`)."""
 
-    config: LifeCycleConfig
+    def __init__(self, detector: Detector, config: LifeCycleConfig) -> None:
+        super().__init__()
+        self.detector = detector
+        self.config = config
+        self.noise = config.noise
+        self.longest_gap_s = config.longest_gap_s
 
     def conclude(self, decoded: Decoded) -> tuple[Objects, TrackState]:
         """Births, misses and deaths by score; objects are the live tracks with a high enough score."""

@@ -47,11 +47,8 @@ class Mutr3d(LivingByScore):
     """See the module's docstring."""
 
     def __init__(self, detector: Detector, config: Mutr3dConfig) -> None:
-        super().__init__()
-        self.detector = detector
+        super().__init__(detector, config)
         self.config: Mutr3dConfig = config
-        self.noise = config.noise
-        self.longest_gap_s = config.longest_gap_s
         self.query_interaction = QueryInteraction(
             detector.dim, config.heads, config.hidden, not detector.positions_follow_references
         )

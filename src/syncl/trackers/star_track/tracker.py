@@ -61,16 +61,13 @@ class StarTrack(LivingByScore):
     """See the module's docstring."""
 
     def __init__(self, detector: Detector, config: StarTrackConfig) -> None:
-        super().__init__()
+        super().__init__(detector, config)
         if config.transform == "none" and config.norm == "layer":
             raise SynclError(
                 "tracker.transform=none has no latent motion for tracker.norm=layer to follow; "
                 "leave norm at length or choose another transform"
             )
-        self.detector = detector
         self.config: StarTrackConfig = config
-        self.noise = config.noise
-        self.longest_gap_s = config.longest_gap_s
         dim = detector.dim
         self.latent_motion: LatentMotion | None = None
         if config.transform != "none":
