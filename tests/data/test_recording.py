@@ -142,6 +142,37 @@ def test_frames_found_by_number_keep_their_time(folder: Path) -> None:
     assert [moment.timestamp_s for moment in recording.rig.moments] == [0, 0.125, 0.5, 0.625]
 
 
+def found_by_name(folder: Path, names: dict[str, list[str]]) -> Path:
+    """The recording with a rate in the place of frames, and its four images of each camera called so."""
+    rig = content()
+    del rig["frames"]
+    (folder / "rig.yaml").write_text(yaml.safe_dump(rig | {"frame_rate_hz": 8}))
+    for camera, own in names.items():
+        for number, name in enumerate(own):
+            (folder / "images" / camera / f"f{number}.png").rename(folder / "images" / camera / f"{name}.png")
+    return folder
+
+
+@pytest.mark.parametrize("names", [["f_2", "f_9", "f_10", "f_11"], ["8.25", "8.5", "9.75", "10.0"]])
+def test_frames_found_by_name_come_by_the_numbers_in_it(folder: Path, names: list[str]) -> None:
+    recording = read_recording(found_by_name(folder, {"front": names, "rear": names}))
+    assert [moment.name for moment in recording.rig.moments] == names
+
+
+def test_names_that_do_not_tell_frames_are_refused(folder: Path) -> None:
+    times = [f"{1532402927600000000 + 10**8 * number}" for number in range(4)]
+    with pytest.raises(
+        SynclError, match=r"go up by 100,000,000 .* are times .* list 'frames' with their timestamp_s"
+    ):
+        read_recording(found_by_name(folder, {"front": times, "rear": times}))
+
+
+def test_cameras_that_never_share_a_name_are_refused(folder: Path) -> None:
+    names = {camera: [f"{camera}_{number}" for number in range(4)] for camera in ("front", "rear")}
+    with pytest.raises(SynclError, match="no two cameras have an image of one name"):
+        read_recording(found_by_name(folder, names))
+
+
 @pytest.mark.parametrize("model", ["pinhole", "fisheye"])
 def test_distortion_is_removed(folder: Path, model: str) -> None:
     """A point drawn where the lens shows it must end up where the pinhole projects it."""

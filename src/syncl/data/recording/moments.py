@@ -1,5 +1,6 @@
 """The moments of a recording: listed in `rig.yaml` with times and poses, or found by their image files."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ STEEPEST = 0.5
 
 # Median of the time between frames.
 _SHORTEST_S, _LONGEST_S = 1e-3, 60.0
+# Median of that between the numbers of frames.
+_LARGEST_STEP = 1000
 
 
 def read_moments(
@@ -143,7 +146,19 @@ def _found(node: Node, by_name: Mapping[str, Mapping[str, Path]]) -> tuple[Momen
     if not names:
         node.fail("no camera's folder holds an image")
     numbered = all(name.isdigit() for name in names)
-    ordered = sorted(names, key=int) if numbered else sorted(names)
+    ordered = sorted(names, key=int if numbered else _by_number)
+    delivering = [files for files in by_name.values() if files]
+    if len(delivering) > 1 and sum(map(len, delivering)) == len(names):
+        node.fail(
+            "no two cameras have an image of one name, so that every frame would have a camera alone; name "
+            "images of one moment alike in all folders, or list 'frames' with their 'images'"
+        )
+    steps = np.diff([int(name) for name in ordered]) if numbered else np.ones(0)
+    if steps.size and (step := float(np.median(steps))) > _LARGEST_STEP:
+        node.fail(
+            f"image names such as {ordered[0]} go up by {step:,.0f} (median), so they are times and do not "
+            "number frames; list 'frames' with their timestamp_s"
+        )
     if numbered and len({int(name) for name in names}) < len(names):
         node.fail("image names such as 7 and 007 are the same number; name images alike in all folders")
     first = int(ordered[0]) if numbered else 0
@@ -156,6 +171,15 @@ def _found(node: Node, by_name: Mapping[str, Mapping[str, Path]]) -> tuple[Momen
         )
         for place, name in enumerate(ordered)
     )
+
+
+def _by_number(name: str) -> tuple[str | int | float, ...]:
+    """Orders names by the numbers in them: frame_2 goes before frame_10, and 0.25 before 0.5."""
+    if re.fullmatch(r"\d+\.\d+", name):
+        return "", float(name)
+    # Texts and numbers take turns, beginning with a text.
+    parts = re.split(r"(\d+)", name)
+    return tuple(int(part) if place % 2 else part for place, part in enumerate(parts))
 
 
 def _rate(node: Node) -> float:

@@ -58,7 +58,7 @@ def read_rig(folder: Path, live: bool = False) -> Rig:
             place = camera.folder if camera.video is None else f"{camera.video} at its time"
             node.fail(
                 f"cameras.{camera.name}: no frame has an image of it in {place}; put its images "
-                "there or remove the camera"
+                "(.jpg, .jpeg or .png) there or remove the camera"
             )
     return Rig(path, _name(fields, root), cameras, moments, _lidar(fields), has_poses, remarks)
 
