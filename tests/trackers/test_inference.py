@@ -128,3 +128,9 @@ def test_wide_models_alone_take_fewer_products_and_only_in_bfloat16(
     parts = for_inference(tracker, precision).modules()
     assert any(isinstance(part, WinogradConv2d) for part in parts) == fewer
     assert not any(isinstance(part, WinogradConv2d) for part in tracker.modules())
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_cannot_be_used_is_refused_by_name(device):
+    with pytest.raises(SynclError, match=f"device {device}: cannot be used here"):
+        load("demo", device=device)

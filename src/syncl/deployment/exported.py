@@ -28,7 +28,7 @@ from syncl.structures.tensors import named_tensors
 from syncl.trackers.base import ChoosingConfig, Tracker
 from syncl.trackers.by_detection import NoDetector
 from syncl.trackers.host_pairing import HostPairing
-from syncl.trackers.inference import fold_norms, for_inference
+from syncl.trackers.inference import fold_norms, for_inference, usable_device
 from syncl.trackers.look import Decoded
 from syncl.trackers.model import ModelConfig
 from syncl.trackers.serialisation import put_together
@@ -349,9 +349,9 @@ def load(
         providers: of onnxruntime, for exported folders, the preferred one first; the CPU's if none is named.
 
     Raises:
-        SynclError: see `open_model`; or there is no model of this name.
+        SynclError: see `open_model`; or there is no model of this name, or the device cannot be used.
     """
-    return for_inference(open_model(find_model(name), device, types, providers).tracker)
+    return for_inference(open_model(find_model(name), usable_device(device), types, providers).tracker)
 
 
 def model_source(path: Path | None) -> Path | None:

@@ -14,6 +14,21 @@ from syncl.errors import SynclError
 from syncl.layers.winograd import WinogradConv2d, suits_winograd
 from syncl.trackers.base import Tracker
 
+
+def usable_device(name: torch.device | str) -> torch.device:
+    """The device of this name.
+
+    Raises:
+        SynclError: torch does not know it or cannot use it here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise SynclError(f"device {name}: cannot be used here ({error})") from error
+    return device
+
+
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 # Channels up to which CPUs take longer to cast a decoder's numbers, or to add up what Winograd's convolutions
 # need, than they save in products.

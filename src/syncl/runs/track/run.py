@@ -22,7 +22,7 @@ from syncl.runs.track.reports import ALONE, Reports, TrackingSummary
 from syncl.runs.track.scenes import cameras_seen, track_scene
 from syncl.trackers import Cc3dtConfig, GreedyConfig, SingleFrame, SingleFrameConfig, Tracker
 from syncl.trackers.cc_3dt import cc_3dt_plus_plus
-from syncl.trackers.inference import Precision, for_inference
+from syncl.trackers.inference import Precision, for_inference, usable_device
 
 Task = Literal["tracking", "detection"]
 TrackerChoice = Literal["model", "greedy", "greedy-observed", "cc-3dt", "cc-3dt++"]
@@ -45,12 +45,7 @@ def choose_device(name: str, processes: Processes = ALONE) -> torch.device:
         return processes.device
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise SynclError(f"--device {name}: cannot be used here ({error})") from error
-    return device
+    return usable_device(name)
 
 
 def track_to_file(
