@@ -14,6 +14,17 @@ from syncl.errors import SynclError
 from syncl.layers.winograd import WinogradConv2d, suits_winograd
 from syncl.trackers.base import Tracker
 
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+# Channels up to which CPUs take longer to cast a decoder's numbers, or to add up what Winograd's convolutions
+# need, than they save in products.
+_NARROW = 128
+_DTYPES = {
+    "auto": torch.float32,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
 
 def usable_device(name: torch.device | str) -> torch.device:
     """The device of this name.
@@ -27,18 +38,6 @@ def usable_device(name: torch.device | str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise SynclError(f"device {name}: cannot be used here ({error})") from error
     return device
-
-
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
-# Channels up to which CPUs take longer to cast a decoder's numbers, or to add up what Winograd's convolutions
-# need, than they save in products.
-_NARROW = 128
-_DTYPES = {
-    "auto": torch.float32,
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 
 def for_inference(tracker: Tracker, precision: Precision = "auto") -> Tracker:
