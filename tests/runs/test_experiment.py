@@ -3,7 +3,10 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import orjson
@@ -16,6 +19,7 @@ from syncl.commands.main import main
 from syncl.data.synthetic.generation import generate_world
 from syncl.data.synthetic.world import WorldConfig
 from syncl.errors import SynclError
+from syncl.interrupts import Interrupted
 from syncl.models import MODELS
 from syncl.runs.experiment.child_commands import Commands, Usage
 from syncl.runs.experiment.plan import read_plan
@@ -307,6 +311,33 @@ def test_own_classes_reach_every_command_and_the_digest(tmp_path, monkeypatch):
     (tmp_path / "mine.yaml").write_text((tmp_path / "mine.yaml").read_text().replace("45", "44"))
     digests.append(run_digest(plan, plan.arms[0], 0, data, tmp_path / "mine.yaml"))
     assert digests[0] != digests[1], "another range is another experiment"
+
+
+def test_a_second_ctrl_c_leaves_no_command_unasked(tmp_path, monkeypatch):
+    ask, asked = subprocess.Popen.terminate, []
+
+    def terminate(process):
+        asked.append(process.pid)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        ask(process)
+
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(program))
+    monkeypatch.setattr(subprocess.Popen, "terminate", terminate)
+    begin, commands = time.monotonic(), Commands()
+    with ThreadPoolExecutor(3) as pool:
+        with pytest.raises(Interrupted), commands:
+            runs = [pool.submit(commands.run, [name], tmp_path / name) for name in "abc"]
+            while len(list(tmp_path.iterdir())) < 4 or not all(run.running() for run in runs):
+                time.sleep(0.05)
+            time.sleep(0.5)
+            raise Interrupted(signal.SIGINT)
+        ended = [type(run.exception()) for run in runs]
+    assert ended == [SynclError] * 3 and len(set(asked)) == 3
+    assert time.monotonic() - begin < 50
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -41,8 +41,15 @@ class Commands:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is None:
-            return
+        while error is not None:
+            # Asked once more on the way out, none must stay unasked: what asked first goes up already.
+            try:
+                self._stop()
+                return
+            except KeyboardInterrupt:
+                continue
+
+    def _stop(self) -> None:
         with self._lock:
             self._stopped = True
             for process in self._running:
