@@ -3,6 +3,7 @@
     python benchmarks/training_step.py                              # two recipes, with and without SynCL
     python benchmarks/training_step.py --against ../before/src      # paired with the sources of `before`
     python benchmarks/training_step.py pf-track_petr_synthetic --against ../before/src --pairs 10 --images
+    python benchmarks/training_step.py --against src --compile      # compiled, against the same as it is
 
 Each tree trains in a process of its own, on one thread, and the processes take turns at a few steps each, so
 that other load on the machine disturbs both alike; ratios are medians of pairs that follow each other. A step
@@ -10,6 +11,9 @@ is everything of a step of `syncl train`: reading, losses, gradients, optimiser,
 CPU seconds of the process. The image encoder is frozen and its features come from disk, unless `--images`
 reads images and trains it. Every query that holds an object is carried on (`carry_score` 0), since fresh
 weights' scores would carry none.
+
+`--compile` compiles what `syncl train --compile` does, in this tree alone, before anything is timed: eight
+steps of warming up, in which numbers of tracks change.
 
 `--profile` prints where the time goes instead. `--losses` prints the losses of the first steps in float32 of
 both trees, which must agree.
@@ -41,6 +45,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2, help="steps a turn")
     parser.add_argument("--pairs", type=int, default=6, help="turns of each process")
     parser.add_argument("--images", action="store_true", help="train the image encoder too")
+    parser.add_argument("--compile", action="store_true", help="compile this tree's parts")
     parser.add_argument("--profile", action="store_true", help="operators by their own CPU time")
     parser.add_argument("--losses", action="store_true", help="losses of the first steps in float32")
     parser.add_argument("--world", type=Path, help="a v1.0-mini data root; one is generated where it is not")
@@ -70,7 +75,10 @@ def compare(recipe: str, strategy: str, world: Path, folder: Path, arguments: ar
     """Let one process a tree take turns, and print a line."""
     trees = [OWN_SOURCES] if arguments.against is None else [arguments.against.resolve(), OWN_SOURCES]
     label = f"{recipe} {strategy} {'images' if arguments.images else 'features'}"
-    sides = [Side(tree, recipe, strategy, world, folder, arguments) for tree in trees]
+    sides = [
+        Side(tree, recipe, strategy, world, folder, arguments, arguments.compile and number == len(trees) - 1)
+        for number, tree in enumerate(trees)
+    ]
     if arguments.losses:
         found = [side.turn() for side in sides]
         same = all(one["losses"] == found[0]["losses"] for one in found)
@@ -105,8 +113,10 @@ class Side:
         world: Path,
         folder: Path,
         arguments: argparse.Namespace,
+        compiled: bool = False,
     ) -> None:
-        given = [recipe, "--strategies", strategy, "--work", str(folder / f"features-{tree.parent.name}")]
+        given = ["--compile"] if compiled else []
+        given += [recipe, "--strategies", strategy, "--work", str(folder / f"features-{tree.parent.name}")]
         given += ["--world", str(world), "--batch", str(arguments.batch), "--steps", str(arguments.steps)]
         given += [f"--{name}" for name in ("images", "profile", "losses") if getattr(arguments, name)]
         self._process = subprocess.Popen(
@@ -187,6 +197,10 @@ def work(name: str, strategy: str, arguments: argparse.Namespace) -> None:
     torch.manual_seed(0)
     module = ClipTraining(tracker, training.strategy.build(tracker.detector.dim), training.unroll)
     optimiser = build_optimiser(module, training.optimiser)
+    if arguments.compile:
+        from syncl.trackers.compiling import compile_parts
+
+        compile_parts(tracker.detector, accelerator.device)
     wrapped, optimiser = accelerator.prepare(module, optimiser)
     average = WeightAverage(tracker, training.ema)
     batches = clips(accelerator, dataset, training, 0)
@@ -205,7 +219,7 @@ def work(name: str, strategy: str, arguments: argparse.Namespace) -> None:
         for _ in lines():
             print(json.dumps({"losses": [step()["total"] for _ in range(arguments.steps)]}), flush=True)
         return
-    for _ in range(2):
+    for _ in range(8 if arguments.compile else 2):
         step()
     if arguments.profile:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:

@@ -14,7 +14,7 @@ def test_generate_writes_a_world_and_says_what(tmp_path: Path, capsys: pytest.Ca
         out, train_scenes=1, val_scenes=1, keyframes=2, width=64, height=32, difficulty="easy", workers=1
     )
     said = capsys.readouterr().out
-    assert "v1.0-mini, 1 training and 1 validation scenes, 4 keyframes" in said
+    assert "v1.0-mini, 1 training scene and 1 validation scene, 4 keyframes" in said
     assert len(list(out.glob("samples/CAM_*/*.jpg"))) == 24
     with pytest.raises(SynclError, match="pass --overwrite"):
         generate(out, train_scenes=1, val_scenes=0, keyframes=2, width=64, height=32, workers=1)

@@ -51,7 +51,7 @@ def test_velocities_are_centred_differences_within_limits(dataset: Any):
 def test_samples_of_one_time_are_told_of(dataset: Any):
     assert not read(dataset).remarks
     change(dataset, "sample", lambda rows: rows[2].update(timestamp=rows[1]["timestamp"]))
-    assert "sample.json: 1 samples have the timestamp of another" in read(dataset).remarks[0]
+    assert "sample.json: 1 sample with the timestamp of another" in read(dataset).remarks[0]
 
 
 def test_unmapped_categories_are_left_out(dataset: Any):

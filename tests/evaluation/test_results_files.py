@@ -205,7 +205,7 @@ def test_custom_splits_ignore_other_samples(dataset: Any):
     (dataset.root / "v1.0-mini" / "splits.json").write_text(json.dumps({"mine": ["scene-0103"]}))
     content = dataset.good("tracking")
     content["results"]["stranger"] = [{"nonsense": 1}]
-    with pytest.warns(UserWarning, match="1 samples that are not of the evaluated scenes"):
+    with pytest.warns(UserWarning, match="1 sample of other scenes than the evaluated"):
         metrics = evaluate_tracking(dataset.write(content), dataset.root, "v1.0-mini", "mine")
     assert metrics.amota == 1
 
@@ -217,7 +217,7 @@ def test_chosen_scenes_of_a_larger_file_are_scored(dataset: Any, task: str):
     path, score = dataset.write(content), evaluate_tracking if task == "tracking" else evaluate_detection
     with pytest.raises(SynclError, match="names sample 'of another scene', which the split does not hold"):
         score(path, dataset.root, "v1.0-mini", "mini_val")
-    with pytest.warns(UserWarning, match="1 samples that are not of the evaluated scenes"):
+    with pytest.warns(UserWarning, match="1 sample of other scenes than the evaluated"):
         chosen = score(path, dataset.root, "v1.0-mini", "mini_val", ["scene-0103"])
     whole = score(dataset.write(dataset.good(task)), dataset.root, "v1.0-mini", "mini_val")
     same = [dataclasses.replace(metrics, seconds=0.0).summary() for metrics in (chosen, whole)]

@@ -131,7 +131,7 @@ def test_command_writes_video_and_picture(dataset, tmp_path, capsys):
     render(path, data=root, split="mini_train", frame=2, output=tmp_path / "frame.png")
     height, width = cv2.imread(str(tmp_path / "frame.png")).shape[:2]
     assert sizes == {(width, height)} and width == 1280
-    assert "3 frames of 1 scenes" in capsys.readouterr().out
+    assert "3 frames of 1 scene" in capsys.readouterr().out
 
 
 def test_a_sheet_shows_frames_of_the_whole_scene_with_their_past(dataset, tmp_path, capsys):

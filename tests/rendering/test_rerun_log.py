@@ -172,5 +172,5 @@ def test_the_command_writes_one(tiny_nuscenes, tmp_path, capsys, needs_rerun):
     tokens = [f"scene-0103_t{number}" for number in range(3)]
     results.write_text(json.dumps({"meta": {}, "results": {token: [] for token in tokens}}))
     render(results, data=tiny_nuscenes, rerun=tmp_path / "tracks.rrd")
-    assert "tracks.rrd: 3 frames of 1 scenes" in capsys.readouterr().out
+    assert "tracks.rrd: 3 frames of 1 scene" in capsys.readouterr().out
     assert len(column(tmp_path / "tracks.rrd", "world/vehicle", "Transform3D:translation")) == 3

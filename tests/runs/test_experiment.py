@@ -153,7 +153,7 @@ def test_the_report_pairs_by_seed(tmp_path):
         for a, b in paired(results, "baseline", "syncl")
     ] == [0.05]
     text = markdown(plan, results)
-    assert "1 runs are missing" in text and "synthetic world" in text
+    assert "1 run missing" in text and "synthetic world" in text
     assert "| baseline | 2 | 0.350 ± 0.071 |" in text
     assert "| 2.00 | 2.00 | 0.100 | 1.00 |" in text
     assert "| syncl | baseline | 1 | +0.050 |" in text

@@ -121,3 +121,12 @@ def test_frames_of_another_size_are_refused_with_the_remedy(tracker: Tracker, fo
         bare.open(folder)
     with pytest.raises(SynclError, match=r"global_from_vehicle: shape \(3, 3\)"):
         tracker.frame(images_of(folder), open_rig(folder), 0.0, np.eye(3))
+    with pytest.raises(SynclError, match=r"global_from_vehicle: .*up axis .* along \[0.0, 0.0, -1.0\]"):
+        tracker.frame(images_of(folder), open_rig(folder), 0.0, np.diag([1.0, -1.0, -1.0, 1.0]))
+
+
+def test_what_is_no_frame_or_no_state_is_refused_with_the_remedy(tracker: Tracker) -> None:
+    with pytest.raises(SynclError, match=r"frame: ndarray; make one .* tracker.frame\(images, ...\)"):
+        tracker.step(np.zeros((60, 80, 3)), tracker.initial_state())
+    with pytest.raises(SynclError, match=r"state: NoneType; a stream begins with tracker.initial_state\(\)"):
+        tracker.step(make_frame(size=(32, 64)), None)

@@ -58,13 +58,15 @@ def generate(
 
     from syncl.data.synthetic.generation import generate_world
     from syncl.data.synthetic.world import WorldConfig
+    from syncl.wording import counted
 
     config = WorldConfig(train_scenes, val_scenes, keyframes, width, height, seed, difficulty, rigs, layout)
     report = generate_world(out, config, workers or len(os.sched_getaffinity(0)), overwrite)
     rate = report.samples / report.seconds
     Console().print(
-        f"{report.root}: {report.version}, {len(report.train_scenes)} training and {len(report.val_scenes)} "
-        f"validation scenes, {report.samples} keyframes, {report.annotations} boxes, "
+        f"{report.root}: {report.version}, {counted(len(report.train_scenes), 'training scene')} and "
+        f"{counted(len(report.val_scenes), 'validation scene')}, {counted(report.samples, 'keyframe')}, "
+        f"{counted(report.annotations, 'box')}, "
         f"{report.seconds:.1f} s ({rate:.1f} keyframes/s)",
         soft_wrap=True,
     )

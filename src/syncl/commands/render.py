@@ -85,6 +85,7 @@ def render(
     from syncl.rendering.layout import sheet_places
     from syncl.rendering.nuscenes_scenes import open_results
     from syncl.rendering.rerun_log import check_rerun, write_rerun
+    from syncl.wording import counted
 
     if frame is not None and sheet is not None:
         raise SynclError("--frame and --sheet: a single frame or a sheet of several; leave one out")
@@ -122,7 +123,7 @@ def render(
     if rerun is not None:
         frames = progress_bar(source.frames(style), "logging", total=source.frame_count)
         count = write_rerun(frames, rerun, style, overwrite)
-        content = f"{count} frames of {len(scenes)} scenes; open it with: rerun {rerun}"
+        content = f"{counted(count, 'frame')} of {counted(len(scenes), 'scene')}; open it with: rerun {rerun}"
         written.append(Rendered(rerun, count, content))
     if output is not None and frame is not None:
         drawn, history = source.frame(scenes[0], frame, style)
@@ -136,7 +137,9 @@ def render(
     elif output is not None:
         frames = progress_bar(source.frames(style), "drawing", total=source.frame_count)
         count = render_video(frames, output, style, fps, overwrite)
-        written.append(Rendered(output, count, f"{count} frames of {len(scenes)} scenes"))
+        written.append(
+            Rendered(output, count, f"{counted(count, 'frame')} of {counted(len(scenes), 'scene')}")
+        )
     for file in written:
         sys.stdout.write(f"{file.path}: {file.content}\n")
     return tuple(written)

@@ -108,6 +108,7 @@ def track(
     from syncl.runs.track.parts import scene_parts
     from syncl.runs.track.reports import Reports
     from syncl.runs.track.run import check_past_images, track_to_file, tracking_origin, without_past_images
+    from syncl.wording import counted
 
     model = None if model is None else find_model(model)
     use_threads(threads)
@@ -134,7 +135,9 @@ def track(
             overwrite=overwrite,
         )
         files = ", ".join(map(str, done.files))
-        console.print(f"wrote {files}: {done.frames} frames, {done.seconds_per_frame:.3f} s a frame")
+        console.print(
+            f"wrote {files}: {counted(done.frames, 'frame')}, {done.seconds_per_frame:.3f} s a frame"
+        )
         return done
     if data is None or output is None:
         raise SynclError("pass --data and --output for a nuScenes-format dataset, or --recording")
@@ -202,7 +205,7 @@ def track(
     if processes.is_main:
         for remark in done.remarks:
             console.print(remark)
-        scene_count = f"{done.frames} frames of {len(done.scenes)} scenes"
+        scene_count = f"{counted(done.frames, 'frame')} of {counted(len(done.scenes), 'scene')}"
         if done.earlier_frames:
             scene_count += f" ({done.earlier_frames} of them tracked by an earlier call)"
         console.print(f"wrote {output}: {scene_count}, {done.seconds_per_frame:.3f} s a frame")

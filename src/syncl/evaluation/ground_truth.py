@@ -14,6 +14,7 @@ from syncl.data.nuscenes.tables.plausibility import time_problem
 from syncl.dataset_description import DatasetDescription
 from syncl.errors import SynclError, did_you_mean
 from syncl.evaluation.arrays import Bools, EvaluationBoxes, GroundTruth, Ints, Racks, Samples
+from syncl.wording import counted
 
 _IGNORED, _RACK = -1, -2
 
@@ -80,8 +81,8 @@ def _simultaneous(tables: Path, samples: Samples) -> str | None:
     if not doubled:
         return None
     return (
-        f"{tables / 'sample.json'}: {doubled} samples have the timestamp of another one of their scene; "
-        "tracks are scored on all of them here, on the last by the official code"
+        f"{tables / 'sample.json'}: {counted(doubled, 'sample')} with the timestamp of another one of "
+        "their scene; tracks are scored on all of them here, on the last by the official code"
     )
 
 

@@ -15,6 +15,7 @@ from syncl.errors import SynclError, did_you_mean, shown
 from syncl.evaluation.arrays import EvaluationBoxes, Floats, Ints, Samples
 from syncl.evaluation.constants import Task
 from syncl.evaluation.strict_columns import ColumnError, fields_of, strict_scalars, strict_vectors
+from syncl.wording import counted
 
 _UNIT_TOLERANCE = 1e-3
 _VECTORS = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2}
@@ -98,7 +99,10 @@ def read_results(
     identities = tuple(str(identity) for identity in reader.number_of_id)
     remarks = _remarks(boxes, samples, task, dataset)
     if reader.others:
-        remarks = (f"{reader.others} samples that are not of the evaluated scenes (left out)", *remarks)
+        remarks = (
+            f"{counted(reader.others, 'sample')} of other scenes than the evaluated ones (left out)",
+            *remarks,
+        )
     return Results(boxes, meta, remarks, identities)
 
 

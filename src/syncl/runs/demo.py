@@ -22,6 +22,7 @@ from syncl.rendering.nuscenes_scenes import open_results
 from syncl.runs.track.reports import Reports
 from syncl.runs.track.run import track_to_file
 from syncl.trackers.inference import Precision
+from syncl.wording import counted
 
 _RESULTS = {
     "results.json": "tracks in the nuScenes submission format",
@@ -70,13 +71,16 @@ def run_demo(
     generate_world(world, config, workers=_cores(), overwrite=True)
     index = open_nuscenes(world, config.version)
     names = index.split_scenes("mini_val")
-    console.print(f"generated {len(names)} unseen scenes of {keyframes} frames (seed {seed}) in {world}")
+    console.print(
+        f"generated {counted(len(names), 'unseen scene')} of {counted(keyframes, 'frame')} (seed {seed}) "
+        f"in {world}"
+    )
 
     model = load_model(find_model("demo"))
     results, metrics_file, video, picture = (output / name for name in _RESULTS)
     reports = Reports(results, overwrite=overwrite)
     report = track_to_file(model, index, names, reports, device="cpu", precision=precision)
-    console.print(f"tracked {report.frames} frames, {report.seconds_per_frame * 1000:.0f} ms each")
+    console.print(f"tracked {counted(report.frames, 'frame')}, {report.seconds_per_frame * 1000:.0f} ms each")
 
     with warnings.catch_warnings():
         # The remarks are printed below the table.

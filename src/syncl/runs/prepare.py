@@ -18,6 +18,7 @@ from syncl.data.nuscenes.tables.survey import Problem, survey_sweeps, survey_tab
 from syncl.errors import SynclError
 from syncl.geometry.poses import rigid_from_pose
 from syncl.runs.check_rig import camera_doubts
+from syncl.wording import counted
 
 
 def prepare_dataset(
@@ -44,9 +45,11 @@ def prepare_dataset(
     index = _open(data, version, dataset)
     seconds = time.perf_counter() - started
     say(
-        f"{data / index.version}: {len(index.scene_names):,} scenes, {index.sample_count:,} samples, "
-        f"{len(index.columns.image_files):,} images of {len(index.camera_names)} cameras, "
-        f"{index.annotation_count:,} annotations"
+        f"{data / index.version}: {counted(len(index.scene_names), 'scene')}, "
+        f"{counted(index.sample_count, 'sample')}, "
+        f"{counted(len(index.columns.image_files), 'image')} of "
+        f"{counted(len(index.camera_names), 'camera')}, "
+        f"{counted(index.annotation_count, 'annotation')}"
     )
     say(f"  splits: {_splits(index)}")
     for line in _classes(index):

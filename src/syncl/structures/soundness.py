@@ -16,10 +16,15 @@ def check_frame(frame: Frame) -> None:
     A single nan would otherwise stay for good in what a temporal detector or a tracker remembers.
 
     Raises:
-        SynclError: naming sample, camera and field: a field of another shape or type (times, poses and
-            calibration need float64); a time, pose, calibration or image that is not finite, a pose or
-            projection that is singular.
+        SynclError: it is no frame; else naming sample, camera and field: a field of another shape or type
+            (times, poses and calibration need float64); a time, pose, calibration or image that is not
+            finite, a pose or projection that is singular.
     """
+    if not isinstance(frame, Frame):
+        raise SynclError(
+            f"frame: {type(frame).__name__}; make one of images with tracker.frame(images, ...), or open a "
+            "recording with tracker.open(folder)"
+        )
     _check_form(frame)
     if frame.images.is_meta:
         return  # Cost is being counted without values.

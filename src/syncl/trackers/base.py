@@ -116,6 +116,7 @@ class Tracker(SeesImages, ABC):
         Raises:
             SynclError: images of another size than the weights know; else see `look`.
         """
+        move = self.admit(frame, state)
         if self.input is not None and frame.image_size != self.input.image_size:
             (height, width), (rows, columns) = self.input.image_size, frame.image_size
             raise SynclError(
@@ -123,7 +124,6 @@ class Tracker(SeesImages, ABC):
                 f"model sees {height}x{width}; read recordings with tracker.open(folder), make frames with "
                 f"tracker.frame(images, ...), or pass image_size=({height}, {width})"
             )
-        move = self.admit(frame, state)
         if self.precision == torch.float32:
             objects, state = self.advance(frame, state, move)
         else:
@@ -273,6 +273,11 @@ class Tracker(SeesImages, ABC):
         Raises:
             SynclError: naming what it holds and what this tracker keeps.
         """
+        if not isinstance(state, TrackState):
+            raise SynclError(
+                f"state: {type(state).__name__}; a stream begins with tracker.initial_state(), and each step "
+                "gives the state of the next"
+            )
         found = None if state.own is None else type(state.own)
         if found is not self.keeps:
             held, kept = (

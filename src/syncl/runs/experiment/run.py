@@ -24,6 +24,7 @@ from syncl.runs.experiment.plan import Arm, Plan
 from syncl.runs.experiment.run_records import read_records, record_path
 from syncl.runs.provenance import commit, hardware
 from syncl.training.resuming import checkpoint_folders
+from syncl.wording import counted
 
 
 def run_plan(plan: Plan, data: Path, output: Path, jobs: int, dataset: Path | None = None) -> None:
@@ -57,7 +58,7 @@ def run_plan(plan: Plan, data: Path, output: Path, jobs: int, dataset: Path | No
             )
     total = len(plan.runs)
     console = Console(stderr=True, highlight=False)
-    console.print(f"{plan.name}: {total} runs, {total - len(pending)} done already")
+    console.print(f"{plan.name}: {counted(total, 'run')}, {total - len(pending)} done already")
     failures: list[str] = []
     commands, source = Commands(), Source(data, dataset)
     try:

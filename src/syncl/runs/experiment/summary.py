@@ -11,6 +11,7 @@ from syncl.files import atomic_write
 from syncl.rendering.metric_figures import plot_arms
 from syncl.runs.experiment.plan import Plan
 from syncl.runs.experiment.run_records import Record, read_records, write_table
+from syncl.wording import counted
 
 # What is compared: key in metrics.json, heading, decimals, whether more is better.
 FIGURES = (
@@ -107,9 +108,9 @@ def markdown(plan: Plan, results: dict[str, dict[int, Record]]) -> str:
     lines = [
         f"# {plan.name}",
         "",
-        f"{len(every)} runs on {kind}, {plan.split} of {plan.version}; mean ± sample standard deviation over "
-        f"seeds {', '.join(map(str, sorted({seed for _, seed in plan.runs})))}."
-        + (f" **{missing} runs are missing.**" if missing else ""),
+        f"{counted(len(every), 'run')} on {kind}, {plan.split} of {plan.version}; mean ± sample standard "
+        f"deviation over seeds {', '.join(map(str, sorted({seed for _, seed in plan.runs})))}."
+        + (f" **{counted(missing, 'run')} missing.**" if missing else ""),
         "",
         "| arm | n | "
         + " | ".join(heading for _, heading, _, _ in FIGURES)

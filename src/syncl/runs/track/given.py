@@ -25,6 +25,7 @@ from syncl.runs.track.run import BY_DETECTION, TrackerChoice, choose_device
 from syncl.runs.track.scenes import cameras_seen, image_options, report_objects
 from syncl.structures import Frame, Objects
 from syncl.trackers.by_detection import ByDetection, NoDetector
+from syncl.wording import counted
 
 _LARGEST = 1e9
 
@@ -61,8 +62,9 @@ class DetectionFile:
         except SynclError as error:
             raise SynclError(f"--detections: {error}") from error
         boxes, usable = results.boxes, _usable(results.boxes)
-        lost = (f"{int((~usable).sum())} boxes that no tracker can hold, too large or too small (left out)",)
-        self.remarks = results.remarks + (() if usable.all() else lost)
+        lost = counted(int((~usable).sum()), "box")
+        remark = f"{lost} that no tracker can hold, too large or too small (left out)"
+        self.remarks = results.remarks + (() if usable.all() else (remark,))
         boxes = boxes.select(np.flatnonzero(usable))
         order = np.lexsort((-boxes.score, boxes.sample))
         self._dataset = index.dataset

@@ -19,6 +19,7 @@ from syncl.errors import SynclError, shown, system_errors_named
 from syncl.files import atomic_write, parse_json
 from syncl.locks import only_one
 from syncl.runs.processes import Processes
+from syncl.wording import counted
 
 _RUN = "run.json"
 
@@ -96,8 +97,8 @@ def _prepare(folder: Path, origin: Mapping[str, object], resume: bool, overwrite
     finished = _finished(folder)
     if finished and not resume and not overwrite:
         raise SynclError(
-            f"{folder}: holds {finished} scenes that an earlier call finished; go on with --resume, or start "
-            "anew with --overwrite"
+            f"{folder}: holds {counted(finished, 'scene')} that an earlier call finished; go on with "
+            "--resume, or start anew with --overwrite"
         )
     path = folder / _RUN
     if finished and resume:

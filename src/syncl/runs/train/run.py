@@ -44,6 +44,7 @@ from syncl.runs.train.validation import Validation
 from syncl.trackers import SingleFrameConfig
 from syncl.trackers.compiling import compile_parts
 from syncl.training.loop import make_accelerator, run_training
+from syncl.wording import counted
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,9 @@ def train_recipe(
             console.print(lidar_remark(index, scenes), highlight=False)
         console.print(
             f"{recipe.name}: {sum(p.numel() for p in tracker.parameters()) / 1e6:.2f} M parameters, "
-            f"{len(clips)} clips of {recipe.training.data.clip_length} from {len(scenes)} scenes, "
-            f"{recipe.training.steps} steps on {accelerator.num_processes} x {accelerator.device}",
+            f"{counted(len(clips), 'clip')} of {recipe.training.data.clip_length} from "
+            f"{counted(len(scenes), 'scene')}, "
+            f"{counted(recipe.training.steps, 'step')} on {accelerator.num_processes} x {accelerator.device}",
             highlight=False,
             soft_wrap=True,
         )
@@ -161,7 +163,7 @@ def train_recipe(
 
         def write_model(path: Path, weights: Mapping[str, Tensor]) -> None:
             notes = {
-                "data": f"{data.name}, {version}, {len(scenes)} scenes",
+                "data": f"{data.name}, {version}, {counted(len(scenes), 'scene')}",
                 "minutes": f"{(time.time() - started) / 60:.1f}",
                 "initialised_from": "" if init is None else str(init.name),
                 "torch": torch.__version__,
@@ -253,9 +255,11 @@ def _with_views(
 
 def _report(report: InitialisationReport, init: Path, console: Console) -> None:
     fresh = sorted({name.rsplit(".", 2)[0] for name in report.fresh})
-    console.print(f"from {init}: {len(report.filled)} entries taken over", highlight=False)
+    console.print(f"from {init}: {len(report.filled)} entries taken over", highlight=False, soft_wrap=True)
     if fresh:
-        console.print(f"  new: {len(report.fresh)} entries in {', '.join(fresh[:8])}", highlight=False)
+        console.print(
+            f"  new: {len(report.fresh)} entries in {', '.join(fresh[:8])}", highlight=False, soft_wrap=True
+        )
     if report.unused:
         console.print(f"  not used: {len(report.unused)} entries", highlight=False)
 

@@ -10,6 +10,7 @@ from syncl.classes import DETECTION_CLASSES
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.dataset_description import DatasetDescription
 from syncl.errors import SynclError, did_you_mean
+from syncl.wording import counted
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class LearnableCounts:
             "hardly visible": self.hardly_visible,
         }
         listed = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
-        return f"{self.learnable:,} annotations to learn from{listed and f' ({listed})'}"
+        return f"{counted(self.learnable, 'annotation')} to learn from{listed and f' ({listed})'}"
 
 
 def count_learnable(
