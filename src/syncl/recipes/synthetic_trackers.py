@@ -34,7 +34,8 @@ from syncl.training.strategies.one_track import TwoTasksConfig
 from syncl.training.strategies.syncl.strategy import SynclConfig
 from syncl.training.unroll import UnrollConfig
 
-# The paper gives an object five of 500 and more queries. Of these models' 96, two did better (docs/syncl-synthetic.md).
+# The paper gives an object five of 500 and more queries. Of these models' 96, two did better
+# (docs/syncl-synthetic.md).
 SYNCL = SynclConfig(loss=TRACKER_LOSS, release_m=RELEASE_M, queries_per_object=2)
 
 SMALL_DETECTORS: Mapping[str, tuple[str, Callable[[], DetectorConfig], int]] = {
