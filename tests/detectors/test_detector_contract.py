@@ -368,6 +368,23 @@ def test_proposals_are_placed_exactly_in_half_precision_too():
     assert torch.equal(places, found.references)
 
 
+@pytest.mark.parametrize("looking", [0, 1])
+@torch.no_grad()
+def test_which_proposals_are_taken_no_runtime_decides(looking):
+    """Where fewer cells count than are asked for, the others have an order too, of silent cameras by number:
+    runtimes sort what is equal as they like, and an exported program would be another than the model.
+    """
+    head, frame = shared("detr3d").proposal_head, make_frame()
+    height, width = 16, 32
+    cells = torch.arange(2.0 * height * width).view(1, 2, 1, height, width)
+    heat, depths = -1e-4 * cells, torch.zeros(1, 2, height, width)
+    offsets, valid = torch.zeros(1, 2, 2, height, width), torch.tensor([[looking > 0, False]])
+    _, scores, chosen = head._best(heat, offsets, depths, frame.rig.vehicle_from_image, valid)
+    assert 1 < head.config.count == chosen.shape[1] < height * width
+    assert torch.equal(chosen[0], torch.arange(head.config.count))
+    assert scores[0].count_nonzero() == looking
+
+
 def test_a_rig_that_looks_elsewhere_is_said_once():
     """A detector with weights for each camera knows where its cameras looked."""
     tracker = make_tracker("detr3d").eval()

@@ -24,6 +24,8 @@ from syncl.structures.tensors import TensorStructure
 # Focal length for which predicted depth is metric; other cameras' depths scale with theirs, because what an
 # image shows is depth over focal length. In image heights, so it does not depend on resolution.
 _REFERENCE_FOCAL = 1.0
+# Below every logit. Small enough that logits less the first, and whole numbers less the second, stay apart.
+_NO_PEAK, _NO_CAMERA = 1e2, 1e6
 
 
 @dataclass(frozen=True)
@@ -148,10 +150,13 @@ class ProposalHead(nn.Module):
         vehicle_from_image: Tensor,
         camera_valid: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        score = heat.amax(2).masked_fill(~camera_valid[..., None, None], float("-inf"))
-        # A cell counts only where it is the best of its 3 x 3 neighbourhood.
+        score = heat.amax(2)
+        # A cell counts only where it is the best of its 3 x 3 neighbourhood, and its camera looks. No two
+        # others are equal: where too few cells count, each runtime would take what it likes of equal ones.
         peak = functional.max_pool2d(score.flatten(0, 1), 3, stride=1, padding=1).view_as(score)
-        score = torch.where(score == peak, score, score - 1e4)
+        score = torch.where(score == peak, score, score - _NO_PEAK)
+        unseen = -_NO_CAMERA - torch.arange(score[0].numel(), device=score.device, dtype=score.dtype)
+        score = torch.where(camera_valid[..., None, None], score, unseen.view_as(score[0]))
         count = min(self.config.count, score[0].numel())
         best, cells = score.flatten(1).topk(count, dim=1)
 
