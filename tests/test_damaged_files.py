@@ -42,7 +42,8 @@ from syncl.data.recording.recording import open_recording
 from syncl.data.recording.video import Video
 from syncl.data.recording.video_moments import _read_times_s
 from syncl.deployment.exported import described_state, load_association, open_model
-from syncl.deployment.manifest import ASSOCIATION, GOLDEN, LEAST_OPSET, MANIFEST, write_manifest
+from syncl.deployment.manifest import ASSOCIATION, GOLDEN, MANIFEST, write_manifest
+from syncl.deployment.programs import LEAST_OPSET
 from syncl.deployment.step import template_of
 from syncl.deployment.writing import write_association
 from syncl.evaluation import read_ground_truth, read_results

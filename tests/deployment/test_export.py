@@ -17,7 +17,7 @@ from syncl.deployment.exported import (
     open_model,
 )
 from syncl.deployment.manifest import read_manifest, write_manifest
-from syncl.deployment.programs import OnnxProgram
+from syncl.deployment.programs import OnnxProgram, write_onnx
 from syncl.deployment.writing import write_export
 from syncl.errors import SynclError
 from syncl.runs.export import synthetic_drive
@@ -141,10 +141,27 @@ def test_a_provider_that_is_not_there_is_named_with_those_that_are(tmp_path: Pat
         OnnxProgram(tmp_path / "track.onnx", ())
 
 
-def test_an_opset_below_18_is_refused(tmp_path: Path) -> None:
+def test_an_opset_that_is_invalid_or_unknown_is_refused(tmp_path: Path) -> None:
     made = config()
-    with pytest.raises(SynclError, match="--opset 17: below 18 files are invalid"):
-        write_export(tmp_path, build(made), made, DRIVE, source={}, opset=17)
+    known = pytest.importorskip("onnx").defs.onnx_opset_version()
+    for opset, said in (
+        (17, "below 18 files are invalid"),
+        (known + 1, f"this onnx knows those up to {known}"),
+    ):
+        with pytest.raises(SynclError, match=f"--opset {opset}: {said}"):
+            write_export(tmp_path, build(made), made, DRIVE, source={}, opset=opset)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_file_is_of_the_opset_that_was_asked_for_or_refused(tmp_path: Path) -> None:
+    """Where torch cannot convert, it says so in its log and writes what it has."""
+    onnx = pytest.importorskip("onnx")
+    program = torch.export.export(torch.nn.ReLU(), (torch.zeros(3),))
+    path = tmp_path / "program.onnx"
+    write_onnx(program, ["given"], ["told"], 20, path)
+    assert [entry.version for entry in onnx.load(path).opset_import] == [20]
+    with pytest.raises(SynclError, match="--opset 99: torch does not convert to it; 18 is what it wrote"):
+        write_onnx(program, ["given"], ["told"], 99, path)
 
 
 # With onnxruntime

@@ -19,7 +19,6 @@ AUTOWARE = "autoware_camera_streampetr"
 GOLDEN = "golden.npz"
 ASSOCIATION = "association.safetensors"
 """Weights by which a host ties detections together, of DQTrack and of CC-3DT that has learned some."""
-LEAST_OPSET = 18
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,10 @@ from torch import Tensor
 from syncl.errors import SynclError
 
 CPU = ("CPUExecutionProvider",)
+LEAST_OPSET = 18
+_STANDARD = {"", "ai.onnx"}
+# Of loggers that tell of operators of torchvision, which nothing here uses, and of opsets, which are checked.
+_LOUD = ("torch.onnx._internal.exporter._registration", "onnxscript.version_converter")
 
 
 class Program(Protocol):
@@ -74,6 +78,24 @@ def need(*packages: str) -> None:
             raise SynclError(f"{package} is not installed: pip install 'syncl[export]'")
 
 
+def check_opset(opset: int) -> None:
+    """Make sure that files of this opset of ONNX can be written.
+
+    Raises:
+        SynclError: they are invalid, or nobody here knows of it; or onnx is not installed.
+    """
+    if opset < LEAST_OPSET:
+        raise SynclError(
+            f"--opset {opset}: below {LEAST_OPSET} files are invalid; choose {LEAST_OPSET} or more"
+        )
+    need("onnx")
+    import onnx
+
+    known = onnx.defs.onnx_opset_version()
+    if opset > known:
+        raise SynclError(f"--opset {opset}: this onnx knows those up to {known}; choose one of these")
+
+
 def write_onnx(
     program: torch.export.ExportedProgram,
     inputs: Sequence[str],
@@ -92,13 +114,14 @@ def write_onnx(
 
     Raises:
         SynclError: onnx or onnxscript is not installed, or the file would need what not every runtime has:
-            operators of no standard set, float64, or shapes that are not fixed.
+            operators of no standard set, float64, or shapes that are not fixed; or it came out of another
+            opset, which torch writes where it cannot convert.
     """
     need("onnx", "onnxscript")
     import onnx
 
-    # It tells of operators of torchvision, which nothing here uses.
-    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    for name in _LOUD:
+        logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = torch.onnx.export(
@@ -113,8 +136,12 @@ def write_onnx(
     if made is None:
         raise SynclError("torch.onnx.export made no program")
     made.save(str(path), external_data=False)
-    graph = onnx.load(path).graph
-    foreign = {node.domain for node in graph.node} - {"", "ai.onnx"}
+    written = onnx.load(path)
+    (came_out,) = {entry.version for entry in written.opset_import if entry.domain in _STANDARD}
+    if came_out != opset:
+        raise SynclError(f"--opset {opset}: torch does not convert to it; {came_out} is what it wrote")
+    graph = written.graph
+    foreign = {node.domain for node in graph.node} - _STANDARD
     values = [*graph.input, *graph.output, *graph.value_info]
     doubles = [value.name for value in values if value.type.tensor_type.elem_type == onnx.TensorProto.DOUBLE]
     doubles += [weight.name for weight in graph.initializer if weight.data_type == onnx.TensorProto.DOUBLE]

@@ -15,8 +15,8 @@ from syncl.checkpoints.codec import encode_config
 from syncl.checkpoints.upgrades import Json
 from syncl.deployment.exported import described_state
 from syncl.deployment.golden_frames import COUNT, Agreement, agreement, golden_frames, write_golden
-from syncl.deployment.manifest import ASSOCIATION, GOLDEN, LEAST_OPSET, write_manifest
-from syncl.deployment.programs import OnnxProgram, write_onnx
+from syncl.deployment.manifest import ASSOCIATION, GOLDEN, write_manifest
+from syncl.deployment.programs import LEAST_OPSET, OnnxProgram, check_opset, write_onnx
 from syncl.deployment.step import INPUTS, TrackStep, template_of, told_state
 from syncl.detectors.image_encoder import ImageEncoder
 from syncl.errors import SynclError
@@ -139,13 +139,11 @@ def write_export(
         opset: of ONNX.
 
     Raises:
-        SynclError: the tracker has no step of fixed slots, the opset is too low, a package is missing, or
+        SynclError: the tracker has no step of fixed slots, there is no such opset, a package is missing, or
             the program does not do what the model does.
     """
-    if opset < LEAST_OPSET:
-        raise SynclError(
-            f"--opset {opset}: below {LEAST_OPSET} files are invalid; choose {LEAST_OPSET} or more"
-        )
+    if program_format == "onnx":
+        check_opset(opset)
     fixed = tracker.stepping_part().with_fixed_slots()
     cameras = drive[0].rig.names
     template = template_of(fixed, drive[0])

@@ -20,8 +20,8 @@ from syncl.deployment.autoware.engines import (
     PositionEmbedding,
     fitting_detector,
 )
-from syncl.deployment.manifest import AUTOWARE, LEAST_OPSET, write_manifest
-from syncl.deployment.programs import OnnxProgram, write_onnx
+from syncl.deployment.manifest import AUTOWARE, write_manifest
+from syncl.deployment.programs import LEAST_OPSET, OnnxProgram, check_opset, write_onnx
 from syncl.detectors.streampetr import StreamPetr
 from syncl.errors import SynclError
 from syncl.geometry.transforms import invert_rigid
@@ -77,14 +77,11 @@ def write_autoware(
         opset: of ONNX.
 
     Raises:
-        SynclError: the model does not fit the node, the opset is too low, a package is missing, or the
+        SynclError: the model does not fit the node, there is no such opset, a package is missing, or the
             programs do not do what the model does.
     """
     detector = fitting_detector(tracker, config.input)
-    if opset < LEAST_OPSET:
-        raise SynclError(
-            f"--opset {opset}: below {LEAST_OPSET} files are invalid; choose {LEAST_OPSET} or more"
-        )
+    check_opset(opset)
     cameras = drive[0].rig.names
     programs = programs_of(detector, len(cameras), drive[0].image_size)
     given = Node(detector, drive[0], programs).first
