@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -11,13 +13,19 @@ import orjson
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed import distributed_c10d as c10d
 
 from rig import TINY_RUN as SMALL
 from syncl.checkpoints.model_file import load_model
 from syncl.errors import SynclError
+from syncl.runs.train import feature_cache
 from syncl.runs.train.run import train_recipe
-from syncl.training import losses
+from syncl.runs.train.validation import Validation
+from syncl.training import loop, losses
+from syncl.training.config import TrainingConfig
+from syncl.training.loop import make_accelerator
 from syncl.training.losses import box_loss
+from syncl.training.waiting import wait_for_main
 from two import in_two
 
 TINY = (
@@ -122,6 +130,56 @@ def test_two_processes_give_the_losses_of_one_with_twice_the_batch(small_world, 
     for expected, found in zip(log(tmp_path / "one"), log(tmp_path / "two"), strict=True):
         for name in ("class", "box", "heat", "cross_class", "cross_box", "contrast", "total"):
             assert found[name] == pytest.approx(expected[name], rel=5e-4, abs=1e-6), (found["step"], name)
+
+
+def loses_the_second(world: Path, output: Path) -> None:
+    """One of two processes; the second fails in its first step. What each raises goes to a file."""
+    rank = int(os.environ["RANK"])
+    if rank == 1:
+        losses.box_loss = lambda *given: box_loss(*given) / 0
+    with pytest.raises(SynclError) as raised:
+        run(world, output, 2, *SMALL)
+    output.with_name(f"said_by_{rank}").write_text(str(raised.value))
+
+
+def test_a_process_that_loses_another_says_so(small_world, tmp_path):
+    in_two(loses_the_second, small_world, tmp_path / "run")
+    assert "the loss is not finite" in (tmp_path / "said_by_1").read_text()
+    assert "another of the 2 processes has stopped" in (tmp_path / "said_by_0").read_text()
+
+
+def meets_late() -> None:
+    """One of two processes that give up on one another after two seconds; the main one comes after four."""
+    c10d.default_pg_timeout = timedelta(seconds=2)
+    accelerator = make_accelerator(TrainingConfig(steps=1, precision="fp32"))
+    time.sleep(4 if accelerator.is_main_process else 0)
+    wait_for_main(accelerator)
+    accelerator.wait_for_everyone()
+
+
+def test_processes_wait_for_the_main_one_longer_than_for_one_another():
+    in_two(meets_late)
+
+
+def notes_its_waiting(world: Path, output: Path, resume: bool) -> None:
+    """One of two processes; the second writes down where it waits for the main one."""
+    waited = []
+    for place in (loop, feature_cache):
+        name = place.__name__.rpartition(".")[2]
+        place.wait_for_main = lambda accelerator, name=name: (waited.append(name), wait_for_main(accelerator))
+    Validation.__call__ = lambda *_: {"amota": 0.5}
+    changes = (*SMALL, "training.data.augmentation=null", "training.validate_every=1")
+    run(world, output, 1, *changes, freeze_encoder=True, cache_features=output / "features", resume=resume)
+    if os.environ["RANK"] == "1":
+        output.with_name(f"waited_{resume}").write_text(" ".join(waited))
+
+
+def test_validation_and_stored_features_are_waited_for(small_world, tmp_path):
+    for resume in (False, True):
+        in_two(notes_its_waiting, small_world, tmp_path / "run", resume)
+        # The second time all of it is there: nobody may be left waiting for it.
+        assert (tmp_path / f"waited_{resume}").read_text() == "feature_cache loop"
+    assert [entry["group"] for entry in log(tmp_path / "run")] == ["train", "validation"]
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_report(small_world, tmp_path, monkeypatch):

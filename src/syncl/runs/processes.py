@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import re
 import signal
 import sys
 import threading
@@ -23,6 +24,8 @@ _CONNECTING = timedelta(seconds=300)
 _WORKING = timedelta(days=1)
 # Where launchers say how many processes they started: torchrun and accelerate, then MPI's several kinds.
 _COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+
+_PARTINGS = re.compile(r"closed by peer|Connection (reset|refused)|Broken pipe|[Tt]imed out|timeout")
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,34 @@ class Company:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(_GRACE_S)
             os._exit(1)
+
+
+@contextmanager
+def partings_said(count: int) -> Iterator[None]:
+    """Say in words that a connection to another of `count` processes broke or was waited for in vain.
+
+    For work in which other things than connections fail with a RuntimeError too.
+
+    Raises:
+        SynclError: in the place of what torch raises then.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not _is_parting(error):
+            raise
+        raise SynclError(
+            f"another of the {count} processes has stopped, so this one stops too; the cause is what that "
+            f"one said ({str(error).partition('. This is')[0]})"
+        ) from error
+
+
+def _is_parting(error: RuntimeError) -> bool:
+    """Of gloo's errors, which have no type of their own, those of connections; and all of the devices'."""
+    from torch import distributed
+
+    text = str(error)
+    return isinstance(error, distributed.DistError) or ("gloo" in text and bool(_PARTINGS.search(text)))
 
 
 def part_at_exit() -> None:

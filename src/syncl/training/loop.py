@@ -30,6 +30,7 @@ from syncl.training.optimiser import WeightAverage, build_optimiser, learning_ra
 from syncl.training.resuming import RunState, resume_checkpoint, save_checkpoint
 from syncl.training.streaming import CarriedState, StreamTraining
 from syncl.training.unroll import ClipTraining
+from syncl.training.waiting import wait_for_main
 
 Validate = Callable[[Tracker], dict[str, float]]
 SaveModel = Callable[[Path, dict[str, Tensor]], None]
@@ -159,10 +160,15 @@ def run_training(
                 )
             kept = step
 
-        def validate_now() -> None:
+        def validate_now(done: bool = False) -> None:
             due = config.validate_every and (step % config.validate_every == 0 or step == config.steps)
-            if validate is None or not due or not main:
+            if validate is None or not due:
                 return
+            if main and not done:
+                validate_alone(validate)
+            wait_for_main(accelerator)
+
+        def validate_alone(validate: Validate) -> None:
             try:
                 with request.obeyed_at_once():
                     figures = validate_weights(tracker, result_weights(), validate)
@@ -179,8 +185,8 @@ def run_training(
             if validated is not None:
                 validated()
 
-        if step and not journal.validated:
-            validate_now()
+        if step:
+            validate_now(done=journal.validated)
         while step < config.steps:
             waiting = time.perf_counter()
             clip = next(batches)

@@ -26,6 +26,7 @@ from syncl.runs.track.scenes import image_options
 from syncl.runs.train.clips import annotation_options
 from syncl.structures import Frame
 from syncl.trackers import Tracker
+from syncl.training.waiting import wait_for_main
 
 _ENCODER = "detector.image_encoder"
 _BATCH = 4
@@ -89,7 +90,7 @@ def cached_features(
         # Another run may be quicker: then the same features take the place of its own.
         with atomic_folder(folder / f"{digest}-{contents}") as partial:
             write_features(partial, _encoded(recipe, index, scenes, tracker, accelerator))
-    accelerator.wait_for_everyone()
+    wait_for_main(accelerator)
     found = _holding(folder, digest, samples)
     if found is None:
         raise SynclError(f"{folder}: the features written there are gone again")

@@ -31,7 +31,7 @@ from syncl.recipes import Recipe
 from syncl.recipes.listing import recipe_entries
 from syncl.recipes.recipe import own_types, recipe_to_json
 from syncl.recipes.resolving import StrategyName, resolve_recipe
-from syncl.runs.processes import part_at_exit
+from syncl.runs.processes import part_at_exit, partings_said
 from syncl.runs.provenance import commit, hardware
 from syncl.runs.threads import use_threads
 from syncl.runs.train.clips import training_clips
@@ -118,7 +118,8 @@ def train_recipe(
     console = Console(stderr=True, quiet=not accelerator.is_main_process)
     stored = cache_features is not None
     origin = run_origin(recipe, index, scenes, init, init_parts, stored, accelerator.mixed_precision)
-    with run_folder(output, accelerator, origin, resume, overwrite):
+    together = partings_said(accelerator.num_processes)
+    with together, run_folder(output, accelerator, origin, resume, overwrite):
         torch.manual_seed(recipe.training.seed)
         tracker = recipe.model.build()
         tracker.detector.views = views
