@@ -1,6 +1,7 @@
 """Tracking metrics of scenes small enough to be worked out by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -271,3 +272,27 @@ def test_order_of_scenes_and_classes_of_other_boxes_do_not_matter(toy: ToyMaker,
         for metric in TRACKING_METRICS:
             first, second = before.label_metrics[metric][name], after.label_metrics[metric][name]
             assert first == pytest.approx(second, nan_ok=True)
+
+
+def test_a_map_projections_millions_of_metres_change_nothing(toy: ToyMaker):
+    rng = np.random.default_rng(0)
+    scene = toy(frames=6, scenes=2)
+    for sample in range(12):
+        for number in range(6):
+            offset = rng.normal(0, 0.7, 2)
+            scene.annotate("car", sample, 3 * number, id=number)
+            scene.find("car", sample, 3 * number + offset[0], offset[1], id=number, score=rng.random())
+    near, tracks = scene.ground_truth(), scene.results()
+    away = np.array([500_000.0, 5_000_000.0, 100.0])
+    moved = replace(near.boxes, centre=near.boxes.centre + away)
+    far = replace(near, boxes=moved, samples=replace(near.samples, ego_xy=near.samples.ego_xy + away[:2]))
+    before, after = (
+        tracking_metrics(tracks, near),
+        tracking_metrics(replace(tracks, centre=tracks.centre + away), far),
+    )
+    for metric in TRACKING_METRICS:
+        first, second = before.label_metrics[metric]["car"], after.label_metrics[metric]["car"]
+        assert second == pytest.approx(first, abs=1e-7), metric
+    assert after.hota["car"].hota == pytest.approx(before.hota["car"].hota, abs=1e-7)
+    perfect = replace(moved, points=tracks.points, score=tracks.score)
+    assert tracking_metrics(perfect, far).amotp == 0
