@@ -257,6 +257,20 @@ def test_an_unknown_visibility_and_a_single_frame_s_speed_are_said_to_be_unknown
     assert misses.counts["speed"].sum(axis=0).tolist() == [0, 0, 0, 0, 1]
 
 
+def test_causes_say_by_which_distance(toy: ToyMaker):
+    scene = toy(frames=1)
+    truth = scene.ground_truth()
+    measures = dataclasses.replace(NUSCENES.measures, track_distance_m=3.0)
+    own = dataclasses.replace(truth, dataset=dataclasses.replace(NUSCENES, measures=measures))
+    for judged, near, far in ((truth, "2", "4"), (own, "3", "6")):
+        found = find_causes(scene.results(), judged, {})
+        false = found.false_boxes.causes
+        assert false["beside"].endswith(f"{near} to {far} m from an object of its class")
+        assert false["wrong_class"] == f"within {near} m of an object of another class"
+        assert false["nothing_there"].endswith(f"within {far} m")
+        assert f"within {near} m before" in found.switches.causes["duplicated"]
+
+
 def test_nothing_at_all(toy: ToyMaker):
     table = causes_of(toy(frames=2), toy(frames=2))
     assert (table.misses.total, table.false_boxes.total, table.switches.total) == (0, 0, 0)

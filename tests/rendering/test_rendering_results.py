@@ -161,6 +161,21 @@ def test_a_sheet_of_a_short_scene_has_each_frame_once():
         join_sheet([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 6, 3), np.uint8)])
 
 
+def test_errors_are_marked_by_the_distance_of_the_dataset(dataset, tmp_path, monkeypatch):
+    root, _, path = dataset
+    own = tmp_path / "dataset.yaml"
+    own.write_text(
+        "format: syncl-dataset-1\n"
+        "classes: {car: {range_m: 50, categories: [vehicle.car]}}\n"
+        "evaluation: {track_distance_m: 3.5}\n"
+    )
+    styles = []
+    monkeypatch.setattr("syncl.rendering.render_image", lambda frame, output, style, *_: styles.append(style))
+    for file in (None, own):
+        render(path, data=root, dataset=file, output=tmp_path / "errors.png", frame=1, mark_errors=True)
+    assert [style.match_distance_m for style in styles] == [2.0, 3.5]
+
+
 def test_detections_are_drawn_without_trails(dataset, tmp_path):
     root, index, _ = dataset
     rows = list(index.scene_samples("scene-0103"))

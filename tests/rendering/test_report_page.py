@@ -313,6 +313,44 @@ def test_runs_on_other_annotations_are_told_apart(planted, tmp_path):
     assert "figures cannot be compared" not in (tmp_path / "same.html").read_text()
 
 
+def test_runs_by_other_distances_are_told_apart(planted, tmp_path):
+    other = json.loads((planted.good / "metrics.json").read_text())
+    other["cfg"]["dist_th_tp"] = 3.0
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    report((str(planted.bad), str(tmp_path / "other.json")), output=tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert "evaluated by different distances" in text and "Official nuScenes tracking metrics" not in text
+
+
+def test_a_page_of_own_classes_and_scores_says_by_what_it_judges(planted, page, tmp_path):
+    assert "Tracks count whose mean score reaches the class's score of best MOTA" in page.read_text()
+    own = {"car": "vehicle.car", "pedestrian": "human.pedestrian.adult"}
+    classes = {name: {"range_m": 30, "categories": [category]} for name, category in own.items()}
+    evaluation = {"track_distance_m": 3}
+    file = tmp_path / "dataset.yaml"
+    file.write_text(json.dumps({"format": "syncl-dataset-1", "classes": classes, "evaluation": evaluation}))
+    results = json.loads((planted.bad / "results.json").read_text())
+    for token, boxes in results["results"].items():
+        results["results"][token] = [box for box in boxes if box["tracking_name"] in own]
+    # A sample of another scene, which naming the scene leaves out, as for syncl evaluate.
+    results["results"]["of another scene"] = []
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    output = tmp_path / "report.html"
+    report(
+        (str(tmp_path / "results.json"),),
+        output=output,
+        data=planted.world,
+        dataset=file,
+        scenes=(planted.scene,),
+        failures=1,
+        min_score=0.4,
+    )
+    text = output.read_text()
+    assert "Official nuScenes tracking metrics" not in text and "Cars, trucks" not in text
+    assert "best MOTA." not in text.split('id="causes"')[1]
+    assert text.count("mean score reaches 0.4") == 2 and text.count("less than 3 m apart") == 2
+
+
 def test_metrics_of_other_results_are_refused(planted, tmp_path):
     mixed = f"{planted.bad / 'results.json'},{planted.good / 'metrics.json'}"
     with pytest.raises(SynclError, match=r"results: the metrics on file say AMOTA .* of other results"):

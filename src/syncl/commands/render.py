@@ -61,7 +61,8 @@ def render(
         classes: draw these only, such as car pedestrian; all if none is named.
         ground_truth: outline the annotated objects where the dataset has them.
         mark_errors: mark false positives, misses and identity switches: tracks and annotated objects belong
-            together if they are of one class and their centres nearer than 2 m (ground plane).
+            together if they are of one class and their centres nearer than the dataset's
+            track_distance_m, 2 m officially (ground plane).
         velocities: draw an arrow from every moving object to where it will be in one second.
         forecasts: draw expected paths as dots, where the tracker wrote them with its results.
         trail_s: seconds of past positions behind every track; 0 draws none.
@@ -116,6 +117,7 @@ def render(
         forecasts=forecasts,
         ground_truth=ground_truth,
         mark_errors=mark_errors,
+        match_distance_m=index.dataset.measures.track_distance_m,
     )
     written: list[Rendered] = []
     with as_json(results, data, split or own_split(version, data), index.dataset) as readable:

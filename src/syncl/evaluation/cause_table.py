@@ -5,7 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from syncl.dataset_description import Measures
 from syncl.evaluation.arrays import Bools, Floats, Ints
+
+BESIDE = 2
+"""Boxes that cannot be matched are beside an object up to so many times as far away as those that can."""
 
 MISS_CAUSES = {
     "low_score": "would be found if every reported box counted: its track scores below the threshold",
@@ -25,18 +29,18 @@ MISS_CAUSES = {
 
 FALSE_BOX_CAUSES = {
     "filled": "not reported: the official evaluation fills the holes of tracks",
-    "duplicated": "within 2 m of an object of its class, which another track holds",
-    "wrong_class": "within 2 m of an object of another class",
+    "duplicated": "within {near:g} m of an object of its class, which another track holds",
+    "wrong_class": "within {near:g} m of an object of another class",
     "drifted": "its track held an object before, which is elsewhere now",
     "outlived": "its track held an object before, which is no longer annotated",
-    "beside": "held nothing before; 2 to 4 m from an object of its class",
-    "nothing_there": "held nothing before; no object within 4 m",
+    "beside": "held nothing before; {near:g} to {far:g} m from an object of its class",
+    "nothing_there": "held nothing before; no object within {far:g} m",
 }
-"""Why a box that counts is matched to no object."""
+"""Why a box that counts is matched to no object; `CauseCounts.empty` puts in what is near and far."""
 
 SWITCH_CAUSES = {
     "swapped": "the new track was on another object before, or the former one is on another now",
-    "duplicated": "the new track was within 2 m before, while another held the object",
+    "duplicated": "the new track was within {near:g} m before, while another held the object",
     "drifted": "the former track has a box here, too far away",
     "reclassified": "the former track goes on as another class",
     "interrupted": "the former track reports no box here and goes on later",
@@ -107,11 +111,18 @@ class CauseCounts:
     detected: Ints | None = None
 
     @classmethod
-    def empty(cls, causes: Mapping[str, str], classes: tuple[str, ...], detections: bool) -> "CauseCounts":
-        """Counts of boxes of these classes, to be added to."""
+    def empty(
+        cls,
+        causes: Mapping[str, str],
+        classes: tuple[str, ...],
+        detections: bool,
+        near_m: float = Measures.track_distance_m,
+    ) -> "CauseCounts":
+        """Counts of boxes of these classes, to be added to; boxes within `near_m` can be matched."""
         every = {"class": classes, **GROUPS}
+        far_m = BESIDE * near_m
         return cls(
-            causes,
+            {name: meaning.format(near=near_m, far=far_m) for name, meaning in causes.items()},
             every,
             {name: np.zeros((len(causes), len(groups)), np.int64) for name, groups in every.items()},
             {name: np.zeros(len(groups), np.int64) for name, groups in every.items()},

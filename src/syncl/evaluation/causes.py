@@ -48,6 +48,7 @@ import numpy as np
 
 from syncl.evaluation.arrays import Bools, EvaluationBoxes, Floats, GroundTruth, Ints
 from syncl.evaluation.cause_table import (
+    BESIDE,
     FALSE_BOX_CAUSES,
     MISS_CAUSES,
     SWITCH_CAUSES,
@@ -60,8 +61,6 @@ from syncl.evaluation.detection_matching import match_greedily, nearby_pairs, ra
 from syncl.evaluation.filtering import evaluated_boxes
 from syncl.evaluation.track_building import Frames, TrackBoxes
 from syncl.evaluation.track_pairs import EvaluatedTracks, TrackPairs
-
-_BESIDE = 2
 
 
 def find_causes(
@@ -89,9 +88,10 @@ def find_causes(
             detections = evaluated_boxes(detections, truth)
     known = detections is not None
     names = truth.dataset.listed_tracked
-    misses = CauseCounts.empty(MISS_CAUSES, names, known)
-    false_boxes = CauseCounts.empty(FALSE_BOX_CAUSES, names, False)
-    switches = CauseCounts.empty(SWITCH_CAUSES, names, known)
+    near_m = truth.dataset.measures.track_distance_m
+    misses = CauseCounts.empty(MISS_CAUSES, names, known, near_m)
+    false_boxes = CauseCounts.empty(FALSE_BOX_CAUSES, names, False, near_m)
+    switches = CauseCounts.empty(SWITCH_CAUSES, names, known, near_m)
     least = {name: float(thresholds.get(name, np.nan)) for name in names}
     least_detection: dict[str, float] = {}
     for name in names:
@@ -283,7 +283,7 @@ def _causes_of_false_boxes(matched: _Matched, every: TrackBoxes) -> Ints:
         "wrong_class": _near_any(guesses, every.frame[others], every.xy[others], pairs.reach_m),
         "drifted": held & _contains(own.track, own.frame, lost, guesses.frame),
         "outlived": held,
-        "beside": _near_any(guesses, own.frame, own.xy, _BESIDE * pairs.reach_m),
+        "beside": _near_any(guesses, own.frame, own.xy, BESIDE * pairs.reach_m),
         "nothing_there": np.ones(len(guesses), bool),
     }
     return _first_that_holds(FALSE_BOX_CAUSES, conditions, matched.counted & (matched.owner < 0))

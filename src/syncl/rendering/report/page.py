@@ -29,8 +29,8 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-s
 _MARKS = (
     "White corners: the box in question. Thin white boxes: annotated objects that were found. Coloured "
     "boxes: tracks, a colour an identity. Red boxes: missed objects. Red crosses: false positives. Tracks "
-    "count whose mean score reaches the class\u2019s score of best MOTA; they are right if the official "
-    "matching (same class, centres less than 2 m apart) gives them an object."
+    "count whose mean score reaches {counted}; they are right if the official matching (same class, centres "
+    "less than {reach_m:g} m apart) gives them an object."
 )
 
 
@@ -124,7 +124,9 @@ def _failures(runs: Sequence[ScoredRun], galleries: Mapping[str, Gallery]) -> st
             "<p>No pictures: failures are found by comparing results.json with the data set, which this "
             "report was made without (syncl report --data), or were not asked for.</p>"
         )
-    text = f'<p class="soft">{_MARKS}</p>'
+    (first, *_) = (scored for scored in runs if scored.run.name in galleries)
+    marks = _MARKS.format(counted=first.counted, reach_m=first.reach_m)
+    text = f'<p class="soft">{marks}</p>'
     for scored in runs:
         if scored.run.name in galleries:
             text += failures_section(scored.run.name, galleries[scored.run.name])
@@ -142,6 +144,10 @@ def _remarks(runs: Sequence[ScoredRun]) -> list[str]:
         if all(value is not None for value in scored.metrics["label_metrics"].get("gt", {}).values())
     }
     comparable = {tuple((name, value) for name, value in entry if value == value) for entry in counts}
+    if len({scored.reach_m for scored in runs}) > 1:
+        remarks.insert(
+            0, "These runs were evaluated by different distances: their figures cannot be compared."
+        )
     if len(comparable) > 1:
         remarks.insert(
             0,

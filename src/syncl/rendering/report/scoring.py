@@ -8,7 +8,7 @@ from pathlib import Path
 
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.splits import OFFICIAL_SPLITS
-from syncl.dataset_description import DatasetDescription
+from syncl.dataset_description import NUSCENES, DatasetDescription
 from syncl.errors import SynclError
 from syncl.evaluation import (
     CauseTable,
@@ -18,6 +18,7 @@ from syncl.evaluation import (
     read_results,
     tracking_metrics,
 )
+from syncl.evaluation.constants import tracking_config
 from syncl.evaluation.headings import HeadingErrors, heading_errors
 from syncl.evaluation.outcomes import Outcomes, track_outcomes
 from syncl.evaluation.result_arrays import read_detections
@@ -28,6 +29,8 @@ from syncl.rendering.report.gallery import Gallery, make_gallery
 from syncl.rendering.report.run_files import Json, Run
 
 _AGREE = 1e-6
+# What of a summary's configuration changes its figures.
+_PROTOCOL = ("class_range", "dist_th_tp", "min_recall")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class ScoredRun:
         identities: the tracking ids that `outcomes.found.identity` numbers.
         thresholds: class -> score threshold at which failures are looked at.
         causes: why boxes were missed, false and switched; None where outcomes are.
+        min_score: least mean score of the tracks that count in them; None = each class's of best MOTA.
         remarks: what a reader has to know.
     """
 
@@ -48,6 +52,7 @@ class ScoredRun:
     identities: tuple[str, ...] = ()
     thresholds: dict[str, float] = dataclasses.field(default_factory=dict)
     causes: CauseTable | None = None
+    min_score: float | None = None
     remarks: tuple[str, ...] = ()
 
     @property
@@ -55,6 +60,23 @@ class ScoredRun:
         """The official summary."""
         assert self.run.metrics is not None
         return self.run.metrics
+
+    @property
+    def official(self) -> bool:
+        """Whether classes, ranges and thresholds are those of the official protocol, as the summary says."""
+        ours = self.metrics.get("cfg") or tracking_config(NUSCENES)
+        return all(ours.get(name) == tracking_config(NUSCENES)[name] for name in _PROTOCOL)
+
+    @property
+    def reach_m(self) -> float:
+        """Below which distance of centres a track can hold an object."""
+        config: Json = self.metrics.get("cfg") or {}
+        return float(config.get("dist_th_tp", NUSCENES.measures.track_distance_m))
+
+    @property
+    def counted(self) -> str:
+        """Which score tracks reach that count in failures."""
+        return "the class's score of best MOTA" if self.min_score is None else f"{self.min_score:g}"
 
 
 def without_data(run: Run) -> ScoredRun:
@@ -101,7 +123,7 @@ def score_runs(
     for run in runs:
         progress(run.name)
         if "results" in run.files:
-            custom = split not in OFFICIAL_SPLITS
+            custom = split not in OFFICIAL_SPLITS or bool(scenes)
             scored.append(_score(run, run.files["results"], truth, custom, min_score))
         else:
             scored.append(without_data(run))
@@ -131,6 +153,7 @@ def _score(run: Run, results: Path, truth: GroundTruth, custom: bool, min_score:
         identities=read.identities,
         thresholds=thresholds,
         causes=find_causes(read.boxes, truth, thresholds, detections),
+        min_score=min_score,
         remarks=read.remarks,
     )
 

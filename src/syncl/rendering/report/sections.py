@@ -46,6 +46,8 @@ def cards(runs: Sequence[ScoredRun]) -> str:
 def metrics_section(runs: Sequence[ScoredRun]) -> str:
     """All runs side by side."""
     text = "<p>Official nuScenes tracking metrics"
+    if not all(scored.official for scored in runs):
+        text = "<p>Tracking metrics as nuScenes defines them, not with its classes, ranges and distances"
     text += (
         ", all runs side by side; the best is bold, and small figures are differences to the first run.</p>"
         if len(runs) > 1
@@ -130,8 +132,12 @@ def headings_section(runs: Sequence[ScoredRun], headings: Mapping[str, HeadingEr
         (0, 90),
         (0, highest),
     )
+    vehicles = "Cars, trucks, buses and trailers"
+    reach_m = next(scored.reach_m for scored in runs if scored.run.name in headings)
+    if not all(scored.official for scored in runs):
+        vehicles = "Objects of the classes that do not look the same from both sides,"
     return (
-        "<p>Cars, trucks, buses and trailers that were found (centres less than 2 m apart), by the angle "
+        f"<p>{vehicles} that were found (centres less than {reach_m:g} m apart), by the angle "
         "between their heading and the ego vehicle\u2019s axis: aligned up to 30\u00b0, turned beyond.</p>"
         '<p class="soft">Most vehicles are aligned, so a mean over all hides headings that were never '
         "learned. Half turns are errors above 90\u00b0; they count in the medians.</p>"
@@ -147,8 +153,9 @@ def causes_section(runs: Sequence[ScoredRun]) -> str:
             "<p>Causes are found by comparing results.json with the data set, which this report was made "
             "without (syncl report --data).</p>"
         )
+    (first, *_) = (scored for scored in runs if scored.causes is not None)
     text = (
-        '<p class="soft">Every failure of the official counts at the score of best MOTA has one cause; '
+        f'<p class="soft">Every failure has one cause, of tracks whose mean score reaches {first.counted}; '
         "syncl evaluate --causes says what each means, and sorts them by class, distance, speed and "
         "visibility.</p>"
     )
