@@ -58,6 +58,12 @@ def test_the_overall_row_has_the_sum_of_objects_as_of_all_counts(
     assert overall.split()[1] == "7"
 
 
+def test_names_of_files_and_scenes_are_no_markup(dataset: Any, capsys: pytest.CaptureFixture[str]):
+    output = dataset.root / "of [bold] and [" / "b] :car:" / "metrics.json"
+    evaluate(dataset.write(dataset.good("tracking")), data=dataset.root, output=output)
+    assert f"wrote {output}\n" in capsys.readouterr().out
+
+
 def test_causes_are_printed_and_written(dataset: Any, capsys: pytest.CaptureFixture[str]):
     content = dataset.good("tracking")
     content["results"]["s0"] = []

@@ -47,12 +47,11 @@ def check_rig(
     Returns:
         The picture's path, each camera's place and direction in words, and what looks wrong.
     """
-    from rich.console import Console
-
     from syncl.data.recording.recording import open_recording
     from syncl.data.recording.rig_file import folder_of
     from syncl.errors import SynclError
     from syncl.files import check_output
+    from syncl.progress import plain_console
     from syncl.rendering import RenderStyle
     from syncl.rendering.output import write_png
     from syncl.rendering.recordings import draw_ready
@@ -69,7 +68,7 @@ def check_rig(
     drawn = draw_ready(read, frame - 1, style)
     write_png(draw_rig(drawn, tuple(facts.values()), ground_z, style), target, overwrite)
     check = RigCheck(target, facts, read.remarks, find_doubts(read, frame - 1, ground_z))
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     for name, fact in check.cameras.items():
         console.print(f"{name}: {fact}")
     for remark in (*check.remarks, *check.doubts):

@@ -131,9 +131,9 @@ def convert(
 
 
 def _say(line: str) -> None:
-    from rich.console import Console
+    from syncl.progress import plain_console
 
-    Console().print(line, highlight=False)
+    plain_console().print(line)
 
 
 def _say_names(title: str, names: Iterable[str]) -> None:

@@ -32,15 +32,14 @@ def demo(
     Returns:
         The files that were written, the metrics, and how long all took.
     """
-    from rich.console import Console
-
+    from syncl.progress import plain_console
     from syncl.runs.demo import metrics_table, run_demo
 
     done = run_demo(
         output, seed=seed, scenes=scenes, keyframes=keyframes, precision=precision, overwrite=overwrite
     )
-    Console().print(metrics_table(done.metrics))
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    plain_console().print(metrics_table(done.metrics))
+    console = plain_console(stderr=True)
     console.print("Figures are of a synthetic world; they say nothing about nuScenes.")
     for file, what in done.files.items():
         console.print(f"  {file}  {what}")

@@ -58,8 +58,6 @@ def evaluate(
     import warnings
     from dataclasses import replace
 
-    from rich.console import Console
-
     from syncl.data.dataset_file import find_description
     from syncl.data.nuscenes.splits import own_split
     from syncl.evaluation.detection import evaluate_detection
@@ -67,7 +65,7 @@ def evaluate(
     from syncl.evaluation.reading import STEPS
     from syncl.evaluation.tracking import TrackingMetrics, evaluate_tracking
     from syncl.files import check_output
-    from syncl.progress import progress_bar
+    from syncl.progress import plain_console, progress_bar
     from syncl.runs.evaluate import check_causes, failure_causes, write_metrics
 
     causes = causes or detections is not None
@@ -97,7 +95,7 @@ def evaluate(
         tables += cause_tables(found)
         remarks += found.remarks
     drawn, written = write_metrics(metrics, output, details, plots)
-    console = Console(soft_wrap=True, highlight=False)
+    console = plain_console()
     for table in tables:
         console.print(table)
     for remark in remarks:

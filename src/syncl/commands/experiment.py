@@ -37,10 +37,9 @@ def experiment(
     Returns:
         The results of all runs, by arm and seed, and where the report is.
     """
-    from rich.console import Console
-
     from syncl.files import check_output
     from syncl.locks import only_one
+    from syncl.progress import plain_console
     from syncl.runs.experiment.plan import read_plan
     from syncl.runs.experiment.run import run_plan
     from syncl.runs.experiment.summary import write_summary
@@ -51,7 +50,7 @@ def experiment(
         if not report_only:
             run_plan(settings, data, output, jobs, dataset)
         summary = write_summary(settings, output)
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     for path in (summary.table, summary.report, summary.picture):
         console.print(f"wrote {path}")
     return summary

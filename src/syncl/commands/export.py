@@ -44,12 +44,11 @@ def export(
     Returns:
         What was written, and how the program agrees with the model.
     """
-    from rich.console import Console
-
     from syncl.errors import SynclError
+    from syncl.progress import plain_console
     from syncl.runs.export import export_model, export_to_autoware
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     if abi == "autoware":
         if format != "onnx" or precision != "float32":
             raise SynclError(

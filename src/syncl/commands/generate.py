@@ -54,20 +54,18 @@ def generate(
     """
     import os
 
-    from rich.console import Console
-
     from syncl.data.synthetic.generation import generate_world
     from syncl.data.synthetic.world import WorldConfig
+    from syncl.progress import plain_console
     from syncl.wording import counted
 
     config = WorldConfig(train_scenes, val_scenes, keyframes, width, height, seed, difficulty, rigs, layout)
     report = generate_world(out, config, workers or len(os.sched_getaffinity(0)), overwrite)
     rate = report.samples / report.seconds
-    Console().print(
+    plain_console().print(
         f"{report.root}: {report.version}, {counted(len(report.train_scenes), 'training scene')} and "
         f"{counted(len(report.val_scenes), 'validation scene')}, {counted(report.samples, 'keyframe')}, "
         f"{counted(report.annotations, 'box')}, "
-        f"{report.seconds:.1f} s ({rate:.1f} keyframes/s)",
-        soft_wrap=True,
+        f"{report.seconds:.1f} s ({rate:.1f} keyframes/s)"
     )
     return report

@@ -39,9 +39,8 @@ def prepare(
     Returns:
         The index, which `syncl.data.nuscenes` reads frames with.
     """
-    from rich.console import Console
-
+    from syncl.progress import plain_console
     from syncl.runs.prepare import prepare_dataset
 
-    say = Console(soft_wrap=True, highlight=False).print
+    say = plain_console().print
     return prepare_dataset(data, version, dataset, sweeps, files or images, images, workers, say)

@@ -40,9 +40,9 @@ def profile(
     Returns:
         The figures.
     """
-    from rich.console import Console
     from rich.table import Table
 
+    from syncl.progress import plain_console
     from syncl.rendering.figures import check_figure, save_figure
     from syncl.rendering.profile_figure import Bars, profile_figure
     from syncl.runs.profile.frame_costs import PARTS, STEP, profile_model
@@ -69,7 +69,7 @@ def profile(
     table.add_section()
     cpu = sum(found.parts[part].cpu_seconds for part in STEP)
     table.add_row("a step", f"{1e3 * whole:.1f}", f"{1e3 * cpu:.1f}", style="bold")
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     console.print(table)
     for part, what in PARTS.items():
         console.print(f"{part}: {what}", style="dim")

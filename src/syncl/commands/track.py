@@ -89,8 +89,6 @@ def track(
     Returns:
         The files that were written, and how many frames and how much time it took.
     """
-    from rich.console import Console
-
     from syncl.classes import check_classes, check_min_score
     from syncl.data.nuscenes.index import open_nuscenes
     from syncl.data.nuscenes.odometry import can_bus_remark
@@ -101,6 +99,7 @@ def track(
     from syncl.errors import SynclError
     from syncl.files import check_output
     from syncl.models import find_model
+    from syncl.progress import plain_console
     from syncl.runs.processes import Processes
     from syncl.runs.threads import use_threads
     from syncl.runs.track.given import track_given
@@ -112,7 +111,7 @@ def track(
 
     model = None if model is None else find_model(model)
     use_threads(threads)
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     if model is None and detections is None:
         raise SynclError("pass a MODEL that detects and tracks, or --detections of another detector")
     if recording is not None and (

@@ -45,13 +45,12 @@ def train_motion(
     Returns:
         The file that was written, how many trajectories were learned from, and the last losses.
     """
-    from rich.console import Console
-
     from syncl.data.nuscenes.index import open_nuscenes
     from syncl.data.nuscenes.splits import OFFICIAL_SPLITS, own_split
     from syncl.errors import SynclError
     from syncl.files import check_output
     from syncl.models import find_model
+    from syncl.progress import plain_console
     from syncl.runs.train_motion import train_model_motion
     from syncl.training.motion_model import MotionTrainingConfig
 
@@ -72,7 +71,5 @@ def train_motion(
         overwrite=overwrite,
     )
     losses = ", ".join(f"{name} {value:.3f}" for name, value in done.losses.items())
-    Console(highlight=False, soft_wrap=True).print(
-        f"wrote {output}: VeloLSTM from {done.trajectories} trajectories ({losses})"
-    )
+    plain_console().print(f"wrote {output}: VeloLSTM from {done.trajectories} trajectories ({losses})")
     return done

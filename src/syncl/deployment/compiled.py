@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from syncl.deployment.exported import ExportedLooks, ExportedTracker
@@ -21,6 +20,7 @@ from syncl.deployment.step import (
     told_state,
 )
 from syncl.errors import SynclError
+from syncl.progress import plain_console
 from syncl.structures import Frame, Objects, Outcome
 from syncl.trackers.base import Tracker
 from syncl.trackers.compiling import prepare_to_compile
@@ -100,7 +100,7 @@ class CompiledTracker(Tracker):
         return objects_of(told), state_of(told, template, frame)
 
     def _compiled(self, frame: Frame, state: TrackState, move: Move) -> tuple[Step, TrackState]:
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console = plain_console(stderr=True)
         height, width = frame.image_size
         what = f"compiling a step for {len(frame.rig.names)} cameras of {height} x {width}"
         with console.status(f"{what}: minutes the first time, then code is kept in {self._cache}"):

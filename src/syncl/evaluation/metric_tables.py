@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from syncl.dataset_description import ERROR_NAMES, DatasetDescription
 from syncl.evaluation.cause_table import CauseCounts, CauseTable
@@ -140,7 +141,7 @@ def _hota_table(metrics: TrackingMetrics) -> Table:
 
 def _headline(values: Mapping[str, float]) -> Table:
     table = Table.grid(padding=(0, 2))
-    table.add_row(*(f"{name} [bold]{_number(value)}[/bold]" for name, value in values.items()))
+    table.add_row(*(Text.assemble(f"{name} ", (_number(value), "bold")) for name, value in values.items()))
     return table
 
 

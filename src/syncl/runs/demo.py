@@ -6,7 +6,6 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from syncl.checkpoints.model_file import load_model
@@ -17,6 +16,7 @@ from syncl.errors import SynclError
 from syncl.evaluation import TrackingMetrics, evaluate_tracking
 from syncl.files import atomic_write, check_output
 from syncl.models import find_model
+from syncl.progress import plain_console
 from syncl.rendering import RenderStyle, render_image, render_video
 from syncl.rendering.nuscenes_scenes import open_results
 from syncl.runs.track.reports import Reports
@@ -65,7 +65,7 @@ def run_demo(
         raise SynclError(f"scenes: {scenes} is not between 1 and {MINI_SCENES[1]}")
     config = WorldConfig(train_scenes=0, val_scenes=scenes, keyframes=keyframes, seed=seed)
     check_output(output, overwrite, "folder")
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = plain_console(stderr=True)
     started = time.perf_counter()
     world = output / "world"
     generate_world(world, config, workers=_cores(), overwrite=True)

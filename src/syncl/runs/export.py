@@ -6,8 +6,6 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
 from syncl.checkpoints.model_file import load_model
 from syncl.checkpoints.upgrades import Json
 from syncl.data.nuscenes.clips.dataset import SceneStream
@@ -23,6 +21,7 @@ from syncl.deployment.writing import Exported, Precision, ProgramFormat, write_e
 from syncl.errors import SynclError
 from syncl.files import atomic_folder, check_replaced
 from syncl.models import find_model
+from syncl.progress import plain_console
 from syncl.runs.provenance import commit
 from syncl.runs.track.run import without_past_images
 from syncl.runs.track.scenes import cameras_seen, image_options
@@ -70,7 +69,7 @@ def export_model(
             precision=precision,
             opset=opset,
         )
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = plain_console(stderr=True)
     absent = [event for event in EVENTS if event not in done.events]
     if absent and not program.detects_only:
         console.print(

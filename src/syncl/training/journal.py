@@ -11,12 +11,12 @@ from typing import TypedDict
 
 import orjson
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
 from syncl.errors import SynclError, system_errors_named
 from syncl.files import atomic_write
+from syncl.progress import plain_console
 
 _STATUS = Path("/proc/self/status")
 _OWN = ("RssAnon:", "RssShmem:")
@@ -96,7 +96,7 @@ class Journal:
         self._memory_gb = 0.0
         if not active:
             return
-        self._console = Console(stderr=True)
+        self._console = plain_console(stderr=True)
         path, self._run = run / "log.jsonl", run
         kept, self.validated = _until(path, start)
         atomic_write(path, kept)
@@ -176,7 +176,7 @@ class Journal:
             self._progress.update(self._task, status=status)
         else:
             left = f"{left_s / 60:.0f} min left" if left_s >= 60 else f"{left_s:.0f} s left"
-            self._console.print(f"step {step}/{self._steps}  {status}  {left}", highlight=False)
+            self._console.print(f"step {step}/{self._steps}  {status}  {left}")
 
     def write(self, step: int, group: str, values: Mapping[str, float]) -> None:
         """Write values under a group name to tensorboard, `log.jsonl` and whoever else logs."""
@@ -193,4 +193,4 @@ class Journal:
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         if self.active:
-            self._console.print(text, highlight=False, soft_wrap=True)
+            self._console.print(text)

@@ -9,7 +9,6 @@ from typing import cast
 
 import numpy as np
 import orjson
-from rich.console import Console
 
 from syncl.data.dataset_file import find_description
 from syncl.data.dataset_sources import find_source
@@ -17,7 +16,7 @@ from syncl.data.nuscenes.index import open_nuscenes, open_scene_columns
 from syncl.errors import SynclError
 from syncl.files import atomic_write, parse_json
 from syncl.interrupts import Interrupted, name_of
-from syncl.progress import progress_bar
+from syncl.progress import plain_console, progress_bar
 from syncl.recipes.recipe import recipe_to_json
 from syncl.runs.experiment.child_commands import Commands
 from syncl.runs.experiment.plan import Arm, Plan
@@ -57,7 +56,7 @@ def run_plan(plan: Plan, data: Path, output: Path, jobs: int, dataset: Path | No
                 "move its result away or choose another --output"
             )
     total = len(plan.runs)
-    console = Console(stderr=True, highlight=False)
+    console = plain_console(stderr=True)
     console.print(f"{plan.name}: {counted(total, 'run')}, {total - len(pending)} done already")
     failures: list[str] = []
     commands, source = Commands(), Source(data, dataset)

@@ -4,15 +4,13 @@ import dataclasses
 import time
 from pathlib import Path
 
-from rich.console import Console
-
 from syncl.checkpoints.model_file import LoadedModel
 from syncl.classes import check_classes
 from syncl.data.recording.track_files import write_csv, write_json
 from syncl.deployment.compiled import compiled
 from syncl.errors import SynclError
 from syncl.files import check_output
-from syncl.progress import progress_bar
+from syncl.progress import plain_console, progress_bar
 from syncl.rendering import RenderStyle, render_video
 from syncl.rendering.recordings import playback_rate, recording_frames
 from syncl.runs.check_rig import find_doubts
@@ -65,7 +63,7 @@ def track_recording(
     chosen = choose_device(device)
     recording = recording_for(model.config.input, folder, model.tracker.detector.views)
     recording.check_images()
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = plain_console(stderr=True)
     doubts = [f"{doubt} (syncl check-rig draws it)" for doubt in find_doubts(recording, 0)]
     for remark in (*recording.remarks, *doubts):
         console.print(f"{recording.rig.path}: {remark}")

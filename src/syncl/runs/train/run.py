@@ -27,6 +27,7 @@ from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
 from syncl.data.nuscenes.splits import own_split
 from syncl.data.views import cameras_by_view, index_views
 from syncl.errors import SynclError
+from syncl.progress import plain_console
 from syncl.recipes import Recipe
 from syncl.recipes.listing import recipe_entries
 from syncl.recipes.recipe import own_types, recipe_to_json
@@ -115,7 +116,7 @@ def train_recipe(
     # Tensorboard's files are the journal's own, which a resumed run goes on with.
     accelerator = make_accelerator(recipe.training, [name for name in log_with if name != "tensorboard"])
     part_at_exit()
-    console = Console(stderr=True, quiet=not accelerator.is_main_process)
+    console = plain_console(stderr=True, quiet=not accelerator.is_main_process)
     stored = cache_features is not None
     origin = run_origin(recipe, index, scenes, init, init_parts, stored, accelerator.mixed_precision)
     together = partings_said(accelerator.num_processes)
@@ -137,25 +138,23 @@ def train_recipe(
             features = cached_features(cache_features, recipe, index, scenes, tracker, accelerator)
         if compile:
             compile_parts(tracker.detector, accelerator.device)
-            console.print("compiling: the first steps wait for it", highlight=False)
+            console.print("compiling: the first steps wait for it")
         clips = training_clips(index, scenes, recipe, features, tracker.future_frames)
         if recipe.model.input.past is not None and not between:
             console.print("no images between key frames in these data: the past is made of key frames")
         if recipe.model.input.odometry:
-            console.print(can_bus_remark(index, scenes), highlight=False)
+            console.print(can_bus_remark(index, scenes))
         if recipe.training.data.depth_stride:
-            console.print(lidar_remark(index, scenes), highlight=False)
+            console.print(lidar_remark(index, scenes))
         console.print(
             f"{recipe.name}: {sum(p.numel() for p in tracker.parameters()) / 1e6:.2f} M parameters, "
             f"{counted(len(clips), 'clip')} of {recipe.training.data.clip_length} from "
             f"{counted(len(scenes), 'scene')}, "
-            f"{counted(recipe.training.steps, 'step')} on {accelerator.num_processes} x {accelerator.device}",
-            highlight=False,
-            soft_wrap=True,
+            f"{counted(recipe.training.steps, 'step')} on {accelerator.num_processes} x {accelerator.device}"
         )
         if own_data:
             learned = ", ".join(recipe.model.detector.classes)
-            console.print(f"classes of {index.dataset.name}: {learned}", highlight=False, soft_wrap=True)
+            console.print(f"classes of {index.dataset.name}: {learned}")
         earlier = earlier_notes(output) if resume else {}
         if accelerator.is_main_process and not resume:
             start_anew(output, recipe)
@@ -191,10 +190,10 @@ def train_recipe(
         for logger in accelerator.trackers:
             logger.finish()
         model = output / "model.safetensors"
-        console.print(f"wrote {model} after {result.seconds / 60:.1f} min", highlight=False)
+        console.print(f"wrote {model} after {result.seconds / 60:.1f} min")
         where = f"--data {data}" + ("" if version == "v1.0-mini" else f" --version {version}")
         where += "" if dataset is None else f" --dataset {dataset}"
-        console.print(f"next: {next_steps(recipe, output, where)}", highlight=False, soft_wrap=True)
+        console.print(f"next: {next_steps(recipe, output, where)}")
         return TrainingSummary(model, recipe, result.step, result.losses, result.seconds)
 
 
@@ -256,13 +255,11 @@ def _with_views(
 
 def _report(report: InitialisationReport, init: Path, console: Console) -> None:
     fresh = sorted({name.rsplit(".", 2)[0] for name in report.fresh})
-    console.print(f"from {init}: {len(report.filled)} entries taken over", highlight=False, soft_wrap=True)
+    console.print(f"from {init}: {len(report.filled)} entries taken over")
     if fresh:
-        console.print(
-            f"  new: {len(report.fresh)} entries in {', '.join(fresh[:8])}", highlight=False, soft_wrap=True
-        )
+        console.print(f"  new: {len(report.fresh)} entries in {', '.join(fresh[:8])}")
     if report.unused:
-        console.print(f"  not used: {len(report.unused)} entries", highlight=False)
+        console.print(f"  not used: {len(report.unused)} entries")
 
 
 def _warn_of_frozen(recipe: Recipe, fresh: tuple[str, ...], console: Console) -> None:
@@ -273,9 +270,7 @@ def _warn_of_frozen(recipe: Recipe, fresh: tuple[str, ...], console: Console) ->
         start = f"; this recipe starts from {recipe.starts_from}" if recipe.starts_from else ""
         console.print(
             f"warning: {', '.join(parts)}: frozen (training.unroll.frozen), with random weights that nothing "
-            f"trains: give --init FILE{start}",
-            highlight=False,
-            soft_wrap=True,
+            f"trains: give --init FILE{start}"
         )
 
 
@@ -283,4 +278,4 @@ def _report_classes(rows: ClassRows, init: Path, console: Console) -> None:
     given = model_classes(init)
     found = {rows.classes[number]: given[source] for number, source in rows.sources(given).items()}
     said = [f"{name} from {found[name]}" if name in found else f"{name} anew" for name in rows.classes]
-    console.print(f"  classes: {', '.join(said)}", highlight=False, soft_wrap=True)
+    console.print(f"  classes: {', '.join(said)}")
