@@ -120,7 +120,7 @@ def check_resumable(run: Path, origin: Mapping[str, object]) -> None:
     if changed:
         raise SynclError(
             f"{run}: cannot go on as another run: {'; '.join(changed)}. Give the options that it was started "
-            "with, or choose another --output. What may change: --threads, the places of files, and "
+            "with, or choose another --output. What may change: --threads, --compile, places of files, "
             f"{', '.join(MAY_CHANGE)}"
         )
 
