@@ -154,7 +154,7 @@ def check_output(target: Path, overwrite: bool, kind: Literal["file", "folder"] 
         place = place.parent
     if not place.is_dir():
         raise SynclError(f"{target}: {place} is a file, where a folder would have to be; choose another path")
-    with _unwritable_said(target), tempfile.TemporaryFile(dir=place) as probe:
+    with system_errors_named(target), tempfile.TemporaryFile(dir=place) as probe:
         probe.write(bytes(_PROBE_BYTES))
         probe.flush()
 

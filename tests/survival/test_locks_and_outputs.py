@@ -1,5 +1,6 @@
 """Locks end with their holders, outputs appear whole, and what cannot be written is said before the work."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -123,6 +124,15 @@ def test_bad_places_for_outputs_are_named_and_nothing_is_created(tmp_path):
         check_output(tmp_path / "new" / "results.json", False)
     check_output(tmp_path / "new" / "results.json", False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_where_nothing_may_be_written_the_output_is_named_not_what_tries(tmp_path: Path, monkeypatch) -> None:
+    def refused(dir: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", f"{dir}/tmpdqplxh71")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    with pytest.raises(SynclError, match=r"/new/results\.json: permission denied; allow it"):
+        check_output(tmp_path / "new" / "results.json", False)
 
 
 def write_numbers(path: Path) -> None:
