@@ -11,7 +11,7 @@ from syncl.evaluation.track_building import Frames, TrackBoxes, build_tracks, or
 
 _NOISE_M = 1e-9
 _FAR_M = 20_000.0
-"""Coordinates beyond any map of nuScenes', where the official way of measuring loses millimetres and more."""
+"""Distance from the origin beyond any map of nuScenes', where the official way of measuring loses millimetres and more."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,14 @@ def close_pairs(
     # Squared norms as the official library takes them; the products go through the same matrix routines.
     truth_norm = np.einsum("ij,ij->i", truth.xy, truth.xy)
     guess_norm = np.einsum("ij,ij->i", guesses.xy, guesses.xy)
+    distant = max(truth_norm.max(initial=0), guess_norm.max(initial=0)) > _FAR_M**2
     limit = reach_m**2 + 1e-6
     truth_edges, guess_edges = truth_begin.tolist(), guess_begin.tolist()
     for frame in shared.tolist():
         first, last = truth_edges[frame], truth_edges[frame + 1]
         start, stop = guess_edges[frame], guess_edges[frame + 1]
         own, others = truth.xy[first:last], guesses.xy[start:stop]
-        far = max(np.abs(own).max(), np.abs(others).max()) > _FAR_M
+        far = distant and max(truth_norm[first:last].max(), guess_norm[start:stop].max()) > _FAR_M**2
         if far:
             squared = ((own[:, None] - others) ** 2).sum(axis=2)
         else:
