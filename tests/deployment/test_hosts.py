@@ -6,6 +6,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -56,6 +57,52 @@ def test_a_host_of_numpy_tells_bevformer_of_the_motion_as_the_library_does(mount
         np.testing.assert_allclose(shift, told["shift_m"][0].float().numpy(), atol=2e-5)
         memory = BevMemory(torch.zeros(1), torch.zeros(1, 4), torch.tensor([True])).left_at(frame)
         before = pose.numpy()
+
+
+@pytest.mark.parametrize(
+    ("rows", "column", "change", "apart"),
+    [
+        ([1, 0], 6, 2 * np.pi, 0.0),
+        ([0, 1], 0, 2 * np.pi, 2 * np.pi),
+        ([0, 1], 0, np.nan, np.inf),
+        ([0, 0], 0, 0.0, None),
+    ],
+    ids=["another order, a whole turn", "elsewhere", "no number", "another identity"],
+)
+def test_a_host_checks_golden_frames_in_whatever_order_and_no_place_is_a_heading(
+    rows: list[int], column: int, change: float, apart: float | None, tmp_path: Path
+) -> None:
+    boxes = np.arange(18.0).reshape(1, 2, 9)
+    told = {
+        "objects_valid": np.array([[True, True]]),
+        "objects_identities": np.array([[3, 5]]),
+        "objects_labels": np.array([[0, 0]]),
+        "objects_boxes": boxes,
+        "next_next_identity": np.array([6]),
+    }
+    np.savez(tmp_path / "golden.npz", **{f"0/out/{name}": array for name, array in told.items()})
+    moved = boxes.copy()
+    moved[0, 1, column] += change
+    said = {name: array[:, rows] if array.ndim > 1 else array for name, array in told.items()}
+    said["objects_boxes"] = moved[:, rows]
+
+    class Program:
+        manifest: ClassVar = {"golden_frames": 1}
+        names: ClassVar[list[str]] = []
+
+        def __init__(self, folder: Path) -> None:
+            self.told = [*told]
+
+        def run(self, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            return said
+
+    check = runpy.run_path(str(HOST))["check"]
+    check.__globals__["Host"] = Program
+    if apart is None:
+        with pytest.raises(ValueError, match="golden frame 0: identities or classes differ"):
+            check(tmp_path)
+    else:
+        assert check(tmp_path) == pytest.approx(apart)
 
 
 @pytest.mark.slow
