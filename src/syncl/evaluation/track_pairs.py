@@ -11,7 +11,7 @@ from syncl.evaluation.track_building import Frames, TrackBoxes, build_tracks, or
 
 _NOISE_M = 1e-9
 _FAR_M = 20_000.0
-"""Distance from the origin beyond any map of nuScenes', where the official way of measuring loses millimetres and more."""
+"""From the origin; beyond any map of nuScenes', the official way of measuring loses millimetres and more."""
 
 
 @dataclass(frozen=True)
