@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from syncl.data.images import ImageTransform, ResizeMethod, RGBImage, fit_image
 from syncl.data.lenses import Undistortion
 from syncl.data.past_images import PastImages
-from syncl.data.recording.moments import STEEPEST
+from syncl.data.recording.moments import tipped_over
 from syncl.data.recording.recording import Recording, open_recording, rig_frame, vehicle_from_body
 from syncl.data.recording.rig_contents import Array, Moment, Rig, RigCamera
 from syncl.data.views import cameras_by_view, view_deg
@@ -153,12 +153,8 @@ class SeesImages(nn.Module):
         pose = np.eye(4) if global_from_vehicle is None else np.asarray(global_from_vehicle, np.float64)
         if pose.shape != (4, 4):
             raise SynclError(f"global_from_vehicle: shape {pose.shape}, expected a pose (4, 4)")
-        if pose[2, 2] < STEEPEST:
-            axis = np.round(pose[:3, 2], 2).tolist()
-            raise SynclError(
-                f"global_from_vehicle: the vehicle's up axis does not point up but along {axis}; the global "
-                "frame has z up"
-            )
+        if tipped := tipped_over(pose, "vehicle"):
+            raise SynclError(f"global_from_vehicle: {tipped}; the global frame has z up")
         method = _method(config)
 
         def fitted(camera: RigCamera, transform: ImageTransform) -> RGBImage | None:

@@ -15,7 +15,7 @@ from syncl.data.yaml_node import Node
 from syncl.files import inside
 from syncl.geometry.poses import quaternion_from_rotation
 
-STEEPEST = 0.5
+_STEEPEST = 0.5
 """Cosine of the steepest tilt of a vehicle or its lidar, 60 degrees."""
 
 # Median of the time between frames.
@@ -68,11 +68,9 @@ def read_moments(
         if moment.name in seen:
             entries[number].fail(f"name '{moment.name}' is already that of frames[{seen[moment.name]}]")
         seen[moment.name] = number
-        if moment.global_from_vehicle[2, 2] < STEEPEST:
-            axis = np.round(moment.global_from_vehicle[:3, 2], 2).tolist()
+        if tipped := tipped_over(moment.global_from_vehicle, "vehicle"):
             entries[number].fail(
-                f"global_from_vehicle: the vehicle's up axis does not point up but along {axis}; the global "
-                "frame has z up, and quaternions are w, x, y, z"
+                f"global_from_vehicle: {tipped}; the global frame has z up, and quaternions are w, x, y, z"
             )
     _check_pace(fields["frames"], [moment.timestamp_s for moment, _ in moments])
     found = driven([moment for moment, _ in moments])
@@ -82,6 +80,13 @@ def read_moments(
             "and forwards by quaternions x, y, z, w; write them as w, x, y, z"
         )
     return tuple(moment for moment, _ in moments), posed[0]
+
+
+def tipped_over(pose: Array, whose: str) -> str | None:
+    """What is wrong with a pose [4, 4] to a frame with z up that stands on its side or head, if it does."""
+    if not pose[2, 2] < _STEEPEST:  # What is no number is told elsewhere.
+        return None
+    return f"the {whose}'s up axis does not point up but along {np.round(pose[:3, 2], 2).tolist()}"
 
 
 def driven(moments: Sequence[Moment]) -> Driving:

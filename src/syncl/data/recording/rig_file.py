@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from syncl.data.folder_listing import FolderListing
 from syncl.data.images import MOST_PIXELS
 from syncl.data.lenses import COEFFICIENTS, Lens
 from syncl.data.recording.calibration import read_intrinsics, read_pose
-from syncl.data.recording.moments import STEEPEST, read_moments
+from syncl.data.recording.moments import read_moments, tipped_over
 from syncl.data.recording.rig_contents import Array, Rig, RigCamera, find_images
 from syncl.data.recording.video_moments import with_videos
 from syncl.data.yaml_node import Node, read_yaml
@@ -86,9 +84,8 @@ def _name(fields: Mapping[str, Node], root: Path) -> str:
 
 def _lidar(fields: Mapping[str, Node]) -> Array | None:
     lidar = read_pose(fields["vehicle_from_lidar"]) if "vehicle_from_lidar" in fields else None
-    if lidar is not None and lidar[2, 2] < STEEPEST:
-        axis = np.round(lidar[:3, 2], 2).tolist()
-        fields["vehicle_from_lidar"].fail(f"the lidar's up axis does not point up but along {axis}")
+    if lidar is not None and (tipped := tipped_over(lidar, "lidar")):
+        fields["vehicle_from_lidar"].fail(tipped)
     return lidar
 
 
