@@ -151,8 +151,8 @@ class ProposalHead(nn.Module):
         camera_valid: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         score = heat.amax(2)
-        # A cell counts only where it is the best of its 3 x 3 neighbourhood, and its camera looks. No two
-        # others are equal: where too few cells count, each runtime would take what it likes of equal ones.
+        # A cell counts only where it is the best of its 3 x 3 neighbourhood, and its camera looks. Where
+        # too few do, each runtime would take what it likes of equal ones, so the others keep an order.
         peak = functional.max_pool2d(score.flatten(0, 1), 3, stride=1, padding=1).view_as(score)
         score = torch.where(score == peak, score, score - _NO_PEAK)
         unseen = -_NO_CAMERA - torch.arange(score[0].numel(), device=score.device, dtype=score.dtype)
