@@ -10,6 +10,7 @@ from torch.nn import functional
 import rig
 from rig import CENTRE_HEAD, cars_at, make_frame, make_objects, pose, tiny_bevdepth
 from syncl.detectors.bevdepth.bev_backbone import BevBackbone, shifted
+from syncl.detectors.bevdepth.centre_head import codes_at
 from syncl.detectors.bevdepth.suppression import greedy_survivors
 from syncl.detectors.bevdepth.view_transform import (
     BevGrid,
@@ -219,6 +220,19 @@ def test_only_the_hottest_of_neighbours_is_a_candidate_where_peaks_are_asked_for
         highest = functional.max_pool2d(heat, 3, 1, 1)
         found = torch.isin(features.candidates.labels, torch.tensor(labels))
         assert set(features.candidates.logits[found].tolist()) - {-1e4} <= set(heat[heat == highest].tolist())
+
+
+@pytest.mark.parametrize("peaks_only", [False, True])
+def test_of_equal_cells_the_first_are_candidates_whatever_says_so(peaks_only):
+    detector = build(head=dataclasses.replace(CENTRE_HEAD, peaks_only=peaks_only, task_candidates=5))
+    maps = detector.encode(make_frame()).auxiliary[1]
+    # Where no camera looks all cells are equal; then they are told in turn, one task behind the other.
+    equal = dataclasses.replace(maps, heat=tuple(torch.zeros_like(heat) for heat in maps.heat))
+    found = detector.head.candidates(equal)
+    cells = torch.arange(5).repeat(len(maps.heat))[: found.logits.shape[1]]
+    tasks = torch.arange(len(maps.heat)).repeat_interleave(5)[: found.logits.shape[1]]
+    codes = [codes_at(equal, int(task), cell.view(1, 1))[0, 0] for task, cell in zip(tasks, cells)]
+    assert torch.equal(found.tasks[0], tasks) and torch.equal(found.codes[0], torch.stack(codes))
 
 
 def test_greedy_tracks_its_detections_and_goes_on_from_a_file():

@@ -247,7 +247,6 @@ class BevDepth(Detector):
         candidates surer ones suppress is left to the host (`Settling`).
         """
         super().fix_shapes()
-        self.head.fixed_shapes = True
         self.unsettled = self.config.head.candidates
 
     @override

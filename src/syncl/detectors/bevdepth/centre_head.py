@@ -136,7 +136,6 @@ class CentreHead(nn.Module):
     """See the module's docstring. The branches of all tasks begin with one convolution for all."""
 
     low: Tensor
-    fixed_shapes: bool = False
 
     def __init__(
         self, config: CentreHeadConfig, classes: tuple[str, ...], channels: int, grid: BevGrid
@@ -189,18 +188,14 @@ class CentreHead(nn.Module):
         for task, heat in enumerate(maps.heat):
             hottest = _peaks(heat) if config.peaks_only else heat
             count = min(config.task_candidates, hottest[0].numel())
-            top, flat = hottest.flatten(1).topk(count, dim=1)
+            top, flat = _hottest(hottest.flatten(1), count)
             cells = heat.shape[-2] * heat.shape[-1]
             heats.append(top)
             labels.append(getattr(self, f"labels_{task}")[flat // cells])
             tasks.append(torch.full_like(flat, task))
             codes.append(codes_at(maps, task, flat % cells))
         together = torch.cat(heats, dim=1)
-        if self.fixed_shapes:  # No runtime has a stable sort; of equal heats either may come first.
-            heat, order = together.topk(min(config.candidates, together.shape[1]), dim=1)
-        else:
-            heat, order = together.sort(dim=1, descending=True, stable=True)
-            heat, order = heat[:, : config.candidates], order[:, : config.candidates]
+        heat, order = _hottest(together, min(config.candidates, together.shape[1]))
         return Candidates(
             torch.cat(codes, dim=1).gather(1, order[..., None].expand(-1, -1, CODE_SIZE)),
             torch.cat(labels, dim=1).gather(1, order),
@@ -218,6 +213,19 @@ def codes_at(maps: CentreMaps, task: int, cells: Tensor) -> Tensor:
     corner = torch.stack([cells % columns, cells // columns], dim=-1)
     places = (codes[..., :2] + corner) * maps.cell_m + maps.low
     return torch.cat([places, codes[..., 2:]], dim=-1)
+
+
+def _hottest(heat: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The highest of heat [B, N] and their places [B, count], highest first, and of equal ones the first.
+
+    Where no camera looks all cells are equal, and which of them are candidates must not depend on the device
+    or the runtime. ONNX has no stable sort, and its TopK keeps this order by definition.
+    """
+    if torch.compiler.is_exporting():
+        top, places = heat.topk(count, dim=1)
+        return top, places
+    top, places = heat.sort(dim=1, descending=True, stable=True)
+    return top[:, :count], places[:, :count]
 
 
 def _peaks(heat: Tensor) -> Tensor:
