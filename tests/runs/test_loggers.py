@@ -84,8 +84,41 @@ def test_a_logger_that_does_not_start_ends_the_run_with_what_it_says(tmp_path: P
     class Refused:
         log_with = ("mlflow",)
 
-        def init_trackers(self, *arguments: object) -> None:
+        def init_trackers(self, *arguments: object, **named: object) -> None:
             raise OSError("no such server")
 
     with pytest.raises(SynclError, match="--log-with: mlflow cannot be started: no such server"):
         start_loggers(cast(Accelerator, Refused()), tmp_path, {})
+
+
+@pytest.mark.parametrize("logger", ["wandb", "mlflow"])
+def test_a_resumed_run_goes_on_in_the_loggers_own(
+    logger: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    pytest.importorskip(logger, reason=f"not installed: pip install 'syncl[{logger}]'")
+    run = tmp_path / "run"
+    run.mkdir()
+    called = []
+    for resume, steps in ((False, 2), (True, 3), (False, 2)):
+        accelerator = Accelerator(log_with=logger)
+        # Others are not noted again: a run's settings are those that it began with.
+        start_loggers(accelerator, run, {"steps": steps}, resume=resume)
+        accelerator.log({"total": 1.0}, step=steps)
+        accelerator.end_training()
+        called.append(json.loads((run / "loggers.json").read_text())[logger])
+    first, second, anew = called
+    assert first == second != anew
+    if logger == "mlflow":
+        import mlflow
+
+        found = mlflow.MlflowClient((tmp_path / "mlruns").as_uri()).get_run(first)
+        assert found.data.params == {"steps": "2"} and found.data.metrics == {"total": 1.0}
+
+
+def test_a_file_of_no_loggers_is_refused(tmp_path: Path):
+    (tmp_path / "loggers.json").write_text("[1]")
+    with pytest.raises(SynclError, match=r"loggers\.json: does not say what trackers call the run"):
+        start_loggers(Accelerator(), tmp_path, {}, resume=True)

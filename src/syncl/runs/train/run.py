@@ -174,7 +174,7 @@ def train_recipe(
             kept = carried_on(earlier, notes)
             save_model(path, weights, recipe.model, recipe_to_json(recipe), kept, tracker.detector.views)
 
-        start_loggers(accelerator, output, cast(dict[str, object], recipe_to_json(recipe)))
+        start_loggers(accelerator, output, cast(dict[str, object], recipe_to_json(recipe)), resume=resume)
         result = run_training(
             accelerator,
             tracker,

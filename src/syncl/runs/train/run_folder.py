@@ -18,6 +18,7 @@ from syncl.files import atomic_write, check_output, parse_json, refuse_to_overwr
 from syncl.locks import only_one
 from syncl.recipes import Recipe
 from syncl.recipes.recipe import recipe_to_json
+from syncl.runs.train.loggers import CALLED
 from syncl.runs.train.validation import MEANWHILE
 from syncl.training.resuming import check_resumable, checkpoint_folders, clean_checkpoints
 
@@ -25,7 +26,7 @@ _OLD = ".checkpoints.partial"
 # What is known of a run, and would be taken for the new one's: the model first, the recipe last.
 _KNOWN = (
     "model.safetensors", "best.safetensors", "training.png", "results.json", "detections.json",
-    "metrics.json", "details.json", "log.jsonl", "recipe.json",
+    "metrics.json", "details.json", "log.jsonl", CALLED, "recipe.json",
 )  # fmt: skip
 
 
