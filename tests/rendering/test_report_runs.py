@@ -95,6 +95,15 @@ def test_a_folder_gives_what_it_has(folder: Path):
     assert {label: settings[label] for label in expected} == expected
 
 
+def test_names_and_paths_may_hold_equals_signs(folder: Path):
+    moved = folder.rename(folder.parent / "rate=0.1")
+    for text, name in ((f"{moved}", "rate=0.1"), (f"mine={moved}", "mine"), (f"k=5={moved}", "k=5")):
+        (run,) = read_runs([text])
+        assert run.name == name and run.metrics["amota"] == 0.5
+    with pytest.raises(SynclError, match=r"called 'rate=0\.1'; .* other=.*/rate=0\.1$"):
+        read_runs([str(moved), str(moved)])
+
+
 def test_files_are_known_by_what_they_hold(folder: Path, tmp_path: Path):
     for name, kind in (("results", "r"), ("metrics", "m"), ("details", "d"), ("recipe", "c")):
         (folder / f"{name}.json").rename(tmp_path / f"{kind}.json")

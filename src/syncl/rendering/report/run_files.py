@@ -81,13 +81,13 @@ def read_runs(texts: Sequence[str]) -> list[Run]:
         if run.name in (other.name for other in runs[:number]):
             raise SynclError(
                 f"RUN: two runs are called '{run.name}'; tell them apart with NAME=PATH, such as "
-                f"other={texts[number].split('=', 1)[-1]}"
+                f"other={_name_and_paths(texts[number])[1]}"
             )
     return runs
 
 
 def _read_run(text: str) -> Run:
-    name, _, rest = text.rpartition("=")
+    name, rest = _name_and_paths(text)
     paths = [Path(part) for part in rest.split(",") if part]
     if not paths:
         raise SynclError(f"RUN: '{text}' names no path; write [NAME=]PATH[,PATH...]")
@@ -118,6 +118,15 @@ def _read_run(text: str) -> Run:
         notes=(_model_notes(files["model"]) if "model" in files else {}) | notes,
         log=_log(files["log"]) if "log" in files else (),
     )
+
+
+def _name_and_paths(text: str) -> tuple[str, str]:
+    """Of `[NAME=]PATH[,PATH...]`, both of which may hold equals signs: the first reading that is there."""
+    parts = text.split("=")
+    readings = [("=".join(parts[:n]), "=".join(parts[n:])) for n in range(len(parts))]
+    firsts = [paths.split(",")[0] for _, paths in readings]
+    there = (reading for reading, path in zip(readings, firsts) if path and Path(path).exists())
+    return next(there, readings[-1])
 
 
 def _default_name(path: Path, files: Mapping[str, Path]) -> str:
