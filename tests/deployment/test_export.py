@@ -196,6 +196,19 @@ def test_the_shipped_model_tracks_as_exported_in_half_precision_and_for_torch(tm
 
 
 @pytest.mark.slow
+def test_a_model_that_overflows_in_half_precision_is_not_written(tmp_path: Path) -> None:
+    made = config()
+    tracker = build(made)
+    with torch.no_grad():
+        next(tracker.detector.image_encoder.backbone.parameters()).mul_(1e6)
+    write_export(tmp_path, tracker, made, DRIVE, source={}, program_format="torch-export")
+    with pytest.raises(SynclError, match=r"of a box inf m, .*; float16 is too coarse for it"):
+        write_export(
+            tmp_path, tracker, made, DRIVE, source={}, program_format="torch-export", precision="float16"
+        )
+
+
+@pytest.mark.slow
 def test_an_onnx_file_that_lost_a_byte_is_refused(onnx_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(onnx_folder, tmp_path / "copy")
     program = tmp_path / "copy" / "track.onnx"

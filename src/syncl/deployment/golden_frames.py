@@ -168,8 +168,9 @@ class Agreement:
 
     Attributes:
         identities_equal: whether all integers and truth values are equal, in whatever order of equal scores.
-        box_m: the largest difference of a reported box's numbers, metres (radians of the heading).
-        score: of a reported score.
+        box_m: the largest difference of a reported box's numbers, metres (radians of the heading); infinite
+            where the program tells what is no number, and the model does not.
+        score: of a reported score, the same.
     """
 
     identities_equal: bool
@@ -186,7 +187,11 @@ def agreement(program: Program, frames: Sequence[GoldenFrame]) -> Agreement:
     """
     equal, box_m, score = True, 0.0, 0.0
     for frame in frames:
-        known, said = frame.reported(frame.told), frame.reported(program(frame.given))
+        told = program(frame.given)
+        if any(bool((known.isfinite() & ~told[name].isfinite()).any()) for name, known in frame.told.items()):
+            box_m = score = torch.inf
+            continue
+        known, said = frame.reported(frame.told), frame.reported(told)
         expected, found = _rows(known), _rows(said)
         if expected[0].shape == found[0].shape and bool(known["objects_valid"].all()):
             expected, found = _without_last_ones(expected, found)
