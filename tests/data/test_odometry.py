@@ -107,6 +107,22 @@ def test_readings_turn_scale_and_mirror_with_the_world():
     assert np.allclose(WorldTransform(mirror=True).move_readings(readings), [1, -2, 3, -4, 5, -6, 7, -8, 9])
 
 
+@pytest.mark.parametrize("vehicle_frame", ["ego", "lidar"])
+def test_velocity_in_a_changed_world_leads_where_the_changed_poses_do(index, vehicle_frame):
+    index = index.with_vehicle_frame(vehicle_frame)
+    row = index.scene_samples(index.scene_names[0])[0]
+    sample = index.sample(row)
+    world = WorldTransform(rotation_rad=0.4, scale=1.05, mirror=True)
+    odometry = OdometrySource(index).of(row, sample, world)
+    global_from_ego = world.move_pose(sample.global_from_vehicle) @ np.linalg.inv(
+        odometry.ego_from_vehicle[0].numpy()
+    )
+    before = sample.global_from_ego[:3, :3] @ np.arange(7.0, 10)
+    after = global_from_ego[:3, :3] @ odometry.readings[0, 6:].numpy()
+    # The map is as much larger, and mirrored along y.
+    assert np.allclose(after, 1.05 * before * [1, -1, 1])
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [

@@ -50,9 +50,12 @@ class OdometrySource:
             SynclError: if the scene's file of the extension is damaged, naming file, message and field.
         """
         readings = self.readings(sample.scene_name, sample.timestamp_us)
-        if world is not None:
-            readings = world.move_readings(readings)
         mounted = invert_pose(sample.global_from_ego) @ sample.global_from_vehicle
+        if world is not None:
+            # It changes along the axes of the frame's vehicle frame; a lidar's are not the vehicle's own.
+            ego_from_vehicle = mounted[:3, :3]
+            moved = world.move_readings((readings.reshape(3, 3) @ ego_from_vehicle).ravel())
+            readings = (moved.reshape(3, 3) @ ego_from_vehicle.T).ravel()
         rotation = self._index.columns.sample_poses[row, 3:]
         parts = (mounted, rotation, readings)
         return Odometry(*(torch.tensor(part, dtype=torch.float64)[None] for part in parts))
