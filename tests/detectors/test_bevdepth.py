@@ -26,7 +26,7 @@ from syncl.layers.sampling import taps_of
 from syncl.trackers import GreedyConfig, Mutr3dConfig, SingleFrameConfig
 from syncl.trackers.serialisation import put_together, take_apart
 from syncl.training.objectives import CentreLossConfig, DepthLossConfig
-from syncl.training.objectives.depths import depth_loss, depths_of_boxes
+from syncl.training.objectives.depths import depth_loss, depths_of_boxes, within_bins
 from syncl.training.strategies import RefinedCandidatesConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
@@ -289,6 +289,20 @@ def test_depths_of_boxes_are_where_rays_first_meet_one():
     bins = torch.arange(1.0, 5.0)
     right, wrong = (depth_loss(logits, torch.tensor(depth).view(1, 1, 1, 1), bins) for depth in (3.5, 2.5))
     assert right < 1e-6 < wrong
+
+
+def test_nothing_is_learned_of_depths_that_no_bin_has():
+    bins = torch.arange(1.0, 5.0)
+    kept = within_bins(torch.tensor([0.0, 0.9, 1.0, 4.9, 5.0, 80.0]), bins)
+    assert kept.tolist() == pytest.approx([0, 0, 1, 4.9, 0, 0])
+    found = build().train().encode(make_frame())
+    decoded, nobody = SimpleNamespace(features=found), make_objects([1]).map(lambda rows: rows[:, :0])
+    cells = torch.zeros_like(found.found(DepthPrediction).logits[:, :, 0])
+    losses = [
+        DepthLossConfig().build()(decoded, None, dataclasses.replace(nobody, depths=cells + depth_m))
+        for depth_m in (2.0, 500.0)
+    ]
+    assert losses[0]["lifted_depth"] > 0 and losses[1]["lifted_depth"] == 0
 
 
 def test_frames_without_lidar_and_boxes_have_no_loss_of_depth():

@@ -47,7 +47,14 @@ class DepthObjective(Objective):
         depths = depths_of_boxes(found, annotations)
         if annotations.depths is not None:
             depths = _measured_first(annotations.depths, depths)
+        depths = within_bins(depths, found.depths)
         return {"lifted_depth": self.config.weight * depth_loss(found.logits.float(), depths, found.depths)}
+
+
+def within_bins(depths: Tensor, bins: Tensor) -> Tensor:
+    """Depths [...], 0 where no bin has them: what is farther away is not at the last bin's depth."""
+    end = 2 * bins[-1] - bins[-2]
+    return torch.where((depths >= bins[0]) & (depths < end), depths, 0.0)
 
 
 def _measured_first(measured: Tensor, depths: Tensor) -> Tensor:
