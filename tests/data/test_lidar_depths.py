@@ -15,7 +15,10 @@ from syncl.data.nuscenes.clips.dataset import ClipDataset
 from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.nuscenes.lidar import lidar_points, lidar_remark, measured_depths
+from syncl.detectors.bevdepth.view_transform import lift_points
 from syncl.errors import SynclError
+from syncl.recipes.bevdepth import bevdepth_r50_256x704, bevdepth_synthetic
+from syncl.runs.train.clips import annotation_options
 from syncl.training.objectives.depths import _measured_first
 
 
@@ -39,6 +42,25 @@ def test_a_cell_has_the_depth_of_its_nearest_point_and_the_world_may_be_turned()
     frame.camera_valid[0, 0] = False
     assert measured_depths(points, frame, 8)[0, 0].sum() == 0
     assert measured_depths(None, frame, 8).sum() == 0
+
+
+@pytest.mark.parametrize("pixel_centres", [False, True])
+def test_points_on_the_ray_of_a_cell_are_measured_in_that_cell(pixel_centres):
+    frame, size = make_frame(), (4, 8)
+    rays = lift_points(
+        frame.rig.image_from_vehicle[:, :1], frame.image_size, size, torch.tensor([9.0]), pixel_centres
+    )
+    # Published rays are spread a little wider than cells, so that later ones reach into the next cell.
+    known = torch.ones(size, dtype=torch.bool)
+    known[2:] = known[:, 4:] = pixel_centres
+    points = rays[0, 0, 0][known].numpy()
+    measured = measured_depths(points, frame, 8, pixel_centres=pixel_centres)[0, 0]
+    assert torch.equal(measured > 0, known)
+
+
+def test_the_small_recipe_measures_depths_where_its_rays_go():
+    assert annotation_options(bevdepth_synthetic()).depth_pixel_centres
+    assert not annotation_options(bevdepth_r50_256x704()).depth_pixel_centres
 
 
 def test_measured_depths_come_first_and_must_be_of_the_same_cells():

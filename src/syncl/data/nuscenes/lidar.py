@@ -93,17 +93,23 @@ def read_sweep(path: Path) -> NDArray[np.float64]:
 
 
 def measured_depths(
-    points: NDArray[np.float64] | None, frame: Frame, stride: int, world: WorldTransform | None = None
+    points: NDArray[np.float64] | None,
+    frame: Frame,
+    stride: int,
+    world: WorldTransform | None = None,
+    pixel_centres: bool = False,
 ) -> Tensor:
     """The nearest measured depth in each cell of a frame's images, [1, C, H, W] float32 metres, 0 = none.
 
-    As published, a point belongs to the cell whose number is its pixel over the stride, rounded.
+    As published, a point belongs to the cell whose number is its pixel over the stride, rounded: published
+    rays begin at the first pixel.
 
     Args:
         points: [N, 3] vehicle frame, before the augmentation; None = nothing was measured.
         frame: one stream.
         stride: side of a cell in pixels.
         world: augmentation of the vehicle frame, the one the frame was built with.
+        pixel_centres: rays go through the middles of cells; a point then belongs to the cell around it.
     """
     height, width = frame.image_size
     rows, columns = height // stride, width // stride
@@ -112,7 +118,8 @@ def measured_depths(
     if points is not None and len(points):
         moved = points if world is None else world.move_points(points)
         pixels, depth = project_points(frame.rig.image_from_vehicle[0], torch.from_numpy(moved))
-        column, row = (pixels / stride).round().unbind(-1)
+        places = pixels / stride
+        column, row = (places.floor() if pixel_centres else places.round()).unbind(-1)
         hit = (depth > _NEAREST_M) & (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
         hit = hit & frame.camera_valid[0, :, None]
         cell = torch.where(hit, row * columns + column, 0).long()

@@ -94,4 +94,5 @@ def annotation_options(recipe: Recipe, future_frames: int = 0) -> AnnotationOpti
         min_points=recipe.training.data.min_points,
         future_frames=future_frames,
         depth_stride=recipe.training.data.depth_stride,
+        depth_pixel_centres=getattr(detector, "pixel_centres", False),
     )

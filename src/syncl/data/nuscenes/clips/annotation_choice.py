@@ -26,6 +26,7 @@ class AnnotationOptions:
         min_visibility: lowest visibility level, 1 to 4; 0 keeps all.
         future_frames: key frames over which the objects' trajectories are read; 0 leaves them out.
         depth_stride: side in pixels of the cells of which the lidar's depths are read; 0 leaves them out.
+        depth_pixel_centres: whether the detector's rays go through the middles of these cells.
     """
 
     classes: tuple[str, ...] = DETECTION_CLASSES
@@ -34,6 +35,7 @@ class AnnotationOptions:
     min_visibility: int = 0
     future_frames: int = 0
     depth_stride: int = 0
+    depth_pixel_centres: bool = False
 
     def check(self, dataset: DatasetDescription) -> None:
         """Refuse classes that the data do not have.

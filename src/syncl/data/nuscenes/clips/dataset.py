@@ -142,9 +142,9 @@ class ClipDataset(ClipSource):
         annotations = build_annotations(
             sample.annotations, self._annotations, world, future, self._index.dataset
         )
-        stride = self._annotations.depth_stride
+        stride, centres = self._annotations.depth_stride, self._annotations.depth_pixel_centres
         if stride:
-            depths = measured_depths(lidar_points(self._index, row, sample), frame, stride, world)
+            depths = measured_depths(lidar_points(self._index, row, sample), frame, stride, world, centres)
             annotations = replace(annotations, depths=depths)
         return frame, annotations
 
