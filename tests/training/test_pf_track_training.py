@@ -7,7 +7,10 @@ import torch
 
 from grids import thinned
 from rig import DETECTORS, DIM, make_frame
+from syncl.data.nuscenes.index import open_nuscenes
 from syncl.errors import SynclError
+from syncl.runs.train.clips import check_frame_times
+from syncl.runs.train.run import train_recipe
 from syncl.structures import Annotations, Clip, Trajectories
 from syncl.trackers import ClipNoise, Mutr3dConfig, PfTrackConfig
 from syncl.trackers.pf_track import PfTrack
@@ -272,3 +275,19 @@ def test_configurations_of_the_loss_weigh():
     assert weighed["refined_class"].item() == pytest.approx(2 * plain["refined_class"].item(), rel=1e-5)
     assert weighed["refined_box"].item() == pytest.approx(2 * plain["refined_box"].item(), rel=1e-5)
     assert weighed["trajectory"].item() == pytest.approx(3 * plain["trajectory"].item(), rel=1e-5)
+
+
+def test_frames_must_be_as_far_apart_as_forecasts_take_them_for(small_world, tmp_path):
+    index = open_nuscenes(small_world, "v1.0-mini", cache=False)
+    for step_s in (0.5, 0.45, 0.6, None):
+        check_frame_times(index, index.scene_names, step_s)
+    for step_s in (0.1, 0.4, 1.0):
+        with pytest.raises(SynclError, match=r"frames lie 0\.5 s apart \(median\)"):
+            check_frame_times(index, index.scene_names, step_s)
+    with pytest.raises(SynclError, match=r"take a frame for 0\.1 s; set model\.tracker\.frame_s=0\.5"):
+        train_recipe(
+            "pf-track_petr_synthetic",
+            data=small_world,
+            output=tmp_path / "run",
+            changes=("model.tracker.frame_s=0.1",),
+        )

@@ -1,5 +1,7 @@
 """The clips that a recipe trains on, from a nuScenes-format dataset."""
 
+import numpy as np
+
 from syncl.data.features import FeatureStore
 from syncl.data.nuscenes.clips.annotation_choice import AnnotationOptions
 from syncl.data.nuscenes.clips.choices import ClipChoice, SlidingWindow
@@ -11,6 +13,9 @@ from syncl.data.stream_clips import StreamDataset, scene_parts
 from syncl.errors import SynclError
 from syncl.recipes import Recipe
 from syncl.runs.track.scenes import image_options
+
+# Of a forecast's step; nearer times count as on time in tracking, too.
+_UNPUNCTUAL = 0.2
 
 
 def training_clips(
@@ -65,6 +70,31 @@ def training_clips(
         return clips
     lengths = [len(index.scene_samples(scene)) for scene in scenes]
     return StreamDataset(clips, scene_parts(lengths, data.scene_parts, data.clip_length))
+
+
+def check_frame_times(index: NuScenesIndex, scenes: tuple[str, ...], forecast_step_s: float | None) -> None:
+    """Make sure that frames, whose steps forecasts learn, lie as far apart as the tracker takes them to.
+
+    Args:
+        index: of the dataset.
+        scenes: their names.
+        forecast_step_s: see `Tracker.forecast_step_s`.
+
+    Raises:
+        SynclError: if frames lie more than a fifth nearer or farther apart (median).
+    """
+    times_us = index.columns.sample_timestamps_us
+    gaps_us = np.concatenate(
+        [np.diff(times_us[rows.start : rows.stop]) for rows in map(index.scene_samples, scenes)]
+    )
+    if forecast_step_s is None or not gaps_us.size:
+        return
+    apart_s = 1e-6 * float(np.median(gaps_us))
+    if abs(apart_s / forecast_step_s - 1) > _UNPUNCTUAL:
+        raise SynclError(
+            f"{index.dataroot / index.version}: frames lie {apart_s:.3g} s apart (median), and forecasts of "
+            f"this tracker take a frame for {forecast_step_s:g} s; set model.tracker.frame_s={apart_s:.3g}"
+        )
 
 
 def past_source(index: NuScenesIndex, scenes: tuple[str, ...], recipe: Recipe) -> PastSource | None:

@@ -35,7 +35,7 @@ from syncl.recipes.resolving import StrategyName, resolve_recipe
 from syncl.runs.processes import part_at_exit, partings_said
 from syncl.runs.provenance import commit, hardware
 from syncl.runs.threads import use_threads
-from syncl.runs.train.clips import training_clips
+from syncl.runs.train.clips import check_frame_times, training_clips
 from syncl.runs.train.feature_cache import cached_features, check_cacheable
 from syncl.runs.train.loggers import Logger, check_loggers, start_loggers
 from syncl.runs.train.own_classes import class_rows, with_own_cameras, with_own_classes
@@ -124,6 +124,7 @@ def train_recipe(
         torch.manual_seed(recipe.training.seed)
         tracker = recipe.model.build()
         tracker.detector.views = views
+        check_frame_times(index, scenes, tracker.forecast_step_s)
         fresh = tuple(name for name, _ in tracker.named_parameters())
         if init is not None:
             rows = class_rows(recipe, index.dataset) if own_data else None
