@@ -1,14 +1,17 @@
 """Recordings with annotations: data of one's own without tables."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from own_world import perfect
+from syncl.data.nuscenes.clips.annotation_choice import AnnotationOptions, count_learnable
 from syncl.data.nuscenes.index import open_nuscenes
 from syncl.data.nuscenes.splits import own_split
 from syncl.data.synthetic.own_data import DESCRIPTION
@@ -135,3 +138,20 @@ def test_frames_that_nobody_annotated_are_left_out(recording: Path):
     index = open_nuscenes(recording, "v1.0-mini")
     assert [index.sample_token(row) for row in range(2)] == ["rig/000000", "rig/000002"]
     assert index.sample_count == 2
+
+
+def test_it_is_said_where_frames_lie_too_far_apart_for_velocities(recording: Path):
+    def remark() -> str | None:
+        index = open_nuscenes(recording, "v1.0-mini")
+        return count_learnable(index, index.scene_names, AnnotationOptions(index.dataset.classes)).remark
+
+    assert remark() is None
+    path = recording / "rig.yaml"
+    content = yaml.safe_load(path.read_text())
+    for frame in content["frames"]:
+        frame["timestamp_s"] *= 20
+    path.write_text(yaml.safe_dump(content))
+    found = re.fullmatch(
+        r"velocities: ([\d,]+) of ([\d,]+) are unknown, .* learned as 0; annotate .*", remark() or ""
+    )
+    assert found and found[1] == found[2]

@@ -57,7 +57,9 @@ def prepare_dataset(
     if not index.annotation_count:
         say("  no annotations: these scenes can be tracked and drawn, but not evaluated")
     else:
-        say(f"  {count_learnable(index, index.scene_names, AnnotationOptions(index.dataset.classes))}")
+        counts = count_learnable(index, index.scene_names, AnnotationOptions(index.dataset.classes))
+        for line in filter(None, (str(counts), counts.remark)):
+            say(f"  {line}")
     without_lidar = int((index.columns.sample_lidars < 0).sum())
     if without_lidar:
         say(f"  {without_lidar:,} samples without LIDAR_TOP: models in the lidar's frame cannot be used")

@@ -19,6 +19,7 @@ from syncl.checkpoints.model_file import (
     read_views,
     save_model,
 )
+from syncl.data.nuscenes.clips.annotation_choice import count_learnable
 from syncl.data.nuscenes.clips.dataset import choose_cameras
 from syncl.data.nuscenes.index import NuScenesIndex, open_nuscenes
 from syncl.data.nuscenes.lidar import lidar_remark
@@ -35,7 +36,7 @@ from syncl.recipes.resolving import StrategyName, resolve_recipe
 from syncl.runs.processes import part_at_exit, partings_said
 from syncl.runs.provenance import commit, hardware
 from syncl.runs.threads import use_threads
-from syncl.runs.train.clips import check_frame_times, training_clips
+from syncl.runs.train.clips import annotation_options, check_frame_times, training_clips
 from syncl.runs.train.feature_cache import cached_features, check_cacheable
 from syncl.runs.train.loggers import Logger, check_loggers, start_loggers
 from syncl.runs.train.own_classes import class_rows, with_own_cameras, with_own_classes
@@ -145,6 +146,8 @@ def train_recipe(
             console.print("no images between key frames in these data: the past is made of key frames")
         if recipe.model.input.odometry:
             console.print(can_bus_remark(index, scenes))
+        if remark := count_learnable(index, scenes, annotation_options(recipe)).remark:
+            console.print(remark)
         if recipe.training.data.depth_stride:
             console.print(lidar_remark(index, scenes))
         console.print(

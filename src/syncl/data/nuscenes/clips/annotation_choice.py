@@ -12,6 +12,9 @@ from syncl.dataset_description import DatasetDescription
 from syncl.errors import SynclError, did_you_mean
 from syncl.wording import counted
 
+# Share of velocities. In nuScenes few objects are annotated only once.
+_MOST_UNKNOWN = 0.1
+
 
 @dataclass(frozen=True)
 class AnnotationOptions:
@@ -66,6 +69,7 @@ class LearnableCounts:
         no_box: whose size, position or heading is none.
         few_points: hit by too few lidar and radar points; unknown numbers (-1) are enough.
         hardly_visible: below the lowest visibility.
+        unknown_velocity: of the learnable, those whose velocity the official rule leaves open; 0 is learned.
     """
 
     learnable: int
@@ -73,6 +77,17 @@ class LearnableCounts:
     no_box: int
     few_points: int
     hardly_visible: int
+    unknown_velocity: int
+
+    @property
+    def remark(self) -> str | None:
+        """What is said where so many velocities are unknown that a model learns that nothing moves."""
+        if self.unknown_velocity <= _MOST_UNKNOWN * self.learnable:
+            return None
+        return (
+            f"velocities: {self.unknown_velocity:,} of {self.learnable:,} are unknown, as boxes of a track "
+            "lie more than 1.5 s apart or alone, and learned as 0; annotate frames in between"
+        )
 
     def __str__(self) -> str:
         reasons = {
@@ -109,10 +124,13 @@ def count_learnable(
     box = columns.annotation_labels[rows] >= 0
     hit = options.enough_points(columns.annotation_points[rows])
     seen = columns.annotation_visibility[rows] >= options.min_visibility
+    learnable = category & box & hit & seen
+    known = np.isfinite(columns.annotation_velocities[rows]).all(axis=1)
     return LearnableCounts(
-        learnable=int((category & box & hit & seen).sum()),
+        learnable=int(learnable.sum()),
         other_category=int((~category).sum()),
         no_box=int((category & ~box).sum()),
         few_points=int((category & box & ~hit).sum()),
         hardly_visible=int((category & box & hit & ~seen).sum()),
+        unknown_velocity=int((learnable & ~known).sum()),
     )
