@@ -139,7 +139,7 @@ def read_plan(path: Path, to_run: bool = True, data: Path | None = None) -> Plan
         split=_text(value, "split", where) or own_split(version, held_out),
         scenes=scenes,
         seeds=seeds,
-        changes=_texts(value, "set", where),
+        changes=_changes(value, where),
         reference=reference,
         arms=tuple(_arm(arm, value, path, number, seeds, reference) for number, arm in enumerate(arms)),
         features=path.parent / features if features else None,
@@ -175,10 +175,13 @@ def _text(value: dict[str, object], name: str, where: str, default: str = "") ->
     return text
 
 
-def _texts(value: dict[str, object], name: str, where: str) -> tuple[str, ...]:
-    texts = value.get(name, [])
+def _changes(value: dict[str, object], where: str) -> tuple[str, ...]:
+    texts = value.get("set", [])
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise SynclError(f"{where}: {name}: {shown(texts)}; give a list of texts")
+        raise SynclError(f"{where}: set: {shown(texts)}; give a list of texts")
+    seeded = next((text for text in texts if text.partition("=")[0] == "training.seed"), None)
+    if seeded is not None:
+        raise SynclError(f"{where}: set: {seeded}: every run has a seed of its own; name them in seeds")
     return tuple(texts)
 
 
@@ -218,7 +221,7 @@ def _arm(
         name,
         recipe,
         cast(StrategyName | None, strategy),
-        _texts(arm, "set", where),
+        _changes(arm, where),
         _start(path.parent, init) if init else None,
         seeds,
         _text(arm, "reference", where, reference),
