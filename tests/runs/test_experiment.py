@@ -126,7 +126,7 @@ def test_spread_by_hand():
     assert spread([0.5]).text(3, signed=True) == "+0.500"
 
 
-def fake(path: Path, amota: float, digest: str = "x") -> None:
+def fake(path: Path, amota: float, digest: str = "x", **tracking: float) -> None:
     metrics = dict.fromkeys(("amota", "amotp", "recall", "mota", "ids", "fp", "fn"), amota)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(
@@ -136,7 +136,7 @@ def fake(path: Path, amota: float, digest: str = "x") -> None:
                 "synthetic": True,
                 "metrics": metrics,
                 "training": {"cpu_s": 4.0, "steps": 2, "peak_bytes": 2e9, "resumed": False},
-                "tracking": {"cpu_s": 8.0, "frames": 80, "peak_bytes": 1e9},
+                "tracking": {"cpu_s": 8.0, "frames": 80, "peak_bytes": 1e9} | tracking,
                 "hardware": {"device": "x"},
                 "commit": "abc",
             }
@@ -162,6 +162,16 @@ def test_the_report_pairs_by_seed(tmp_path):
     summary = write_summary(plan, tmp_path)
     report, picture = summary.report, summary.picture
     assert report.read_text() == text and picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_cost_of_tracking_is_that_of_whole_runs(tmp_path):
+    """Not of what was left of one after a kill."""
+    plan = read_plan(write(tmp_path))
+    fake(record_path(tmp_path, "baseline", 0), 0.3, resumed=False)
+    fake(record_path(tmp_path, "baseline", 1), 0.3, resumed=True, cpu_s=0.8, peak_bytes=3e9)
+    fake(record_path(tmp_path, "syncl", 1), 0.3, resumed=True, cpu_s=0.8)
+    text = markdown(plan, series_results(plan, tmp_path))
+    assert "| 2.00 | 2.00 | 0.100 | 3.00 |" in text and "| 2.00 | 2.00 | (resumed) | 1.00 |" in text
 
 
 def test_arms_may_have_seeds_and_references_of_their_own(tmp_path):
@@ -277,6 +287,22 @@ def test_a_run_is_done_once_and_never_replaced_by_other_settings(small_world, tm
     nowhere = read_plan(write(tmp_path, arms=arms, seeds=[0], reference="syncl", evaluation_data="gone"))
     with pytest.raises(SynclError, match="the plan's evaluation_data"):
         run_plan(nowhere, small_world, tmp_path / "out", jobs=1)
+
+
+def test_a_run_notes_whether_its_tracking_was_whole(small_world, tmp_path, monkeypatch):
+    def run(self: Commands, _: list[str], journal: Path) -> Usage:
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        (journal.parent / "recipe.json").write_text("{}")
+        (journal.parent / "metrics.json").write_text('{"amota": 0.5}')
+        return Usage(1.0, 1.0, 1)
+
+    monkeypatch.setattr(Commands, "run", run)
+    finished = tmp_path / "out" / "runs" / "baseline_seed1" / "results.json.scenes" / "scene-a.json"
+    finished.parent.mkdir(parents=True)
+    finished.touch()
+    run_plan(read_plan(write(tmp_path)), small_world, tmp_path / "out", jobs=1)
+    notes = {run: record["tracking"]["resumed"] for run, record in read_records(tmp_path / "out").items()}
+    assert [run for run, resumed in notes.items() if resumed] == [("baseline", 1)] and len(notes) == 4
 
 
 def test_a_failed_run_is_named_with_its_reason(small_world, tmp_path, monkeypatch):

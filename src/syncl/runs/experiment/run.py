@@ -22,6 +22,7 @@ from syncl.runs.experiment.child_commands import Commands
 from syncl.runs.experiment.plan import Arm, Plan
 from syncl.runs.experiment.run_records import read_records, record_path
 from syncl.runs.provenance import commit, hardware
+from syncl.runs.track.parts import finished_scenes
 from syncl.training.resuming import checkpoint_folders
 from syncl.wording import counted
 
@@ -140,6 +141,7 @@ def _run(
     results, metrics = run / "results.json", run / "metrics.json"
     scenes, frames = _scenes(plan, source)
     chosen = ("--scenes", *scenes) if plan.scenes else ()
+    begun = finished_scenes(results) > 0
     track = ["track", str(run / "model.safetensors"), *held_out, "--output", str(results)]
     tracking = commands.run([*track, "--overwrite", "--resume", "--threads", "1", *chosen], run / "track.txt")
     evaluate = ["evaluate", str(results), *held_out, "--output", str(metrics), "--overwrite"]
@@ -154,7 +156,7 @@ def _run(
         "synthetic": (source.data / "world.json").is_file(),
         "metrics": scores,
         "training": {**training.__dict__, "steps": steps, "resumed": resumes},
-        "tracking": {**tracking.__dict__, "frames": frames},
+        "tracking": {**tracking.__dict__, "frames": frames, "resumed": begun},
         # As it was run: data with classes of their own change the model's.
         "recipe": parse_json(run / "recipe.json"),
         "commit": commit(),

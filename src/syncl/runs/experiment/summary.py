@@ -124,12 +124,11 @@ def markdown(plan: Plan, results: dict[str, dict[int, Record]]) -> str:
             spread([_value(result, key) for result in seeds.values()]).text(decimals)
             for key, _, decimals, _ in FIGURES
         ]
-        cost = [r["training"]["cpu_s"] / r["training"]["steps"] for r in seeds.values() if not _resumed(r)]
-        peak = max(result["training"]["peak_bytes"] for result in seeds.values()) / 1e9
-        price = f"{statistics.fmean(cost):.2f}" if cost else "(resumed)"
-        frame = statistics.fmean(r["tracking"]["cpu_s"] / r["tracking"]["frames"] for r in seeds.values())
-        most = max(result["tracking"]["peak_bytes"] for result in seeds.values()) / 1e9
-        cells += [price, f"{peak:.2f}", f"{frame:.3f}", f"{most:.2f}"]
+        for command, unit, decimals in (("training", "steps", 2), ("tracking", "frames", 3)):
+            parts = [result[command] for result in seeds.values()]
+            cost = [part["cpu_s"] / part[unit] for part in parts if not part.get("resumed")]
+            cells.append(f"{statistics.fmean(cost):.{decimals}f}" if cost else "(resumed)")
+            cells.append(f"{max(part['peak_bytes'] for part in parts) / 1e9:.2f}")
         lines.append(f"| {name} | {len(seeds)} | " + " | ".join(cells) + " |")
     lines += ["", "Paired differences, same seed:", ""]
     lines += [
@@ -166,7 +165,3 @@ def paired(results: dict[str, dict[int, Record]], reference: str, arm: str) -> l
 def _value(result: Record, key: str) -> float:
     value = result["metrics"][key]
     return float("nan") if value is None else float(value)
-
-
-def _resumed(result: Record) -> bool:
-    return bool(result["training"]["resumed"])

@@ -79,7 +79,7 @@ def scene_parts(
         SynclError: another process works at the same output; there are finished scenes, and neither `resume`
             nor `overwrite` is set; or they were made of something else, with the differences.
     """
-    folder = output.with_name(f"{output.name}.scenes")
+    folder = _folder(output)
     with only_one(folder) if processes.is_main else nullcontext():
         if processes.is_main:
             _prepare(folder, origin, resume, overwrite)
@@ -91,6 +91,11 @@ def scene_parts(
         finally:
             if processes.is_main and (done or not _finished(folder)):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def finished_scenes(output: Path) -> int:
+    """How many scenes of an output are finished that is not."""
+    return _finished(_folder(output))
 
 
 def _prepare(folder: Path, origin: Mapping[str, object], resume: bool, overwrite: bool) -> None:
@@ -120,6 +125,10 @@ def _prepare(folder: Path, origin: Mapping[str, object], resume: bool, overwrite
         for old in folder.glob("scene-*.json"):
             old.unlink()
     atomic_write(path, orjson.dumps(origin, option=orjson.OPT_INDENT_2))
+
+
+def _folder(output: Path) -> Path:
+    return output.with_name(f"{output.name}.scenes")
 
 
 def _digest(text: bytes) -> bytes:
