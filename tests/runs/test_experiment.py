@@ -122,6 +122,7 @@ def test_a_plan_that_is_missing_or_not_json(tmp_path):
 
 
 def test_spread_by_hand():
+    assert spread([0.5, float("nan")]).text(2) == "nan ± nan", "no class was there to be scored"
     assert spread([1.0, 2.0, 3.0]).text(2) == "2.00 ± 1.00"
     assert spread([0.5]).text(3, signed=True) == "+0.500"
 

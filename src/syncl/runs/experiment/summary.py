@@ -1,9 +1,9 @@
 """The summary of an experiment: mean, spread and paired differences, as markdown and a plot."""
 
-import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import orjson
 
 from syncl.errors import SynclError
@@ -42,8 +42,8 @@ class Spread:
 
 def spread(values: list[float]) -> Spread:
     """Mean and spread of at least one value."""
-    deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
-    return Spread(statistics.fmean(values), deviation, len(values))
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+    return Spread(float(np.mean(values)), deviation, len(values))
 
 
 def series_results(plan: Plan, output: Path) -> dict[str, dict[int, Record]]:
@@ -127,7 +127,7 @@ def markdown(plan: Plan, results: dict[str, dict[int, Record]]) -> str:
         for command, unit, decimals in (("training", "steps", 2), ("tracking", "frames", 3)):
             parts = [result[command] for result in seeds.values()]
             cost = [part["cpu_s"] / part[unit] for part in parts if not part.get("resumed")]
-            cells.append(f"{statistics.fmean(cost):.{decimals}f}" if cost else "(resumed)")
+            cells.append(f"{np.mean(cost):.{decimals}f}" if cost else "(resumed)")
             cells.append(f"{max(part['peak_bytes'] for part in parts) / 1e9:.2f}")
         lines.append(f"| {name} | {len(seeds)} | " + " | ".join(cells) + " |")
     lines += ["", "Paired differences, same seed:", ""]
