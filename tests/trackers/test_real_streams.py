@@ -298,6 +298,13 @@ def test_a_long_silence_ends_tracks_but_not_numbering() -> None:
     assert sorted(reported(later)) == [2]
 
 
+def test_a_state_of_other_streams_is_refused() -> None:
+    tracker = Mutr3dConfig(heads=2, hidden=8).build(StubDetector()).eval()
+    for streams in (2, 0):
+        with pytest.raises(SynclError, match=rf"1 stream in the frame, {streams} in .*initial_state\(1\)"):
+            tracker.step(stub_frame(0.0, [0.9]), tracker.initial_state(streams))
+
+
 def test_no_objects_at_all() -> None:
     tracker = Mutr3dConfig(heads=2, hidden=8).build(StubDetector()).eval()
     found, state = drive(tracker, [stub_frame(float(t), []) for t in range(4)])

@@ -36,6 +36,7 @@ from syncl.trackers.clip_noise import UNDISTURBED, ClipNoise
 from syncl.trackers.inputs import SeesImages
 from syncl.trackers.look import Decoded, Guide
 from syncl.trackers.state import Move, TrackQueries, TrackState
+from syncl.wording import counted
 
 
 class Tracker(SeesImages, ABC):
@@ -195,7 +196,8 @@ class Tracker(SeesImages, ABC):
         Raises:
             SynclError: if a frame of the same scene is not later than the one before, or later by less than
                 a millisecond or more than a day, naming it; a value of it is nan, infinite or of another
-                type, naming the field (`structures.soundness`); or the state is another tracker's.
+                type, naming the field (`structures.soundness`); or the state is another tracker's, or of
+                another number of streams.
         """
         decoded, interaction = self._decode(frame, state, self.admit(frame, state), groups, further, guide)
         return replace(decoded, reasoned=self.reason(decoded, interaction))
@@ -255,6 +257,11 @@ class Tracker(SeesImages, ABC):
         """
         self._check_own(state)
         check_frame(frame)
+        if len(state.scenes) != frame.batch_size:
+            raise SynclError(
+                f"sample {frame.samples[0]}: {counted(frame.batch_size, 'stream')} in the frame, "
+                f"{len(state.scenes)} in the state; begin with tracker.initial_state({frame.batch_size})"
+            )
         if not self.training:  # Mirrored frames of training look the other way.
             self.detector.look_round(frame)
         return Move.between(state, frame, self.longest_gap_s)
