@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rig import make_frame
+from rig import make_frame, make_tracker
 from syncl.errors import SynclError
 from syncl.structures import Frame, Objects
 from syncl.trackers.live import LiveTracker
@@ -197,6 +197,13 @@ def test_closing_drops_what_waits(slow: SlowTracker) -> None:
     assert not closing.is_alive() and live.statistics().dropped == 1
     with pytest.raises(SynclError, match="closed"):
         live.push(frame(2))
+
+
+def test_a_state_goes_on_where_the_tracker_is() -> None:
+    tracker = make_tracker().eval()
+    state = tracker.initial_state()
+    with LiveTracker(tracker.to("meta"), state=state) as live:
+        assert live.state.timestamp_s.is_meta and live.state.scenes == state.scenes
 
 
 def test_a_queue_needs_room(slow: SlowTracker) -> None:

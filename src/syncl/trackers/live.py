@@ -91,7 +91,7 @@ class LiveTracker:
     Args:
         tracker: in inference mode, on its device; nobody else may step it meanwhile.
         queue: most frames that wait; 1 = always the newest.
-        state: where to go on; None = nothing seen.
+        state: where to go on, on any device; None = nothing seen, of one stream.
         clock: seconds, for latencies.
         results: most results kept until they are taken; older ones give way.
 
@@ -111,8 +111,9 @@ class LiveTracker:
         if queue < 1 or results < 1:
             raise SynclError(f"queue: {queue}, results: {results}; both must be at least 1")
         self._tracker = tracker
-        self._state = tracker.initial_state() if state is None else state
-        self._device = self._state.timestamp_s.device
+        fresh = tracker.initial_state()
+        self._device = fresh.timestamp_s.device
+        self._state = fresh if state is None else state.to(self._device)
         self._clock = clock
         self._room = queue
         self._waiting: deque[tuple[Frame, float]] = deque()
