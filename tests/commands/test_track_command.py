@@ -21,7 +21,8 @@ from syncl.detectors import ProposalConfig
 from syncl.errors import SynclError
 from syncl.recipes.synthetic import small_detr3d, small_mutr3d
 from syncl.runs.processes import Processes
-from syncl.runs.track.reports import Reports
+from syncl.runs.track.parts import SceneParts, scene_parts
+from syncl.runs.track.reports import ALONE, Reports
 from syncl.runs.track.run import track_to_file
 from syncl.runs.track.scenes import cameras_seen, track_scene
 from syncl.trackers import PfTrackConfig, SingleFrameConfig
@@ -373,11 +374,26 @@ def test_finished_scenes_are_kept_and_going_on_gives_the_same_file(
     assert output.read_bytes() == (tmp_path / "straight.json").read_bytes()
 
 
+def test_finished_scenes_of_options_that_are_left_out_now_are_of_another_tracking(tmp_path: Path) -> None:
+    output, made = tmp_path / "results.json", {"device": "cpu", "threads": 1, "torch": "2"}
+
+    def finish(scene: str, **asked: object) -> None:
+        with scene_parts(output, made | asked, scene != "a", False, ALONE) as parts:
+            parts.write(scene, {"sample": b"[]"})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finish("a", classes=["car"])
+    with pytest.raises(SynclError, match=r"another tracking: classes was \['car'\], is None"):
+        finish("b")
+    with pytest.raises(KeyboardInterrupt):
+        finish("b", classes=["car"])
+
+
 def test_a_damaged_scene_is_named_and_another_process_at_the_same_output_is_told(
     folder: Path, tmp_path: Path
 ) -> None:
     from syncl.locks import only_one
-    from syncl.runs.track.parts import SceneParts
 
     with only_one(tmp_path / "results.json.scenes"), pytest.raises(SynclError, match="is at work in it"):
         track(

@@ -111,9 +111,9 @@ def _prepare(folder: Path, origin: Mapping[str, object], resume: bool, overwrite
         if not isinstance(known, dict):
             raise SynclError(f"{path}: damaged: no object; start anew with --overwrite, without --resume")
         changed = [
-            f"{name} was {shown(known.get(name))}, is {shown(value)}"
-            for name, value in origin.items()
-            if known.get(name) != value
+            f"{name} was {shown(known.get(name))}, is {shown(origin.get(name))}"
+            for name in {**known, **origin}
+            if known.get(name) != origin.get(name)
         ]
         if changed:
             raise SynclError(
