@@ -335,6 +335,8 @@ def test_some_scenes_alone(folder: Path) -> None:
     }  # fmt: skip
     with pytest.raises(SynclError, match="no class 'cra'; did you mean 'car'"):
         track(detector, output=folder / "never.json", classes=("cra",), **options)
+    with pytest.raises(SynclError, match="no class 'barrier'; there are car, truck, bus, trailer,"):
+        track(detector, output=folder / "never.json", classes=("barrier",), **options)
     with pytest.raises(SynclError, match="scene 'scene-x' is not in split 'val' of "):
         track(detector, output=folder / "never.json", scenes=("scene-x",), **options)
 

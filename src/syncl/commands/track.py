@@ -145,8 +145,6 @@ def track(
     index = open_nuscenes(data, version, dataset=dataset)
     if forecasts and own_layout(data, output) is not None:
         raise SynclError(f"--forecasts: {output}: this layout has no place for them; name a .json")
-    if model is None:
-        check_classes(classes, index.dataset.classes)
     split = split or own_split(version, data)
     chosen = index.choose_scenes(split, scenes)
     if detections is not None:
@@ -158,8 +156,8 @@ def track(
     else:
         index.check_images(chosen)
     loaded = None if model is None else open_model(model, providers=providers)
-    if loaded is not None:
-        check_classes(classes, loaded.tracker.classes)
+    kept = index.dataset.tracked if task == "tracking" else index.dataset.classes
+    check_classes(classes, [name for name in kept if loaded is None or name in loaded.tracker.classes])
     if loaded is not None and detections is None:
         if past == "key-frames":
             loaded = without_past_images(loaded)
