@@ -17,13 +17,14 @@ from syncl.checkpoints.model_file import load_model, save_model
 from syncl.commands.generate import generate
 from syncl.commands.track import track
 from syncl.data.nuscenes.index import open_nuscenes
+from syncl.dataset_description import NUSCENES
 from syncl.detectors import ProposalConfig
 from syncl.errors import SynclError
 from syncl.recipes.synthetic import small_detr3d, small_mutr3d
 from syncl.runs.processes import Processes
 from syncl.runs.track.parts import SceneParts, scene_parts
 from syncl.runs.track.reports import ALONE, Reports
-from syncl.runs.track.run import track_to_file
+from syncl.runs.track.run import track_to_file, tracking_origin
 from syncl.runs.track.scenes import cameras_seen, track_scene
 from syncl.trackers import PfTrackConfig, SingleFrameConfig
 from syncl.trackers.model import InputConfig, ModelConfig
@@ -390,6 +391,16 @@ def test_finished_scenes_of_options_that_are_left_out_now_are_of_another_trackin
         finish("b")
     with pytest.raises(KeyboardInterrupt):
         finish("b", classes=["car"])
+
+
+def test_scenes_of_other_classes_or_ranges_are_of_another_tracking(folder: Path) -> None:
+    def made(**changes: object) -> dict[str, object]:
+        described = dataclasses.replace(NUSCENES, **changes)
+        index = open_nuscenes(folder / "world", SPLIT["version"], dataset=described)
+        return tracking_origin({}, index, "cpu", ALONE)
+
+    nearer = made(ranges_m=dict.fromkeys(NUSCENES.classes, 20.0))
+    assert "dataset" not in made() and len({nearer["dataset"], made(tracked=("car",))["dataset"]}) == 2
 
 
 def test_a_damaged_scene_is_named_and_another_process_at_the_same_output_is_told(

@@ -170,6 +170,7 @@ def track(
     asked |= {"classes": list(classes)} if classes else {}
     asked |= {} if precision == "auto" else {"precision": precision}
     asked |= {"compile": True} if compile else {}
+    asked |= {"providers": list(providers)} if providers else {}
     sources = {"model": model_source(model), "detections": detections}
     origin = asked | tracking_origin(sources, index, device, processes)
     with scene_parts(output, origin, resume, overwrite, processes) as parts:

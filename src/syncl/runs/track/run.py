@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import orjson
 import torch
 
 from syncl.checkpoints.model_file import LoadedModel
@@ -102,7 +103,7 @@ def track_to_file(
 def tracking_origin(
     files: Mapping[str, Path | None], index: NuScenesIndex, device: str, processes: Processes
 ) -> dict[str, object]:
-    """What, beside its options, the bytes of a results file follow from: model, detections, data and machine.
+    """What, beside its options, the bytes of a results file follow from: files, data, classes and machine.
 
     Args:
         files: read for it, by what they are.
@@ -114,6 +115,8 @@ def tracking_origin(
         SynclError: a file cannot be read.
     """
     made: dict[str, object] = {"version": index.version}
+    if not index.dataset.official:
+        made["dataset"] = hashlib.sha256(orjson.dumps(index.dataset)).hexdigest()
     for name, path in files.items():
         if path is not None and path.is_file():
             with system_errors_named(path), path.open("rb") as file:
