@@ -10,9 +10,14 @@ import torch
 
 import rig
 from rig import TINY_RUN
+from syncl.data.augmentation import Augmentation
 from syncl.data.features import FeatureStore, write_features
+from syncl.data.nuscenes.clips.annotation_choice import AnnotationOptions
+from syncl.data.nuscenes.clips.dataset import ClipDataset
+from syncl.data.nuscenes.clips.frames import ImageOptions
+from syncl.data.nuscenes.index import open_nuscenes
 from syncl.errors import SynclError
-from syncl.runs.train.feature_cache import encoded_levels
+from syncl.runs.train.feature_cache import encoded_levels, leaves_images
 from syncl.runs.train.run import train_recipe
 
 CHANGES = (
@@ -59,6 +64,25 @@ def test_training_on_stored_features_equals_training_on_images(small_world, stor
     # The second step shows that the first one changed the weights alike.
     for one, other in zip(*logs, strict=True):
         assert orjson.loads(one)["total"] == pytest.approx(orjson.loads(other)["total"], rel=1e-4)
+
+
+def test_stored_features_are_of_images_as_tests_crop_them(small_world, tmp_path):
+    index = open_nuscenes(small_world, "v1.0-mini", cache=False)
+    scenes, cameras = index.scene_names[:1], len(index.camera_names)
+    tokens = [index.sample_token(row) for row in index.scene_samples(scenes[0])]
+    valid = torch.ones(len(tokens), cameras, dtype=torch.bool)
+    levels = [torch.zeros(len(tokens), cameras, 4, 2, 3)]
+    store = write_features(tmp_path / "store", [(tokens, valid, levels)])
+    turned = Augmentation(resize_range=(1.0, 1.0), rotation_rad=0.3)
+    assert leaves_images(turned)
+    # The images of 64 x 96 pixels are wider than this.
+    wanted = {"images": ImageOptions((32, 40)), "annotations": AnnotationOptions(min_points=0)}
+    plain = ClipDataset(index, scenes, clip_length=1, **wanted)
+    stored = ClipDataset(index, scenes, clip_length=1, **wanted, augmentation=turned, features=store)
+    for epoch in range(3):
+        one, other = (clips[epoch, 0].frames[0].rig for clips in (plain, stored))
+        assert torch.equal(one.image_from_camera, other.image_from_camera)
+        assert not torch.equal(one.camera_from_vehicle, other.camera_from_vehicle)
 
 
 def test_cameras_that_a_batch_lacks_are_not_looked_at():
