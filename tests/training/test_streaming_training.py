@@ -122,6 +122,21 @@ def test_context_is_refused_where_states_last(small_world, tmp_path):
         run(small_world, tmp_path / "run", "streampetr_synthetic", 1, "training.unroll.context_frames=1")
 
 
+def test_a_frame_with_the_pose_of_the_next_has_its_world(small_world):
+    plain = (*TINY, "training.data.augmentation.mirror_probability=0")
+    ahead, each = "training.unroll.poses_ahead=true", "training.data.augmentation.each_frame=true"
+    index = open_nuscenes(small_world, "v1.0-mini")
+
+    def open_clips(*changes: str) -> None:
+        recipe = resolve_recipe("ada-track_detr3d_synthetic", None, False, (*plain, *changes))
+        training_clips(index, index.scene_names, recipe)
+
+    open_clips(ahead)
+    open_clips(each)
+    with pytest.raises(SynclError, match=r"must be false with training\.unroll\.poses_ahead"):
+        open_clips(ahead, each)
+
+
 # What is carried
 
 

@@ -51,6 +51,11 @@ def training_clips(
             "training.data.augmentation: with sampling 'streams' a scene's steps would each have a world of "
             "their own; set each_frame to true and mirror_probability to 0, or the augmentation to null"
         )
+    if training.unroll.poses_ahead and augmentation is not None and augmentation.each_frame:
+        raise SynclError(
+            "training.data.augmentation.each_frame=true: must be false with training.unroll.poses_ahead, "
+            "which gives frames the pose of the next, whose world would be turned otherwise"
+        )
     choice: ClipChoice | None = None
     if data.sampling == "windows":
         choice = SlidingWindow(index, scenes, data.clip_length, data.spare_frames)
