@@ -1,5 +1,6 @@
 """Recordings whose cameras are video files."""
 
+import struct
 from pathlib import Path
 
 import av
@@ -58,6 +59,36 @@ def test_frames_come_in_any_order(folder: Path) -> None:
     assert np.allclose(np.diff(video.times_s), 0.05)
     for number in (0, 1, 7, 3, 19, 18):
         assert video.frame(number).mean() / 8 == pytest.approx(number, abs=0.6)
+
+
+# What a file's header has for frames that are shown turned clockwise, and numpy's turns of them.
+TURNED = {
+    90: ((0, 1, 0, -1, 0, 0, 48, 0), 3),
+    180: ((-1, 0, 0, 0, -1, 0, 64, 48), 2),
+    270: ((0, -1, 0, 1, 0, 0, 0, 64), 1),
+}
+
+
+@pytest.mark.parametrize("degrees", TURNED)
+def test_frames_stand_as_players_show_them(tmp_path: Path, degrees: int) -> None:
+    image = np.zeros((*SIZE, 3), np.uint8)
+    image[:24, :32] = 240
+    with av.open(str(tmp_path / "plain.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    content = bytearray((tmp_path / "plain.mp4").read_bytes())
+    matrix, turns = TURNED[degrees]
+    start = content.find(b"tkhd") + 44
+    content[start : start + 36] = struct.pack(">9i", *(65536 * number for number in matrix), 1 << 30)
+    (tmp_path / "turned.mp4").write_bytes(content)
+    video = Video(tmp_path / "turned.mp4")
+    shown = np.rot90(image, turns)
+    assert video.size == shown.shape[:2]
+    np.testing.assert_allclose(video.frame(0).astype(int), shown, atol=12)
+    small = video.frame(0, reduced=4)
+    np.testing.assert_allclose(small.astype(int), shown[::4, ::4], atol=12)
 
 
 def test_a_frame_is_reduced_while_its_colours_are_converted(folder: Path) -> None:

@@ -38,6 +38,8 @@ class VideoFrame:
 class Video:
     """A video file, decoded frame by frame; going on is quick, going back seeks.
 
+    Frames stand as players show them, and FFmpeg writes them to images: turned, where the file says so.
+
     Args:
         path: of the file.
 
@@ -54,7 +56,7 @@ class Video:
             stream = container.streams.video[0]
             if stream.codec_context is None or stream.time_base is None:
                 raise SynclError(f"{path}: there is nothing that decodes its video, or it has no clock")
-            self.size = (stream.height, stream.width)
+            self._stored = (stream.height, stream.width)
             if not 0 < stream.height * stream.width <= MOST_PIXELS:
                 raise SynclError(f"{path}: {stream.width}x{stream.height} pixels; at most {MOST_PIXELS:,}")
             pts = sorted({packet.pts for packet in container.demux(stream) if packet.pts is not None})
@@ -63,6 +65,8 @@ class Video:
                     f"{path}: has {len(pts):,} frames with times; 1 to {_MOST_FRAMES:,} are read"
                 )
             self._pts = pts
+            self._quarter_turns = self._turned()
+            self.size = self._stored if self._quarter_turns % 2 == 0 else self._stored[::-1]
             self.times_s = np.array([float(value * Fraction(stream.time_base)) for value in pts])
 
     def frame(self, number: int, reduced: int = 1) -> RGBImage:
@@ -96,15 +100,25 @@ class Video:
             self._next = found + 1
             if found == number:
                 if reduced > 1:
-                    height, width = self.size
+                    height, width = self._stored
                     picture = picture.reformat(
                         width // reduced, height // reduced, "rgb24", interpolation="AREA"
                     )
-                return np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)
+                pixels = np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)
+                return np.ascontiguousarray(np.rot90(pixels, self._quarter_turns))
             if found > number:
                 break
         self._decoded = None
         raise SynclError(f"{self.path}: frame {number} is not there; the file is cut off or damaged")
+
+    def _turned(self) -> int:
+        """By how many quarter turns, counter-clockwise, frames are shown; 0 where the first is damaged."""
+        with self._opened() as container:
+            try:
+                picture = next(container.decode(video=0), None)
+            except av.FFmpegError:
+                picture = None
+        return 0 if picture is None else round(picture.rotation / 90) % 4
 
     def _opened(self) -> "av.container.InputContainer":
         try:
