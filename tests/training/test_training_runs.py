@@ -231,6 +231,7 @@ def test_bad_input_is_named(small_world, tmp_path, options, message):
         ("training.steps=-5", r"training\.steps: is -5, expected 1 to"),
         ("training.steps=0", r"training\.steps: is 0, expected 1 to"),
         ("training.data.batch_size=0", r"training\.data\.batch_size: is 0, expected 1 to 4,096"),
+        ("training.data.depth_stride=-8", r"training\.data\.depth_stride: is -8, expected 0 to"),
         ("training.data.workers=-1", r"training\.data\.workers: is -1"),
         ("training.data.clip_length=0", r"training\.data\.clip_length: is 0"),
         ("training.optimiser.learning_rate=-1", r"learning_rate: is -1"),

@@ -32,7 +32,7 @@ _BOUNDS: dict[str, Bounds] = {
     "std": (1e-6, 1e6),
     **dict.fromkeys(("steps", "checkpoint_every", "keep_checkpoints", "log_every"), (1, 10**9)),
     **dict.fromkeys(("warmup_steps", "validate_every", "weight"), (0, 10**9)),
-    **dict.fromkeys(("scenes", "validation_scenes", "min_points"), _COUNT),
+    **dict.fromkeys(("scenes", "validation_scenes", "min_points", "depth_stride"), _COUNT),
     **dict.fromkeys(("warmup_start", "final_scale", "ema"), _SHARE),
     **dict.fromkeys(("spare_frames", "context_frames"), (0, 64)),
     **dict.fromkeys(("groups", "queries_per_object"), (1, 1000)),
