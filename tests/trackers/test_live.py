@@ -199,6 +199,20 @@ def test_closing_drops_what_waits(slow: SlowTracker) -> None:
         live.push(frame(2))
 
 
+def test_nobody_waits_for_results_of_a_closed_tracker(slow: SlowTracker) -> None:
+    live, took = LiveTracker(slow), []
+    live.push(frame(0))
+    slow.wait_for_step()
+    taker = threading.Thread(target=lambda: took.extend(live.poll(1e3) for _ in range(2)), daemon=True)
+    taker.start()
+    closing = threading.Thread(target=live.close)
+    closing.start()
+    slow.let(1)
+    closing.join(WAIT_S)
+    taker.join(WAIT_S)
+    assert not taker.is_alive() and took[0].samples == ("f0",) and took[1] is None
+
+
 def test_a_state_goes_on_where_the_tracker_is() -> None:
     tracker = make_tracker().eval()
     state = tracker.initial_state()

@@ -194,14 +194,14 @@ class LiveTracker:
             return dropped
 
     def poll(self, timeout_s: float = 0.0) -> LiveResult | None:
-        """The oldest result not yet taken; None if there is none after waiting for `timeout_s`.
+        """The oldest result not yet taken; None if there is none after `timeout_s`, or once it is closed.
 
         Raises:
             SynclError: in place of the result of a frame that could not be tracked, once; others follow.
             Exception: whatever else broke; nothing is tracked any more.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._results or self._error is not None, timeout_s)
+            self._changed.wait_for(self._nothing_to_wait_for, timeout_s)
             if not self._results:
                 self._raise_error()
                 return None
@@ -245,6 +245,9 @@ class LiveTracker:
             return LiveStatistics(*counts, *[float("nan")] * 4)
         p50, p90, p99 = (float(value) for value in np.percentile(latencies, (50, 90, 99)))
         return LiveStatistics(*counts, p50, p90, p99, float(np.median(steps)))
+
+    def _nothing_to_wait_for(self) -> bool:
+        return bool(self._results) or self._error is not None or (self._closed and not self._busy)
 
     def _raise_error(self) -> None:
         if self._error is not None:
