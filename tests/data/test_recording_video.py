@@ -112,6 +112,17 @@ def test_videos_are_paired_by_time_and_what_is_dropped_is_said(folder: Path) -> 
     assert not any("rear" in remark for remark in recording.remarks)
 
 
+def test_a_moment_has_its_own_frame_where_moments_crowd(folder: Path) -> None:
+    """The one before it once took the frame of 0.05 s, and left it without any."""
+    times_s = (0.03, 0.05, 0.15, 0.25, 0.35)
+    moments = [{"name": f"{time_s}", "timestamp_s": time_s} for time_s in times_s]
+    recording = open_recording(
+        write_rig(folder, {"video": "front.mp4"}, {"video": "rear.mp4"}, frames=moments), quiet=True
+    )
+    frames = [recording.frame(row) for row in range(len(times_s))]
+    assert [brightness(frame, 0) for frame in frames] == pytest.approx([0, 1, 3, 5, 7], abs=0.6)
+
+
 def test_a_camera_is_placed_where_it_was_when_its_frame_was_taken(folder: Path) -> None:
     moments = [
         {

@@ -49,13 +49,17 @@ def with_videos(
     made, remarks = list(moments), []
     for camera in filmed:
         assert camera.video is not None
-        taken_s, used = _times_s(camera), set[int]()
-        for row, moment in enumerate(made):
-            number = int(np.abs(taken_s - moment.timestamp_s).argmin())
-            late_s = float(taken_s[number]) - moment.timestamp_s
-            if abs(late_s) > reach_s or number in used or camera.name in moment.images:
+        taken_s = _times_s(camera)
+        free = np.ones(len(taken_s), np.bool_)
+        # The nearest pairs first: a moment that is only near must not take another's own frame.
+        for row in np.argsort([np.abs(taken_s - time_s).min() for time_s in times_s], kind="stable"):
+            moment = made[row]
+            apart_s = np.where(free, np.abs(taken_s - moment.timestamp_s), np.inf)
+            number = int(apart_s.argmin())
+            if apart_s[number] > reach_s or not free[number] or camera.name in moment.images:
                 continue
-            used.add(number)
+            late_s = float(taken_s[number]) - moment.timestamp_s
+            free[number] = False
             images = {**moment.images, camera.name: VideoFrame(camera.video, number)}
             calibrations = dict(moment.calibrations)
             if has_poses and abs(late_s) > 1e-6 and camera.name not in calibrations:
@@ -63,10 +67,10 @@ def with_videos(
                 placed = moved @ camera.vehicle_from_camera
                 calibrations[camera.name] = Calibration(vehicle_from_camera=placed)
             made[row] = replace(moment, images=images, calibrations=calibrations)
-        if len(used) < len(taken_s):
+        if free.any():
             remarks.append(
-                f"{camera.name}: {len(taken_s) - len(used)} of {len(taken_s)} video frames dropped, which no "
-                "moment is nearest to"
+                f"{camera.name}: {free.sum()} of {len(taken_s)} video frames dropped, which no moment is "
+                "nearest to"
             )
     return tuple(made), tuple(remarks)
 
