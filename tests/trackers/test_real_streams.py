@@ -305,6 +305,14 @@ def test_a_state_of_other_streams_is_refused() -> None:
             tracker.step(stub_frame(0.0, [0.9]), tracker.initial_state(streams))
 
 
+def test_a_scene_without_a_name_is_refused() -> None:
+    """It was taken for the scene of a state that has seen nothing, whose time is 0."""
+    tracker = Mutr3dConfig(heads=2, hidden=8).build(StubDetector()).eval()
+    frame = dataclasses.replace(stub_frame(1.7e9, [0.9]), scenes=("",))
+    with pytest.raises(SynclError, match="scenes: '' is no name"):
+        tracker.step(frame, tracker.initial_state())
+
+
 def test_no_objects_at_all() -> None:
     tracker = Mutr3dConfig(heads=2, hidden=8).build(StubDetector()).eval()
     found, state = drive(tracker, [stub_frame(float(t), []) for t in range(4)])

@@ -17,8 +17,8 @@ def check_frame(frame: Frame) -> None:
 
     Raises:
         SynclError: it is no frame; else naming sample, camera and field: a field of another shape or type
-            (times, poses and calibration need float64); a time, pose, calibration or image that is not
-            finite, a pose or projection that is singular.
+            (times, poses and calibration need float64); a scene without a name; a time, pose, calibration
+            or image that is not finite, a pose or projection that is singular.
     """
     if not isinstance(frame, Frame):
         raise SynclError(
@@ -88,3 +88,5 @@ def _check_form(frame: Frame) -> None:
             raise SynclError(f"{where}: {name} is {tensor.dtype}, and needs {dtype}{why}")
     if len(frame.scenes) != streams:
         raise SynclError(f"{where}: {len(frame.scenes)} scenes for {streams} samples; name one for each")
+    if not all(frame.scenes):
+        raise SynclError(f"{where}: scenes: '' is no name; a tracker's state has it before the first frame")
