@@ -172,6 +172,9 @@ def test_bad_requests_are_named(folder: Path, tmp_path: Path):
     with pytest.raises(SynclError, match=r"metrics\.json and .*other\.json both hold the metrics"):
         read_runs([f"{folder},{other}"])
     strange = write(tmp_path / "strange.json", {"a": 1})
+    (tmp_path / "results.feather").write_bytes(b"ARROW1")
+    with pytest.raises(SynclError, match=r"results\.feather: a report takes results as JSON; write them"):
+        read_runs([f"{tmp_path / 'results.feather'}"])
     with pytest.raises(SynclError, match=r"strange\.json: holds nothing known of a run \(keys a\)"):
         read_runs([str(strange)])
 

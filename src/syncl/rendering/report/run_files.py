@@ -151,6 +151,10 @@ def _kind(path: Path) -> str:
         raise SynclError(f"RUN: {path}: there is no such file or folder")
     if path.suffix.lower() in _SUFFIXES:
         return _SUFFIXES[path.suffix.lower()]
+    if path.suffix == ".feather":
+        raise SynclError(
+            f"RUN: {path}: a report takes results as JSON; write them with syncl track --output results.json"
+        )
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     start = b"".join(head.split())
