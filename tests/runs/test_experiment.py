@@ -314,7 +314,7 @@ def test_a_failed_run_is_named_with_its_reason(small_world, tmp_path, monkeypatc
     monkeypatch.setattr("sys.executable", str(program))
     arms = [{"name": "broken", "recipe": "mutr3d_detr3d_synthetic"}]
     plan = read_plan(write(tmp_path, arms=arms, seeds=[0], reference="broken"))
-    with pytest.raises(SynclError, match=r"broken seed 0: .*9 key frames"):
+    with pytest.raises(SynclError, match=r"1 of 1 run failed.*broken seed 0: .*9 key frames.*--report-only"):
         run_plan(plan, small_world, tmp_path / "out", jobs=1)
     assert not record_path(tmp_path / "out", "broken", 0).exists()
 

@@ -78,7 +78,10 @@ def run_plan(plan: Plan, data: Path, output: Path, jobs: int, dataset: Path | No
         stopped = f"{output}: stopped by {name_of(error.signal)}; the same command goes on where it was"
         raise Interrupted(error.signal, stopped) from None
     if failures:
-        raise SynclError(f"{len(failures)} of {len(pending)} runs failed; the first: {failures[0]}")
+        raise SynclError(
+            f"{len(failures)} of {counted(len(pending), 'run')} failed; the first: {failures[0]}. The same "
+            "command tries them again, with --report-only it reports what is there"
+        )
 
 
 def run_digest(plan: Plan, arm: Arm, seed: int, data: Path, dataset: Path | None = None) -> str:
