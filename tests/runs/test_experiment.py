@@ -77,6 +77,7 @@ def write(folder: Path, **changes) -> Path:
         ({"set": [5]}, r"set: \[5\]; give a list of texts"),
         ({"seeds": [True]}, r"seeds: \[True\]; give one or more different whole numbers"),
         ({"seeds": [-1]}, r"seeds: \[-1\]"),
+        ({"seeds": [2**32]}, r"seeds: \[4294967296\]; give .* to 2\*\*32 - 1"),
         ({"set": ["training.seed=5"]}, "set: training.seed=5: every run has a seed of its own"),
         ({"arms": [PLAN["arms"][0] | {"set": ["training.seed=5"]}]}, r"arms\[0\]: set: training.seed=5"),
         ({"arms": [PLAN["arms"][0] | {"set": None}]}, r"arms\[0\]: set: None; give a list of texts"),

@@ -238,6 +238,7 @@ def test_bad_input_is_named(small_world, tmp_path, options, message):
         ("training.ema=1.5", r"training\.ema: is 1\.5, expected 0 to 1"),
         ("training.log_every=0", r"training\.log_every: is 0"),
         ("training.seed=-1", r"training\.seed: is -1"),
+        ("training.seed=4294967296", r"training\.seed: is 4294967296, expected 0 to 4,294,967,295"),
         ("training.strategy.contrastive.temperature=0", r"temperature: is 0"),
     ],
 )

@@ -46,7 +46,7 @@ _BOUNDS: dict[str, Bounds] = {
     "weight_decay": (0, 10),
     "clip_norm": (1e-6, 1e9),
     "temperature": (1e-6, 1e6),
-    "seed": (0, 2**63 - 1),
+    "seed": (0, 2**32 - 1),  # more, numpy does not take
 }
 _OTHERS: Bounds = (-1e9, 1e9)
 _NOUNS: dict[object, str] = {int: "whole number", float: "number", bool: "truth value", str: "text"}

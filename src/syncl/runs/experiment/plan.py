@@ -186,10 +186,10 @@ def _changes(value: dict[str, object], where: str) -> tuple[str, ...]:
 
 
 def _seeds(value: object, where: str) -> tuple[int, ...]:
-    whole = isinstance(value, list) and all(type(seed) is int and seed >= 0 for seed in value)
+    whole = isinstance(value, list) and all(type(seed) is int and 0 <= seed < 2**32 for seed in value)
     if not isinstance(value, list) or not whole or not value or len(set(value)) != len(value):
         raise SynclError(
-            f"{where}: seeds: {shown(value)}; give one or more different whole numbers from 0 on"
+            f"{where}: seeds: {shown(value)}; give one or more different whole numbers from 0 to 2**32 - 1"
         )
     return tuple(value)
 
