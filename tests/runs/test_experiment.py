@@ -128,8 +128,11 @@ def test_spread_by_hand():
     assert spread([0.5]).text(3, signed=True) == "+0.500"
 
 
+METRICS = ("amota", "amotp", "recall", "mota", "ids", "fp", "fn")
+
+
 def fake(path: Path, amota: float, digest: str = "x", **tracking: float) -> None:
-    metrics = dict.fromkeys(("amota", "amotp", "recall", "mota", "ids", "fp", "fn"), amota)
+    metrics = dict.fromkeys(METRICS, amota)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(
         orjson.dumps(
@@ -305,6 +308,30 @@ def test_a_run_notes_whether_its_tracking_was_whole(small_world, tmp_path, monke
     run_plan(read_plan(write(tmp_path)), small_world, tmp_path / "out", jobs=1)
     notes = {run: record["tracking"]["resumed"] for run, record in read_records(tmp_path / "out").items()}
     assert [run for run, resumed in notes.items() if resumed] == [("baseline", 1)] and len(notes) == 4
+
+
+def test_a_run_of_other_settings_is_made_anew_without_what_the_error_names(
+    small_world, tmp_path, monkeypatch
+):
+    def run(self: Commands, arguments: list[str], journal: Path) -> Usage:
+        folder = journal.parent
+        if arguments[0] == "train":
+            assert "--resume" not in arguments
+            (folder / "checkpoints" / "step_00000002").mkdir(parents=True)
+            (folder / "recipe.json").write_text("{}")
+        (folder / "metrics.json").write_text(json.dumps(dict.fromkeys(METRICS, 0.5)))
+        return Usage(1.0, 1.0, 1)
+
+    monkeypatch.setattr(Commands, "run", run)
+    out, few = tmp_path / "out", {"arms": PLAN["arms"][:1], "seeds": [0]}
+    experiment(write(tmp_path, **few), data=small_world, output=out)
+    with pytest.raises(SynclError) as refused:
+        experiment(write(tmp_path, **few, set=["training.steps=3"]), data=small_world, output=out)
+    named = [Path(word.rstrip(",")) for word in str(refused.value).split() if word.startswith(f"{out}/")]
+    for path in named:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    summary = experiment(write(tmp_path, **few, set=["training.steps=3"]), data=small_world, output=out)
+    assert len(named) == 3 and summary.results["baseline"][0]["training"]["steps"] == 3
 
 
 def test_a_failed_run_is_named_with_its_reason(small_world, tmp_path, monkeypatch):

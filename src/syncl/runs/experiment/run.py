@@ -20,7 +20,7 @@ from syncl.progress import plain_console, progress_bar
 from syncl.recipes.recipe import recipe_to_json
 from syncl.runs.experiment.child_commands import Commands
 from syncl.runs.experiment.plan import Arm, Plan
-from syncl.runs.experiment.run_records import read_records, record_path
+from syncl.runs.experiment.run_records import read_records, record_path, table_path
 from syncl.runs.provenance import commit, hardware
 from syncl.runs.track.parts import finished_scenes
 from syncl.training.resuming import checkpoint_folders
@@ -54,7 +54,8 @@ def run_plan(plan: Plan, data: Path, output: Path, jobs: int, dataset: Path | No
         elif done["digest"] != digest:
             raise SynclError(
                 f"{output}: {arm.name}, seed {seed}: made with other settings or data than the plan has now; "
-                "move its result away or choose another --output"
+                f"choose another --output, or, to make it anew, remove {_folder(output, arm, seed)}, "
+                f"{record_path(output, arm.name, seed)} and its line in {table_path(output)}"
             )
     total = len(plan.runs)
     console = plain_console(stderr=True)
@@ -127,7 +128,7 @@ def _run(
     plan: Plan, arm: Arm, seed: int, digest: str, source: Source, output: Path, commands: Commands
 ) -> float:
     """Train, track and evaluate; returns AMOTA."""
-    run = output / "runs" / f"{arm.name}_seed{seed}"
+    run = _folder(output, arm, seed)
     train = ["train", arm.recipe, *source.options(plan.version, plan.train_split), "--output", str(run)]
     if arm.strategy is not None:
         train += ["--strategy", arm.strategy]
@@ -168,6 +169,10 @@ def _run(
     }
     atomic_write(record_path(output, arm.name, seed), orjson.dumps(record, option=orjson.OPT_INDENT_2))
     return float(scores["amota"])
+
+
+def _folder(output: Path, arm: Arm, seed: int) -> Path:
+    return output / "runs" / f"{arm.name}_seed{seed}"
 
 
 def _scenes(plan: Plan, source: Source) -> tuple[tuple[str, ...], int]:
