@@ -5,6 +5,7 @@ A tracker that is not installed is skipped, with the extra to install; none of t
 
 import json
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -34,9 +35,14 @@ def of_tensorboard(folder: Path) -> set[str]:
 
 
 def of_wandb(folder: Path) -> set[str]:
-    """An offline run's file holds the names as they are."""
+    """An offline run's file holds the names as they are; another process writes it, and may be late."""
     (file,) = (folder / "run" / "wandb").glob("offline-run-*/run-*.wandb")
-    return {name for name in ("train/total", "train/learning_rate") if name.encode() in file.read_bytes()}
+    names = {"train/total", "train/learning_rate"}
+    for _ in range(60):
+        if all(name.encode() in file.read_bytes() for name in names):
+            return names
+        time.sleep(0.5)
+    return set()
 
 
 def of_mlflow(folder: Path) -> set[str]:
