@@ -57,6 +57,7 @@ from syncl.runs.experiment.run_records import read_records, write_table
 from syncl.runs.track.given import track_given
 from syncl.runs.track.parts import SceneParts, _prepare
 from syncl.runs.track.reports import Reports
+from syncl.runs.train import loggers
 from syncl.runs.train.picture import curves
 from syncl.trackers.by_detection import NoDetector
 from syncl.trackers.cc_3dt import Cc3dtConfig
@@ -448,6 +449,12 @@ def log(folder: Path, world: Path) -> Reader:
     return Reader((path,), read, (damaged_lines,) * 2)
 
 
+def called(folder: Path, world: Path) -> Reader:
+    path = folder / "loggers.json"
+    path.write_text(json.dumps({"wandb": "k3j9x", "mlflow": "0f3c"}))
+    return Reader((path,), lambda: loggers._called(path), (damaged_json,))
+
+
 def features(folder: Path, world: Path) -> Reader:
     root = folder / "features"
     write_features(root, [(["s"], torch.ones(1, 2, dtype=torch.bool), [torch.ones(1, 2, 3, 4, 4)])])
@@ -501,7 +508,7 @@ READERS: dict[str, Callable[[Path, Path], Reader]] = {
         tables, index_cache, images, decoded, results, recording, video, video_times, model_file,
         published, state_file, plan, report_inputs, series, recipe_file, own_recipe, features,
         checkpoint, can_bus, finished_scenes, detections, exported, association, splits, sweep, log,
-        dataset_file, annotations, logs, feather_results,
+        dataset_file, annotations, logs, feather_results, called,
     )
 }  # fmt: skip
 
@@ -538,6 +545,7 @@ READ_BY = {
     "runs/experiment/plan.py": "plan",
     "runs/experiment/run_records.py": "series",
     "runs/track/parts.py": "finished_scenes",
+    "runs/train/loggers.py": "called",
     "runs/train/run_folder.py": "model_file",
     "training/journal.py": "log",
     "training/resuming.py": "checkpoint",

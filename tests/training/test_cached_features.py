@@ -126,6 +126,22 @@ def test_another_encoder_has_a_store_of_its_own(small_world, stored, tmp_path):
     assert len(stores(cache)) == 2
 
 
+def test_other_images_and_lenses_in_the_same_place_are_encoded_anew(small_world, tmp_path):
+    world, cache = shutil.copytree(small_world, tmp_path / "world"), tmp_path / "features"
+    run(world, tmp_path / "one", AS_THEY_ARE, ONE_STEP, cache=cache)
+    table = world / "v1.0-mini" / "calibrated_sensor.json"
+    sensors = orjson.loads(table.read_bytes())
+    next(sensor for sensor in sensors if sensor["camera_intrinsic"])["camera_intrinsic"][0][0] *= 1.01
+    table.write_bytes(orjson.dumps(sensors))
+    run(world, tmp_path / "two", AS_THEY_ARE, ONE_STEP, cache=cache)
+    assert len(stores(cache)) == 2
+    image = next((world / "samples" / "CAM_FRONT").iterdir())
+    image.write_bytes(image.read_bytes() + b" ")
+    run(world, tmp_path / "three", AS_THEY_ARE, ONE_STEP, cache=cache)
+    run(world, tmp_path / "again", AS_THEY_ARE, ONE_STEP, cache=cache)
+    assert len(stores(cache)) == 3
+
+
 @pytest.mark.parametrize(
     ("freeze", "change", "reason"),
     [
@@ -149,6 +165,9 @@ def test_rows_come_back_as_they_were(tmp_path):
     assert all(torch.equal(level[0], kept[1]) for level, kept in zip(found.levels, levels))
     with pytest.raises(SynclError, match="no features of sample d"):
         store.of("d")
+    again = write_features(tmp_path / "again", [(("a", "b", "c"), valid, levels)], {"b": "its images"})
+    assert again.made_from("b", "its images") and not again.made_from("b", "others")
+    assert not again.made_from("d", "") and not store.made_from("b", "its images")
 
 
 def test_an_incomplete_store_says_so(tmp_path):

@@ -1,14 +1,16 @@
 """Image features on disk: what a frozen image encoder makes of every frame, computed once.
 
-A folder with `features.json` (which samples, shapes) and one file a pyramid level, `level0.bin` and so on:
-rows of [C, D, H / stride, W / stride] numbers, a row a sample. Rows are mapped into memory, so that several
-processes share what the system keeps of them. This room knows nothing of encoders: `commands.feature_cache`
-fills the folder, and names it after everything that its contents depend on.
+A folder with `features.json` (which samples, made from what, shapes) and one file a pyramid level,
+`level0.bin` and so on: rows of [C, D, H / stride, W / stride] numbers, a row a sample. Rows are mapped into
+memory, so that several processes share what the system keeps of them. This room knows nothing of encoders:
+`runs.train.feature_cache` fills the folder, and names it after the encoder; `sources` say of a sample which
+images it looked at.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -52,6 +54,9 @@ class FeatureStore:
             head = cast(dict[str, Any], parse_json(path))
             self._rows = {token: row for row, token in enumerate(head["samples"])}
             self._valid = [tuple(map(bool, valid)) for valid in head["camera_valid"]]
+            # Folders from before they were noted match no images.
+            sources = list(map(str, head.get("sources", [""] * len(head["samples"]))))
+            self._sources = dict(zip(head["samples"], sources, strict=True))
             self._dtype = _DTYPES[head["dtype"]]
             shapes = [tuple(map(int, shape)) for shape in head["channels_last_shapes"]]
             if not len(self._rows) == len(head["samples"]) == len(self._valid):
@@ -76,6 +81,10 @@ class FeatureStore:
     def __contains__(self, sample: str) -> bool:
         return sample in self._rows
 
+    def made_from(self, sample: str, source: str) -> bool:
+        """Whether the sample is here, and its features were made from these images (`write_features`)."""
+        return self._sources.get(sample) == source
+
     def of(self, sample: str) -> StoredFeatures:
         """The features of a sample.
 
@@ -93,7 +102,9 @@ class FeatureStore:
 
 
 def write_features(
-    folder: Path, batches: Iterable[tuple[Sequence[str], Tensor, Sequence[Tensor]]]
+    folder: Path,
+    batches: Iterable[tuple[Sequence[str], Tensor, Sequence[Tensor]]],
+    sources: Mapping[str, str] = MappingProxyType({}),
 ) -> FeatureStore:
     """Write features as they come, and open what was written.
 
@@ -102,6 +113,7 @@ def write_features(
     Args:
         folder: empty or not there.
         batches: (B sample tokens, camera_valid [B, C], levels [B, C, D, H, W] each).
+        sources: of samples, a name of the images that were looked at.
     """
     folder.mkdir(parents=True, exist_ok=True)
     samples: list[str] = []
@@ -126,6 +138,7 @@ def write_features(
     head = {
         "samples": samples,
         "camera_valid": valid,
+        "sources": [sources.get(sample, "") for sample in samples],
         "threads": torch.get_num_threads(),
         "dtype": str(dtype).removeprefix("torch."),
         "channels_last_shapes": shapes,

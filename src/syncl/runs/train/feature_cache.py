@@ -1,7 +1,7 @@
 """Features of a frozen image encoder, computed once for all trainings that share it."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,34 +76,49 @@ def cached_features(
 ) -> FeatureStore:
     """The store of these scenes' features under `folder`, filled now where it is not there yet.
 
-    Stores are named after the encoder's weights and configuration, the precision and the dataset, so none is
-    ever taken for another; a store that holds further scenes as well will do.
+    Stores are named after the encoder's weights and configuration, the precision and the dataset, and know of
+    every sample which images they were made from, so none is ever taken for another: a world that was made
+    anew or a lens that was calibrated again is encoded again. A store of further scenes as well will do.
 
     Raises:
         SynclError: see `check_cacheable`.
     """
     check_cacheable(recipe)
-    samples = [index.sample_token(row) for scene in scenes for row in index.scene_samples(scene)]
+    sources = _sources(index, scenes)
     digest = _digest(recipe, index, _encoder(tracker), accelerator)
-    contents = hashlib.sha256(orjson.dumps(samples)).hexdigest()[:8]
-    if accelerator.is_main_process and _holding(folder, digest, samples) is None:
+    contents = hashlib.sha256(orjson.dumps(sources)).hexdigest()[:8]
+    if accelerator.is_main_process and _holding(folder, digest, sources) is None:
         # Another run may be quicker: then the same features take the place of its own.
         with atomic_folder(folder / f"{digest}-{contents}") as partial:
-            write_features(partial, _encoded(recipe, index, scenes, tracker, accelerator))
+            write_features(partial, _encoded(recipe, index, scenes, tracker, accelerator), sources)
     wait_for_main(accelerator)
-    found = _holding(folder, digest, samples)
+    found = _holding(folder, digest, sources)
     if found is None:
         raise SynclError(f"{folder}: the features written there are gone again")
     return found
 
 
-def _holding(folder: Path, digest: str, samples: Sequence[str]) -> FeatureStore | None:
-    """A store of this digest that holds all of the samples."""
+def _holding(folder: Path, digest: str, sources: Mapping[str, str]) -> FeatureStore | None:
+    """A store of this digest that holds all of the samples, made from these images."""
     for head in sorted(folder.glob(f"{digest}-*/features.json")):
         store = FeatureStore(head.parent)
-        if all(sample in store for sample in samples):
+        if all(store.made_from(sample, source) for sample, source in sources.items()):
             return store
     return None
+
+
+def _sources(index: NuScenesIndex, scenes: Sequence[str]) -> dict[str, str]:
+    """Of every sample of the scenes a name of its images: their files by size, intrinsics and lenses."""
+    named = {}
+    for row in (row for scene in scenes for row in index.scene_samples(scene)):
+        sample = index.sample(row)
+        digest = hashlib.blake2b(digest_size=8)
+        for image in sample.cameras:
+            size = image.path.stat().st_size if image.path.is_file() else None
+            digest.update(f"{image.channel} {image.path.name} {size} {image.lens}".encode())
+            digest.update(image.file_intrinsics.tobytes())
+        named[sample.token] = digest.hexdigest()
+    return named
 
 
 def _encoded(
