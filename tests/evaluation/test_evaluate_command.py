@@ -45,6 +45,16 @@ def test_writes_the_official_keys_and_prints_tables(
         assert metrics["not_official"]["hota"] == 1
 
 
+def test_metrics_are_not_written_over_results_or_one_another(dataset: Any):
+    results = dataset.write(dataset.good("tracking"))
+    before = results.read_bytes()
+    metrics = dataset.root / "metrics.json"
+    for output, details in ((results, None), (None, results), (metrics, metrics)):
+        with pytest.raises(SynclError, match="would be written over the results or one another"):
+            evaluate(results, data=dataset.root, output=output, details=details, overwrite=True)
+    assert results.read_bytes() == before and not metrics.exists()
+
+
 def test_the_overall_row_has_the_sum_of_objects_as_of_all_counts(
     dataset: Any, capsys: pytest.CaptureFixture[str]
 ):

@@ -60,6 +60,7 @@ def evaluate(
 
     from syncl.data.dataset_file import find_description
     from syncl.data.nuscenes.splits import own_split
+    from syncl.errors import SynclError
     from syncl.evaluation.detection import evaluate_detection
     from syncl.evaluation.metric_tables import cause_tables, detection_tables, tracking_tables
     from syncl.evaluation.reading import STEPS
@@ -70,6 +71,10 @@ def evaluate(
 
     causes = causes or detections is not None
     check_causes(task, causes, detections, min_score)
+    read = {path.resolve() for path in (results, detections) if path is not None}
+    written_to = [path.resolve() for path in (output, details) if path is not None]
+    if len(set(written_to)) < len(written_to) or not read.isdisjoint(written_to):
+        raise SynclError("--output, --details: would be written over the results or one another; name others")
     for target in (output, details, plots):
         if target is not None:
             check_output(target, overwrite, "folder" if target is plots else "file")
