@@ -141,6 +141,8 @@ def track(
     if data is None or output is None:
         raise SynclError("pass --data and --output for a nuScenes-format dataset, or --recording")
     processes = Processes.current()
+    if detections is not None and detections.resolve() == output.resolve():
+        raise SynclError(f"--output: {output}: are the detections themselves; name another file")
     check_output(output, overwrite)
     index = open_nuscenes(data, version, dataset=dataset)
     if forecasts and own_layout(data, output) is not None:
