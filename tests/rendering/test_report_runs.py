@@ -156,13 +156,6 @@ def test_damaged_files_are_named(folder: Path, name: str, content: object, messa
         read_runs([str(folder)])
 
 
-def test_paths_and_names_may_have_equals_signs(tmp_path: Path):
-    run = write(tmp_path / "lr=0.1" / "metrics.json", metrics()).parent
-    assert [read_runs([text])[0].name for text in (f"{run}", f"best={run}", f"lr=0.2={run}")] == [
-        "lr=0.1", "best", "lr=0.2",
-    ]  # fmt: skip
-
-
 def test_bad_requests_are_named(folder: Path, tmp_path: Path):
     with pytest.raises(SynclError, match="name at least one run"):
         read_runs([])

@@ -129,14 +129,6 @@ def _name_and_paths(text: str) -> tuple[str, str]:
     return next(there, readings[-1])
 
 
-def _parted(text: str) -> tuple[str, str]:
-    """Name and paths; paths may have a = in them, such as runs/lr=0.1."""
-    parts = text.split("=")
-    splits = [("=".join(parts[:place]), "=".join(parts[place:])) for place in range(len(parts))]
-    there = (split for split in splits if split[1] and Path(split[1].split(",")[0]).exists())
-    return next(there, splits[-1])
-
-
 def _default_name(path: Path, files: Mapping[str, Path]) -> str:
     if path.is_dir():
         return path.resolve().name
