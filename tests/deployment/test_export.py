@@ -196,6 +196,14 @@ def test_the_shipped_model_tracks_as_exported_in_half_precision_and_for_torch(tm
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("tracker", ["mutr3d", "star_track", "one_track"])
+def test_slots_without_a_track_are_numbers_in_onnx_too(tracker: str, tmp_path: Path) -> None:
+    made = config(tracker)
+    done = write_export(tmp_path, build(made), made, DRIVE, source={})
+    assert done.agreement.identities_equal and done.agreement.box_m < 1e-3
+
+
+@pytest.mark.slow
 def test_a_model_that_overflows_in_half_precision_is_not_written(tmp_path: Path) -> None:
     made = config()
     tracker = build(made)

@@ -105,4 +105,5 @@ class LatentMotion(nn.Module):
 
 def _length(vectors: Tensor) -> Tensor:
     """Lengths [..., 1], never 0, so that rows of zeros (padding) stay finite in value and gradient."""
-    return (vectors.square().sum(-1, keepdim=True) + 1e-12).sqrt()
+    # Writing ONNX takes the addition of so little away.
+    return vectors.square().sum(-1, keepdim=True).clamp(min=1e-12).sqrt()
