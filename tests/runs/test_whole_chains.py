@@ -30,7 +30,7 @@ def test_own_classes_are_learned_tracked_scored_and_shown(
     """Four classes, seven cameras of three lenses, ten frames a second, from the model for any rig on."""
     monkeypatch.chdir(tmp_path)
     data = {"data": Path("yard"), "version": "own"}
-    generate(Path("yard"), train_scenes=6, val_scenes=1, keyframes=10, seed=4, layout="own", workers=1)
+    generate(Path("yard"), train_scenes=6, val_scenes=2, keyframes=20, seed=4, layout="own", workers=1)
     summary = train(
         "mutr3d_detr3d_synthetic_any_rig",
         **data,
