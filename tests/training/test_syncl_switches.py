@@ -257,3 +257,19 @@ def test_what_becomes_of_false_tracks(annotations, false_tracks):
         pushed = cross.embeddings.grad[-1, 0, OBJECT_QUERIES:].abs().sum(-1) > 0
         assert pushed.tolist() == [True, True, third]
         assert (standard.logits.grad[:, 0, OBJECT_QUERIES:].abs().sum(-1) > 0).all()
+
+
+def test_a_false_track_that_takes_a_new_born_object_is_not_called_background(annotations):
+    # The third track, which holds nothing, stands on the fourth object in the first layer alone.
+    strategy = SynclConfig(contrastive=SILENT, filter="none").build(DIM)
+    pair = predictions(1), predictions(2)
+    with torch.no_grad():
+        pair[0].codes[0, 0, -1] = encode_boxes(annotations.boxes)[0, 3]
+        pair[0].logits[0, 0, -1, 3] = 9.0
+        pair[0].codes[1, 0, -1, :2] = 500.0
+    found = strategy(decoded_of(pair, torch.tensor([[0, 1, -1]])), annotations)
+    assert found.layer_targets[:, 0, -1].tolist() == [3, -1]
+    sum(found.losses.values()).backward()
+    standard, cross = (part.logits.grad[:, 0, -1].abs().sum(-1) > 0 for part in pair)
+    assert standard.all() and cross.tolist() == [False, True]
+    assert (pair[1].codes.grad[:, 0, -1] == 0).all()

@@ -257,10 +257,10 @@ def hybrid_assignment(
     """Targets of the cross-attention decoder.
 
     Object queries have the candidates' targets, track queries their own objects, all others background. Three
-    kinds of rows carry no loss here: object queries which the standard decoder ties to an object that no
-    candidate gives them (the shared heads would be told opposite things of them), object queries of streams
-    without any object that takes part and track queries of streams without any persistent one, such as a
-    clip's first frame, and whatever is switched off.
+    kinds of rows carry no loss here: queries which the standard decoder ties to an object that they are not
+    given here, false tracks among them (the shared heads would be told opposite things of them), object
+    queries of streams without any object that takes part and track queries of streams without any persistent
+    one, such as a clip's first frame, and whatever is switched off.
 
     With two class heads, object queries are the detection head's and track queries the tracking head's.
 
@@ -281,8 +281,8 @@ def hybrid_assignment(
     if ignored is not None:
         searching = searching & ~ignored
     held = ties.expand(layers, -1, -1)
-    following = tracks & (ties >= 0).any(1, keepdim=True)
-    following = following.expand(layers, -1, -1)
+    newly_held = (standard.targets[:, :, count:] >= 0) & (held < 0)
+    following = (tracks & (ties >= 0).any(1, keepdim=True)) & ~newly_held
     if standard.detection is None:
         return Assignment(torch.cat([found, held], dim=2), torch.cat([searching, following], dim=2))
     nothing = torch.full_like(found, -1)
