@@ -66,14 +66,16 @@ def rows_with_gradient(tensor):
 
 def test_without_detection_matching_object_queries_carry_no_loss(annotations):
     _, (_, cross), found = outcome(annotations, objects="none", filter="none", contrastive=SILENT)
-    rows = rows_with_gradient((found.losses["cross_class"], cross.logits))
-    assert not rows[:, :OBJECT_QUERIES].any() and rows[:, OBJECT_QUERIES:].all()
+    for name, said in (("class", cross.logits), ("box", cross.codes)):
+        rows = rows_with_gradient((found.losses[f"cross_{name}"], said))
+        assert not rows[:, :OBJECT_QUERIES].any() and rows[:, OBJECT_QUERIES:].all(), name
 
 
 def test_without_tracking_matching_track_queries_carry_no_loss(annotations):
     _, (_, cross), found = outcome(annotations, tracks=False, contrastive=SILENT)
-    rows = rows_with_gradient((found.losses["cross_class"], cross.logits))
-    assert rows[:, :OBJECT_QUERIES].any() and not rows[:, OBJECT_QUERIES:].any()
+    for name, said in (("class", cross.logits), ("box", cross.codes)):
+        rows = rows_with_gradient((found.losses[f"cross_{name}"], said))
+        assert rows[:, :OBJECT_QUERIES].any() and not rows[:, OBJECT_QUERIES:].any(), name
 
 
 def test_without_contrast_there_is_neither_loss_nor_parameter(annotations):

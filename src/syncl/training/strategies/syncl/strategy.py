@@ -280,8 +280,8 @@ def hybrid_assignment(
     searching = (cross.valid[:, :count] & wanted.any(1, keepdim=True)) & ~contradicted
     if ignored is not None:
         searching = searching & ~ignored
-    held = ties.expand(layers, -1, -1)
-    newly_held = (standard.targets[:, :, count:] >= 0) & (held < 0)
+    held = ties.masked_fill(~tracks, -1).expand(layers, -1, -1)
+    newly_held = (standard.targets[:, :, count:] >= 0) & (ties < 0)
     following = (tracks & (ties >= 0).any(1, keepdim=True)) & ~newly_held
     if standard.detection is None:
         return Assignment(torch.cat([found, held], dim=2), torch.cat([searching, following], dim=2))
