@@ -131,6 +131,17 @@ def test_future_centres_are_seen_from_the_present_sample(index: NuScenesIndex) -
     assert not future.centres[~future.valid].any()
 
 
+def test_future_centres_end_at_a_gap(tiny: Any, tmp_path: Path) -> None:
+    token = tiny.tables["scene"][0]["token"]
+    last = [sample for sample in tiny.tables["sample"] if sample["scene_token"] == token][-1]
+    whole = open_nuscenes(tiny.write(tmp_path / "whole", images=False), "v1.0-mini").future_centres(0, 3)
+    last["timestamp"] += 300_000  # 0.8 s instead of 0.5
+    gap = open_nuscenes(tiny.write(tmp_path / "gap", images=False), "v1.0-mini").future_centres(0, 3)
+    assert whole.valid[:, 3].any() and not gap.valid[:, 3].any()
+    np.testing.assert_array_equal(gap.valid[:, :3], whole.valid[:, :3])
+    np.testing.assert_array_equal(gap.centres[:, :3], whole.centres[:, :3])
+
+
 def test_future_centres_end_with_the_scene_and_follow_the_vehicle_frame(index: NuScenesIndex) -> None:
     last = index.scene_samples("scene-0061").stop - 1
     assert index.future_centres(last, 2).valid.tolist() == [[True, False, False]] * 3

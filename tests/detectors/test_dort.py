@@ -259,7 +259,7 @@ def test_a_frozen_detector_learns_motion_from_frames_it_remembers():
     losses["total"].backward()
     assert tracker.detector.recurrence.said.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in tracker.detector.layers.parameters())
-    _, state = tracker.step(frames[0], tracker.initial_state(1))
+    _, state = tracker.eval().step(frames[0], tracker.initial_state(1))
     assert state.detector_memory.count == 1
     assert put_together(*take_apart(state), "a test").detector_memory.images is not None
 

@@ -133,7 +133,7 @@ def test_candidates_are_told_without_waiting(kind: str) -> None:
     detector = (base if kind == "bevdepth" else rig.dort_on(base)).build().eval()
     if kind == "dort":
         rig.unsettled(detector)
-    tracker = SingleFrameConfig(output_range_m=100.0).build(detector)
+    tracker = SingleFrameConfig(output_range_m=100.0).build(detector).eval()
     fixed = tracker.with_fixed_slots()
     state, held = tracker.initial_state(), fixed.initial_state()
     for number in range(4):

@@ -134,3 +134,11 @@ def test_wide_models_alone_take_fewer_products_and_only_in_bfloat16(
 def test_a_device_that_cannot_be_used_is_refused_by_name(device):
     with pytest.raises(SynclError, match=f"device {device}: cannot be used here"):
         load("demo", device=device)
+
+
+def test_a_tracker_that_still_trains_is_not_stepped() -> None:
+    tracker = rig.make_tracker().train()
+    with pytest.raises(SynclError, match=r"step: this Mutr3d is in training mode.*tracker\.eval\(\) first"):
+        tracker.step(make_frame(0.0), tracker.initial_state())
+    objects, _ = tracker.eval().step(make_frame(0.0), tracker.initial_state())
+    assert objects.valid.shape[0] == 1

@@ -152,6 +152,18 @@ def test_a_frame_that_cannot_be_tracked_is_an_error_and_the_next_goes_on(
         assert "2 of 3 frames tracked, 0 dropped, 1 refused" in str(live.statistics())
 
 
+def test_results_that_nobody_takes_in_time_are_counted(slow: SlowTracker) -> None:
+    slow.fail_on = "f1"
+    with LiveTracker(slow, results=2) as live:
+        slow.let(4)
+        for number in range(4):
+            live.push(frame(number))
+            live.drain()
+        assert live.statistics().untaken == 2 and "results of 2 not taken in time" in str(live.statistics())
+        assert [live.poll().samples for _ in range(2)] == [("f2",), ("f3",)] and live.poll() is None
+        assert live.statistics().untaken == 2
+
+
 def test_what_breaks_the_tracker_reaches_the_caller(slow: SlowTracker) -> None:
     slow.break_on = "f1"
     with LiveTracker(slow) as live:

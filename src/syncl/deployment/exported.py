@@ -71,6 +71,7 @@ class ExportedTracker(Tracker):
         if self._empty.queries is not None:
             self.detector.dim = self._empty.queries.embeddings.shape[-1]
         self.keeps = None if self._empty.own is None else type(self._empty.own)
+        self.eval()  # Nothing of it can be trained.
 
     @property
     def cameras(self) -> int | None:
@@ -162,6 +163,7 @@ class ExportedLooks(Tracker):
         self.longest_gap_s = tracker.longest_gap_s
         self.keeps = tracker.keeps
         self.source = program.source
+        self.eval()
 
     @property
     def cameras(self) -> int | None:

@@ -115,8 +115,14 @@ class Tracker(SeesImages, ABC):
             The objects reported in this frame and the state after it.
 
         Raises:
-            SynclError: images of another size than the weights know; else see `look`.
+            SynclError: the tracker is in training mode; images of another size than the weights know; else
+                see `look`.
         """
+        if self.detector.training:
+            raise SynclError(
+                f"step: this {type(self).__name__} is in training mode, which drops values by chance; call "
+                "tracker.eval() first"
+            )
         move = self.admit(frame, state)
         if self.input is not None and frame.image_size != self.input.image_size:
             (height, width), (rows, columns) = self.input.image_size, frame.image_size

@@ -59,6 +59,7 @@ class LiveStatistics:
         tracked: frames stepped.
         dropped: frames that gave way to newer ones.
         refused: frames that could not be tracked.
+        untaken: results that gave way to newer ones before anybody took them.
         p50_s: median latency from push to objects.
         p90_s: nine of ten frames were quicker.
         p99_s: 99 of 100 frames were quicker.
@@ -69,6 +70,7 @@ class LiveStatistics:
     tracked: int
     dropped: int
     refused: int
+    untaken: int
     p50_s: float
     p90_s: float
     p99_s: float
@@ -77,7 +79,8 @@ class LiveStatistics:
     def __str__(self) -> str:
         return (
             f"{self.tracked} of {self.pushed} frames tracked, {self.dropped} dropped"
-            f"{f', {self.refused} refused' if self.refused else ''}; latency "
+            f"{f', {self.refused} refused' if self.refused else ''}"
+            f"{f', results of {self.untaken} not taken in time' if self.untaken else ''}; latency "
             f"p50 {self.p50_s * 1e3:.0f} ms, p90 {self.p90_s * 1e3:.0f} ms, p99 {self.p99_s * 1e3:.0f} ms "
             f"(step {self.step_s * 1e3:.0f} ms)"
         )
@@ -93,7 +96,7 @@ class LiveTracker:
         queue: most frames that wait; 1 = always the newest.
         state: where to go on, on any device; None = nothing seen, of one stream.
         clock: seconds, for latencies.
-        results: most results kept until they are taken; older ones give way.
+        results: most results kept until they are taken; older ones give way, and are counted.
 
     Raises:
         SynclError: a queue without room.
@@ -120,7 +123,7 @@ class LiveTracker:
         self._results: deque[LiveResult | SynclError] = deque(maxlen=results)
         self._latencies: deque[float] = deque(maxlen=_WINDOW)
         self._steps: deque[float] = deque(maxlen=_WINDOW)
-        self._pushed = self._tracked = self._dropped = self._refused = 0
+        self._pushed = self._tracked = self._dropped = self._refused = self._untaken = 0
         self._busy = self._closed = False
         self._error: BaseException | None = None
         self._changed = threading.Condition()
@@ -240,7 +243,7 @@ class LiveTracker:
         """Counts and latencies so far."""
         with self._changed:
             latencies, steps = list(self._latencies), list(self._steps)
-            counts = self._pushed, self._tracked, self._dropped, self._refused
+            counts = self._pushed, self._tracked, self._dropped, self._refused, self._untaken
         if not latencies:
             return LiveStatistics(*counts, *[float("nan")] * 4)
         p50, p90, p99 = (float(value) for value in np.percentile(latencies, (50, 90, 99)))
@@ -248,6 +251,10 @@ class LiveTracker:
 
     def _nothing_to_wait_for(self) -> bool:
         return bool(self._results) or self._error is not None or (self._closed and not self._busy)
+
+    def _keep(self, result: LiveResult | SynclError) -> None:
+        self._untaken += len(self._results) == self._results.maxlen
+        self._results.append(result)
 
     def _raise_error(self) -> None:
         if self._error is not None:
@@ -274,7 +281,7 @@ class LiveTracker:
                 with self._changed:
                     self._busy = False
                     self._refused += 1
-                    self._results.append(error)
+                    self._keep(error)
                     self._changed.notify_all()
                 continue
             except BaseException as error:
@@ -288,5 +295,5 @@ class LiveTracker:
                 self._tracked += 1
                 self._latencies.append(finished - pushed_s)
                 self._steps.append(finished - started)
-                self._results.append(LiveResult(frame.samples, objects, times, finished - pushed_s))
+                self._keep(LiveResult(frame.samples, objects, times, finished - pushed_s))
                 self._changed.notify_all()

@@ -51,6 +51,8 @@ VehicleFrame = Literal["ego", "lidar"]
 Array = NDArray[np.float64]
 
 _SCENES_SHOWN = 8
+# How much longer than a scene's usual step one is that forecasts must not learn from.
+_GAP = 1.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,15 +258,20 @@ class NuScenesIndex:
     def future_centres(self, row: int, frames: int) -> FutureCentres:
         """Where a sample's annotated objects are at its next key frames, rows as in its annotations.
 
-        Every annotation counts, however few points it has.
+        Every annotation counts, however few points it has. Frames are told up to the first gap: one that is
+        more than half as long again as frames of the scene lie apart in the median.
 
         Args:
             row: sample row, as `scene_samples` gives them.
-            frames: F key frames on; those behind the scene's end are not valid.
+            frames: F key frames on; those behind a gap, or the scene's end, are not valid.
         """
         columns = self.columns
         scene = int(np.searchsorted(columns.scene_start, row, side="right")) - 1
-        end = min(row + frames + 1, int(columns.scene_start[scene + 1]))
+        first, end = (int(bound) for bound in columns.scene_start[scene : scene + 2])
+        apart_us = np.diff(columns.sample_timestamps_us[first:end])
+        usual_us = float(np.median(apart_us)) if apart_us.size else 0.0
+        gaps = row + 1 + np.flatnonzero(apart_us[row - first :] > _GAP * usual_us)
+        end = min([row + frames + 1, end, *gaps])
         starts = columns.annotation_start
         own = columns.annotation_instances[starts[row] : starts[row + 1]]
         centres = np.zeros((len(own), frames + 1, 3))
