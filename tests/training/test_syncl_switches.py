@@ -8,6 +8,7 @@ import torch
 from syncl.errors import SynclError
 from syncl.geometry.boxes import encode_boxes
 from syncl.structures import Annotations, Predictions
+from syncl.training.losses import LossConfig
 from syncl.training.strategies import BaselineConfig
 from syncl.training.strategies.syncl.contrastive import ContrastiveConfig
 from syncl.training.strategies.syncl.hybrid_matching import Candidates, one_to_one
@@ -275,3 +276,19 @@ def test_a_false_track_that_takes_a_new_born_object_is_not_called_background(ann
     standard, cross = (part.logits.grad[:, 0, -1].abs().sum(-1) > 0 for part in pair)
     assert standard.all() and cross.tolist() == [False, True]
     assert (pair[1].codes.grad[:, 0, -1] == 0).all()
+
+
+@pytest.mark.parametrize(("third", "more"), [(99, 1), (-1, 0)])
+def test_vanished_tracks_count_in_the_normaliser_of_either_decoder(annotations, third, more):
+    # Of two layers that are alike; the third track's object is gone, or it never had one.
+    cross = predictions(2).map(lambda rows: rows[:1].expand_as(rows) if rows.dim() > 2 else rows)
+    pair, identities = (predictions(1), cross), torch.tensor([[0, 1, third]])
+    losses = {}
+    for counts in (False, True):
+        strategy = SynclConfig(
+            loss=LossConfig(count_vanished=counts), filter="none", contrastive=SILENT
+        ).build(DIM)
+        losses[counts] = strategy(decoded_of(pair, identities), annotations).losses["cross_class"]
+    persistent = torch.tensor([[True, True] + [False] * 4])
+    positive = 2 + int((strategy.reliable_pairs(cross, annotations, persistent).valid[0]).sum())
+    torch.testing.assert_close(losses[True], losses[False] * positive / (positive + more))

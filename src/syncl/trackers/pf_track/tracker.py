@@ -47,7 +47,8 @@ class PfTrackConfig:
     """Life cycle and sizes; the defaults are the published small-resolution configuration's.
 
     Attributes:
-        birth_score: a query above it becomes a track; a track above it has not been missed.
+        birth_score: a query above it that is seen becomes a track, so below `record_score` it begins none
+            earlier; a track above it has not been missed.
         record_score: a query at or above it is taken as seen; below, a track follows its forecast.
         output_score: objects above it are reported.
         miss_tolerance: misses in a row with which a track ends.

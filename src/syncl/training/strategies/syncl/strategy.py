@@ -281,14 +281,18 @@ def hybrid_assignment(
     if ignored is not None:
         searching = searching & ~ignored
     held = ties.masked_fill(~tracks, -1).expand(layers, -1, -1)
+    with_losses = tracks & (ties >= 0).any(1, keepdim=True)
     newly_held = (standard.targets[:, :, count:] >= 0) & (ties < 0)
-    following = (tracks & (ties >= 0).any(1, keepdim=True)) & ~newly_held
+    following = with_losses & ~newly_held
+    vanished = None if standard.vanished is None else standard.vanished & with_losses
     if standard.detection is None:
-        return Assignment(torch.cat([found, held], dim=2), torch.cat([searching, following], dim=2))
+        targets, supervised = torch.cat([found, held], dim=2), torch.cat([searching, following], dim=2)
+        return Assignment(targets, supervised, vanished)
     nothing = torch.full_like(found, -1)
     return Assignment(
         torch.cat([nothing, held], dim=2),
         torch.cat([torch.zeros_like(searching), following], dim=2),
+        vanished,
         detection=Assignment(found, searching),
         boxes=torch.cat([found, held], dim=2),
     )
