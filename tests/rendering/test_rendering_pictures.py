@@ -190,6 +190,18 @@ def test_pictures_of_one_stream_have_one_size(rig):
     assert len(sizes) == 1
 
 
+def test_every_scene_shows_all_cameras_of_its_rig(rig):
+    few = rig.frame(cameras={"CAM_0": 0, "CAM_1": 120, "CAM_2": -120})
+    many = rig.frame(cameras={f"CAM_{n}": 45 * n for n in range(8)}, scene="scene-0002")
+    colours = [(200, 30 * n, 250 - 30 * n) for n in range(8)]
+    many = dataclasses.replace(many, images=tuple(np.full((128, 352, 3), c, np.uint8) for c in colours))
+    for frames in ([few, many], [many, few]):
+        shown = dict(zip((frame.scene for frame in frames), draw_frames(frames)))
+        assert len({picture.shape for picture in shown.values()}) == 1
+        for colour in colours:
+            assert near(shown["scene-0002"], colour, 3).sum() > 2000, colour
+
+
 def test_png_holds_the_picture(rig, tmp_path):
     frame = rig.frame(rig.objects([8.0, 0, 1.5, 1, 1, 2, 0, 0, 0]))
     target = tmp_path / "new" / "frame.png"

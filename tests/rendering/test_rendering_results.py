@@ -114,6 +114,22 @@ def test_large_images_are_decoded_no_larger_than_drawn(dataset):
     np.testing.assert_allclose([small_u / small_d / 106, small_v / small_d / 59], [u / d / 160, v / d / 90])
 
 
+def test_a_camera_that_is_silent_at_first_keeps_its_place(dataset):
+    root, index, path = dataset
+    table = root / "v1.0-mini" / "sample_data.json"
+    first = index.sample_token(index.scene_samples("scene-0061")[0])
+    rows = orjson.loads(table.read_bytes())
+    kept = [row for row in rows if row["sample_token"] != first or "CAM_BACK/" not in row["filename"]]
+    assert len(kept) == len(rows) - 1
+    table.write_bytes(orjson.dumps(kept))
+    source = open_results(open_nuscenes(root, "v1.0-mini"), path, ("scene-0061",))
+    frames = list(source.frames(RenderStyle()))
+    assert {frame.cameras for frame in frames} == {index.camera_names}
+    place = index.camera_names.index("CAM_BACK")
+    assert [frame.images[place] is None for frame in frames] == [True, False, False, False]
+    assert all(image is not None for image in frames[0].images[:place] + frames[0].images[place + 1 :])
+
+
 def test_boxes_follow_the_pose_of_the_vehicle():
     pose = np.eye(4)
     pose[:2, :2] = [[0, -1], [1, 0]]  # a quarter turn to the left

@@ -128,6 +128,17 @@ def test_cameras_of_a_recording_see_what_ours_see(rig, tmp_path, needs_rerun):
         assert len(column(path, entity, "EncodedImage:blob")) == (1 if row == 0 else 2)
 
 
+def test_cameras_of_another_rig_end_with_its_scene(rig, tmp_path, needs_rerun):
+    path = tmp_path / "tracks.rrd"
+    first = rig.frame(cameras={"CAM_0": 0, "CAM_1": 90})
+    second = rig.frame(cameras={"CAM_0": 0, "CAM_2": 180}, scene="scene-0002")
+    write_rerun([first, second], path)
+    paths = {chunk.entity_path for chunk in reader(path).stream()}
+    assert {f"/world/vehicle/cameras/CAM_{n}" for n in range(3)} <= paths
+    cleared = {n: column(path, f"world/vehicle/cameras/CAM_{n}", "Clear:is_recursive") for n in range(3)}
+    assert cleared == {0: [], 1: [[False]], 2: []}
+
+
 def test_a_recording_is_kept_or_not_begun(rig, tmp_path, needs_rerun):
     path = tmp_path / "tracks.rrd"
     with pytest.raises(SynclError, match="no frame to write"):

@@ -17,7 +17,7 @@ from syncl.dataset_description import DatasetDescription
 from syncl.errors import SynclError
 from syncl.geometry.poses import invert_pose
 from syncl.rendering.frame_view import Floats, Image, RenderFrame
-from syncl.rendering.layout import sheet_places
+from syncl.rendering.layout import MAX_COLUMNS, sheet_places
 from syncl.rendering.scene_view import History, view_frame
 from syncl.rendering.style import RenderStyle
 from syncl.rendering.wireframe import projection_of
@@ -103,13 +103,19 @@ class ResultsSource:
         classes = dataset.tracked if self.has_tracks else dataset.classes
         annotated = self.index.annotation_count > 0
         started_us = self.index.sample(rows[0]).timestamp_us
+        known = self._cameras(scene)
         for place in places:
             sample = self.index.sample(rows[place])
-            sizes = [_drawn_size(camera, len(sample.cameras), style) for camera in sample.cameras]
+            there = {camera.channel: camera for camera in sample.cameras}
+            cameras = tuple((known | there).values())
+            sizes = [_drawn_size(camera, len(cameras), style) for camera in cameras]
             yield RenderFrame(
-                images=tuple(map(_load, sample.cameras, sizes) if with_images else [None] * len(sizes)),
-                cameras=tuple(camera.channel for camera in sample.cameras),
-                image_from_vehicle=np.array(list(map(_projection, sample.cameras, sizes))).reshape(-1, 4, 4),
+                images=tuple(
+                    _load(camera, size) if with_images and camera.channel in there else None
+                    for camera, size in zip(cameras, sizes)
+                ),
+                cameras=tuple(known),
+                image_from_vehicle=np.array(list(map(_projection, cameras, sizes))).reshape(-1, 4, 4),
                 global_from_vehicle=sample.global_from_vehicle,
                 timestamp_s=sample.timestamp_us * 1e-6,
                 objects=self._objects(sample, scores),
@@ -122,6 +128,14 @@ class ResultsSource:
                 total=len(rows),
                 elapsed_s=(sample.timestamp_us - started_us) * 1e-6,
             )
+
+    def _cameras(self, scene: str) -> dict[str, CameraImage]:
+        """The cameras of a scene, each by its first image: one may be silent in some samples."""
+        found: dict[str, CameraImage] = {}
+        for row in self.index.scene_samples(scene):
+            for camera in self.index.sample(row).cameras:
+                found.setdefault(camera.channel, camera)
+        return {name: found[name] for name in self.index.camera_names if name in found}
 
     def _track_scores(self, scene: str) -> dict[str, float]:
         scores: defaultdict[str, list[float]] = defaultdict(list)
@@ -189,7 +203,7 @@ def _ground_truth(sample: Sample, dataset: DatasetDescription, classes: tuple[st
 
 def _drawn_size(camera: CameraImage, cameras: int, style: RenderStyle) -> tuple[int, int]:
     """(height, width) to decode an image to: no more than its tile will show."""
-    columns = max(2, (cameras + 1) // 2)
+    columns = max(2, min((cameras + 1) // 2, MAX_COLUMNS))
     width = min(camera.width, style.width // columns)
     # The tolerance is the image reader's: 1600 * (704 / 1600) must not become 703.
     return max(1, int(camera.height * width / camera.width + 1e-6)), width

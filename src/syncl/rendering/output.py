@@ -30,7 +30,7 @@ def render_video(
     """Draw frames and write them as an MP4 that plays in browsers; returns the number of frames.
 
     Args:
-        frames: in order; a change of scene starts trails afresh. All need the same cameras.
+        frames: in order; a change of scene starts trails afresh and may change the cameras.
         output: the .mp4 file; it appears only when complete.
         style: how to draw.
         fps: pictures a second; nuScenes key frames come at 2.
@@ -172,13 +172,33 @@ def draw_frame(
 def draw_frames(
     frames: Iterable[RenderFrame], style: RenderStyle | None = None, history: History | None = None
 ) -> Iterator[Image]:
-    """Draw a stream of frames with the same cameras; all pictures have one size.
+    """Draw a stream of frames; all pictures have the size of the first.
 
-    A change of scene starts trails afresh.
+    A change of scene starts trails afresh. Where cameras change with it, so does the layout; a picture that
+    would be larger is shrunk.
     """
     style = style or RenderStyle()
     layout: Layout | None = None
+    first: Layout | None = None
+    rig: tuple[str, tuple[str, ...]] | None = None
     for frame in frames:
-        layout = layout or lay_out(frame, style)
+        if layout is None or rig != (frame.scene, frame.cameras):
+            layout, rig = lay_out(frame, style), (frame.scene, frame.cameras)
+        first = first or layout
         picture, history = draw_frame(frame, history, style, layout)
-        yield picture
+        yield _fitted(picture, first.height, first.width)
+
+
+def _fitted(picture: Image, height: int, width: int) -> Image:
+    """A picture in the middle of one of this size, whole."""
+    scale = min(1.0, height / picture.shape[0], width / picture.shape[1])
+    if scale < 1:
+        size = round(picture.shape[1] * scale), round(picture.shape[0] * scale)
+        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+    if picture.shape[:2] == (height, width):
+        return picture
+    canvas: Image = np.empty((height, width, 3), np.uint8)
+    fill_area(canvas, INK)
+    top, left = (height - picture.shape[0]) // 2, (width - picture.shape[1]) // 2
+    canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return canvas

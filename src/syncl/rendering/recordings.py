@@ -11,6 +11,7 @@ from syncl.data.recording.recording import Recording
 from syncl.data.recording.rig_contents import RigCamera
 from syncl.geometry.poses import invert_pose
 from syncl.rendering.frame_view import Image, RenderFrame
+from syncl.rendering.layout import MAX_COLUMNS
 from syncl.rendering.style import RenderStyle
 from syncl.rendering.wireframe import projection_of
 
@@ -70,7 +71,7 @@ def draw_ready(
     images, projections = [], []
     for name in recording.cameras:
         camera = rig.camera(name)
-        transform = _shrinking(camera, style.width // min(columns, 4))
+        transform = _shrinking(camera, style.width // min(columns, MAX_COLUMNS))
         images.append(recording.image(number, name, transform))
         intrinsics = transform.matrix() @ rig.intrinsics(moment, camera)
         projections.append(projection_of(intrinsics, invert_pose(rig.vehicle_from_camera(moment, camera))))

@@ -54,20 +54,24 @@ def write_rerun(
     rr = check_rerun(output)
     refuse_to_overwrite(output, overwrite)
     style = style or RenderStyle()
-    history, count = History(), 0
+    history, count, known = History(), 0, dict[str, None]()
     with atomic_path(output) as temporary:
         stream = rr.RecordingStream("syncl", recording_id=output.stem)
         stream.save(str(temporary))
         for frame in frames:
             if count == 0:
                 stream.log("world", rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
-                stream.send_blueprint(_blueprint(frame.cameras))
+            if not known.keys() >= set(frame.cameras):
+                known |= dict.fromkeys(frame.cameras)
+                stream.send_blueprint(_blueprint(tuple(known)))
             stream.set_time("frame", sequence=count)
             stream.set_time("time", timestamp=frame.timestamp_s)
             if frame.scene != history.scene or count == 0:
                 stream.log("scene", rr.TextLog(frame.scene))
             view, history = view_frame(frame, history, style)
             _log_cameras(rr, stream, frame)
+            for name in known.keys() - set(frame.cameras):  # of another scene's rig
+                stream.log(f"{VEHICLE}/cameras/{name}", rr.Clear(recursive=False))
             _log_view(rr, stream, view)
             count += 1
         stream.flush()
