@@ -133,18 +133,21 @@ def test_misses_and_false_positives_are_told_per_class_at_two_metres(rig):
 
 def test_detections_are_called_so_and_nothing_is_said_of_identities(rig, monkeypatch):
     box = [10.0, 8, 0.8, 4.5, 1.9, 1.6, 0, 0, 0]
-    said = {"tracks": [], "detections": []}
-    for texts, identities in zip(said.values(), (["7"], [""])):
+    said = {"tracks": [], "detections": [], "none": []}
+    for texts, identities in zip(said.values(), (["7"], [""], [])):
         written = "syncl.rendering.panels.draw_text"
         monkeypatch.setattr(written, lambda _, text, *rest, texts=texts, **more: texts.append(text))
-        frame = rig.frame(rig.objects(box, identities=identities), rig.objects(box))
+        frame = rig.frame(rig.objects(*[box] * len(identities), identities=identities), rig.objects(box))
+        frame = dataclasses.replace(frame, detections="7" not in identities)
         draw_frame(frame, style=RenderStyle(mark_errors=True))
     assert {"1 tracked", "track", "tracked / annotated", "0 switched"} <= set(said["tracks"])
     assert "track, its heading ahead; a colour an identity" in said["tracks"]
     assert {"1 detected", "detected / annotated"} <= set(said["detections"])
     assert "detection, its heading ahead; a colour a class" in said["detections"]
+    assert {"0 detected", "nothing detected", "detected / annotated"} <= set(said["none"])
+    identity = ("track", "switched", "last")
     assert not [
-        text for text in said["detections"] if "track" in text or "switched" in text or "last" in text
+        text for name in ("detections", "none") for text in said[name] if any(map(text.count, identity))
     ]
 
 

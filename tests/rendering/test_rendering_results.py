@@ -14,6 +14,7 @@ from syncl.rendering import RenderStyle
 from syncl.rendering.layout import sheet_places
 from syncl.rendering.nuscenes_scenes import open_results
 from syncl.rendering.output import join_sheet
+from syncl.rendering.scene_view import view_frame
 
 SCENES = ("scene-0061", "scene-0103")
 
@@ -205,6 +206,9 @@ def test_detections_are_drawn_without_trails(dataset, tmp_path):
     source = open_results(index, tmp_path / "detections.json", ("scene-0103",))
     frame, history = source.frame("scene-0103", 3, RenderStyle())
     assert frame.objects.identities == ("",) and not history.trails
+    unsure = open_results(index, tmp_path / "detections.json", ("scene-0103",), min_score=0.9)
+    frame, history = unsure.frame("scene-0103", 3, RenderStyle())
+    assert not frame.objects.count and view_frame(frame, history, RenderStyle())[0].detected_only
     render(tmp_path / "detections.json", data=root, frame=3, output=tmp_path / "frame.png", mark_errors=True)
 
 

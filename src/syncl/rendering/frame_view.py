@@ -29,6 +29,7 @@ class RenderFrame:
         number: position of this frame in its scene, from 1; 0 = unknown.
         total: frames in the scene; 0 = unknown.
         elapsed_s: seconds since the scene began.
+        detections: whether objects are detections, which are called so in frames without any as well.
     """
 
     images: tuple[Image | None, ...]
@@ -43,6 +44,7 @@ class RenderFrame:
     number: int = 0
     total: int = 0
     elapsed_s: float = 0.0
+    detections: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "images", tuple(self.images))

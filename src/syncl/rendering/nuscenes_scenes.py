@@ -56,6 +56,11 @@ class ResultsSource:
         """Whether these are tracking results (detections have no identities)."""
         return any(any(sample.identities) for sample in self.results.values())
 
+    @property
+    def has_detections(self) -> bool:
+        """Whether these are detections; results without any box are neither."""
+        return not self.has_tracks and any(sample.count for sample in self.results.values())
+
     def frames(self, style: RenderStyle) -> Iterator[RenderFrame]:
         """All frames of all scenes in order, with images as large as `style` will draw them."""
         for scene in self.scenes:
@@ -101,7 +106,7 @@ class ResultsSource:
         scores = self._track_scores(scene)
         dataset = self.index.dataset
         classes = dataset.tracked if self.has_tracks else dataset.classes
-        annotated = self.index.annotation_count > 0
+        annotated, detections = self.index.annotation_count > 0, self.has_detections
         started_us = self.index.sample(rows[0]).timestamp_us
         known = self._cameras(scene)
         for place in places:
@@ -127,6 +132,7 @@ class ResultsSource:
                 number=place + 1,
                 total=len(rows),
                 elapsed_s=(sample.timestamp_us - started_us) * 1e-6,
+                detections=detections,
             )
 
     def _cameras(self, scene: str) -> dict[str, CameraImage]:

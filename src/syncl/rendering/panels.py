@@ -106,7 +106,7 @@ def draw_track_list(panel: Image, view: SceneView, scale: float) -> None:
     if len(shown) < objects.count:
         draw_text(panel, f"and {objects.count - len(shown)} farther away", margin, y + line, size, FAINT)
     if objects.count == 0:
-        draw_text(panel, "nothing tracked", margin, y + line, size, FAINT)
+        draw_text(panel, f"nothing {_found(view)}", margin, y + line, size, FAINT)
 
 
 def _columns(width: int, scale: float) -> tuple[tuple[str, float, Align], ...]:
@@ -142,7 +142,7 @@ def draw_legend(panel: Image, view: SceneView, style: RenderStyle) -> None:
         "velocity": "where it will be in 1 s at this velocity",
         "forecast": "the path that the tracker expects",
         "truth": "annotated object",
-        "false": f"false positive: none of its class within {style.match_distance_m:g} m",
+        "false": f"false positive: none of its class left within {style.match_distance_m:g} m",
         "missed": "missed object (a red box in the images)",
         "switch": "identity switched (new \u2190 former)",
     }

@@ -133,6 +133,7 @@ class SceneView:
         paths: N expected paths [K, 2] in the ground plane, vehicle frame, metres, from the box's centre on;
             K = 0 where none is drawn.
         arrows: [N] bool; True = the object's velocity is drawn.
+        detected_only: whether the objects are detections, which have no identities.
     """
 
     objects: FrameObjects
@@ -142,11 +143,7 @@ class SceneView:
     trails: dict[str, Floats]
     paths: tuple[Floats, ...]
     arrows: NDArray[np.bool_]
-
-    @property
-    def detected_only(self) -> bool:
-        """Whether the objects are detections: there are some, and none has an identity."""
-        return bool(self.objects.count) and not any(self.objects.identities)
+    detected_only: bool = False
 
 
 def view_frame(frame: RenderFrame, history: History, style: RenderStyle) -> tuple[SceneView, History]:
@@ -167,7 +164,10 @@ def view_frame(frame: RenderFrame, history: History, style: RenderStyle) -> tupl
     paths = tuple(_path(objects, row, style) for row in range(objects.count))
     with np.errstate(invalid="ignore"):
         arrows = np.hypot(objects.boxes[:, 7], objects.boxes[:, 8]) >= ARROW_FROM_MPS
-    return SceneView(objects, colours, truth, verdict, trails, paths, arrows & style.velocities), history
+    arrows &= style.velocities
+    nameless = bool(objects.count) and not any(objects.identities)
+    detected_only = frame.detections or nameless
+    return SceneView(objects, colours, truth, verdict, trails, paths, arrows, detected_only), history
 
 
 def _path(objects: FrameObjects, row: int, style: RenderStyle) -> Floats:
