@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from syncl.errors import SynclError
+from syncl.rendering import metric_figures
 from syncl.rendering.diagnosis_figures import MatchingCosts, plot_costs
+from syncl.rendering.figures import add_legend, new_figure, plain
 from syncl.rendering.metric_figures import _curve, plot_class_bars, plot_recall_curves
 
 RECALLS = np.linspace(0.1, 1, 40).round(12)[::-1]
@@ -61,6 +63,33 @@ def test_bars_name_classes_and_values(tmp_path):
     content = svg_text(tmp_path / "bars.svg")
     for words in ("AMOTA", "identity switches", "0.30", "0.33", "7", "trailer"):
         assert f"<!-- {words} -->" in content
+
+
+def test_names_of_runs_are_shown_as_they_are(tmp_path, recwarn):
+    names = ("_old", "$x_1$", r"a$\foo$", "1 $", 'ä <b> & "q"=1')
+    details_of = {name: details() for name in names}
+    plot_recall_curves(details_of, tmp_path / "curves.svg")
+    plot_class_bars(dict.fromkeys(names, label_metrics()), tmp_path / "bars.svg")
+    figure, panels = new_figure(1)
+    for name in names:
+        panels[0].plot([0], [0], label=plain(name))
+    add_legend(figure, panels, 5)
+    shown = figure.legends[0].get_texts()
+    assert len(shown) == len(names) and not recwarn.list
+    for text, name in zip(shown, names):
+        drawn, is_mathematics = text._preprocess_math(text.get_text())
+        assert not is_mathematics and drawn.removeprefix("\u200b") == name
+    for file in ("curves.svg", "bars.svg"):
+        assert "_old -->" in svg_text(tmp_path / file)
+
+
+def test_bars_of_zeros_stand_on_the_axis(tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(metric_figures, "save_figure", lambda figure, *_: kept.append(figure))
+    zeros = {metric: dict.fromkeys(CLASSES, value) for metric, value in (("ids", 0.0), ("recall", np.nan))}
+    plot_class_bars({"run": zeros | {"amota": label_metrics()["amota"]}}, tmp_path / "bars.png")
+    ranges = [panel.get_ylim() for panel in kept[0].axes]
+    assert ranges[1:] == [(0, 1), (0, 1)] and ranges[0][0] == 0 and 0.7 < ranges[0][1] < 0.9
 
 
 def test_pictures_are_written_without_a_display(tmp_path, monkeypatch):

@@ -46,10 +46,19 @@ def new_figure(count: int, columns: int = 4, height: float = 2.3) -> tuple["Figu
     return figure, panels
 
 
+def plain(words: str) -> str:
+    """Names of files and people as matplotlib shows them whole.
+
+    It takes what stands between dollar signs for mathematics, and leaves out of legends what begins with an
+    underscore.
+    """
+    return ("\u200b" if words.startswith("_") else "") + words.replace("$", r"\$")
+
+
 def caption(panel: "Axes", title: str = "", across: str = "", up: str = "", size: int = 10) -> None:
     """A panel's title and the names of its axes; empty ones are left out."""
     if title:
-        panel.set_title(title, fontsize=size, loc="left", fontweight="bold")
+        panel.set_title(plain(title), fontsize=size, loc="left", fontweight="bold")
     if across:
         panel.set_xlabel(across, fontsize=9)
     if up:

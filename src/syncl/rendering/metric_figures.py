@@ -22,7 +22,7 @@ from syncl.evaluation.constants import (
 )
 from syncl.evaluation.detection import DetectionMetrics
 from syncl.evaluation.tracking import TrackingMetrics
-from syncl.rendering.figures import COLOURS, add_legend, caption, new_figure, save_figure
+from syncl.rendering.figures import COLOURS, add_legend, caption, new_figure, plain, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +75,7 @@ def plot_recall_curves(
                 continue
             recall, values = _curve(run, details, name, metric)
             colour, line = COLOURS[number % len(COLOURS)], _LINES[number % len(_LINES)]
-            panel.plot(recall, values, label=run, linewidth=1.8, color=colour, linestyle=line)
+            panel.plot(recall, values, label=plain(run), linewidth=1.8, color=colour, linestyle=line)
             # A dot at the highest achieved recall: where a curve ends is as telling as how it runs.
             panel.plot(recall[-1:], values[-1:], "o", markersize=4, color=colour)
         caption(panel, name.replace("_", " "))
@@ -129,16 +129,20 @@ def plot_class_bars(
             heights = np.array([values[metric].get(name, np.nan) for name in classes], np.float64)
             places = np.arange(len(classes)) + (number - (len(runs) - 1) / 2) * thick
             colour = COLOURS[number % len(COLOURS)]
-            panel.bar(places, np.nan_to_num(heights), thick * 0.92, color=colour, label=run)
+            panel.bar(places, np.nan_to_num(heights), thick * 0.92, color=colour, label=plain(run))
             for place, height in zip(places, heights):
                 if np.isfinite(height) and len(runs) <= 3:
                     words = f"{height:.0f}" if counted else f"{height:.2f}"
                     panel.annotate(
                         words, (place, height), (0, 1), textcoords="offset points", ha="center", fontsize=7
                     )
-        panel.set_xticks(np.arange(len(classes)), [name.replace("_", "\n") for name in classes], fontsize=8)
+        panel.set_xticks(
+            np.arange(len(classes)), [plain(name.replace("_", "\n")) for name in classes], fontsize=8
+        )
         caption(panel, up=_axis_name(metric))
         panel.margins(y=0.15)
+        # Nothing but zeros would be drawn amid negative numbers.
+        panel.set_ylim(0, None if panel.dataLim.height > 0 else 1)
         panel.grid(visible=False, axis="x")
     if len(runs) > 1:
         add_legend(figure, panels, min(len(runs), 4))
@@ -158,7 +162,7 @@ def plot_official_tracking(metrics: TrackingMetrics, folder: Path) -> list[Path]
         for name in details:
             recall, values = _curve("results", details, name, metric)
             if len(recall):
-                panel.plot(recall, values, label=name, color=colours[name])
+                panel.plot(recall, values, label=plain(name), color=colours[name])
         if metric in _LOGARITHMIC:
             panel.set_yscale("symlog")
         if metric in _UP_TO_ONE:
@@ -246,9 +250,9 @@ def plot_arms(
             panel.scatter(values, rows, s=28, alpha=0.8, color=colour, label=f"seed {seed}", zorder=2)
         caption(panel, across=_axis_name(metric))
         panel.grid(visible=False, axis="y")
-        panel.set_yticks(range(len(arms)), list(arms) if panel is panels[0] else [], fontsize=8)
+        panel.set_yticks(range(len(arms)), list(map(plain, arms)) if panel is panels[0] else [], fontsize=8)
         panel.set_ylim(len(arms) - 0.5, -0.5)
-    figure.suptitle(f"{title}: every run, means, and how far from their baselines", fontsize=11)
+    figure.suptitle(f"{plain(title)}: every run, means, and how far from their baselines", fontsize=11)
     panels[1].legend(fontsize=8)
     save_figure(figure, output, overwrite=True)
 

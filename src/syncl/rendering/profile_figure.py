@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from syncl.rendering.figures import COLOURS, caption, new_figure
+from syncl.rendering.figures import COLOURS, caption, new_figure, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,5 +45,5 @@ def profile_figure(title: str, parts: Sequence[str], panels: Sequence[Bars]) -> 
         panel.invert_yaxis()
         panel.grid(visible=False, axis="y")
         caption(panel, bars.title, size=9)
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    figure.suptitle(plain(title), fontsize=10, x=0.01, ha="left")
     return figure
