@@ -5,8 +5,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 T = TypeVar("T")
+
+# Columns; wider than any table.
+_BOUNDLESS = 100_000
 
 
 def plain_console(stderr: bool = False, quiet: bool = False) -> "Console":
@@ -19,6 +23,17 @@ def plain_console(stderr: bool = False, quiet: bool = False) -> "Console":
     from rich.console import Console
 
     return Console(stderr=stderr, quiet=quiet, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def print_whole(console: "Console", table: "Table") -> None:
+    """Print a table as wide as its figures need: where the console is narrower, lines run over."""
+    from rich.measure import Measurement
+
+    boundless = console.options.update(max_width=_BOUNDLESS)
+    least = Measurement.get(console, boundless, table).minimum
+    if least > console.width:
+        table.width = least
+    console.print(table)
 
 
 def progress_bar(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:

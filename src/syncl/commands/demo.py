@@ -32,13 +32,13 @@ def demo(
     Returns:
         The files that were written, the metrics, and how long all took.
     """
-    from syncl.progress import plain_console
+    from syncl.progress import plain_console, print_whole
     from syncl.runs.demo import metrics_table, run_demo
 
     done = run_demo(
         output, seed=seed, scenes=scenes, keyframes=keyframes, precision=precision, overwrite=overwrite
     )
-    plain_console().print(metrics_table(done.metrics))
+    print_whole(plain_console(), metrics_table(done.metrics))
     console = plain_console(stderr=True)
     console.print("Figures are of a synthetic world; they say nothing about nuScenes.")
     for file, what in done.files.items():

@@ -66,7 +66,7 @@ def evaluate(
     from syncl.evaluation.reading import STEPS
     from syncl.evaluation.tracking import TrackingMetrics, evaluate_tracking
     from syncl.files import check_output
-    from syncl.progress import plain_console, progress_bar
+    from syncl.progress import plain_console, print_whole, progress_bar
     from syncl.runs.evaluate import check_causes, failure_causes, write_metrics
 
     causes = causes or detections is not None
@@ -102,7 +102,7 @@ def evaluate(
     drawn, written = write_metrics(metrics, output, details, plots)
     console = plain_console()
     for table in tables:
-        console.print(table)
+        print_whole(console, table)
     for remark in remarks:
         console.print(f"note: {remark}", style="yellow")
     if drawn:

@@ -42,7 +42,7 @@ def profile(
     """
     from rich.table import Table
 
-    from syncl.progress import plain_console
+    from syncl.progress import plain_console, print_whole
     from syncl.rendering.figures import check_figure, save_figure
     from syncl.rendering.profile_figure import Bars, profile_figure
     from syncl.runs.profile.frame_costs import PARTS, STEP, profile_model
@@ -57,7 +57,7 @@ def profile(
     table = Table(title=title, title_justify="left")
     table.add_column("part")
     for name in ("ms", "CPU ms", "share of a step", "GFLOP", "peak MB", "waits"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=name != "share of a step")
     whole = found.step_seconds
     for part, cost in found.parts.items():
         times = (f"{1e3 * cost.seconds:.1f}", f"{1e3 * cost.cpu_seconds:.1f}")
@@ -70,7 +70,7 @@ def profile(
     cpu = sum(found.parts[part].cpu_seconds for part in STEP)
     table.add_row("a step", f"{1e3 * whole:.1f}", f"{1e3 * cpu:.1f}", style="bold")
     console = plain_console()
-    console.print(table)
+    print_whole(console, table)
     for part, what in PARTS.items():
         console.print(f"{part}: {what}", style="dim")
     if output is not None:

@@ -15,6 +15,8 @@ from syncl.evaluation.tracking import TrackingMetrics
 
 _RATES = ("amota", "amotp", "recall", "motar", "mota", "motp", "faf", "tid", "lgd")
 _COUNTS = ("gt", "tp", "fp", "fn", "ids", "frag", "mt", "ml")
+# Of headings: a line a word.
+_LINES = str.maketrans(" _", "\n\n")
 
 
 def detection_tables(metrics: DetectionMetrics) -> list[Table]:
@@ -96,7 +98,7 @@ def _cause_summary(title: str, counts: CauseCounts, of: str) -> Table:
 
 def _cause_groups(title: str, counts: CauseCounts, properties: tuple[str, ...], of: str) -> Table:
     shown = [(name, group) for name in properties for group in np.flatnonzero(counts.boxes[name]).tolist()]
-    headings = (counts.groups[name][group].replace(" ", "\n") for name, group in shown)
+    headings = (counts.groups[name][group].translate(_LINES) for name, group in shown)
     table = _table(f"{title} by {' and '.join(properties)}", *headings, first="cause")
     for row, (cause, count) in enumerate(counts.by_cause.items()):
         if count:

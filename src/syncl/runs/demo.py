@@ -104,7 +104,7 @@ def metrics_table(metrics: TrackingMetrics) -> Table:
     table = Table(title="tracking on unseen synthetic scenes (official definitions)")
     table.add_column("class")
     for name in shown:
-        table.add_column(name.upper(), justify="right")
+        table.add_column(name.upper(), justify="right", no_wrap=True)
 
     def cell(name: str, value: float) -> str:
         return f"{value:.0f}" if name in ("tp", "fp", "fn", "ids") else f"{value:.3f}"
