@@ -309,8 +309,12 @@ def test_runs_on_other_annotations_are_told_apart(planted, tmp_path):
     (tmp_path / "other.json").write_text(json.dumps(other))
     report((str(planted.bad), str(tmp_path / "other.json")), output=tmp_path / "report.html")
     assert "figures cannot be compared" in (tmp_path / "report.html").read_text()
-    report((str(planted.bad), str(planted.good)), output=tmp_path / "same.html")
-    assert "figures cannot be compared" not in (tmp_path / "same.html").read_text()
+    unknown = json.loads((planted.good / "metrics.json").read_text())
+    del unknown["label_metrics"]["gt"]
+    (tmp_path / "unknown.json").write_text(json.dumps(unknown))
+    for alike in (planted.good, tmp_path / "unknown.json"):
+        report((str(planted.bad), str(alike)), output=tmp_path / "same.html", overwrite=True)
+        assert "figures cannot be compared" not in (tmp_path / "same.html").read_text()
 
 
 def test_runs_by_other_distances_are_told_apart(planted, tmp_path):
@@ -526,6 +530,19 @@ def test_a_browser_has_nothing_against_the_page(planted, page, browser, width, d
     background = browser.evaluate("getComputedStyle(document.body).backgroundColor")
     assert background == ("rgb(18, 21, 26)" if dark else "rgb(255, 255, 255)")
     assert complaints(browser) == []
+
+
+def test_long_names_of_classes_leave_bars_their_room(tmp_path, browser):
+    names = ("MOBILE_PEDESTRIAN_CROSSING_SIGN", "dog", "x" * 60)
+    labels = {metric: dict.fromkeys(names, 0.9) for metric in ("amota", "recall", "ids")}
+    (tmp_path / "metrics.json").write_text(json.dumps({"label_metrics": labels, "amota": 0.9}))
+    report((str(tmp_path),), output=tmp_path / "report.html")
+    for width in (1400, 400):
+        browser.open(tmp_path / "report.html", width)
+        assert browser.evaluate(
+            "[...document.querySelectorAll('dl.bars')].every(l => l.scrollWidth <= l.clientWidth)"
+        )
+        assert browser.evaluate("[...document.querySelectorAll('.bar span')].every(b => b.clientWidth > 20)")
 
 
 def test_a_browser_can_play_the_videos_of_a_page(planted, page, browser):

@@ -145,6 +145,18 @@ def test_a_record_of_an_experiment_knows_commit_and_hardware(folder: Path, tmp_p
         ("metrics.json", "[1]", r"metrics\.json: holds a list, expected an object"),
         ("metrics.json", {"label_aps": {}}, r"metrics\.json: detection metrics; a report is of tracking"),
         ("metrics.json", {"label_metrics": {}}, r"field 'label_metrics' has no 'amota' per class"),
+        (
+            "metrics.json",
+            {"label_metrics": {"amota": {"car": "0.5"}}},
+            r"metrics\.json: label_metrics\.amota: expected a number or null for each class",
+        ),
+        ("metrics.json", metrics() | {"not_official": 0}, r"metrics\.json: not_official: expected an object"),
+        ("metrics.json", metrics() | {"cfg": {"dist_th_tp": "2"}}, r"cfg\.dist_th_tp: expected a number"),
+        (
+            "details.json",
+            {"car": {"recall_hypo": -1.0}},
+            r"details\.json: car\.recall_hypo: expected a list of numbers, null where unknown",
+        ),
         ("details.json", {"car": {"mota": []}}, r"details\.json: class 'car' has no 'recall_hypo'"),
         ("log.jsonl", '{"step": 1}\n{}\n', r"log\.jsonl: line 1: no entry of a training log"),
         ("model.safetensors", "short", r"model\.safetensors: not a complete model file"),

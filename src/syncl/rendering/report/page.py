@@ -139,9 +139,10 @@ def _remarks(runs: Sequence[ScoredRun]) -> list[str]:
     """What makes figures doubtful."""
     remarks = [f"{scored.run.name}: {remark}." for scored in runs for remark in scored.remarks]
     counts = {
-        tuple(sorted(scored.metrics["label_metrics"].get("gt", {}).items()))
+        tuple(sorted(objects.items()))
         for scored in runs
-        if all(value is not None for value in scored.metrics["label_metrics"].get("gt", {}).values())
+        if (objects := scored.metrics["label_metrics"].get("gt"))
+        and all(value is not None for value in objects.values())
     }
     comparable = {tuple((name, value) for name, value in entry if value == value) for entry in counts}
     if len({scored.reach_m for scored in runs}) > 1:

@@ -106,7 +106,11 @@ def _read_run(text: str) -> Run:
             "syncl evaluate --output, or name the files: results.json,metrics.json"
         )
     record = _object(files["record"]) if "record" in files else {}
-    metrics = _metrics(files["metrics"]) if "metrics" in files else record.get("metrics")
+    metrics = None
+    if "metrics" in files:
+        metrics = _metrics(_object(files["metrics"]), files["metrics"])
+    elif "metrics" in record:
+        metrics = _metrics(record["metrics"], files["record"])
     notes = {key: _plain(value) for key, value in _object(files["notes"]).items()} if "notes" in files else {}
     return Run(
         name=name or _default_name(paths[0], files),
@@ -163,7 +167,7 @@ def _kind(path: Path) -> str:
     content = _object(path)
     if "label_metrics" in content or "label_aps" in content:
         return "metrics"
-    if {"experiment", "arm", "metrics"} <= content.keys():
+    if {"experiment", "arm"} <= content.keys() and isinstance(content.get("metrics"), dict):
         return "record"
     if "training" in content and "model" in content:
         return "recipe"
@@ -184,8 +188,7 @@ def _object(path: Path) -> dict[str, Any]:
     return content
 
 
-def _metrics(path: Path) -> Json:
-    content = _object(path)
+def _metrics(content: Json, path: Path) -> Json:
     if "label_aps" in content:
         raise SynclError(
             f"{path}: detection metrics; a report is of tracking (syncl evaluate --task tracking)"
@@ -195,7 +198,19 @@ def _metrics(path: Path) -> Json:
         raise SynclError(
             f"{path}: field 'label_metrics' has no 'amota' per class; write it with syncl evaluate"
         )
+    for metric, values in labels.items():
+        if not isinstance(values, dict) or not all(map(_is_figure, values.values())):
+            raise SynclError(f"{path}: label_metrics.{metric}: expected a number or null for each class")
+    for name in ("cfg", "not_official"):
+        if not isinstance(content.get(name, {}), dict):
+            raise SynclError(f"{path}: {name}: expected an object; write it with syncl evaluate")
+    if not isinstance(content.get("cfg", {}).get("dist_th_tp", 0.0), int | float):
+        raise SynclError(f"{path}: cfg.dist_th_tp: expected a number, the distance of a match in metres")
     return content
+
+
+def _is_figure(value: object) -> bool:
+    return value is None or isinstance(value, int | float)
 
 
 def _details(path: Path) -> Mapping[str, Mapping[str, Sequence[float]]]:
@@ -205,6 +220,9 @@ def _details(path: Path) -> Mapping[str, Mapping[str, Sequence[float]]]:
             raise SynclError(
                 f"{path}: class '{name}' has no 'recall_hypo'; write it with syncl evaluate --details"
             )
+        for metric, values in columns.items():
+            if not isinstance(values, list) or not all(map(_is_figure, values)):
+                raise SynclError(f"{path}: {name}.{metric}: expected a list of numbers, null where unknown")
     return content
 
 
