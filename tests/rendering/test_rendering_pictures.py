@@ -5,10 +5,19 @@ import numpy as np
 import pytest
 
 from syncl.errors import SynclError
-from syncl.rendering import FrameObjects, RenderFrame, RenderStyle, draw_frame, draw_frames, render_image
+from syncl.rendering import (
+    FrameObjects,
+    RenderFrame,
+    RenderStyle,
+    draw_frame,
+    draw_frames,
+    panels,
+    render_image,
+)
 from syncl.rendering.layout import lay_out
 from syncl.rendering.palette import ERROR, identity_colour
 from syncl.rendering.scene_view import History, view_frame
+from syncl.rendering.strokes import text_width
 
 
 def near(area, colour, tolerance=60):
@@ -90,6 +99,35 @@ def test_crowds_and_odd_boxes_can_be_drawn_at_any_size(rig, width):
     picture, history = draw_frame(rig.frame(crowd, crowd.select(np.arange(120) % 2 == 0)), style=style)
     picture, _ = draw_frame(rig.frame(crowd, crowd, number=2, ego_x=3), history, style)
     assert picture.shape[1] == width - width % 2
+
+
+@pytest.mark.parametrize("identity", ["a\nb", "7\u00b2", "\u0663", "x" * 300])
+def test_any_identity_can_be_drawn(rig, identity):
+    draw_frame(rig.frame(rig.objects([8.0, 0, 1.5, 1, 1, 2, 0, 0, 0], identities=[identity])))
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_out_of_all_bounds_is_drawn_without_overflow(rig):
+    near = [8.0, 0, 1.5, 1, 1, 2, 0, 0, 0]
+    wild = rig.objects(
+        [1e12, 1e12, *near[2:]], [*near[:3], 1e20, 1e20, 1e20, 0, 0, 0], [*near[:7], 1e30, -1e30]
+    )
+    draw_frame(rig.frame(wild, rig.objects(near)), style=RenderStyle(mark_errors=True))
+
+
+def test_lists_hold_long_names_and_many_classes(rig, monkeypatch):
+    names = [*(f"KIND_{letter}" for letter in "ABCDEFGHIJKL"), "MOBILE_PEDESTRIAN_CROSSING_SIGN"]
+    said = []
+    monkeypatch.setattr(panels, "draw_text", lambda _, text, x, *rest, **more: said.append((text, x)))
+    draw_frame(rig.frame(rig.objects(*[[8.0, 0, 1.5, 1, 1, 2, 0, 0, 0]] * 13, labels=names)))
+    texts = [text for text, _ in said]
+    # Once in the list of tracks, which has them all, and once in the classes, which have the first nine.
+    assert [texts.count(name.replace("_", " ")) for name in names[:12]] == [*[2] * 9, *[1] * 3]
+    counts = texts[texts.index("and 4 more classes") + 1]
+    assert counts == "4"
+    (cut,) = (text for text in texts if text.startswith("MOBILE"))
+    (x,) = (x for text, x in said if text == cut)
+    assert cut.endswith("\u2026") and x + text_width(cut, 11.5) < 0.6 * 371
 
 
 def test_missing_images_are_said_to_be_missing(rig):

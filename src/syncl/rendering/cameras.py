@@ -200,7 +200,7 @@ def _label_of(view: SceneView, row: int) -> str:
 def short_identity(identity: str) -> str:
     """An identity short enough for a label: its number if it ends in one, otherwise its first letters."""
     tail = identity.replace("-", "_").rsplit("_", 1)[-1]
-    if tail.isdigit() and len(tail) <= 6:
+    if tail.isdecimal() and len(tail) <= 6:
         return tail.lstrip("0") or "0"
     return identity[:4]
 

@@ -21,10 +21,12 @@ from syncl.rendering.strokes import (
     fill_area,
     fill_polygon,
     fill_rectangle,
+    fitting,
     text_width,
 )
 from syncl.rendering.style import RenderStyle
 
+_MOST_CLASSES = 10
 # Of bars and of the legend.
 _PLAIN = identity_colour("12")
 
@@ -86,17 +88,19 @@ def draw_track_list(panel: Image, view: SceneView, scale: float) -> None:
     shown = nearest if len(nearest) <= room else nearest[: room - 1]
     # By identity, not by distance: lines then keep their order from frame to frame.
     names = {row: short_identity(objects.identities[row]) for row in shown}
-    order = {row: (int(name) if name.isdigit() else 1 << 30) for row, name in names.items()}
+    order = {row: (int(name) if name.isdecimal() else 1 << 30) for row, name in names.items()}
     for row in sorted(shown, key=lambda row: (order[row], objects.identities[row])):
         y += line
         colour = view.colours[row]
         fill_rectangle(panel, margin, y - 5 * scale, margin + 10 * scale, y + 5 * scale, colour)
         velocity = float(np.hypot(*objects.boxes[row, 7:9]))
         speed = f"{velocity * 3.6:.0f} km/h" if np.isfinite(velocity) else "\u2013"
+        away = f"{distance[row]:.0f} m"
+        room_for_class = columns[2][1] - text_width(away, size) - 3 * scale - columns[1][1]
         cells = (
             names[row],
-            objects.classes[row].replace("_", " "),
-            f"{distance[row]:.0f} m",
+            fitting(objects.classes[row].replace("_", " "), size, room_for_class),
+            away,
             speed,
             f"{objects.scores[row]:.2f}",
         )
@@ -165,11 +169,17 @@ def _draw_class_counts(panel: Image, view: SceneView, scale: float) -> float:
     draw_text(panel, "class", left, y, small, FAINT)
     heading = _found(view) if view.truth is None else f"{_found(view)} / annotated"
     draw_text(panel, heading, width - 16 * scale, y, small, FAINT, "right")
-    most = max([*tracked.values(), *annotated.values(), 8])
     y += 5 * scale
-    for name in known[:10]:
+    if len(known) > _MOST_CLASSES:
+        rest = f"and {len(known) - _MOST_CLASSES + 1} more classes"
+        for counted in (tracked, annotated):
+            counted[rest] = sum(counted[name] for name in known[_MOST_CLASSES - 1 :])
+        known = [*known[: _MOST_CLASSES - 1], rest]
+    most = max([*tracked.values(), *annotated.values(), 8])
+    for name in known:
         y += line
-        draw_text(panel, name.replace("_", " "), left, y, size, TEXT)
+        words = fitting(name.replace("_", " "), size, bar_left - left - 6 * scale)
+        draw_text(panel, words, left, y, size, TEXT)
         fill_rectangle(panel, bar_left, y - 4 * scale, right, y + 4 * scale, mix(PANEL, RING, 0.5))
         reach = bar_left + (right - bar_left) * tracked[name] / most
         fill_rectangle(panel, bar_left, y - 4 * scale, reach, y + 4 * scale, _PLAIN)

@@ -20,8 +20,13 @@ from syncl.rendering.palette import ERROR, INK, Colour
 _SHIFT = 4
 
 
+# Beyond that numbers would no longer be numbers of pixels.
+_FARTHEST_PX = 1 << 24
+
+
 def _fixed(points: Floats) -> NDArray[np.int32]:
-    return np.round((np.asarray(points, np.float64) - 0.5) * (1 << _SHIFT)).astype(np.int32)
+    near = np.clip(np.asarray(points, np.float64) - 0.5, -_FARTHEST_PX, _FARTHEST_PX)
+    return np.round(near * (1 << _SHIFT)).astype(np.int32)
 
 
 def draw_polyline(
@@ -89,6 +94,7 @@ def fill_polygon(canvas: Image, points: Floats, colour: Colour, opacity: float =
     if opacity >= 1:
         cv2.fillPoly(canvas, [_fixed(points)], colour, cv2.LINE_AA, _SHIFT)
         return
+    points = np.clip(points, -_FARTHEST_PX, _FARTHEST_PX)
     low = np.maximum(np.floor(points.min(axis=0)).astype(int) - 1, 0)
     high = np.minimum(np.ceil(points.max(axis=0)).astype(int) + 2, canvas.shape[1::-1])
     if (high <= low).any():
@@ -138,6 +144,7 @@ def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
 def _coverage(text: str, size: int, bold: bool) -> tuple[NDArray[np.uint16], int]:
     """Coverage 0..256 of every pixel of a line of text, and the row of the middle of its capitals."""
     font = _font(size, bold)
+    text = " ".join(text.splitlines())
     ascent, descent = font.getmetrics()
     width = max(1, round(font.getlength(text)))
     picture = PillowImage.new("L", (width, ascent + descent))
@@ -149,6 +156,15 @@ def _coverage(text: str, size: int, bold: bool) -> tuple[NDArray[np.uint16], int
 def text_width(text: str, size: float, bold: bool = False) -> int:
     """Width in pixels of a line of text."""
     return int(_coverage(text, round(size), bold)[0].shape[1])
+
+
+@lru_cache(maxsize=1024)
+def fitting(text: str, size: float, width: float) -> str:
+    """As much of a line of text as is no wider than so many pixels; an ellipsis stands for the rest."""
+    if text_width(text, size) <= width:
+        return text
+    kept = next((n for n in range(len(text) - 1, 0, -1) if text_width(f"{text[:n]}\u2026", size) <= width), 0)
+    return f"{text[:kept]}\u2026"
 
 
 def draw_text(
