@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from syncl.rendering.rig_picture import HORIZON, X_AXIS, draw_lines, project_lines, rig_lines
+from syncl.rendering.rig_picture import HORIZON, X_AXIS, _camera_rays, draw_lines, project_lines, rig_lines
 from syncl.rendering.wireframe import to_homogeneous, to_pixels
 
 
@@ -46,6 +46,14 @@ def test_lines_are_drawn_in_their_colours() -> None:
     assert np.abs(tile[49:51, 20].astype(int) - HORIZON).sum(axis=-1).min() < 60
     assert np.abs(tile[80, 97:104].astype(int) - X_AXIS).sum(axis=-1).min() < 60
     assert (tile[:36] == 90).all(), "posts end 2 m above the ground, half a metre above the horizon at 5 m"
+
+
+def test_a_camera_without_an_image_looks_where_it_would_with_one() -> None:
+    origin, left, right = _camera_rays(projection(), np.zeros((100, 200, 3), np.uint8))
+    np.testing.assert_allclose(origin, [0, 0, 1.5], atol=1e-9)
+    np.testing.assert_allclose([left, right], 1.4 * np.sqrt(0.5) * np.array([[1, 1], [1, -1]]))
+    for seen, without in zip((origin, left, right), _camera_rays(projection(), None)):
+        np.testing.assert_allclose(without, seen, atol=1e-9)
 
 
 # camera, class, (left, top, right, bottom) pixels of 1600 x 900, read off the images by hand

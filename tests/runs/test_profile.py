@@ -1,6 +1,7 @@
 """`syncl profile`: costs go to the parts that cause them."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -67,9 +68,13 @@ def test_a_recording_is_profiled_and_drawn(tmp_path: Path, monkeypatch: pytest.M
             return iter(DRIVE)
 
     monkeypatch.setattr(frame_costs, "recording_for", lambda *_: Recording())
+    draw = Mock(wraps=frame_costs.draw_frame)
+    monkeypatch.setattr(frame_costs, "draw_frame", draw)
     picture = tmp_path / "profile.png"
     found = profile(tmp_path / "model.safetensors", recording=tmp_path, frames=2, output=picture)
     assert [*found.parts] == [*PARTS] and picture.is_file()
+    # The first picture, for which fonts and the like are loaded, is none of those that are timed.
+    assert draw.call_count == 3
     assert found.images == (2, *DRIVE[0].image_size) and found.frames == 2
     assert all(cost.seconds > 0 for cost in found.parts.values()) and found.parts["data"].gflops is None
     assert found.parts["encoder"].peak_mb and found.parts["tracker"].waits

@@ -197,10 +197,14 @@ def _draw_top_view(panel: Image, frame: RenderFrame, scale: float) -> None:
 
 
 def _camera_rays(image_from_vehicle: Floats, image: Image | None) -> tuple[Floats, Floats, Floats]:
-    """A camera's place [3], and unit directions [2] on the ground of its image's left and right edges."""
+    """A camera's place [3], and directions [2] on the ground of its image's left and right edges, 1.4 m long.
+
+    Without an image its middle is the principal point.
+    """
     matrix = image_from_vehicle[:3, :3]
     origin = np.asarray(-np.linalg.solve(matrix, image_from_vehicle[:3, 3]), np.float64)
-    height, width = (2.0, 2.0) if image is None else image.shape[:2]
+    middle = matrix[:2] @ matrix[2]
+    height, width = 2 * middle[::-1] if image is None else image.shape[:2]
     edges = []
     for u in (0.0, float(width)):
         ray = np.linalg.solve(matrix, np.array([u, height / 2, 1.0]))[:2]

@@ -115,7 +115,8 @@ def profile_model(
         read = [next(drive) for _ in range(frames + 2)]
     each = {name: total / len(read) for name, total in reading.costs["data"].items()}
     # The first frame finds nothing in place, and no tracks.
-    _, state = tracker.step(read[0].to(chosen), state)
+    objects, state = tracker.step(read[0].to(chosen), state)
+    _draw(read[0], objects, tracker)
     for frame in read[1:-1]:
         meter = Meter(clocks(chosen))
         with metered(meter, methods_of(tracker)):
