@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -16,8 +17,10 @@ from syncl.data.nuscenes.index import open_nuscenes
 from syncl.errors import SynclError
 from syncl.recipes import find_recipe
 from syncl.recipes.synthetic import small_petr
+from syncl.rendering.diagnosis_figures import plot_decoders
+from syncl.runs.diagnose import run
 from syncl.runs.diagnose.class_gradients import GROUPS
-from syncl.runs.diagnose.passes import Subject, matching_pass
+from syncl.runs.diagnose.passes import Subject, matching_pass, tracking_pass
 from syncl.runs.diagnose.run import Diagnosis, find_checkpoints
 from syncl.trackers import ClipNoise, GreedyConfig, SingleFrameConfig
 
@@ -122,6 +125,30 @@ def test_what_training_does_to_tracks_plays_no_part_in_the_matching(folder):
     # Were every track forgotten, no object would be persistent in any frame.
     assert matching_pass(looked.subject, looked.frames, "all forgotten").pairs
     assert looked.subject.tracker.noise.drop_probability == 1.0
+
+
+def test_pictures_have_ahead_up_in_a_lidars_frame_too(folder, monkeypatch):
+    ego = folder / "run" / "model.safetensors"
+    loaded = load_model(ego)
+    seen = replace(loaded.config.input, vehicle_frame="lidar")
+    lidar = folder / "lidar.safetensors"
+    save_model(lidar, loaded.tracker.state_dict(), replace(loaded.config, input=seen))
+    drawn = []
+    monkeypatch.setattr(run, "plot_decoders", lambda *shown: drawn.append(shown) or plot_decoders(*shown))
+    for model in (ego, lidar):
+        given = arguments(folder)
+        diagnose(model, **given, output=folder / model.stem, min_score=0.0, cost_steps=0)
+    (_, truth, _), (views, turned, _) = drawn
+    np.testing.assert_allclose(truth[:, :2] - turned[:, :2], np.tile([0.94, 0], (len(truth), 1)), atol=1e-3)
+    np.testing.assert_allclose(np.exp(1j * truth[:, 6]), np.exp(1j * turned[:, 6]), atol=1e-4)
+    np.testing.assert_allclose(truth[:, 7:], turned[:, 7:], atol=1e-3)
+    # Fresh object queries are all around; what matters is that they are turned as annotations are.
+    index = open_nuscenes(given["data"], "v1.0-mini")
+    looked = Diagnosis.of_model(lidar, index, given["scene"], 3, "cpu")
+    tracked = tracking_pass(looked.subject, looked.frames, "lidar")
+    boxes = looked.subject.tracker.detector.boxes(tracked.standard.codes[-1, 0]).double().numpy()
+    count = len(views[0].objects)
+    np.testing.assert_allclose(views[0].objects[:, :2], boxes[:count, [1, 0]] * [1, -1], atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,14 @@ import numpy as np
 import orjson
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from syncl.data.nuscenes.clips.dataset import SceneStream
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.detectors.attention_maps import TARGETS
 from syncl.errors import SynclError
 from syncl.files import atomic_write
+from syncl.geometry.poses import move_boxes
 from syncl.progress import progress_bar
 from syncl.rendering.diagnosis_figures import (
     DecoderView,
@@ -140,8 +142,7 @@ class Diagnosis:
             self._view("with self-attention", tracked.standard, min_score),
             self._view("without (cross-only)", tracked.cross, min_score),
         ]
-        last = self.frames[-1][1]
-        truth = last.boxes[0, last.valid[0]].cpu().numpy()
+        truth = self._truth()
         save_figure(plot_decoders(views, truth, min_score), paths["decoders"], overwrite)
         figures: dict[str, object] = {
             "model": self.name,
@@ -197,7 +198,22 @@ class Diagnosis:
         logits = torch.cat([detected, predictions.logits[-1, 0, count:]])
         seen = logits.sigmoid().amax(-1) >= min_score
         is_track = torch.arange(len(seen), device=seen.device) >= count
-        return DecoderView(title, boxes[seen & ~is_track].cpu().numpy(), boxes[seen & is_track].cpu().numpy())
+        objects, tracks = (self._ahead(boxes[rows]) for rows in (seen & ~is_track, seen & is_track))
+        return DecoderView(title, objects, tracks)
+
+    def _truth(self) -> NDArray[np.float64]:
+        """[M, 9] annotated boxes of the last frame, x ahead."""
+        last = self.frames[-1][1]
+        return self._ahead(last.boxes[0, last.valid[0]])
+
+    def _ahead(self, boxes: Tensor) -> NDArray[np.float64]:
+        """Boxes [N, 9] of the model's frame with x ahead, where pictures have it; a lidar's frame has y."""
+        known = boxes.double().cpu().numpy()
+        if self.subject.recipe.model.input.vehicle_frame != "lidar":
+            return known
+        turned = np.eye(4)
+        turned[:2, :2] = [[0, 1], [-1, 0]]
+        return move_boxes(turned, known)
 
     def _other(self, path: Path) -> Subject:
         """A checkpoint that sees what the model sees.
