@@ -5,9 +5,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import orjson
 import pytest
 
 from syncl.commands.plot import plot
+from syncl.commands.report import report
 from syncl.errors import SynclError
 from syncl.rendering.report.run_files import UNKNOWN, read_runs, settings_of
 
@@ -95,6 +97,20 @@ def test_a_folder_gives_what_it_has(folder: Path):
     assert {label: settings[label] for label in expected} == expected
 
 
+def test_a_log_may_hold_figures_that_are_no_numbers(folder: Path, tmp_path: Path):
+    entries = [{"step": n, "group": "train", "total": 3.0 if n % 2 else float("nan")} for n in range(4)]
+    entries.append({"step": 4, "group": "validation", "amota": float("nan")})
+    lines = [orjson.dumps(entry) for entry in entries]
+    assert b"null" in lines[0]
+    (folder / "log.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    (run,) = read_runs([str(folder)])
+    assert [entry["total"] for entry in run.log[1:4:2]] == [3.0, 3.0]
+    assert np.isnan([run.log[0]["total"], run.log[4]["amota"]]).all()
+    (folder / "results.json").unlink()
+    report((str(folder),), output=tmp_path / "report.html")
+    assert "<figcaption>loss</figcaption><svg" in (tmp_path / "report.html").read_text()
+
+
 def test_names_and_paths_may_hold_equals_signs(folder: Path):
     moved = folder.rename(folder.parent / "rate=0.1")
     for text, name in ((f"{moved}", "rate=0.1"), (f"mine={moved}", "mine"), (f"k=5={moved}", "k=5")):
@@ -102,6 +118,16 @@ def test_names_and_paths_may_hold_equals_signs(folder: Path):
         assert run.name == name and run.metrics["amota"] == 0.5
     with pytest.raises(SynclError, match=r"called 'rate=0\.1'; .* other=.*/rate=0\.1$"):
         read_runs([str(moved), str(moved)])
+
+
+def test_paths_may_hold_commas(folder: Path):
+    moved = folder.rename(folder.parent / "lr=0.1,decay=0")
+    for text, name in ((f"{moved}", "lr=0.1,decay=0"), (f"a=b={moved}", "a=b")):
+        (run,) = read_runs([text])
+        assert run.name == name and run.files["recipe"] == moved / "recipe.json"
+    files = f"{moved.parent}/./lr=0.1,decay=0/metrics.json"
+    (run,) = read_runs([files])
+    assert set(run.files) == {"metrics"}
 
 
 def test_files_are_known_by_what_they_hold(folder: Path, tmp_path: Path):

@@ -88,7 +88,7 @@ def read_runs(texts: Sequence[str]) -> list[Run]:
 
 def _read_run(text: str) -> Run:
     name, rest = _name_and_paths(text)
-    paths = [Path(part) for part in rest.split(",") if part]
+    paths = list(map(Path, _parts(rest)))
     if not paths:
         raise SynclError(f"RUN: '{text}' names no path; write [NAME=]PATH[,PATH...]")
     files: dict[str, Path] = {}
@@ -128,9 +128,13 @@ def _name_and_paths(text: str) -> tuple[str, str]:
     """Of `[NAME=]PATH[,PATH...]`, both of which may hold equals signs: the first reading that is there."""
     parts = text.split("=")
     readings = [("=".join(parts[:n]), "=".join(parts[n:])) for n in range(len(parts))]
-    firsts = [paths.split(",")[0] for _, paths in readings]
-    there = (reading for reading, path in zip(readings, firsts) if path and Path(path).exists())
+    there = (reading for reading in readings if any(Path(part).exists() for part in _parts(reading[1])[:1]))
     return next(there, readings[-1])
+
+
+def _parts(paths: str) -> list[str]:
+    """Of `PATH[,PATH...]`; a path that is there may hold commas."""
+    return [paths] if paths and Path(paths).exists() else [part for part in paths.split(",") if part]
 
 
 def _default_name(path: Path, files: Mapping[str, Path]) -> str:
@@ -234,7 +238,9 @@ def _log(path: Path) -> tuple[Json, ...]:
             continue
         try:
             entry = cast(Json, parse_json(line, "line", nan=True))
-            numbers = {name: float(value) for name, value in entry.items() if name not in ("step", "group")}
+            # What is not a number is written as null.
+            values = {name: float("nan") if value is None else value for name, value in entry.items()}
+            numbers = {name: float(value) for name, value in values.items() if name not in ("step", "group")}
             entries.append({**numbers, "step": int(entry["step"]), "group": str(entry["group"])})
         except (SynclError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
             if number == len(lines):
