@@ -1,6 +1,8 @@
 """`syncl demo` with the model that ships, shortened."""
 
 import json
+import math
+from dataclasses import replace
 
 import pytest
 
@@ -9,11 +11,12 @@ from syncl.checkpoints.model_file import load_model
 from syncl.commands.demo import demo
 from syncl.errors import SynclError
 from syncl.models import MODELS
+from syncl.runs.demo import metrics_table
 
 
 def test_the_demo_leaves_results_metrics_video_and_picture(tmp_path, capsys):
     output = tmp_path / "demo"
-    demo(output=output, seed=1234, scenes=1, keyframes=4)
+    done = demo(output=output, seed=1234, scenes=1, keyframes=4)
     metrics = json.loads((output / "metrics.json").read_text())
     assert {"amota", "amotp", "recall", "label_metrics"} <= metrics.keys()
     results = json.loads((output / "results.json").read_text())["results"]
@@ -24,6 +27,10 @@ def test_the_demo_leaves_results_metrics_video_and_picture(tmp_path, capsys):
     assert "synthetic" in printed.out
     for name in ("results.json", "metrics.json", "tracks.mp4", "frame.png"):
         assert name in printed.err
+    never = {metric: values | {"car": math.nan} for metric, values in done.metrics.label_metrics.items()}
+    table = metrics_table(replace(done.metrics, label_metrics=never))
+    row = [*done.metrics.curves].index("car")
+    assert [list(column.cells)[row] for column in table.columns] == ["car", *["-"] * 8]
     with pytest.raises(SynclError, match="already exists"):
         demo(output=output, seed=1234, scenes=1, keyframes=4)
 

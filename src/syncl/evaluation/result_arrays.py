@@ -88,7 +88,7 @@ def read_results(
         first = next(token for token in samples.tokens if token in missing)
         raise SynclError(
             f"{path}: field 'results' misses sample {first} and {len(missing) - 1} others of {len(samples)}; "
-            "write an empty list for samples without boxes"
+            "write an empty list for samples without boxes, or name the scenes they are of (--scenes)"
         )
     boxes = EvaluationBoxes(
         **{

@@ -107,6 +107,8 @@ def metrics_table(metrics: TrackingMetrics) -> Table:
         table.add_column(name.upper(), justify="right", no_wrap=True)
 
     def cell(name: str, value: float) -> str:
+        if value != value:
+            return "-"
         return f"{value:.0f}" if name in ("tp", "fp", "fn", "ids") else f"{value:.3f}"
 
     for label in metrics.curves:
