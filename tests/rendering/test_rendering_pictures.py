@@ -282,6 +282,7 @@ def test_bad_objects_are_named(changes, message):
         ({"cameras": (), "images": ()}, r"no camera"),
         ({"image_from_vehicle": np.eye(4)}, r"image_from_vehicle: shape \(4, 4\), expected \(6, 4, 4\)"),
         ({"global_from_vehicle": np.eye(3)}, r"global_from_vehicle: shape \(3, 3\)"),
+        ({"counted": np.ones(2, np.bool_)}, r"counted: shape \(2,\), expected \(0,\)"),
         ({"images": (np.zeros((4, 4)),) * 6}, r"CAM_FRONT has dtype float64 and shape \(4, 4\)"),
     ],
 )

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import av
 import cv2
 import numpy as np
@@ -14,7 +16,7 @@ from syncl.rendering import RenderStyle
 from syncl.rendering.layout import sheet_places
 from syncl.rendering.nuscenes_scenes import open_results
 from syncl.rendering.output import join_sheet
-from syncl.rendering.scene_view import view_frame
+from syncl.rendering.scene_view import History, view_frame
 
 SCENES = ("scene-0061", "scene-0103")
 
@@ -176,6 +178,19 @@ def test_a_sheet_of_a_short_scene_has_each_frame_once():
         join_sheet([])
     with pytest.raises(SynclError, match="different sizes"):
         join_sheet([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 6, 3), np.uint8)])
+
+
+def test_beyond_the_range_of_its_class_nothing_is_false_or_missed(dataset):
+    _, index, path = dataset
+    ranges_m = dict(index.dataset.ranges_m) | {"truck": 5.0}
+    narrow = replace(index, dataset=replace(index.dataset, ranges_m=ranges_m))
+    style = RenderStyle(mark_errors=True)
+    for frame in open_results(narrow, path, SCENES, min_score=0.1).frames(style):
+        # The truck is 8 m away at least, and tracked where it is.
+        assert frame.objects.classes == ("car", "truck") and "truck" not in frame.ground_truth.classes
+        assert frame.counted.tolist() == [True, False]
+        verdict = view_frame(frame, History(), style)[0].verdict
+        assert verdict.partner[0] >= 0 and not verdict.false.any()
 
 
 def test_errors_are_marked_by_the_distance_of_the_dataset(dataset, tmp_path, monkeypatch):

@@ -182,7 +182,7 @@ def _draw_errors(panel: Image, ground: GroundMap, view: SceneView, scale: float)
     if view.verdict is None or view.truth is None:
         return
     width = max(1, round(2 * scale))
-    for centre in ground(view.objects.boxes[view.verdict.partner < 0, :2]):
+    for centre in ground(view.objects.boxes[view.verdict.false, :2]):
         draw_error_cross(panel, centre, 5 * scale, width)
     missed = view.truth.select(view.verdict.missed)
     for box, centre in zip(missed.boxes, ground(missed.boxes[:, :2])):

@@ -149,7 +149,7 @@ def _draw_tracks(tile: Image, projection: Floats, view: SceneView, scale: float)
             head = min(5 * scale, 0.7 * float(np.hypot(*(marks[row, 1] - marks[row, 0]))))
             draw_arrow(tile, marks[row, 0], marks[row, 1], mix(INK, colour, 0.25), width + 2, head + 2)
             draw_arrow(tile, marks[row, 0], marks[row, 1], colour, width, head)
-        wrong = view.verdict is not None and view.verdict.partner[row] < 0
+        wrong = view.verdict is not None and bool(view.verdict.false[row])
         if wrong:
             arm = float(np.clip((high - low).min() * 0.22, 4 * scale, 14 * scale))
             draw_error_cross(tile, (low + high) / 2, arm, max(2, round(2 * scale)))

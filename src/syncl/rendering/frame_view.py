@@ -30,6 +30,8 @@ class RenderFrame:
         total: frames in the scene; 0 = unknown.
         elapsed_s: seconds since the scene began.
         detections: whether objects are detections, which are called so in frames without any as well.
+        counted: [N] bool; False = the object is neither right nor wrong where errors are marked, such as one
+            beyond the range of its class. None: all count.
     """
 
     images: tuple[Image | None, ...]
@@ -45,6 +47,7 @@ class RenderFrame:
     total: int = 0
     elapsed_s: float = 0.0
     detections: bool = False
+    counted: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "images", tuple(self.images))
@@ -61,6 +64,10 @@ class RenderFrame:
         for name, expected in (("image_from_vehicle", (count, 4, 4)), ("global_from_vehicle", (4, 4))):
             if (shape := getattr(self, name).shape) != expected:
                 raise SynclError(f"RenderFrame.{name}: shape {shape}, expected {expected}")
+        if self.counted is not None and self.counted.shape != (self.objects.count,):
+            raise SynclError(
+                f"RenderFrame.counted: shape {self.counted.shape}, expected ({self.objects.count},)"
+            )
         for name, image in zip(self.cameras, self.images):
             if image is not None and (
                 image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0

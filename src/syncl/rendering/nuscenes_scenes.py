@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from syncl.classes import check_classes, check_min_score
 from syncl.data.frame_objects import FrameObjects
@@ -113,6 +114,7 @@ class ResultsSource:
             sample = self.index.sample(rows[place])
             there = {camera.channel: camera for camera in sample.cameras}
             cameras = tuple((known | there).values())
+            objects = self._objects(sample, scores)
             sizes = [_drawn_size(camera, len(cameras), style) for camera in cameras]
             yield RenderFrame(
                 images=tuple(
@@ -123,7 +125,7 @@ class ResultsSource:
                 image_from_vehicle=np.array(list(map(_projection, cameras, sizes))).reshape(-1, 4, 4),
                 global_from_vehicle=sample.global_from_vehicle,
                 timestamp_s=sample.timestamp_us * 1e-6,
-                objects=self._objects(sample, scores),
+                objects=objects,
                 ground_truth=(
                     _ground_truth(sample, dataset, classes).chosen(None, self.classes) if annotated else None
                 ),
@@ -133,6 +135,7 @@ class ResultsSource:
                 total=len(rows),
                 elapsed_s=(sample.timestamp_us - started_us) * 1e-6,
                 detections=detections,
+                counted=_within_range(sample, objects.boxes, objects.classes, dataset),
             )
 
     def _cameras(self, scene: str) -> dict[str, CameraImage]:
@@ -194,9 +197,7 @@ def _ground_truth(sample: Sample, dataset: DatasetDescription, classes: tuple[st
     """What the official metrics expect to be found: evaluated classes, hit by a sensor, within range."""
     truth = sample.annotations
     names = tuple(dataset.classes[label] if label >= 0 else "" for label in truth.labels)
-    ego = invert_pose(sample.global_from_vehicle) @ sample.global_from_ego
-    distance = np.hypot(*(truth.boxes[:, :2] - ego[:2, 3]).T)
-    within = distance < np.array([dataset.ranges_m.get(name, 0.0) for name in names])
+    within = _within_range(sample, truth.boxes, names, dataset)
     expected = np.array([name in classes for name in names], np.bool_)
     keep = np.flatnonzero(within & expected & (truth.num_lidar_pts + truth.num_radar_pts != 0))
     return FrameObjects(
@@ -205,6 +206,16 @@ def _ground_truth(sample: Sample, dataset: DatasetDescription, classes: tuple[st
         scores=np.ones(len(keep)),
         identities=tuple(str(identity) for identity in truth.identities[keep]),
     )
+
+
+def _within_range(
+    sample: Sample, boxes: Floats, names: tuple[str, ...], dataset: DatasetDescription
+) -> NDArray[np.bool_]:
+    """Whether the official metrics look at boxes [N, 9] of these classes so far from the ego vehicle."""
+    ego = invert_pose(sample.global_from_vehicle) @ sample.global_from_ego
+    distance = np.hypot(*(boxes[:, :2] - ego[:2, 3]).T)
+    within: NDArray[np.bool_] = distance < np.array([dataset.ranges_m.get(name, 0.0) for name in names])
+    return within
 
 
 def _drawn_size(camera: CameraImage, cameras: int, style: RenderStyle) -> tuple[int, int]:

@@ -59,7 +59,7 @@ def _counts(view: SceneView) -> list[tuple[str, tuple[int, int, int]]]:
     if view.truth is not None:
         counts.append((f"{view.truth.count} annotated", FAINT))
     if view.verdict is not None:
-        false = int((view.verdict.partner < 0).sum())
+        false = int(view.verdict.false.sum())
         switches = sum(name is not None for name in view.verdict.switched_from)
         counts.append((f"{false} false", ERROR))
         counts.append((f"{int(view.verdict.missed.sum())} missed", ERROR))

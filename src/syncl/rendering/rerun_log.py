@@ -178,7 +178,7 @@ def _log_view(rr: ModuleType, stream: "rerun.RecordingStream", view: SceneView) 
         ),
     )
     if view.verdict is not None:
-        false = objects.select(view.verdict.partner < 0)
+        false = objects.select(view.verdict.false)
         stream.log(f"{VEHICLE}/false_positives", _boxes(rr, false, [ERROR] * false.count, None))
     if view.truth is not None:
         missed = np.zeros(view.truth.count, np.bool_) if view.verdict is None else view.verdict.missed

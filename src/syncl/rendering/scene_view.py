@@ -75,19 +75,25 @@ class Verdict:
     """How N tracks and M annotated objects of one frame pair up.
 
     Attributes:
-        partner: [N] int64 row of the annotated object, -1 = false positive.
+        partner: [N] int64 row of the annotated object, -1 = none.
+        false: [N] bool; True = a false positive: it counts and has no partner.
         missed: [M] bool; True = no track found the object.
         switched_from: N identities under which the object was tracked before, or None where that has not
             changed.
     """
 
     partner: NDArray[np.int64]
+    false: NDArray[np.bool_]
     missed: NDArray[np.bool_]
     switched_from: tuple[str | None, ...]
 
 
 def judge(
-    objects: FrameObjects, truth: FrameObjects, former: Mapping[str, str], distance_m: float = 2.0
+    objects: FrameObjects,
+    truth: FrameObjects,
+    former: Mapping[str, str],
+    distance_m: float = 2.0,
+    counted: NDArray[np.bool_] | None = None,
 ) -> Verdict:
     """Pair tracks with annotated objects greedily, as the nuScenes detection metric does.
 
@@ -100,7 +106,9 @@ def judge(
         truth: M annotated objects.
         former: for annotated identities, the identity of the track that last found them.
         distance_m: metres, exclusive.
+        counted: [N] whether a track counts; None = all do.
     """
+    counted = np.ones(objects.count, np.bool_) if counted is None else counted
     partner = np.full(objects.count, -1, np.int64)
     free = np.ones(truth.count, bool)
     switched: list[str | None] = [None] * objects.count
@@ -108,7 +116,7 @@ def judge(
         offsets = objects.boxes[:, None, :2] - truth.boxes[None, :, :2]
         distance = np.hypot(offsets[..., 0], offsets[..., 1])
         same = np.array(objects.classes, object)[:, None] == np.array(truth.classes, object)[None, :]
-        distance = np.where(same, distance, np.inf)
+        distance = np.where(same & counted[:, None], distance, np.inf)
         for row in np.argsort(-objects.scores, kind="stable"):
             reachable = np.where(free, distance[row], np.inf)
             nearest = int(reachable.argmin())
@@ -117,7 +125,7 @@ def judge(
                 free[nearest] = False
                 before = former.get(truth.identities[nearest])
                 switched[row] = before if before != objects.identities[row] else None
-    return Verdict(partner, free, tuple(switched))
+    return Verdict(partner, counted & (partner < 0), free, tuple(switched))
 
 
 @dataclass(frozen=True)
@@ -155,7 +163,7 @@ def view_frame(frame: RenderFrame, history: History, style: RenderStyle) -> tupl
     truth = frame.ground_truth if style.ground_truth or style.mark_errors else None
     verdict = None
     if style.mark_errors and truth is not None:
-        verdict = judge(objects, truth, history.partners, style.match_distance_m)
+        verdict = judge(objects, truth, history.partners, style.match_distance_m, frame.counted)
         found = {truth.identities[own]: row for row, own in enumerate(verdict.partner) if own >= 0}
         partners = {name: objects.identities[row] for name, row in found.items()}
         history = replace(history, partners={**history.partners, **partners})

@@ -118,7 +118,7 @@ class Photographer:
         nameless = ("",) * len(annotated)
         truth = _objects(outcomes.objects, annotated, sample, np.ones(len(annotated)), nameless, classes)
         partner = np.where(outcomes.right[found], 0, -1)
-        verdict = Verdict(partner, ~outcomes.tracked[annotated], (None,) * len(found))
+        verdict = Verdict(partner, partner < 0, ~outcomes.tracked[annotated], (None,) * len(found))
         colours, paths = tuple(map(identity_colour, names)), (np.zeros((0, 2)),) * len(found)
         return SceneView(objects, colours, truth, verdict, {}, paths, np.zeros(len(found), np.bool_))
 
