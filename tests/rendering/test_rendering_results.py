@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import av
@@ -191,6 +192,25 @@ def test_beyond_the_range_of_its_class_nothing_is_false_or_missed(dataset):
         assert frame.counted.tolist() == [True, False]
         verdict = view_frame(frame, History(), style)[0].verdict
         assert verdict.partner[0] >= 0 and not verdict.false.any()
+
+
+def test_what_is_parked_in_a_rack_is_neither_false_nor_missed(dataset):
+    _, index, path = dataset
+    described = replace(index.dataset, rack_category="vehicle.truck", racked=("car",))
+    trucks = index.columns.category_names[index.columns.annotation_categories] == b"vehicle.truck"
+    style = RenderStyle(mark_errors=True)
+    # The car is 8 m beside the truck in the truck's own direction, and 10 m across.
+    for length, parked in ((15.0, False), (17.0, True)):
+        columns = copy.copy(index.columns)
+        boxes = columns.annotation_boxes.copy()
+        boxes[trucks, 3:6] = [length, 21.0, 3.0]
+        object.__setattr__(columns, "annotation_boxes", boxes)
+        source = open_results(replace(index, dataset=described, columns=columns), path, SCENES, 0.1)
+        frame, history = source.frame("scene-0061", 1, style)
+        assert frame.counted.tolist() == [not parked, True]
+        assert ("car" in frame.ground_truth.classes) != parked
+        verdict = view_frame(frame, history, style)[0].verdict
+        assert not verdict.false[0] and not verdict.missed.any()
 
 
 def test_errors_are_marked_by_the_distance_of_the_dataset(dataset, tmp_path, monkeypatch):

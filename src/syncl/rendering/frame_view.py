@@ -31,7 +31,7 @@ class RenderFrame:
         elapsed_s: seconds since the scene began.
         detections: whether objects are detections, which are called so in frames without any as well.
         counted: [N] bool; False = the object is neither right nor wrong where errors are marked, such as one
-            beyond the range of its class. None: all count.
+            beyond the range of its class or a bicycle in a rack. None: all count.
     """
 
     images: tuple[Image | None, ...]

@@ -14,9 +14,8 @@ from syncl.data.images import ImageTransform, image_size, load_image
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.results.result_files import read_frame_objects
 from syncl.data.nuscenes.samples import CameraImage, Sample
-from syncl.dataset_description import DatasetDescription
 from syncl.errors import SynclError
-from syncl.geometry.poses import invert_pose
+from syncl.geometry.poses import invert_pose, move_points, rotation_from_quaternion
 from syncl.rendering.frame_view import Floats, Image, RenderFrame
 from syncl.rendering.layout import MAX_COLUMNS, sheet_places
 from syncl.rendering.scene_view import History, view_frame
@@ -127,7 +126,9 @@ class ResultsSource:
                 timestamp_s=sample.timestamp_us * 1e-6,
                 objects=objects,
                 ground_truth=(
-                    _ground_truth(sample, dataset, classes).chosen(None, self.classes) if annotated else None
+                    _ground_truth(self.index, rows[place], sample, classes).chosen(None, self.classes)
+                    if annotated
+                    else None
                 ),
                 scene=scene,
                 title=self.title,
@@ -135,7 +136,7 @@ class ResultsSource:
                 total=len(rows),
                 elapsed_s=(sample.timestamp_us - started_us) * 1e-6,
                 detections=detections,
-                counted=_within_range(sample, objects.boxes, objects.classes, dataset),
+                counted=_evaluated(self.index, rows[place], sample, objects.boxes, objects.classes),
             )
 
     def _cameras(self, scene: str) -> dict[str, CameraImage]:
@@ -193,13 +194,13 @@ def open_results(
     return ResultsSource(index, path, results, scenes, min_score, title, classes)
 
 
-def _ground_truth(sample: Sample, dataset: DatasetDescription, classes: tuple[str, ...]) -> FrameObjects:
-    """What the official metrics expect to be found: evaluated classes, hit by a sensor, within range."""
-    truth = sample.annotations
+def _ground_truth(index: NuScenesIndex, row: int, sample: Sample, classes: tuple[str, ...]) -> FrameObjects:
+    """What the official metrics expect to be found: evaluated boxes of these classes, hit by a sensor."""
+    truth, dataset = sample.annotations, index.dataset
     names = tuple(dataset.classes[label] if label >= 0 else "" for label in truth.labels)
-    within = _within_range(sample, truth.boxes, names, dataset)
+    evaluated = _evaluated(index, row, sample, truth.boxes, names)
     expected = np.array([name in classes for name in names], np.bool_)
-    keep = np.flatnonzero(within & expected & (truth.num_lidar_pts + truth.num_radar_pts != 0))
+    keep = np.flatnonzero(evaluated & expected & (truth.num_lidar_pts + truth.num_radar_pts != 0))
     return FrameObjects(
         boxes=truth.boxes[keep],
         classes=tuple(names[row] for row in keep),
@@ -208,14 +209,25 @@ def _ground_truth(sample: Sample, dataset: DatasetDescription, classes: tuple[st
     )
 
 
-def _within_range(
-    sample: Sample, boxes: Floats, names: tuple[str, ...], dataset: DatasetDescription
+def _evaluated(
+    index: NuScenesIndex, row: int, sample: Sample, boxes: Floats, names: tuple[str, ...]
 ) -> NDArray[np.bool_]:
-    """Whether the official metrics look at boxes [N, 9] of these classes so far from the ego vehicle."""
+    """Whether the official metrics look at boxes [N, 9] of a sample: within range, not parked in a rack."""
+    dataset, columns = index.dataset, index.columns
     ego = invert_pose(sample.global_from_vehicle) @ sample.global_from_ego
     distance = np.hypot(*(boxes[:, :2] - ego[:2, 3]).T)
-    within: NDArray[np.bool_] = distance < np.array([dataset.ranges_m.get(name, 0.0) for name in names])
-    return within
+    within = distance < np.array([dataset.ranges_m.get(name, 0.0) for name in names])
+    annotated = slice(columns.annotation_start[row], columns.annotation_start[row + 1])
+    categories = columns.category_names[columns.annotation_categories[annotated]]
+    racks = columns.annotation_boxes[annotated][categories == (dataset.rack_category or "").encode()]
+    centres = move_points(sample.global_from_vehicle, boxes[:, :3])
+    parked = np.zeros(len(boxes), np.bool_)
+    for rack in racks:
+        along = (centres - rack[:3]) @ rotation_from_quaternion(rack[6:])
+        parked |= (np.abs(along) <= rack[3:6] / 2).all(axis=1)
+    racked = np.array([name in dataset.racked for name in names], np.bool_)
+    evaluated: NDArray[np.bool_] = within & ~(parked & racked)
+    return evaluated
 
 
 def _drawn_size(camera: CameraImage, cameras: int, style: RenderStyle) -> tuple[int, int]:
