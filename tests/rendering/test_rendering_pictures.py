@@ -292,7 +292,8 @@ def test_bad_frames_are_named(rig, changes, message):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"width": 100}, {"range_m": 0.0}, {"trail_s": -1.0}, {"match_distance_m": 0.0}]
+    "changes",
+    [{"width": 100}, {"range_m": 0.0}, {"range_m": np.inf}, {"trail_s": -1.0}, {"match_distance_m": 0.0}],
 )
 def test_bad_styles_are_named(changes):
     with pytest.raises(SynclError, match=next(iter(changes))):

@@ -136,6 +136,7 @@ def test_a_video_of_nothing_is_refused(tmp_path):
         ("tracks.mp4", 0, "fps: 0"),
         ("tracks.mp4", float("nan"), "fps: nan"),
         ("tracks.mp4", -3, "fps: -3"),
+        ("tracks.mp4", 0.0003, r"fps: 0\.0003; choose a rate between 0\.01 and 240"),
     ],
 )
 def test_bad_names_and_rates_are_refused(rig, tmp_path, name, fps, message):

@@ -289,6 +289,9 @@ def test_a_large_video_stays_beside_the_page(planted, tmp_path):
     videos = [attributes for tag, attributes in Reader(path.read_text()).tags if tag == "video"]
     assert [video["src"] for video in videos] == ["bad/tracks.mp4"]
     assert "too large to be part of this page" in path.read_text()
+    report((str(planted.bad),), output=path, failures=0, embed_mb=float("inf"), overwrite=True)
+    (video,) = [attributes for tag, attributes in Reader(path.read_text()).tags if tag == "video"]
+    assert video["src"].startswith("data:video/mp4;base64,")
 
 
 def test_without_data_metrics_are_those_on_file(planted, tmp_path):

@@ -1,5 +1,6 @@
 """How pictures look: everything a caller may choose."""
 
+import math
 from dataclasses import dataclass
 
 from syncl.errors import SynclError
@@ -35,8 +36,10 @@ class RenderStyle:
     def __post_init__(self) -> None:
         if not 320 <= self.width <= 7680:
             raise SynclError(f"width: {self.width} pixels; choose between 320 and 7680")
-        if not self.range_m > 0:
-            raise SynclError(f"range_m: {self.range_m}; the range of the bird's-eye view must be positive")
+        if not 0 < self.range_m < math.inf:
+            raise SynclError(
+                f"range_m: {self.range_m}; the range of the bird's-eye view must be a positive number"
+            )
         if not self.trail_s >= 0:
             raise SynclError(f"trail_s: {self.trail_s}; must not be negative")
         if not self.match_distance_m > 0:

@@ -109,8 +109,8 @@ def open_video(target: Path, fps: float, overwrite: bool = False) -> Iterator[Vi
     target = Path(target)
     if target.suffix.lower() != ".mp4":
         raise SynclError(f"{target}: videos are written as MP4; choose a name that ends in .mp4")
-    if not 0 < fps <= 240:
-        raise SynclError(f"fps: {fps}; choose a rate above 0 and at most 240 frames a second")
+    if not 0.01 <= fps <= 240:
+        raise SynclError(f"fps: {fps}; choose a rate between 0.01 and 240 frames a second")
     if ENCODER not in av.codecs_available:
         raise SynclError(
             f"{target}: this PyAV {av.__version__} has no {ENCODER} encoder; install one that has, "

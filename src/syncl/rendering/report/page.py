@@ -78,7 +78,7 @@ def write_report(
     parts.append(("failures", "Failures", _failures(runs, galleries)))
     filmed = [scored for scored in runs if "video" in scored.run.files]
     if filmed:
-        videos = "".join(video_section(scored, output, int(embed_mb * 1e6)) for scored in filmed)
+        videos = "".join(video_section(scored, output, embed_mb * 1e6) for scored in filmed)
         parts.append(("video", "Video", videos))
     if any(scored.run.log for scored in runs):
         parts.append(("training", "Training", training_section(runs)))

@@ -188,7 +188,7 @@ def failures_section(name: str, gallery: Gallery) -> str:
     return text
 
 
-def video_section(scored: ScoredRun, output: Path, embed_bytes: int) -> str:
+def video_section(scored: ScoredRun, output: Path, embed_bytes: float) -> str:
     """A run's video: inside the page, or beside it if it is too large for that."""
     path = scored.run.files["video"]
     size = path.stat().st_size
