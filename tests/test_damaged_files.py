@@ -46,6 +46,7 @@ from syncl.deployment.manifest import ASSOCIATION, GOLDEN, MANIFEST, write_manif
 from syncl.deployment.programs import LEAST_OPSET
 from syncl.deployment.step import template_of
 from syncl.deployment.writing import write_association
+from syncl.detectors.seen_rigs import SeenRigs
 from syncl.evaluation import read_ground_truth, read_results
 from syncl.files import parse_json
 from syncl.recipes import find_recipe, resolve_recipe
@@ -252,7 +253,9 @@ def model_file(folder: Path, world: Path) -> Reader:
     path = folder / "model.safetensors"
     torch.manual_seed(0)
     recipe = recipe_to_json(find_recipe("petr_synthetic"))
-    save_model(path, MODEL.build().state_dict(), MODEL, recipe, {"note": "x"}, (0.0, 1.0))
+    save_model(
+        path, MODEL.build().state_dict(), MODEL, recipe, {"note": "x"}, (0.0, 1.0), SeenRigs(2, 3, 60.0, 90.0)
+    )
     return Reader((path,), lambda: load_model(path), (damaged_safetensors,) * 2)
 
 
@@ -395,6 +398,7 @@ def exported(folder: Path, world: Path) -> Reader:
         "longest_gap_s": 2.0,
         "forecast_step_s": None,
         "views_deg": [0.0, 90.0],
+        "trained_rigs": [2, 3, 60.0, 90.0],
         "state": {"structure": take_apart(template)[0], "tensors": described_state(template)},
         "model": encode_config(MODEL),
     }

@@ -15,7 +15,6 @@ from syncl.models import MODELS, find_model
 def test_every_model_that_ships_is_listed_with_its_card(capsys: pytest.CaptureFixture[str]) -> None:
     listed = {path.stem for path in MODELS["demo"].path.parent.glob("*.safetensors")}
     assert listed == MODELS.keys() == {"demo", "any-rig"}
-    assert MODELS["demo"].cameras == 6 and MODELS["any-rig"].cameras is None
     assert all(model.path.stat().st_size <= 12e6 for model in MODELS.values())
     assert syncl.models() == tuple(MODELS.values())
     shown = capsys.readouterr().out

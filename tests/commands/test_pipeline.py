@@ -71,6 +71,8 @@ def test_a_model_file_says_what_it_was_made_with(folder):
     assert notes["commit"] and notes["hardware"].startswith("device ") and "cores" in notes["hardware"]
     views = load_model(folder / "tracker" / "model.safetensors").tracker.detector.views
     assert views == pytest.approx(NUSCENES_VIEWS_DEG, abs=1)
+    rigs = load_model(folder / "tracker" / "model.safetensors").tracker.detector.rigs
+    assert (rigs.fewest, rigs.most) == (6, 6) and 60 < rigs.narrowest_deg < rigs.widest_deg < 120
     assert notes["initialised_from"] == "model.safetensors" and notes["data"].startswith("world, ")
 
 

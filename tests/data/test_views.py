@@ -1,9 +1,11 @@
 """Cameras told apart by where they look."""
 
+import math
+
 import pytest
 
 from syncl.data.nuscenes.index import open_nuscenes
-from syncl.data.views import NUSCENES_VIEWS_DEG, apart_deg, cameras_by_view, index_views
+from syncl.data.views import NUSCENES_VIEWS_DEG, apart_deg, cameras_by_view, index_rigs, index_views
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
 NUSCENES = dict(zip(CAMERAS, NUSCENES_VIEWS_DEG))
@@ -21,6 +23,16 @@ def test_the_index_knows_where_cameras_look(tiny_root, frame):
     assert list(found) == list(CAMERAS)
     for name, degrees in found.items():
         assert apart_deg([degrees], [NUSCENES[name] + ahead])[0, 0] < 1e-6
+
+
+def test_the_index_knows_how_many_cameras_a_scene_has_and_how_wide_they_see(tiny_root):
+    index = open_nuscenes(tiny_root, "v1.0-mini", cache=False)
+    images = [camera for row in (0, 4) for camera in index.sample(row).cameras]
+    angles_deg = [math.degrees(2 * math.atan(c.width / 2 / c.file_intrinsics[0, 0])) for c in images]
+    found = index_rigs(index, index.scene_names, index.camera_names)
+    assert found == pytest.approx((6, 6, min(angles_deg), max(angles_deg)))
+    assert index_rigs(index, index.scene_names, ("CAM_BACK", "CAM_FRONT"))[:2] == (2, 2)
+    assert index_rigs(index, (), index.camera_names) is None
 
 
 def test_an_order_that_fits_stays_though_cameras_are_turned_a_little(recwarn):

@@ -13,6 +13,7 @@ from rig import SMALL, make_tracker
 from syncl.detectors import ProposalConfig
 from syncl.detectors.aids import Aided, Proposals
 from syncl.detectors.interaction import Interaction
+from syncl.detectors.seen_rigs import SeenRigs
 from syncl.errors import SynclError
 from syncl.layers.decoder import PARALLEL
 from syncl.recipes.synthetic import small_detr3d
@@ -383,6 +384,34 @@ def test_which_proposals_are_taken_no_runtime_decides(looking):
     assert 1 < head.config.count == chosen.shape[1] < height * width
     assert torch.equal(chosen[0], torch.arange(head.config.count))
     assert scores[0].count_nonzero() == looking
+
+
+def test_a_rig_unlike_all_of_training_is_said_once():
+    tracker = make_tracker("petr").eval()
+    frame = rig.make_frame()
+    focal = frame.rig.image_from_camera[0, 0, 0, 0]
+    seen_deg = float(2 * torch.atan(frame.content_size[0, 0, 1] / (2 * focal)).rad2deg())
+    tracker.detector.rigs = SeenRigs(2, 4, seen_deg - 9.0, seen_deg - 9.0)
+
+    def step(shown):
+        tracker.step(shown, tracker.initial_state())
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step(frame)
+    intrinsics = frame.rig.image_from_camera.clone()
+    intrinsics[:, 1, 0, 0] /= 2
+    wide = dataclasses.replace(frame.rig, names=("A", "B"), image_from_camera=intrinsics)
+    with pytest.warns(UserWarning, match=r"B sees \d+ degrees here, and .* only seen rigs of 2 to 4 cameras"):
+        step(dataclasses.replace(frame, rig=wide))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step(dataclasses.replace(frame, rig=wide))
+        dark = dataclasses.replace(wide, names=("A", "C"))
+        step(dataclasses.replace(frame, rig=dark, camera_valid=torch.tensor([[True, False]])))
+    tracker.detector.rigs = SeenRigs(6, 6, seen_deg, seen_deg)
+    with pytest.warns(UserWarning, match=r"2 cameras here, and .* only seen rigs of 6 cameras that see"):
+        step(dataclasses.replace(frame, rig=dataclasses.replace(frame.rig, names=("D", "E"))))
 
 
 def test_a_rig_that_looks_elsewhere_is_said_once():

@@ -1,7 +1,7 @@
 """Our own model format: one safetensors file with the weights and the configuration that builds them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import cast
 
@@ -19,6 +19,7 @@ from syncl.checkpoints.upgrades import Json, current_names
 from syncl.data.past_images import PastImages
 from syncl.data.views import NUSCENES_VIEWS_DEG
 from syncl.detectors import DETECTOR_TYPES
+from syncl.detectors.seen_rigs import SeenRigs
 from syncl.errors import SynclError
 from syncl.files import parse_json, read_tensors, write_tensors
 from syncl.layers.normaliser import NormaliserConfig
@@ -64,16 +65,18 @@ def save_model(
     recipe: Json = None,
     notes: Mapping[str, str] | None = None,
     views: tuple[float, ...] | None = None,
+    rigs: SeenRigs | None = None,
 ) -> None:
     """Write a model file in one step.
 
     Args:
         path: target, by custom `*.safetensors`.
-        weights: the tracker's state dict.
+        weights: the tracker's state dict; parts of it may be in half precision.
         config: what builds the tracker.
         recipe: the resolved training recipe, kept for reading.
         notes: free text entries.
         views: of the detector (`Detector.views`).
+        rigs: of the detector (`Detector.rigs`).
     """
     metadata = {
         "format": "syncl-model-1",
@@ -84,11 +87,13 @@ def save_model(
     }
     if views is not None:
         metadata["views"] = orjson.dumps(views).decode()
+    if rigs is not None:
+        metadata["rigs"] = orjson.dumps(astuple(rigs)).decode()
     write_tensors(path, weights, metadata)
 
 
 def read_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Weights and metadata of a model file.
+    """Weights and metadata of a model file; what it holds in half precision comes in float32.
 
     Raises:
         SynclError: if the file is missing, truncated or not a syncl model.
@@ -97,7 +102,8 @@ def read_model_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if metadata.get("format") != "syncl-model-1":
         raise SynclError(f"{path}: a safetensors file, but not a syncl model; see `syncl convert`")
     check_finite(weights, str(path))
-    return weights, metadata
+    halves = (torch.float16, torch.bfloat16)
+    return {name: t.float() if t.dtype in halves else t for name, t in weights.items()}, metadata
 
 
 def load_model(path: Path, device: torch.device | str = "cpu", types: tuple[type, ...] = ()) -> LoadedModel:
@@ -124,6 +130,7 @@ def load_model(path: Path, device: torch.device | str = "cpu", types: tuple[type
     tracker = config.build()
     tracker.load_state_dict(weights)
     tracker.detector.views = _views(path, metadata, config)
+    tracker.detector.rigs = _rigs(path, metadata)
     tracker.eval().to(device)
     return LoadedModel(tracker, config, _entry(path, metadata, "recipe", "null"), _notes(path, metadata))
 
@@ -153,6 +160,25 @@ def _views(path: Path, metadata: Mapping[str, str], config: ModelConfig) -> tupl
         return None
     ahead_deg = 90.0 if config.input.vehicle_frame == "lidar" else 0.0
     return tuple(view + ahead_deg for view in NUSCENES_VIEWS_DEG)
+
+
+def _rigs(path: Path, metadata: Mapping[str, str]) -> SeenRigs | None:
+    """Files of earlier versions do not say."""
+    rigs = _entry(path, metadata, "rigs", "null")
+    return None if rigs is None else rigs_from_json(rigs, f"{path}: its entry 'rigs'")
+
+
+def rigs_from_json(value: Json, source: str) -> SeenRigs:
+    """Rigs as `astuple` gave them.
+
+    Raises:
+        SynclError: the value is something else, naming the source.
+    """
+    numbers = value if isinstance(value, list) else []
+    if len(numbers) != len(fields(SeenRigs)) or not all(isinstance(n, int | float) for n in numbers):
+        raise SynclError(f"{source} is not four numbers; the file is damaged")
+    fewest, most, narrowest_deg, widest_deg = map(float, cast(list[float], numbers))
+    return SeenRigs(int(fewest), int(most), narrowest_deg, widest_deg)
 
 
 def _notes(path: Path, metadata: Mapping[str, str]) -> dict[str, str]:

@@ -43,6 +43,21 @@ def index_views(index: NuScenesIndex, scenes: Iterable[str], cameras: Sequence[s
     return {name: found[name] for name in cameras if name in found}
 
 
+def index_rigs(
+    index: NuScenesIndex, scenes: Iterable[str], cameras: Sequence[str]
+) -> tuple[int, int, float, float] | None:
+    """Fewest and most of these cameras that a scene has at its first sample, least and greatest angle of view
+    from left to right, degrees; None where no scene has any.
+    """
+    counts: list[int] = []
+    angles_deg: list[float] = []
+    for scene in scenes:
+        found = [c for c in index.sample(index.scene_samples(scene).start).cameras if c.channel in cameras]
+        counts.append(len(found))
+        angles_deg += [float(np.degrees(2 * np.arctan(c.width / (2 * c.intrinsics[0, 0])))) for c in found]
+    return (min(counts), max(counts), min(angles_deg), max(angles_deg)) if angles_deg else None
+
+
 def cameras_by_view(
     views: Sequence[float], found: Mapping[str, float], order: tuple[str, ...], source: str
 ) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import cast
 import torch
 
 from syncl.checkpoints.codec import decode_config
-from syncl.checkpoints.model_file import MODEL_TYPES, LoadedModel, load_model
+from syncl.checkpoints.model_file import MODEL_TYPES, LoadedModel, load_model, rigs_from_json
 from syncl.checkpoints.upgrades import Json
 from syncl.deployment.manifest import ASSOCIATION, MANIFEST, Manifest, is_export, read_manifest
 from syncl.deployment.programs import CPU, OnnxProgram, Program
@@ -278,6 +278,9 @@ def load_export(folder: Path, providers: Sequence[str] = CPU, types: tuple[type,
     program = OnnxProgram(Path(folder) / name, providers)
     tracker = ExportedTracker(program, manifest, config)
     tracker.detector.views = manifest.numbers("views_deg")
+    rigs = manifest.content.get("trained_rigs")  # Folders from before do not say.
+    if rigs is not None:
+        tracker.detector.rigs = rigs_from_json(rigs, f"{folder / MANIFEST}: trained_rigs")
     found: Tracker = tracker
     # Folders from before the host could do it do not say.
     if manifest.content.get("associated_by", "the program") == "the host":

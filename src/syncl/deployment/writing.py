@@ -3,7 +3,7 @@
 import copy
 import importlib.metadata
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, astuple, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Literal, cast
 
@@ -224,7 +224,7 @@ def _of_input(frame: Frame, config: ModelConfig, tracker: Tracker) -> dict[str, 
     height, width = frame.image_size
     normaliser = config.detector.image.normaliser
     ahead = "y" if config.input.vehicle_frame == "lidar" else "x"
-    views = tracker.detector.views
+    views, rigs = tracker.detector.views, tracker.detector.rigs
     return {
         "vehicle_frame": {
             "body": config.input.vehicle_frame,
@@ -232,6 +232,7 @@ def _of_input(frame: Frame, config: ModelConfig, tracker: Tracker) -> dict[str, 
         },
         "cameras": list(frame.rig.names),
         "views_deg": None if views is None else list(views),
+        "trained_rigs": None if rigs is None else list(astuple(rigs)),
         "images": {
             "height": height,
             "width": width,

@@ -28,6 +28,7 @@ from syncl.detectors.image_encoder import ImageEncoderConfig
 from syncl.detectors.interaction import Interaction
 from syncl.detectors.passed import DetectorMemory, Features
 from syncl.detectors.reference_range import PointRange, ReferenceRange
+from syncl.detectors.seen_rigs import SeenRigs
 from syncl.errors import SynclError
 from syncl.geometry.boxes import decode_boxes
 from syncl.layers.decoder import STANDARD, Groups
@@ -50,6 +51,7 @@ class Detector(nn.Module, ABC):
         positions_follow_references: whether a query's positional part is a function of its reference point.
         views: where the cameras looked that it was trained with, degrees counter-clockwise from the
             vehicle's x axis, of detectors with weights for each camera; None = unknown, or all alike.
+        rigs: what kind of rigs it was trained with; None = unknown.
         bottom_centres: whether codes have the centre of a box's bottom face; boxes are lifted when reported.
         fixed_shapes: whether it takes no way that depends on what tensors hold, so that nothing waits for a
             device and a pass can be exported or captured; the same up to rounding.
@@ -62,6 +64,7 @@ class Detector(nn.Module, ABC):
     told_inputs: Mapping[str, str] = MappingProxyType({})
     unsettled: int = 0
     views: tuple[float, ...] | None = None
+    rigs: SeenRigs | None = None
     _looked_round: tuple[str, ...] = ()
     classes: tuple[str, ...]
     dim: int
@@ -73,12 +76,21 @@ class Detector(nn.Module, ABC):
     bottom_centres: bool = False
 
     def look_round(self, frame: Frame) -> None:
-        """Warn, once for a rig, of cameras that look elsewhere than those whose weights they get."""
+        """Warn, once for a rig, of what is unlike training.
+
+        That is: cameras that look elsewhere than those whose weights they get, or a rig unlike all others.
+        """
         names = frame.rig.names
-        if self.views is None or names == self._looked_round:
+        if names == self._looked_round:
             return
         self._looked_round = names
-        if len(names) != len(self.views):
+        if self.rigs is not None and (doubt := self.rigs.doubt(frame)) is not None:
+            warnings.warn(
+                f"sample {frame.samples[0]}: {doubt}, and this detector has only seen rigs of {self.rigs}: "
+                "expect little of it; take a model for any rig, such as any-rig, or train one on such rigs",
+                stacklevel=2,
+            )
+        if self.views is None or len(names) != len(self.views):
             return
         ahead = frame.rig.camera_from_vehicle[0, :, 2, :2].cpu()
         found = torch.atan2(ahead[:, 1], ahead[:, 0]).rad2deg()

@@ -70,7 +70,9 @@ MODELS: dict[str, ShippedModel] = {
     model.name: model
     for model in (
         ShippedModel(
-            "demo", "MUTR3D on a small DETR3D, for six cameras that look as nuScenes' do", _FOLDER / "CARD.md"
+            "demo",
+            "PF-Track on a small PETR, trained with SynCL, on six cameras that look as nuScenes' do",
+            _FOLDER / "CARD.md",
         ),
         ShippedModel(
             "any-rig",

@@ -77,7 +77,7 @@ def detr3d_synthetic_plain() -> Recipe:
 
 
 def mutr3d_detr3d_synthetic_plain() -> Recipe:
-    """MUTR3D on it, streams of whole scenes, four frames a step: the kind of model `syncl demo` has."""
+    """MUTR3D on it, streams of whole scenes, four frames a step."""
     base = frozen_encoder(small_tracker("mutr3d", "detr3d"))
     tracker = replace(
         small_mutr3d(), birth_score=0.35, keep_score=0.3, output_score=0.2, miss_tolerance=1, noise=_NOISE
@@ -101,7 +101,7 @@ def mutr3d_detr3d_synthetic_any_rig() -> Recipe:
         name="mutr3d_detr3d_synthetic_any_rig",
         summary="MUTR3D on DETR3D, small, any number of cameras and any lens, streams of synthetic scenes",
         model=replace(base.model, detector=_plain_detr3d(cameras=None)),
-        starts_from="the model demo (the mean of its cameras' weights)",
+        starts_from="mutr3d_detr3d_synthetic_plain (the mean of its cameras' weights)",
     )
 
 
@@ -128,9 +128,11 @@ def petr_synthetic_plain() -> Recipe:
 
 
 def pf_track_petr_synthetic_plain() -> Recipe:
-    """PF-Track on it, streams of whole scenes, four frames a step."""
+    """PF-Track on it, streams of whole scenes, four frames a step; with SynCL what `syncl demo` has."""
     base = frozen_encoder(small_tracker("pf-track", "petr"), *_PROPOSAL_MAPS)
-    tracker = replace(small_pf_track(), birth_score=0.35, output_score=0.2, miss_tolerance=1, noise=_NOISE)
+    tracker = replace(
+        small_pf_track(), birth_score=0.3, record_score=0.3, output_score=0.2, miss_tolerance=1, noise=_NOISE
+    )
     recipe = replace(
         base,
         name="pf-track_petr_synthetic_plain",

@@ -104,6 +104,7 @@ def train_model_motion(
     if isinstance(recipe, dict):
         recipe = recipe | {"model": encode_config(changed)}
     notes = loaded.notes | {"motion": f"VeloLSTM, {config.steps} steps on {detections.name}"}
-    save_model(output, weights, changed, recipe, notes, loaded.tracker.detector.views)
+    detector = loaded.tracker.detector
+    save_model(output, weights, changed, recipe, notes, detector.views, detector.rigs)
     means = {name: sum(step[name] for step in last) / len(last) for name in last[0]}
     return TrainedMotion(output, len(trajectories), means)

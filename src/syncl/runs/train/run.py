@@ -26,7 +26,8 @@ from syncl.data.nuscenes.lidar import lidar_remark
 from syncl.data.nuscenes.odometry import can_bus_remark
 from syncl.data.nuscenes.past.sources import check_sweep_images, has_sweeps
 from syncl.data.nuscenes.splits import own_split
-from syncl.data.views import cameras_by_view, index_views
+from syncl.data.views import cameras_by_view, index_rigs, index_views
+from syncl.detectors.seen_rigs import SeenRigs
 from syncl.errors import SynclError
 from syncl.progress import plain_console
 from syncl.recipes import Recipe
@@ -125,6 +126,8 @@ def train_recipe(
         torch.manual_seed(recipe.training.seed)
         tracker = recipe.model.build()
         tracker.detector.views = views
+        seen = index_rigs(index, scenes, choose_cameras(index, recipe.model.input.cameras))
+        tracker.detector.rigs = None if seen is None else SeenRigs(*seen)
         check_frame_times(index, scenes, tracker.forecast_step_s)
         fresh = tuple(name for name, _ in tracker.named_parameters())
         if init is not None:
@@ -176,7 +179,10 @@ def train_recipe(
                 "threads": str(torch.get_num_threads()),
             }
             kept = carried_on(earlier, notes)
-            save_model(path, weights, recipe.model, recipe_to_json(recipe), kept, tracker.detector.views)
+            detector = tracker.detector
+            save_model(
+                path, weights, recipe.model, recipe_to_json(recipe), kept, detector.views, detector.rigs
+            )
 
         start_loggers(accelerator, output, cast(dict[str, object], recipe_to_json(recipe)), resume=resume)
         result = run_training(
