@@ -241,7 +241,7 @@ def sheet(
     tallest = max(heights, default=TALLEST_TILE)
     for frame in clip:
         own = np.array([name == str(bridge.identity) for name in frame.objects.identities], np.bool_)
-        alone = replace(frame, objects=frame.objects.select(own), ground_truth=None)
+        alone = replace(frame, objects=frame.objects.select(own), ground_truth=None, counted=None)
         view, history = view_frame(alone, history, style)
         number = _best_camera(frame, str(bridge.identity))
         image = frame.images[number]

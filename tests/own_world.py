@@ -73,7 +73,7 @@ def perfect(root: Path, version: str, task: str, out: Path) -> Path:
     submission = kind(tokens, dataset=index.dataset)
     for row in rows:
         sample = index.sample(row)
-        objects = _ground_truth(sample, index.dataset, index.dataset.classes)
+        objects = _ground_truth(index, row, sample, index.dataset.classes)
         submission.add(sample.token, objects, sample.global_from_vehicle)
     submission.save(out / f"{task}.json", overwrite=True)
     return out / f"{task}.json"

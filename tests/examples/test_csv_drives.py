@@ -82,7 +82,7 @@ def test_they_are_learned_from_and_scored(example: ModuleType, drives: Path, tmp
         sample = index.sample(row)
         submission.add(
             sample.token,
-            _ground_truth(sample, index.dataset, index.dataset.classes),
+            _ground_truth(index, row, sample, index.dataset.classes),
             sample.global_from_vehicle,
         )
     submission.save(tmp_path / "results.json")
