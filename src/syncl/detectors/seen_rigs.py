@@ -36,12 +36,14 @@ class SeenRigs:
             return f"{count} cameras here"
         valid = frame.camera_valid[0].cpu()
         focal = frame.rig.image_from_camera[0, :, 0, 0].cpu()
-        angles = 2 * torch.atan(frame.content_size[0, :, 1].cpu() / (2 * focal)).rad2deg()
-        beyond = torch.maximum(self.narrowest_deg - angles, angles - self.widest_deg).masked_fill(~valid, 0)
+        angles_deg = 2 * torch.atan(frame.content_size[0, :, 1].cpu() / (2 * focal)).rad2deg()
+        beyond = torch.maximum(self.narrowest_deg - angles_deg, angles_deg - self.widest_deg).masked_fill(
+            ~valid, 0
+        )
         worst = int(beyond.argmax()) if count else 0
         if not count or beyond[worst] <= _MARGIN_DEG:
             return None
-        return f"{frame.rig.names[worst]} sees {float(angles[worst]):.0f} degrees here"
+        return f"{frame.rig.names[worst]} sees {float(angles_deg[worst]):.0f} degrees here"
 
     def __str__(self) -> str:
         cameras = f"{self.fewest}" if self.fewest == self.most else f"{self.fewest} to {self.most}"
