@@ -19,7 +19,7 @@ from syncl.commands.main import main
 from syncl.data.synthetic.generation import generate_world
 from syncl.data.synthetic.world import WorldConfig
 from syncl.errors import SynclError
-from syncl.interrupts import Interrupted
+from syncl.interrupts import Interrupted, StopRequest
 from syncl.models import MODELS
 from syncl.runs.experiment.child_commands import Commands, Usage
 from syncl.runs.experiment.plan import read_plan
@@ -395,6 +395,22 @@ def test_a_second_ctrl_c_leaves_no_command_unasked(tmp_path, monkeypatch):
         ended = [type(run.exception()) for run in runs]
     assert ended == [SynclError] * 3 and len(set(asked)) == 3
     assert time.monotonic() - begin < 50
+
+
+def test_signals_are_not_raised_amid_waits_for_runs(small_world, tmp_path, monkeypatch):
+    """An exception there may leave a future locked, for which its thread waits for ever."""
+    seen = []
+
+    def run(self: Commands, arguments: list[str], journal: Path) -> Usage:
+        seen.append(type(signal.getsignal(signal.SIGINT)))
+        os.kill(os.getpid(), signal.SIGINT)
+        raise SynclError("stopped")
+
+    monkeypatch.setattr(Commands, "run", run)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Interrupted, match="stopped by Ctrl-C; the same command goes on where it was"):
+        experiment(write(tmp_path, arms=PLAN["arms"][:1], seeds=[0]), data=small_world, output=tmp_path / "o")
+    assert seen == [StopRequest] and signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -15,7 +15,7 @@ from syncl.data.dataset_sources import find_source
 from syncl.data.nuscenes.index import open_nuscenes, open_scene_columns
 from syncl.errors import SynclError
 from syncl.files import atomic_write, parse_json
-from syncl.interrupts import Interrupted, name_of
+from syncl.interrupts import Interrupted, StopRequest, finishing_first, name_of
 from syncl.progress import plain_console, progress_bar
 from syncl.recipes.recipe import recipe_to_json
 from syncl.runs.experiment.child_commands import Commands
@@ -25,6 +25,9 @@ from syncl.runs.provenance import commit, hardware
 from syncl.runs.track.parts import finished_scenes
 from syncl.training.resuming import checkpoint_folders
 from syncl.wording import counted
+
+# Seconds between looks for a signal.
+_OFTEN_S = 0.2
 
 
 def run_plan(plan: Plan, data: Path, output: Path, jobs: int, dataset: Path | None = None) -> None:
@@ -63,14 +66,14 @@ def run_plan(plan: Plan, data: Path, output: Path, jobs: int, dataset: Path | No
     failures: list[str] = []
     commands, source = Commands(), Source(data, dataset)
     try:
-        with ThreadPoolExecutor(jobs) as pool, commands:
+        with finishing_first() as asked, ThreadPoolExecutor(jobs) as pool, commands:
             futures = [
                 (arm, seed, pool.submit(_run, plan, arm, seed, digest, source, output, commands))
                 for arm, seed, digest in pending
             ]
             for arm, seed, future in progress_bar(futures, plan.name, total=len(futures)):
                 try:
-                    amota = future.result()
+                    amota = _awaited(future, asked)
                     console.print(f"{arm.name} seed {seed}: AMOTA {amota:.3f}")
                 except SynclError as error:
                     failures.append(f"{arm.name} seed {seed}: {error}")
@@ -169,6 +172,23 @@ def _run(
     }
     atomic_write(record_path(output, arm.name, seed), orjson.dumps(record, option=orjson.OPT_INDENT_2))
     return float(scores["amota"])
+
+
+def _awaited(future: Future[float], asked: StopRequest) -> float:
+    """A run's result, once it is there.
+
+    Signals are noted, and obeyed between waits: raised in the midst of one, they may leave the future locked,
+    and the thread that runs it waits for ever.
+
+    Raises:
+        Interrupted: asked to stop.
+        SynclError: the run's own.
+    """
+    while not (wait([future], _OFTEN_S).done or asked.signal):
+        pass
+    if asked.signal:
+        raise Interrupted(asked.signal)
+    return future.result()
 
 
 def _folder(output: Path, arm: Arm, seed: int) -> Path:
