@@ -101,6 +101,31 @@ def test_crowds_and_odd_boxes_can_be_drawn_at_any_size(rig, width):
     assert picture.shape[1] == width - width % 2
 
 
+@pytest.mark.parametrize("width", [320, 400, 480, 560, 640, 800, 1280, 1920])
+def test_words_stay_within_their_panel_and_off_each_other(rig, monkeypatch, width):
+    said = {}
+
+    def note(panel, text, x, y, size, colour, align="left", bold=False):
+        wide = text_width(text, size, bold)
+        left = x - {"left": 0, "centre": wide / 2, "right": wide}[align]
+        where = panel.__array_interface__["data"][0], panel.shape[1]
+        said.setdefault(where, []).append((text, left, left + wide, y))
+
+    monkeypatch.setattr(panels, "draw_text", note)
+    boxes = [[8.0 + row, 3 * row, 1.5, 4, 2, 2, 0, 25, 0] for row in range(5)]
+    labels = ["pedestrian", "construction_vehicle", "car", "traffic_cone", "motorcycle"]
+    tracks = rig.objects(*boxes, identities=["12", "3720", "7", "2560", "998"], labels=labels)
+    frame = dataclasses.replace(rig.frame(tracks, tracks.select(np.arange(5) > 1)), scene="scene-0103")
+    draw_frame(frame, style=RenderStyle(width=width, mark_errors=True))
+    assert len(said) == 3
+    for (_, wide), words in said.items():
+        for number, (text, left, right, y) in enumerate(words):
+            assert left >= 0 and right <= wide + 0.5, text
+            for other, begin, end, height in words[:number]:
+                if abs(height - y) < 4:
+                    assert end <= left + 1 or right <= begin + 1, (text, other)
+
+
 @pytest.mark.parametrize("identity", ["a\nb", "7\u00b2", "\u0663", "x" * 300])
 def test_any_identity_can_be_drawn(rig, identity):
     draw_frame(rig.frame(rig.objects([8.0, 0, 1.5, 1, 1, 2, 0, 0, 0], identities=[identity])))

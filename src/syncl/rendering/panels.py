@@ -27,14 +27,18 @@ from syncl.rendering.strokes import (
 from syncl.rendering.style import RenderStyle
 
 _MOST_CLASSES = 10
+# Pixels: letters below it are dots, and a list of tracks has columns only in panels wide enough for them.
+_SMALLEST = 8.0
+_WIDE_ENOUGH = {"speed": 170, "distance": 120}
 # Of bars and of the legend.
 _PLAIN = identity_colour("12")
+_SWITCH = "7 \u2190 3"
 
 
 def draw_title(bar: Image, frame: RenderFrame, view: SceneView, scale: float) -> None:
-    """Fill the title bar: scene and moment on the left, counts on the right."""
+    """Fill the title bar: scene and moment on the left, counts on the right, as many as there is room for."""
     fill_area(bar, PANEL)
-    middle, size = bar.shape[0] / 2, 13 * scale
+    middle, size = bar.shape[0] / 2, max(_SMALLEST, 13 * scale)
     x = 12 * scale
     name = " \u00b7 ".join(part for part in (frame.title, frame.scene) if part)
     draw_text(bar, name, x, middle, size, TEXT, bold=True)
@@ -44,14 +48,18 @@ def draw_title(bar: Image, frame: RenderFrame, view: SceneView, scale: float) ->
         of_total = f" / {frame.total}" if frame.total else ""
         moment = f"frame {frame.number}{of_total}   {moment}"
     draw_text(bar, moment, x, middle, size, FAINT)
+    used = x + text_width(moment, size) + 16 * scale
     if frame.number and frame.total > 1:
         share = (frame.number - 1) / (frame.total - 1)
         fill_rectangle(bar, 0, bar.shape[0] - 2 * scale, bar.shape[1], bar.shape[0], RING)
         fill_rectangle(bar, 0, bar.shape[0] - 2 * scale, bar.shape[1] * share, bar.shape[0], TEXT)
     x = bar.shape[1] - 12 * scale
     for words, colour in reversed(_counts(view)):
+        width = text_width(words, size, bold=True)
+        if x - width < used:
+            break
         draw_text(bar, words, x, middle, size, colour, "right", bold=True)
-        x -= text_width(words, size, bold=True) + 16 * scale
+        x -= width + 16 * scale
 
 
 def _counts(view: SceneView) -> list[tuple[str, tuple[int, int, int]]]:
@@ -72,22 +80,28 @@ def _found(view: SceneView) -> str:
 
 
 def draw_track_list(panel: Image, view: SceneView, scale: float) -> None:
-    """Fill a panel with one line a track: identity, class, distance, speed, score; the nearest that fit."""
+    """Fill a panel with one line a track: identity, class, distance, speed, score; the nearest that fit.
+
+    A narrow one has no room for the speed, a very narrow one none for the distance either.
+    """
     fill_area(panel, PANEL)
     height, width = panel.shape[:2]
-    margin, line, size = 14 * scale, 19.5 * scale, max(8.0, 11.5 * scale)
-    columns = _columns(width, scale)
-    y = 20 * scale
-    for header, x, align in columns[1:] if view.detected_only else columns:
-        draw_text(panel, header, x, y, max(8.0, 10 * scale), FAINT, align)
-    y += 5 * scale
-    room = int((height - y - margin) / line)
+    margin, size = 14 * scale, max(_SMALLEST, 11.5 * scale)
+    line = max(19.5 * scale, size + 1)
     objects = view.objects
     distance = np.hypot(objects.boxes[:, 0], objects.boxes[:, 1])
     nearest = np.argsort(distance, kind="stable")
+    room = int((height - 25 * scale - margin) / line)
     shown = nearest if len(nearest) <= room else nearest[: room - 1]
     # By identity, not by distance: lines then keep their order from frame to frame.
     names = {row: short_identity(objects.identities[row]) for row in shown}
+    widest = max((text_width(name, size, bold=True) for name in names.values()), default=0)
+    columns = _columns(width, scale, widest)
+    y = 20 * scale
+    for header, (x, align) in columns.items():
+        if header != "track" or not view.detected_only:
+            draw_text(panel, header, x, y, max(_SMALLEST, 10 * scale), FAINT, align)
+    y += 5 * scale
     order = {row: (int(name) if name.isdecimal() else 1 << 30) for row, name in names.items()}
     for row in sorted(shown, key=lambda row: (order[row], objects.identities[row])):
         y += line
@@ -96,33 +110,40 @@ def draw_track_list(panel: Image, view: SceneView, scale: float) -> None:
         velocity = float(np.hypot(*objects.boxes[row, 7:9]))
         speed = f"{velocity * 3.6:.0f} km/h" if np.isfinite(velocity) else "\u2013"
         away = f"{distance[row]:.0f} m"
-        room_for_class = columns[2][1] - text_width(away, size) - 3 * scale - columns[1][1]
-        cells = (
-            names[row],
-            fitting(objects.classes[row].replace("_", " "), size, room_for_class),
-            away,
-            speed,
-            f"{objects.scores[row]:.2f}",
+        score = f"{objects.scores[row]:.2f}"
+        cells = {"track": names[row], "class": "", "distance": away, "speed": speed, "score": score}
+        behind = next(name for name in ("distance", "score") if name in columns)
+        room_for_class = (
+            columns[behind][0] - text_width(cells[behind], size) - 3 * scale - columns["class"][0]
         )
-        for cell, (_, x, align) in zip(cells, columns):
-            bold = cell is cells[0]
-            draw_text(panel, cell, x, y, size, mix(colour, TEXT, 0.4) if bold else TEXT, align, bold)
+        cells["class"] = fitting(objects.classes[row].replace("_", " "), size, room_for_class)
+        for header, (x, align) in columns.items():
+            bold = header == "track"
+            tint = mix(colour, TEXT, 0.4) if bold else TEXT
+            draw_text(panel, cells[header], x, y, size, tint, align, bold)
     if len(shown) < objects.count:
         draw_text(panel, f"and {objects.count - len(shown)} farther away", margin, y + line, size, FAINT)
     if objects.count == 0:
         draw_text(panel, f"nothing {_found(view)}", margin, y + line, size, FAINT)
 
 
-def _columns(width: int, scale: float) -> tuple[tuple[str, float, Align], ...]:
+def _columns(width: int, scale: float, identities: int) -> dict[str, tuple[float, Align]]:
+    """Where columns stand in a panel of this width, the widest identity being so many pixels wide."""
     left, right = 30 * scale, width - 16 * scale
     span = right - left
-    return (
-        ("track", left, "left"),
-        ("class", left + 0.14 * span, "left"),
-        ("distance", left + 0.62 * span, "right"),
-        ("speed", left + 0.84 * span, "right"),
-        ("score", right, "right"),
-    )
+    columns: dict[str, tuple[float, Align]] = {
+        "track": (left, "left"),
+        "class": (left + max(0.14 * span, identities + 6 * scale if identities else 0), "left"),
+        "distance": (left + 0.62 * span, "right"),
+        "speed": (left + 0.84 * span, "right"),
+        "score": (right, "right"),
+    }
+    if width < _WIDE_ENOUGH["speed"]:
+        del columns["speed"]
+        columns["distance"] = (left + 0.76 * span, "right")
+    if width < _WIDE_ENOUGH["distance"]:
+        del columns["distance"]
+    return columns
 
 
 def draw_legend(panel: Image, view: SceneView, style: RenderStyle) -> None:
@@ -130,7 +151,8 @@ def draw_legend(panel: Image, view: SceneView, style: RenderStyle) -> None:
     scale = style.scale
     fill_area(panel, PANEL)
     y = _draw_class_counts(panel, view, scale)
-    size, line = max(8.0, 11.5 * scale), 21 * scale
+    size = max(_SMALLEST, 11.5 * scale)
+    line = max(21 * scale, size + 1)
     entries = ["track"]
     entries += ["trail"] if style.trail_s > 0 and not view.detected_only else []
     entries += ["velocity"] if style.velocities else []
@@ -138,37 +160,49 @@ def draw_legend(panel: Image, view: SceneView, style: RenderStyle) -> None:
     entries += ["truth"] if view.truth is not None else []
     entries += ["false", "missed"] if view.verdict is not None else []
     entries += ["switch"] if view.verdict is not None and not view.detected_only else []
+    objects = "detection" if view.detected_only else "track"
+    colours = "a class" if view.detected_only else "an identity"
+    # What each mark is, at length and for narrow pictures.
     words = {
-        "track": "detection, its heading ahead; a colour a class"
-        if view.detected_only
-        else "track, its heading ahead; a colour an identity",
-        "trail": f"where it was in the last {style.trail_s:g} s",
-        "velocity": "where it will be in 1 s at this velocity",
-        "forecast": "the path that the tracker expects",
-        "truth": "annotated object",
-        "false": f"false positive: none of its class left within {style.match_distance_m:g} m",
-        "missed": "missed object (a red box in the images)",
-        "switch": "identity switched (new \u2190 former)",
+        "track": (f"{objects}, its heading ahead; a colour {colours}", f"{objects}; a colour {colours}"),
+        "trail": (f"where it was in the last {style.trail_s:g} s", f"the last {style.trail_s:g} s"),
+        "velocity": ("where it will be in 1 s at this velocity", "in 1 s, at this velocity"),
+        "forecast": ("the path that the tracker expects", "expected path"),
+        "truth": ("annotated object", "annotated object"),
+        "false": (
+            f"false positive: none of its class left within {style.match_distance_m:g} m",
+            "false positive",
+        ),
+        "missed": ("missed object (a red box in the images)", "missed object"),
+        "switch": ("identity switched (new \u2190 former)", "identity switched"),
     }
+    middle, left = 28 * scale, 54 * scale
+    if "switch" in entries:
+        widest = text_width(_SWITCH, max(_SMALLEST, 10 * scale), bold=True)
+        middle, left = max(middle, widest / 2 + 2), max(left, widest + 5)
+    room = panel.shape[1] - left - 4 * scale
+    brief = any(text_width(words[entry][0], size) > room for entry in entries)
     y = max(y + 14 * scale, panel.shape[0] - line * len(entries) - 6 * scale)
     for entry in entries:
-        _draw_sample(panel, entry, 28 * scale, y, scale)
-        draw_text(panel, words[entry], 54 * scale, y, size, FAINT)
+        _draw_sample(panel, entry, middle, y, scale)
+        draw_text(panel, fitting(words[entry][brief], size, room), left, y, size, FAINT)
         y += line
 
 
 def _draw_class_counts(panel: Image, view: SceneView, scale: float) -> float:
     width = panel.shape[1]
-    size, small, line = max(8.0, 11.5 * scale), max(8.0, 10 * scale), 20 * scale
+    size, small = max(_SMALLEST, 11.5 * scale), max(_SMALLEST, 10 * scale)
+    line = max(20 * scale, size + 1)
     tracked = Counter(view.objects.classes)
     annotated = Counter(view.truth.classes) if view.truth is not None else Counter[str]()
     known = [name for name in DETECTION_CLASSES if tracked[name] or annotated[name]]
     known += sorted((set(tracked) | set(annotated)) - set(DETECTION_CLASSES))
     y = 20 * scale
     left, bar_left, right = 16 * scale, 0.44 * width, width - 76 * scale
-    draw_text(panel, "class", left, y, small, FAINT)
     heading = _found(view) if view.truth is None else f"{_found(view)} / annotated"
     draw_text(panel, heading, width - 16 * scale, y, small, FAINT, "right")
+    if left + text_width("class", small) < width - 16 * scale - text_width(heading, small):
+        draw_text(panel, "class", left, y, small, FAINT)
     y += 5 * scale
     if len(known) > _MOST_CLASSES:
         rest = f"and {len(known) - _MOST_CLASSES + 1} more classes"
@@ -222,4 +256,4 @@ def _draw_sample(panel: Image, entry: str, x: float, y: float, scale: float) -> 
     elif entry == "missed":
         draw_broken_ring(panel, centre, 7 * scale, ERROR, wide)
     else:
-        draw_text(panel, "7 \u2190 3", x, y, max(8.0, 10 * scale), ERROR, "centre", bold=True)
+        draw_text(panel, _SWITCH, x, y, max(_SMALLEST, 10 * scale), ERROR, "centre", bold=True)
