@@ -7,9 +7,7 @@ Letters: C cameras.
 """
 
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +27,7 @@ from syncl.data.images import (
     test_transform,
 )
 from syncl.data.lenses import Undistortion
+from syncl.data.reading_ahead import read_ahead
 from syncl.data.recording.moments import driven
 from syncl.data.recording.rig_contents import Array, Moment, Rig, RigCamera
 from syncl.data.recording.rig_file import read_rig
@@ -81,14 +80,7 @@ class Recording:
 
     def __iter__(self) -> Iterator[Frame]:
         """All frames in time order, decoded ahead of their use."""
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            pending: deque[Future[Frame]] = deque()
-            for number in range(len(self)):
-                pending.append(reader.submit(self.frame, number))
-                if len(pending) > _AHEAD:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
+        return read_ahead(self.frame, range(len(self)), _AHEAD)
 
     @property
     def remarks(self) -> tuple[str, ...]:

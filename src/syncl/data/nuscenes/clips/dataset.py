@@ -1,7 +1,6 @@
 """Clips for training and scenes for tracking, read from a nuScenes index."""
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +24,7 @@ from syncl.data.nuscenes.odometry import OdometrySource
 from syncl.data.nuscenes.past.sources import PastSource, PastSweeps, has_sweeps
 from syncl.data.nuscenes.samples import FutureCentres, Sample
 from syncl.data.photometric import distort_colours
+from syncl.data.reading_ahead import read_ahead
 from syncl.data.stream_clips import ClipSource
 from syncl.errors import SynclError
 from syncl.structures import Annotations, Clip, Frame
@@ -221,15 +221,7 @@ class SceneStream:
 
     def with_annotations(self) -> Iterator[tuple[Frame, Annotations]]:
         """Frames with their ground truth."""
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            ahead: Future[tuple[Frame, Annotations]] | None = None
-            for row in self.rows:
-                following = reader.submit(self._read, row)
-                if ahead is not None:
-                    yield ahead.result()
-                ahead = following
-            if ahead is not None:
-                yield ahead.result()
+        return read_ahead(self._read, self.rows, ahead=1)
 
     def _read(self, row: int) -> tuple[Frame, Annotations]:
         sample = self._index.sample(row)

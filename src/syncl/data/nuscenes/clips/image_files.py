@@ -1,15 +1,14 @@
 """Whether the image files of a dataset are there, and whether they open."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Iterable
 from pathlib import Path
 
 from syncl.data.folder_listing import FolderListing
 from syncl.data.images import image_size
 from syncl.data.nuscenes.index import NuScenesIndex
 from syncl.data.nuscenes.tables.survey import Problem
+from syncl.data.reading_ahead import read_ahead
 from syncl.errors import SynclError
 from syncl.files import inside
 from syncl.progress import progress_bar
@@ -38,9 +37,9 @@ def survey_images(index: NuScenesIndex, decode: bool, workers: int = 0) -> list[
     paths = (inside(index.dataroot, file.decode(), links=decode) for file in columns.image_files.tolist())
     if decode:
         sizes = ((int(width), int(height)) for width, height in columns.image_sizes.tolist())
-        with ThreadPoolExecutor(max_workers=workers or None) as pool:
-            checks = _in_order(pool, zip(paths, sizes))
-            return _count(index, channels, progress_bar(checks, "opening images", total=len(channels)))
+        items = zip(paths, sizes)
+        checks = read_ahead(lambda item: inspect_image(*item), items, _AHEAD, workers or None)
+        return _count(index, channels, progress_bar(checks, "opening images", total=len(channels)))
     listing = FolderListing()
     checks = (None if listing.has(path) else "missing" for path in paths)
     return _count(index, channels, progress_bar(checks, "looking for images", total=len(channels)))
@@ -59,18 +58,6 @@ def _count(index: NuScenesIndex, channels: list[int], checks: Iterable[str | Non
         what = f"this image of {index.camera_names[channel]} is {kind}"
         problems.append(Problem(place, what, count, _REMEDIES[kind]))
     return problems
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, items: Iterable[tuple[Path, tuple[int, int]]]
-) -> Iterator[str | None]:
-    """What is wrong with each image, in order, with a bounded number of files under way."""
-    remaining = iter(items)
-    pending = [pool.submit(inspect_image, *item) for item in islice(remaining, _AHEAD)]
-    while pending:
-        first, *pending = pending
-        pending += [pool.submit(inspect_image, *item) for item in islice(remaining, 1)]
-        yield first.result()
 
 
 def inspect_image(path: Path, size: tuple[int, int]) -> str | None:
