@@ -12,8 +12,8 @@ CPU seconds of the process. The image encoder is frozen and its features come fr
 reads images and trains it. Every query that holds an object is carried on (`carry_score` 0), since fresh
 weights' scores would carry none.
 
-`--compile` compiles what `syncl train --compile` does, in this tree alone, before anything is timed: eight
-steps of warming up, in which numbers of tracks change.
+`--compile` compiles what `syncl train --compile` does, in this tree alone, before anything is timed: at
+least eight steps of warming up, in which numbers of tracks change.
 
 `--profile` prints where the time goes instead. `--losses` prints the losses of the first steps in float32 of
 both trees, which must agree.
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8, help="clips a step")
     parser.add_argument("--steps", type=int, default=2, help="steps a turn")
     parser.add_argument("--pairs", type=int, default=6, help="turns of each process")
+    parser.add_argument("--warm-up", type=int, default=2, help="steps of each process before the first turn")
     parser.add_argument("--images", action="store_true", help="train the image encoder too")
     parser.add_argument("--compile", action="store_true", help="compile this tree's parts")
     parser.add_argument("--profile", action="store_true", help="operators by their own CPU time")
@@ -118,6 +119,7 @@ class Side:
         given = ["--compile"] if compiled else []
         given += [recipe, "--strategies", strategy, "--work", str(folder / f"features-{tree.parent.name}")]
         given += ["--world", str(world), "--batch", str(arguments.batch), "--steps", str(arguments.steps)]
+        given += ["--warm-up", str(max(arguments.warm_up, 8) if compiled else arguments.warm_up)]
         given += [f"--{name}" for name in ("images", "profile", "losses") if getattr(arguments, name)]
         self._process = subprocess.Popen(
             [sys.executable, __file__, *given],
@@ -153,6 +155,10 @@ class Side:
 
 def work(name: str, strategy: str, arguments: argparse.Namespace) -> None:
     """Train, a few steps for every line read."""
+    if importlib.util.find_spec("syncl.allocation"):  # What the command itself does, where a tree has it.
+        from syncl.allocation import keep_freed_memory
+
+        keep_freed_memory()
     import torch
 
     from syncl.data.nuscenes.index import open_nuscenes
@@ -160,10 +166,6 @@ def work(name: str, strategy: str, arguments: argparse.Namespace) -> None:
     from syncl.training.optimiser import WeightAverage, build_optimiser
     from syncl.training.unroll import ClipTraining
 
-    if importlib.util.find_spec("syncl.allocation"):  # What the command itself does, where a tree has it.
-        from syncl.allocation import keep_freed_memory
-
-        keep_freed_memory()
     carry_score = "model.tracker.noise.carry_score"
     try:
         from syncl.recipes.resolving import resolve_recipe
@@ -219,7 +221,7 @@ def work(name: str, strategy: str, arguments: argparse.Namespace) -> None:
         for _ in lines():
             print(json.dumps({"losses": [step()["total"] for _ in range(arguments.steps)]}), flush=True)
         return
-    for _ in range(8 if arguments.compile else 2):
+    for _ in range(arguments.warm_up):
         step()
     if arguments.profile:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
