@@ -126,6 +126,18 @@ def test_words_stay_within_their_panel_and_off_each_other(rig, monkeypatch, widt
                     assert end <= left + 1 or right <= begin + 1, (text, other)
 
 
+@pytest.mark.parametrize("width", [480, 640, 1280])
+def test_columns_stand_still_while_identities_grow(rig, monkeypatch, width):
+    places = []
+    monkeypatch.setattr(
+        panels, "draw_text", lambda _, text, x, *rest, **more: text == "class" and places.append(x)
+    )
+    for identity in ("7", "72", "3720"):
+        tracks = rig.objects([8.0, 0, 1.5, 4, 2, 2, 0, 25, 0], identities=[identity])
+        draw_frame(rig.frame(tracks), style=RenderStyle(width=width))
+    assert len(places) == 6 and len(set(places[::2])) == 1
+
+
 @pytest.mark.parametrize("identity", ["a\nb", "7\u00b2", "\u0663", "x" * 300])
 def test_any_identity_can_be_drawn(rig, identity):
     draw_frame(rig.frame(rig.objects([8.0, 0, 1.5, 1, 1, 2, 0, 0, 0], identities=[identity])))

@@ -95,7 +95,9 @@ def draw_track_list(panel: Image, view: SceneView, scale: float) -> None:
     shown = nearest if len(nearest) <= room else nearest[: room - 1]
     # By identity, not by distance: lines then keep their order from frame to frame.
     names = {row: short_identity(objects.identities[row]) for row in shown}
-    widest = max((text_width(name, size, bold=True) for name in names.values()), default=0)
+    # Room for four figures whoever is there, so that columns of a video stand still.
+    known = [] if view.detected_only else ["0000", *names.values()]
+    widest = max((text_width(name, size, bold=True) for name in known), default=0)
     columns = _columns(width, scale, widest)
     y = 20 * scale
     for header, (x, align) in columns.items():
