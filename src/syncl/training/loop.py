@@ -12,8 +12,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.data_loader import prepare_data_loader
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
-from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch import Tensor
 
 from syncl.data.loading import ResumableSampler, clip_loader, readable_errors
 from syncl.data.stream_clips import ClipSource, StreamDataset, StreamSampler
@@ -22,18 +21,13 @@ from syncl.files import atomic_write
 from syncl.interrupts import Interrupted, StopRequest, finishing_first, name_of
 from syncl.structures import Clip
 from syncl.trackers.base import Tracker
-from syncl.training.best import Best
 from syncl.training.config import TrainingConfig
 from syncl.training.journal import Journal
+from syncl.training.learner import Learner
 from syncl.training.losses import mean_over_processes
-from syncl.training.optimiser import WeightAverage, build_optimiser, learning_rate_factor
-from syncl.training.resuming import RunState, resume_checkpoint, save_checkpoint
-from syncl.training.streaming import CarriedState, StreamTraining
-from syncl.training.unroll import ClipTraining
+from syncl.training.resuming import resume_checkpoint, save_checkpoint
+from syncl.training.validating import SaveModel, Validate, Validating
 from syncl.training.waiting import wait_for_main
-
-Validate = Callable[[Tracker], dict[str, float]]
-SaveModel = Callable[[Path, dict[str, Tensor]], None]
 
 
 @dataclass(frozen=True)
@@ -112,39 +106,24 @@ def run_training(
     """
     started = time.perf_counter()
     set_seed(config.seed)
-    strategy = config.strategy.build(tracker.detector.dim)
-    module = ClipTraining(tracker, strategy, config.unroll)
-    streaming = isinstance(dataset, StreamDataset)
-    carried = CarriedState(tracker, config.data.batch_size) if streaming else None
-    trained: nn.Module = module if carried is None else StreamTraining(module)
-    optimiser = build_optimiser(trained, config.optimiser)
-    schedule = LambdaLR(optimiser, learning_rate_factor(config.optimiser, config.steps))
-    wrapped, optimiser = accelerator.prepare(trained, optimiser)
-    average = WeightAverage(tracker, config.ema) if config.ema > 0 else None
-    if carried is not None:
-        carried.to(accelerator.device)
-    state = RunState(trained, optimiser, schedule, average, carried)
+    learner = Learner(accelerator, tracker, dataset, config)
+    state, main = learner.state, accelerator.is_main_process
     step = kept = resume_checkpoint(accelerator, state, run) if resume else 0
-
-    def result_weights() -> dict[str, Tensor]:
-        return average.average if average is not None else tracker.state_dict()
-
     samples = config.data.batch_size * accelerator.num_processes
     losses: dict[str, float] = {}
     pending: list[dict[str, Tensor]] = []
-    main = accelerator.is_main_process
     with (
         closing(clips(accelerator, dataset, config, step)) as batches,
         Journal(run, config.steps, step, samples, main, accelerator.log) as journal,
         finishing_first() as request,
     ):
-        best = Best(config.best_by, run / "log.jsonl")
+        validating = Validating(config, run, validate, save_model, validated)
 
         def log(norm: Tensor) -> None:
             losses.update(mean_losses(pending))
             pending.clear()
-            rate = float(schedule.get_last_lr()[-1])
-            journal.record(step, losses | {"gradient_norm": float(norm), "learning_rate": rate})
+            figures = losses | {"gradient_norm": float(norm), "learning_rate": learner.learning_rate}
+            journal.record(step, figures)
 
         def keep() -> None:
             nonlocal kept
@@ -155,35 +134,20 @@ def run_training(
                     run,
                     step,
                     config.keep_checkpoints,
-                    lambda path: save_model(path, result_weights()),
+                    lambda path: save_model(path, learner.weights()),
                     origin,
                 )
             kept = step
 
         def validate_now(done: bool = False) -> None:
-            due = config.validate_every and (step % config.validate_every == 0 or step == config.steps)
-            if validate is None or not due:
+            if not validating.due(step):
                 return
             if main and not done:
-                validate_alone(validate)
+                try:
+                    validating.validate(step, tracker, learner.weights(), journal, request)
+                finally:
+                    state.module.train()
             wait_for_main(accelerator)
-
-        def validate_alone(validate: Validate) -> None:
-            try:
-                with request.obeyed_at_once():
-                    figures = validate_weights(tracker, result_weights(), validate)
-            except Interrupted:
-                return  # it comes first when the run goes on
-            finally:
-                trained.train()
-            is_best = best.improved(figures)
-            if is_best:
-                save_model(run / "best.safetensors", result_weights())
-            journal.write(step, "validation", figures)
-            shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
-            journal.say(f"step {step}  validation  {shown}{'  (best so far)' if is_best else ''}")
-            if validated is not None:
-                validated()
 
         if step:
             validate_now(done=journal.validated)
@@ -191,22 +155,11 @@ def run_training(
             waiting = time.perf_counter()
             clip = next(batches)
             journal.waited_for_data(time.perf_counter() - waiting)
-            strategy.progress = step / config.steps
-            values: dict[str, Tensor]
-            if carried is None:
-                values = wrapped(clip)
-            else:
-                values, carried.state = wrapped(clip, carried.state)
+            values = learner.losses(clip, step)
             journal.look_at_memory()  # all activations are there
             check_finite(values, clip, run, step)
-            accelerator.backward(values["total"])
-            norm = accelerator.clip_grad_norm_(wrapped.parameters(), config.optimiser.clip_norm)
-            optimiser.step()
-            schedule.step()
-            optimiser.zero_grad()
+            norm = learner.learn(values["total"])
             step += 1
-            if average is not None:
-                average.update(tracker)
             pending.append({name: value.detach() for name, value in values.items()})
             journal.advance(step)
             if step % config.log_every == 0 or step == config.steps:
@@ -226,7 +179,7 @@ def run_training(
                 "checkpoint is written; to go on, give the same command with --resume, without --overwrite",
             )
         if main:
-            save_model(run / "model.safetensors", result_weights())
+            save_model(run / "model.safetensors", learner.weights())
         accelerator.wait_for_everyone()
     return RunResult(step, losses, time.perf_counter() - started)
 
@@ -306,14 +259,3 @@ def check_finite(values: dict[str, Tensor], clip: Clip, run: Path, step: int) ->
         f"{', '.join(clip.frames[0].samples)}; details in {path}. Lower the learning rate or look at "
         "these samples"
     )
-
-
-def validate_weights(tracker: Tracker, weights: dict[str, Tensor], validate: Validate) -> dict[str, float]:
-    """Run validation with other weights in place and put the tracker's own back."""
-    own = {name: tensor.detach().clone() for name, tensor in tracker.state_dict().items()}
-    tracker.load_state_dict(weights)
-    tracker.eval()
-    try:
-        return validate(tracker)
-    finally:
-        tracker.load_state_dict(own)
