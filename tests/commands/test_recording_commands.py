@@ -15,6 +15,7 @@ import yaml
 
 from rig import DETECTORS
 from syncl.checkpoints.model_file import load_model, save_model
+from syncl.classes import TRACKING_CLASSES
 from syncl.commands.check_rig import check_rig
 from syncl.commands.main import main
 from syncl.commands.track import track
@@ -22,7 +23,8 @@ from syncl.data.recording import open_recording
 from syncl.errors import SynclError
 from syncl.geometry.poses import quaternion_from_yaw
 from syncl.runs.track.on_recording import recording_for, track_recording
-from syncl.trackers import PfTrackConfig
+from syncl.runs.track.run import BY_DETECTION
+from syncl.trackers import GreedyConfig, PfTrackConfig, SingleFrameConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 
 from .conftest import DETECTOR, SMALL_MODEL, TRACKER
@@ -149,6 +151,27 @@ def test_forecasts_of_a_recording_in_the_vehicle_and_the_global_frame(drive: Pat
     np.testing.assert_allclose(entry["global_forecast_m"], moved, atol=1e-5)
 
 
+@pytest.mark.parametrize("own_classes", [False, True])
+def test_a_detector_alone_tracks_a_recording_by_greedy_association(
+    own_classes: bool, drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = dataclasses.replace(DETECTOR, classes=("goat", "sheep")) if own_classes else DETECTOR
+    config = ModelConfig(SMALL_MODEL.input, detector, SingleFrameConfig())
+    path = tmp_path / "detector.safetensors"
+    torch.manual_seed(3)
+    save_model(path, config.build().state_dict(), config)
+    with pytest.raises(SynclError, match="cannot track; tie its detections together with --tracker greedy"):
+        track(path, recording=drive, output=tmp_path / "out", device="cpu")
+    # Fresh weights are sure of nothing.
+    monkeypatch.setitem(BY_DETECTION, "greedy", lambda tracked: GreedyConfig(min_score=0.0, classes=tracked))
+    track(path, recording=drive, output=tmp_path / "out", tracker="greedy", device="cpu")
+    frames = json.loads((tmp_path / "out" / "tracks.json").read_text())["frames"]
+    seen = [{entry["identity"] for entry in frame["objects"]} for frame in frames]
+    assert seen[0] & seen[-1], "tracks last"
+    kinds = {entry["class"] for frame in frames for entry in frame["objects"]}
+    assert kinds <= ({"goat", "sheep"} if own_classes else {*TRACKING_CLASSES}) and kinds
+
+
 def test_no_poses_are_said_and_the_default_folder_is_named_after_the_recording(
     model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -217,8 +240,10 @@ def test_damaged_images_are_found_before_tracking(drive: Path, model_file: Path,
 def test_requests_that_make_no_sense(drive: Path, model_file: Path, tmp_path: Path) -> None:
     with pytest.raises(SynclError, match="pass --data and --output"):
         track(model_file, output=tmp_path / "out")
-    with pytest.raises(SynclError, match="goes without --data"):
+    with pytest.raises(SynclError, match=r"goes without --data$"):
         track(model_file, recording=drive, data=drive)
+    with pytest.raises(SynclError, match=r"goes without --version, --split, --scenes, --task detection$"):
+        track(model_file, recording=drive, version="v", split="val", scenes=("s",), task="detection")
 
 
 def test_check_rig_draws_and_describes(

@@ -151,7 +151,7 @@ def test_what_makes_no_sense_together_is_refused(world: Path) -> None:
         track(detections=given, task="detection", **options)
     with pytest.raises(SynclError, match=r"--output: .*detections\.json: are the detections themselves"):
         track(detections=given, overwrite=True, **options | {"output": given})
-    with pytest.raises(SynclError, match="--recording: goes without --data, --detections"):
+    with pytest.raises(SynclError, match="--recording: goes without --detections, --split"):
         track(detections=given, recording=world, output=world / "never", **SPLIT)
 
 

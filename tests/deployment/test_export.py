@@ -8,20 +8,30 @@ from pathlib import Path
 import pytest
 import torch
 
-from exporting import CANDIDATES, DRIVE, alike, build, config, exported, far_frame, runs_live_and_refuses
-from looks import same
-from syncl.checkpoints.model_file import save_model
-from syncl.checkpoints.state_file import load_state, save_state
-from syncl.deployment.exported import (
-    load_export,
-    open_model,
+import rig
+from exporting import (
+    CANDIDATES,
+    DRIVE,
+    QUERIES,
+    alike,
+    build,
+    config,
+    exported,
+    far_frame,
+    runs_live_and_refuses,
 )
+from looks import same
+from syncl.checkpoints.model_file import LoadedModel, save_model
+from syncl.checkpoints.state_file import load_state, save_state
+from syncl.deployment.exported import ExportedLooks, load_export, open_model
 from syncl.deployment.manifest import read_manifest, write_manifest
 from syncl.deployment.programs import OnnxProgram, write_onnx
 from syncl.deployment.writing import write_export
 from syncl.errors import SynclError
 from syncl.runs.export import synthetic_drive
-from syncl.trackers import GreedyConfig, Tracker
+from syncl.runs.track.run import BY_DETECTION, choose_tracker
+from syncl.trackers import Cc3dtConfig, GreedyConfig, SingleFrameConfig, Tracker
+from syncl.trackers.cc_3dt.association import AssociationConfig
 from syncl.trackers.life_cycle import LivingByScore
 
 
@@ -76,6 +86,39 @@ def test_an_exported_tracker_runs_live_and_says_what_it_cannot_do(tmp_path: Path
     wide = other.step(DRIVE[0], other.initial_state())[1]
     with pytest.raises(SynclError, match=r"identities is \(1, 40\), not \(1, 20\)"):
         told.step(DRIVE[1], wide)
+
+
+@pytest.mark.parametrize("choice", ["greedy", "cc-3dt"])
+def test_detections_of_an_exported_detector_are_tied_together_as_the_models(
+    choice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Fresh weights are sure of nothing.
+    rules = {
+        "greedy": GreedyConfig(min_score=0.0, classes=rig.CLASSES),
+        "cc-3dt": Cc3dtConfig(AssociationConfig(0.0, 0.0), min_score=0.0),
+    }
+    monkeypatch.setitem(BY_DETECTION, choice, lambda _: rules[choice])
+    made = dataclasses.replace(config(), tracker=SingleFrameConfig())
+    alone, program = build(made), exported(made, tmp_path)
+    greedy = ExportedLooks(program, rules["greedy"].build(program.detector))
+    for source in (program, greedy):
+        loaded = [LoadedModel(tracker, made, None, {}) for tracker in (alone, source)]
+        ours, theirs = (choose_tracker(model, "tracking", choice, rig.CLASSES).eval() for model in loaded)
+        state, told = ours.initial_state(), theirs.initial_state()
+        for frame in DRIVE[:4]:
+            (objects, state), (others, told) = ours.step(frame, state), theirs.step(frame, told)
+            alike(objects, others)
+        assert choose_tracker(loaded[1], "detection", "model", rig.CLASSES) is program
+
+
+def test_a_program_that_tells_more_than_detections_is_not_asked_for_them(tmp_path: Path) -> None:
+    made = dataclasses.replace(config(), tracker=QUERIES)
+    program = exported(made, tmp_path)
+    looks = ExportedLooks(program, QUERIES.build(program.detector))
+    for tracker in (exported(config(), tmp_path), looks):
+        for task, choice in (("tracking", "greedy"), ("detection", "model")):
+            with pytest.raises(SynclError, match="is one exported step, whose detector nobody can ask alone"):
+                choose_tracker(LoadedModel(tracker, made, None, {}), task, choice, rig.CLASSES)
 
 
 # What is wrong with a folder

@@ -138,7 +138,7 @@ def main() -> None:
         if options.tracker == "model":
             tracker = with_settings(model, changes)
         else:
-            tracker = choose_tracker(model, "tracking", options.tracker, NUSCENES).eval()
+            tracker = choose_tracker(model, "tracking", options.tracker, NUSCENES.tracked).eval()
         figures = score(model, tracker, options.data, options.version, options.split, options.features)
         name = options.name or (options.model.stem if options.tracker == "model" else options.tracker)
         line = json.dumps({"run": name, "scenes": options.data.name, "settings": list(changes), **figures})

@@ -114,18 +114,29 @@ def track(
     console = plain_console()
     if model is None and detections is None:
         raise SynclError("pass a MODEL that detects and tracks, or --detections of another detector")
-    if recording is not None and (
-        data is not None or task == "detection" or detections is not None or resume
-    ):
-        raise SynclError("--recording: goes without --data, --detections, --resume and --task detection")
+    of_scenes = {
+        "data": data,
+        "detections": detections,
+        "version": version != "v1.0-mini",
+        "dataset": dataset,
+        "split": split,
+        "scenes": scenes,
+        "task detection": task == "detection",
+        "forecasts": forecasts,
+        "resume": resume,
+    }
+    if recording is not None and (without := [f"--{name}" for name, value in of_scenes.items() if value]):
+        raise SynclError(f"--recording: goes without {', '.join(without)}")
     check_min_score(min_score)
     if recording is not None and model is not None:
         target = output or Path(f"{folder_of(recording).name}_tracks")
+        seeing = open_model(model, providers=providers)
         done = track_recording(
-            open_model(model, providers=providers),
+            without_past_images(seeing) if past == "key-frames" else seeing,
             recording,
             target,
             name=model.stem,
+            tracker=tracker,
             device=device,
             min_score=min_score,
             classes=classes,

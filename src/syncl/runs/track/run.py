@@ -21,6 +21,7 @@ from syncl.errors import SynclError, system_errors_named
 from syncl.runs.processes import Processes
 from syncl.runs.track.reports import ALONE, Reports, TrackingSummary
 from syncl.runs.track.scenes import cameras_seen, track_scene
+from syncl.structures import Objects
 from syncl.trackers import Cc3dtConfig, GreedyConfig, SingleFrame, SingleFrameConfig, Tracker
 from syncl.trackers.cc_3dt import cc_3dt_plus_plus
 from syncl.trackers.inference import Precision, for_inference, usable_device
@@ -79,7 +80,9 @@ def track_to_file(
             forecast and forecasts were.
     """
     chosen = choose_device(device, reports.processes)
-    stepping = for_inference(choose_tracker(model, task, tracker, index.dataset).eval().to(chosen), precision)
+    check_classes_known(model.tracker, index.dataset)
+    stepping = choose_tracker(model, task, tracker, index.dataset.tracked).eval().to(chosen)
+    stepping = for_inference(stepping, precision)
     stepping = compiled(stepping) if compile else stepping
     if reports.forecasts and stepping.forecast_step_s is None:
         raise SynclError("--forecasts: this tracker does not forecast; PF-Track with future reasoning does")
@@ -149,38 +152,62 @@ def check_past_images(model: LoadedModel, index: NuScenesIndex, scenes: tuple[st
         check_sweep_images(index, [scene for scene in scenes if has_sweeps(index, [scene])])
 
 
-def choose_tracker(
-    model: LoadedModel, task: Task, choice: TrackerChoice, dataset: DatasetDescription
-) -> Tracker:
-    """The tracker that does what was asked for, around the model's detector.
+def check_classes_known(tracker: Tracker, dataset: DatasetDescription) -> None:
+    """Refuse a model that knows none of a dataset's classes.
 
     Raises:
-        SynclError: if the options contradict each other or the model, or the model knows none of the
-            dataset's classes.
+        SynclError: saying which each has.
     """
-    own = model.tracker
-    if not set(own.classes) & set(dataset.classes):
+    if not set(tracker.classes) & set(dataset.classes):
         raise SynclError(
-            f"this model knows {', '.join(own.classes)}; the data ({dataset.name}) have "
+            f"this model knows {', '.join(tracker.classes)}; the data ({dataset.name}) have "
             f"{', '.join(dataset.classes)}: no class in common. Train a model on them (syncl train), or give "
             "the description that fits the model (--dataset)"
         )
+
+
+def choose_tracker(
+    model: LoadedModel, task: Task, choice: TrackerChoice, tracked: tuple[str, ...]
+) -> Tracker:
+    """The tracker that does what was asked for, around the model's detector.
+
+    Args:
+        model: a loaded model.
+        task: see `syncl.commands.track.track`.
+        choice: the same.
+        tracked: classes that a tracker by detection is to track.
+
+    Raises:
+        SynclError: if the options contradict each other or the model.
+    """
+    own = model.tracker
+    program = _detecting_program(own)
     if task == "detection":
         if choice != "model":
             raise SynclError(f"--task detection has no tracks for --tracker {choice}; leave one out")
-        if own.detects_only:
-            return own
+        if own.detects_only or program is not None:
+            return program or own
         check_parts(own, "--task detection")
         return SingleFrame(own.detector, SingleFrameConfig())
     if choice != "model":
+        rules = BY_DETECTION[choice](tracked)
+        if program is not None:
+            return ExportedLooks(program, rules.build(program.detector))
         check_parts(own, f"--tracker {choice}")
-        return BY_DETECTION[choice](dataset.tracked).build(own.detector)
+        return rules.build(own.detector)
     if own.detects_only:
         raise SynclError(
-            "this model detects in single frames and cannot track; use --task detection, tie its detections "
-            "together with --tracker greedy, or train a tracker from it"
+            "this model detects in single frames and cannot track; tie its detections together with "
+            "--tracker greedy, write them with --task detection, or train a tracker from it"
         )
     return own
+
+
+def _detecting_program(tracker: Tracker) -> ExportedTracker | None:
+    """The program of an exported folder, where it tells plain detections of single frames."""
+    if isinstance(tracker, ExportedLooks) and tracker.tracker.pairs is Objects:
+        tracker = tracker.program
+    return tracker if isinstance(tracker, ExportedTracker) and tracker.detects_only else None
 
 
 def check_parts(tracker: Tracker, option: str) -> None:
