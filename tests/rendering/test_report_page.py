@@ -371,7 +371,7 @@ def test_metrics_of_other_results_are_refused(planted, tmp_path):
         ({"output": "report.pdf"}, r"report\.pdf; a report is written as HTML"),
         ({"failures": 51}, r"failures: 51; choose between 0 and 50"),
         ({"embed_mb": -1.0}, r"embed_mb: -1"),
-        ({"scenes": ("scene-0103",)}, r"--scenes: needs --data"),
+        ({"scenes": ("scene-0103",), "split": "val"}, r"--split, --scenes: without --data"),
     ],
 )
 def test_bad_options_are_named(tmp_path, options, message):

@@ -85,8 +85,9 @@ def report(
     check_min_score(min_score)
     if (min_score is not None or classes) and data is None:
         raise SynclError("--min-score, --classes: choose failures, which need --data")
-    if scenes and data is None:
-        raise SynclError("--scenes: needs --data, the data set they are scenes of")
+    of_data = {"version": version != "v1.0-mini", "dataset": dataset, "split": split, "scenes": scenes}
+    if data is None and (named := [f"--{name}" for name, value in of_data.items() if value]):
+        raise SynclError(f"{', '.join(named)}: without --data, the data set that is scored, would do nothing")
     check_output(output, overwrite)
     found = read_runs(runs)
     galleries: dict[str, Gallery] = {}
