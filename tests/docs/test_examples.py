@@ -19,6 +19,7 @@ from syncl.data.nuscenes.index import open_nuscenes
 from syncl.deployment.exported import load
 from syncl.errors import SynclError
 from syncl.recipes.recipe import Recipe, recipe_from_json, recipe_to_json
+from syncl.recipes.resolving import resolve_recipe
 from syncl.recipes.synthetic_trackers import small_tracker
 from syncl.runs.train.run import next_steps
 from syncl.structures import Annotations, Predictions
@@ -125,6 +126,13 @@ def test_an_examples_recipe_survives_its_json_form(runs, name, recipe):
     made: Recipe = getattr(module, recipe)()
     value = orjson.loads(orjson.dumps(recipe_to_json(made)))
     assert recipe_from_json(value, "here", types_of(module)) == dataclasses.replace(made, strategies={})
+
+
+def test_the_new_strategy_is_what_its_run_was_trained_with(runs):
+    module, folder = runs["add_strategy"]
+    written = orjson.loads((folder / "recipe.json").read_bytes())["training"]["strategy"]
+    assert written["type"] == "NearFirstConfig"
+    assert module.near_first().training.strategy == resolve_recipe(module.near_first()).training.strategy
 
 
 def test_the_new_detectors_standard_decoder_does_not_feel_the_other_one(runs, small_world):

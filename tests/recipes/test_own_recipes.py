@@ -7,8 +7,9 @@ import pytest
 
 from syncl.commands.recipes import recipes
 from syncl.errors import SynclError
-from syncl.recipes import find_recipe, resolve_recipe
+from syncl.recipes import RECIPES, find_recipe, resolve_recipe
 from syncl.training.objectives.denoising import DenoisingConfig
+from syncl.training.strategies import RefinedCandidatesConfig
 
 NAME = "mutr3d_detr3d_synthetic_syncl"
 
@@ -112,6 +113,25 @@ def test_functions_of_your_own_are_recipes(tmp_path: Path, monkeypatch: pytest.M
     ):
         with pytest.raises(SynclError, match=message):
             resolve_recipe(name)
+
+
+def test_a_strategy_put_into_a_recipe_with_a_choice_is_what_is_trained(tmp_path: Path) -> None:
+    path = tmp_path / "near_first_recipes.py"
+    path.write_text(
+        "from dataclasses import replace\nfrom syncl.recipes import RECIPES\n"
+        "from syncl.training.strategies import RefinedCandidatesConfig\n"
+        "def mine():\n    base = RECIPES['mutr3d_petr_synthetic']()\n"
+        "    training = replace(base.training, strategy=RefinedCandidatesConfig())\n"
+        "    return replace(base, name='mine', training=training)\n"
+    )
+    name = f"{path}:mine"
+    template = RECIPES["mutr3d_petr_synthetic"]()
+    given = replace(template, training=replace(template.training, strategy=RefinedCandidatesConfig()))
+    for recipe in (resolve_recipe(name), resolve_recipe(given)):
+        assert recipe.training.strategy == RefinedCandidatesConfig() and not recipe.strategies
+    # Asked for by name, the recipe's choice is as it ever was.
+    assert resolve_recipe(name, "baseline").training == template.training
+    assert resolve_recipe(name, "syncl").training.strategy == template.strategies["syncl"].config
 
 
 def test_classes_of_your_own_are_not_written_to_a_file_that_could_not_be_read(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from syncl.checkpoints.upgrades import Json
 from syncl.data.yaml_node import Node, read_yaml
 from syncl.errors import SynclError
 from syncl.recipes.changes import as_tuples, change_setting
-from syncl.recipes.recipe import BASELINE, RECIPE_TYPES, Recipe, recipe_from_json, recipe_to_json
+from syncl.recipes.recipe import RECIPE_TYPES, Recipe, recipe_from_json, recipe_to_json
 from syncl.recipes.registry import find_recipe
 
 OWN_FILES = (".yaml", ".yml")
@@ -58,8 +58,7 @@ def named_recipe(name: str, strategy: str | None = None) -> Recipe:
         return read_recipe(Path(name))
     if not is_own(name):
         return find_recipe(name, strategy)
-    recipe = _from_function(name)
-    return recipe.trained_with(strategy or BASELINE) if recipe.strategies else recipe
+    return _from_function(name).with_choice_made(strategy)
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -48,8 +48,9 @@ class Recipe:
         starts_from: what `--init` should be given, in words; empty = from scratch.
         paper: published results of the same model and training, where there are any.
         strategies: what `--strategy`, or a name that ends with one of these, may put in the place of
-            `training.strategy`, which is `baseline` itself; empty where the recipe leaves no choice, or where
-            one has been made. Not part of the JSON form.
+            `training.strategy`; that is `baseline` itself, or what somebody put there with `replace`, which
+            then is what is trained. Empty where the recipe leaves no choice, or where one has been made. Not
+            part of the JSON form.
     """
 
     name: str
@@ -79,6 +80,16 @@ class Recipe:
             paper=chosen.paper,
             strategies={},
         )
+
+    def with_choice_made(self, strategy: str | None = None) -> "Recipe":
+        """The recipe with no choice left: trained with the named one of its strategies, else as it says.
+
+        Raises:
+            SynclError: if the recipe leaves a choice and does not have this strategy, with those it has.
+        """
+        if strategy is None or not self.strategies:
+            return replace(self, strategies={})
+        return self.trained_with(strategy)
 
 
 BASELINE = "baseline"

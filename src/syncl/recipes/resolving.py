@@ -7,7 +7,7 @@ from syncl.checkpoints.limits import check_bounds
 from syncl.errors import SynclError
 from syncl.recipes.changes import apply_changes as apply_changes
 from syncl.recipes.own import named_recipe
-from syncl.recipes.recipe import BASELINE, Recipe
+from syncl.recipes.recipe import Recipe
 from syncl.recipes.registry import RECIPES
 from syncl.recipes.synthetic import frozen_encoder
 from syncl.trackers.one_track import OneTrackConfig
@@ -42,7 +42,7 @@ def resolve_recipe(
     if isinstance(recipe, str):
         known = named_recipe(recipe, strategy)
     else:
-        known = recipe.trained_with(strategy or BASELINE) if recipe.strategies else recipe
+        known = recipe.with_choice_made(strategy)
     if strategy is not None:
         training = replace(known.training, strategy=strategy_for(known, strategy))
         known = replace(known, training=training)
