@@ -9,6 +9,7 @@ from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+_COMMAND = re.compile(r"(?:(?:torchrun|accelerate launch)\b.*-m )?syncl (?:--with \S+ )?(?!COMMAND)(.+)")
 
 
 def load_module(path: Path) -> ModuleType:
@@ -32,7 +33,7 @@ def command_lines(page: Path) -> Iterator[str]:
     for line in page.read_text().replace("\\\n", " ").splitlines():
         if line.startswith("```"):
             fenced = not fenced
-        found = re.match(r"(?:(?:torchrun|accelerate launch)\b.*-m )?syncl (?!COMMAND)(.+)", line.strip())
+        found = _COMMAND.match(line.strip())
         code = fenced or line.startswith("    ")
         if found and code and not re.search(r"\[|\.\.\.|\bFORMAT\b", line):
             yield found[1]
@@ -40,5 +41,5 @@ def command_lines(page: Path) -> Iterator[str]:
 
 def inline_commands(page: Path) -> Iterator[tuple[str, list[str]]]:
     """Commands with the options named in `inline code` of a page."""
-    for name, rest in re.findall(r"`syncl ([a-z-]+)\b([^`]*)`", page.read_text()):
+    for name, rest in re.findall(r"`syncl (?:--with [^\s`]+ )?([a-z][a-z-]*)\b([^`]*)`", page.read_text()):
         yield name, re.findall(r"--([a-z-]+)", rest)

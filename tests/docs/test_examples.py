@@ -10,9 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from syncl import own_code
 from syncl.checkpoints import model_file
 from syncl.checkpoints.model_file import load_model
 from syncl.checkpoints.state_file import load_state, save_state
+from syncl.commands.main import main
 from syncl.data.nuscenes.clips.dataset import SceneStream
 from syncl.data.nuscenes.clips.frames import ImageOptions
 from syncl.data.nuscenes.index import open_nuscenes
@@ -54,10 +56,36 @@ def runs(small_world, tmp_path_factory) -> dict[str, tuple[ModuleType, Path]]:
     return found
 
 
-def test_behind_a_training_of_ones_own_class_python_is_named_which_alone_opens_it(runs):
+def test_behind_a_training_of_ones_own_class_what_opens_it_is_named(runs, monkeypatch):
     module, folder = runs["add_tracker"]
+    monkeypatch.chdir(ROOT)
+    said = next_steps(module.coasting(), folder, "--data world")
+    assert said.startswith(f"syncl --with examples/add_tracker.py track {folder} --data world")
+    # As in a notebook.
+    monkeypatch.delattr(module, "__file__")
     said = next_steps(module.coasting(), folder, "--data world")
     assert "types=(CoastingConfig,)" in said and "syncl track" not in said
+
+
+@pytest.mark.parametrize("name", ["add_detector", "add_tracker"])
+def test_commands_know_an_example_that_they_are_told_of(runs, name, small_world, tmp_path, monkeypatch):
+    _, folder = runs[name]
+    for kept in ("_imported", "_taken", "_classes"):
+        monkeypatch.setattr(own_code, kept, {})
+    results = tmp_path / "results.json"
+    arguments = [
+        "track",
+        str(folder / "model.safetensors"),
+        "--data",
+        str(small_world),
+        "--output",
+        str(results),
+    ]
+    with pytest.raises(SystemExit):
+        main(arguments)
+    main(["--with", str(ROOT / "examples" / f"{name}.py"), *arguments])
+    boxes = [orjson.loads(path.read_bytes())["results"] for path in (results, folder / "results.json")]
+    assert boxes[0] == boxes[1] and any(boxes[0].values())
 
 
 def types_of(module: ModuleType) -> tuple[type, ...]:

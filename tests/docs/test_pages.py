@@ -78,6 +78,7 @@ def test_command_lines_are_understood(page, line, capsys, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     (own,) = re.findall(r"```yaml\n(base: .*?)```", (ROOT / "docs" / "training.md").read_text(), re.DOTALL)
     (tmp_path / "my.yaml").write_text(own)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     name, *arguments = shlex.split(line, comments=True)
     assert name in COMMANDS, f"{page}: there is no command {name!r}"
     try:

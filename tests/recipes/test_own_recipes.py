@@ -143,6 +143,8 @@ def test_classes_of_your_own_are_not_written_to_a_file_that_could_not_be_read(tm
         "    unroll = replace(base.training.unroll, objectives=(MineConfig(),))\n"
         "    return replace(base, training=replace(base.training, unroll=unroll))\n"
     )
-    with pytest.raises(SynclError, match=f"MineConfig, which no file may name; .* syncl train {path}:mine"):
+    with pytest.raises(
+        SynclError, match=f"MineConfig, which no file may name unasked; .* syncl train {path}:mine, .*--with"
+    ):
         recipes(f"{path}:mine", write=tmp_path / "mine.yaml")
     assert not (tmp_path / "mine.yaml").exists()

@@ -8,6 +8,7 @@ from typing import TypeVar
 from syncl.checkpoints.limits import described, fitted
 from syncl.checkpoints.upgrades import Json, upgrade
 from syncl.errors import SynclError, did_you_mean, shown
+from syncl.own_code import own_classes
 
 Config = TypeVar("Config")
 _TYPE = "type"
@@ -35,14 +36,14 @@ def decode_config(value: Json, expected: type[Config], known: Iterable[type], so
     Args:
         value: JSON values.
         expected: class the outermost object must have.
-        known: classes that may occur inside, each name once.
+        known: classes that may occur inside beside your own that commands know, each name once.
         source: where the value comes from, for messages.
 
     Raises:
         SynclError: if a class or field is unknown or missing, or two classes share a name, naming it.
     """
     registry: dict[str, type] = {}
-    for cls in (expected, *known):
+    for cls in (expected, *known, *own_classes()):
         first = registry.setdefault(cls.__name__, cls)
         if first is not cls:
             raise SynclError(
@@ -64,8 +65,9 @@ def _decode(value: Json, registry: Mapping[str, type], source: str) -> object:
     cls = registry.get(name) if isinstance(name, str) else None
     if cls is None:
         raise SynclError(
-            f"{source}: unknown configuration type {name!r}; if it is a class of your own, pass it to "
-            f"load_model(..., types=(...,)); else a newer syncl wrote this{did_you_mean(str(name), registry)}"
+            f"{source}: unknown configuration type {name!r}; if it is a class of your own, name its file, "
+            "syncl --with FILE.py COMMAND, or pass it to load_model(..., types=(...,)); else a newer syncl "
+            f"wrote this{did_you_mean(str(name), registry)}"
         )
     current = upgrade(cls.__name__, {key: item for key, item in value.items() if key != _TYPE}, source)
     declared = dataclasses.fields(cls)

@@ -23,6 +23,7 @@ from syncl.detectors.seen_rigs import SeenRigs
 from syncl.errors import SynclError
 from syncl.files import parse_json, read_tensors, write_tensors
 from syncl.layers.normaliser import NormaliserConfig
+from syncl.own_code import own_classes
 from syncl.trackers import TRACKER_TYPES, Tracker
 from syncl.trackers.model import InputConfig, ModelConfig
 
@@ -122,7 +123,7 @@ def load_model(path: Path, device: torch.device | str = "cpu", types: tuple[type
     known = (*MODEL_TYPES, *types)
     config = decode_config(_entry(path, metadata, "model"), ModelConfig, known, f"{path}: model")
     # Classes of a user's own need not know of the device meta.
-    expected = model_shapes(config, str(path), "cpu" if types else "meta")
+    expected = model_shapes(config, str(path), "cpu" if types or own_classes() else "meta")
     weights = current_names(weights, expected)
     problems = differences(expected, weights)
     if problems:

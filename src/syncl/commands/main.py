@@ -17,6 +17,7 @@ from syncl import __version__
 from syncl.allocation import keep_freed_memory
 from syncl.errors import SynclError, did_you_mean, system_error
 from syncl.interrupts import Interrupted, end_with_starter, forget_signals, raise_on_signals
+from syncl.own_code import take_in
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def usage() -> str:
         f"syncl {__version__}: end-to-end multi-camera 3D tracking",
         "",
         "usage: syncl COMMAND [options]      syncl COMMAND --help for its options",
+        "       syncl --with FILE.py COMMAND [options]      with classes and datasets of your own",
         "",
         *(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()),
     ]
@@ -111,11 +113,16 @@ def _main(arguments: list[str]) -> None:
     if arguments[0] == "--version":
         sys.stdout.write(f"{__version__}\n")
         return
+    files, arguments = _split_own_code(arguments)
+    if not arguments:
+        _fail("--with: name a file of your own code, and a command behind it")
     name, *rest = arguments
     if name not in COMMANDS:
         close = did_you_mean(name, COMMANDS) or f"; commands: {', '.join(COMMANDS)}"
         _fail(f"there is no command {name!r}{close}")
     try:
+        for file in files:
+            take_in(file)
         _run(name, rest)
         sys.stdout.flush()
     except SynclError as error:
@@ -128,6 +135,18 @@ def _main(arguments: list[str]) -> None:
         _fail(str(system_error(error)))
     except MemoryError:
         _fail("out of memory; take smaller images, batches or fewer workers")
+
+
+def _split_own_code(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """What every `--with` in front of the command names, and all that follows."""
+    files: list[str] = []
+    while arguments and _option(arguments[0]) == "--with":
+        _, equals, file = arguments[0].partition("=")
+        if not equals and len(arguments) == 1:
+            return files, []
+        files.append(file if equals else arguments[1])
+        arguments = arguments[1 if equals else 2 :]
+    return files, arguments
 
 
 def command_function(name: str) -> Callable[..., object]:
@@ -155,6 +174,8 @@ def _run(name: str, arguments: list[str]) -> None:
     for argument in arguments:
         option = _option(argument)
         if option and option.replace("--no-", "--", 1) not in {*options, "--help", *_OF_TYRO}:
+            if option == "--with":
+                raise SynclError(f"--with comes before the command: syncl --with FILE.py {name} ...")
             close = did_you_mean(option, options)
             raise SynclError(f"syncl {name} has no option {option}{close or f'; see syncl {name} --help'}")
     lists = {option for option, hint in options.items() if typing.get_origin(hint) is tuple}

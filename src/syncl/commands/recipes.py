@@ -54,6 +54,7 @@ def recipes(
         return found
     from dataclasses import replace
 
+    from syncl.own_code import options_for, own_classes
     from syncl.recipes import resolve_recipe
     from syncl.recipes.listing import entries_of
     from syncl.recipes.own import is_own, recipe_text
@@ -68,13 +69,15 @@ def recipes(
         sys.stdout.write("\n".join(facts) + f"\n\n{''.join(settings[1:])}")
         return found
     check_output(write, overwrite)
-    if classes := own_types(recipe):
+    if unknown := [cls.__name__ for cls in own_types(recipe) if cls not in own_classes()]:
         raise SynclError(
-            f"--write: {name} has settings of classes of your own, {', '.join(classes)}, which no file may "
-            f"name; train it as it is: syncl train {name}"
+            f"--write: {name} has settings of classes of your own, {', '.join(unknown)}, which no file may "
+            f"name unasked; train it as it is, syncl train {name}, or say syncl --with FILE.py here and "
+            "wherever the file that is written is used"
         )
+    syncl = " ".join(("syncl", *(options_for(own_types(recipe)) or [])))
     text = recipe_text(replace(recipe, name=write.stem))
-    head = f"# {name} of syncl recipes, whole. Change what you like: syncl train {write.name} --data ..."
+    head = f"# {name} of syncl recipes, whole. Change what you like: {syncl} train {write.name} --data ..."
     atomic_write(write, f"{head}\n{text}".encode())
-    sys.stdout.write(f"wrote {write}: train it with syncl train {write} --data DIR --output RUN\n")
+    sys.stdout.write(f"wrote {write}: train it with {syncl} train {write} --data DIR --output RUN\n")
     return found

@@ -10,14 +10,11 @@ value with a `type` is a whole configuration: what it leaves out has that type's
 code to run.
 """
 
-import importlib
-import importlib.util
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FunctionType
 from typing import cast
 
 import yaml
@@ -26,6 +23,7 @@ from syncl.checkpoints.codec import decode_config
 from syncl.checkpoints.upgrades import Json
 from syncl.data.yaml_node import Node, read_yaml
 from syncl.errors import SynclError
+from syncl.own_code import failure, import_code
 from syncl.recipes.changes import as_tuples, change_setting
 from syncl.recipes.recipe import RECIPE_TYPES, Recipe, recipe_from_json, recipe_to_json
 from syncl.recipes.registry import find_recipe
@@ -128,14 +126,14 @@ def _from_function(name: str) -> Recipe:
     place, _, function = name.rpartition(":")
     if not place:
         raise SynclError(f"{name}: name the function behind a colon: {name}:FUNCTION")
+    module = import_code(place)
+    found = getattr(module, function, None)
     try:
-        module = _module_of_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
-        found = getattr(module, function, None)
         recipe = found() if callable(found) else None
     except SynclError:
         raise
     except Exception as error:
-        raise SynclError(f"{name}: the code there fails: {type(error).__name__}: {error}") from error
+        raise SynclError(f"{name}: {failure(error)}") from error
     if isinstance(recipe, Recipe):
         return recipe
     known = [
@@ -144,16 +142,3 @@ def _from_function(name: str) -> Recipe:
     ]  # fmt: skip
     what = f"returns a {type(recipe).__name__}, not a Recipe" if callable(found) else "is not there"
     raise SynclError(f"{place}: the function {function!r} {what}; there are {', '.join(known) or 'none'}")
-
-
-def _module_of_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise SynclError(f"{path}: there is no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise SynclError(f"{path}: Python cannot load this file")
-    module = importlib.util.module_from_spec(spec)
-    # Data classes and pickled workers look their module up by name.
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module

@@ -130,14 +130,14 @@ RECIPE_TYPES: tuple[type, ...] = (
 )
 
 
-def own_types(config: object) -> tuple[str, ...]:
-    """Names of the classes of your own in a recipe or a part of it, which no file may name unasked."""
-    if isinstance(config, tuple):
-        return tuple(dict.fromkeys(name for item in config for name in own_types(item)))
+def own_types(config: object) -> tuple[type, ...]:
+    """The classes of your own in a recipe or a part of it, which no file may name unasked."""
+    if isinstance(config, (tuple, list)):
+        return tuple(dict.fromkeys(cls for item in config for cls in own_types(item)))
     if not is_dataclass(config) or isinstance(config, type):
         return ()
     inner = tuple(getattr(config, item.name) for item in fields(config) if item.name != "strategies")
-    own = () if isinstance(config, (Recipe, *RECIPE_TYPES)) else (type(config).__name__,)
+    own = () if type(config) in (Recipe, *RECIPE_TYPES) else (type(config),)
     return tuple(dict.fromkeys((*own, *own_types(inner))))
 
 

@@ -12,6 +12,7 @@ from types import TracebackType
 
 from syncl.errors import SynclError, system_errors_named
 from syncl.interrupts import Interrupted, for_child
+from syncl.own_code import own_options
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Commands:
                     raise Interrupted(signal.SIGTERM)
                 # In a group of its own, a Ctrl-C reaches it by this process alone.
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "syncl", *arguments],
+                    [sys.executable, "-m", "syncl", *own_options(), *arguments],
                     stdin=subprocess.DEVNULL,
                     stdout=text,
                     stderr=text,

@@ -214,7 +214,8 @@ def _arm(
         if not recipe.endswith(OWN_FILES):
             raise SynclError(
                 f"{where}: recipe: {recipe!r}; a plan names no code to run: write what the function returns "
-                "with syncl recipes NAME --write my.yaml, and name that file"
+                "with syncl recipes NAME --write my.yaml, and name that file; classes of your own in it are "
+                "those of syncl --with FILE.py, both times"
             )
         recipe = str(path.parent / recipe)
     return Arm(

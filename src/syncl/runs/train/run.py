@@ -29,6 +29,7 @@ from syncl.data.nuscenes.splits import own_split
 from syncl.data.views import cameras_by_view, index_rigs, index_views
 from syncl.detectors.seen_rigs import SeenRigs
 from syncl.errors import SynclError
+from syncl.own_code import options_for
 from syncl.progress import plain_console
 from syncl.recipes import Recipe
 from syncl.recipes.listing import recipe_entries
@@ -223,22 +224,26 @@ def _validation(recipe: Recipe, index: NuScenesIndex, split: str, output: Path) 
 
 def next_steps(recipe: Recipe, output: Path, where: str) -> str:
     """What to run behind a training, in words; `where` are the options that name its data."""
-    if own := own_types(recipe.model):
+    own = own_types(recipe.model)
+    options = options_for(own)
+    if options is None:
         model = f"Path({str(output / 'model.safetensors')!r})"
+        names = ", ".join(cls.__name__ for cls in own)
         return (
-            f"in Python, load_model({model}, types=({', '.join(own)},)) and track_to_file, as "
-            "docs/add-tracker.md has it: commands know no classes of your own"
+            f"in Python, load_model({model}, types=({names},)) and track_to_file, as docs/add-tracker.md has "
+            "it: commands know classes of your own where a file has them"
         )
+    syncl = " ".join(("syncl", *options))
     if not isinstance(recipe.model.tracker, SingleFrameConfig):
         results = output / "results.json"
         return (
-            f"syncl track {output} {where} --output {results}; then syncl evaluate {results} {where}, "
-            f"syncl render {results} {where} --output {output / 'tracks.mp4'}"
+            f"{syncl} track {output} {where} --output {results}; then {syncl} evaluate {results} {where}, "
+            f"{syncl} render {results} {where} --output {output / 'tracks.mp4'}"
         )
     trackers = [entry.name for entry in recipe_entries() if entry.starts_from == recipe.name]
     if trackers:
-        return f"syncl train {trackers[0]} {where} --init {output} --output RUN"
-    return f"syncl track {output} {where} --tracker greedy --output {output / 'results.json'}"
+        return f"{syncl} train {trackers[0]} {where} --init {output} --output RUN"
+    return f"{syncl} track {output} {where} --tracker greedy --output {output / 'results.json'}"
 
 
 def _with_views(
