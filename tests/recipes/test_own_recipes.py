@@ -1,6 +1,6 @@
 """Recipes of your own: written, read, changed, refused."""
 
-from dataclasses import replace
+from dataclasses import dataclass, make_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,7 @@ import pytest
 from syncl.commands.recipes import recipes
 from syncl.errors import SynclError
 from syncl.recipes import RECIPES, find_recipe, resolve_recipe
+from syncl.recipes.recipe import recipe_from_json, recipe_to_json
 from syncl.training.objectives.denoising import DenoisingConfig
 from syncl.training.strategies import RefinedCandidatesConfig
 
@@ -148,3 +149,52 @@ def test_classes_of_your_own_are_not_written_to_a_file_that_could_not_be_read(tm
     ):
         recipes(f"{path}:mine", write=tmp_path / "mine.yaml")
     assert not (tmp_path / "mine.yaml").exists()
+
+
+@dataclass(frozen=True)
+class MineConfig:
+    """A strategy's configuration that holds what the tests put into it."""
+
+    weight: float = 1.0
+    part: object = None
+
+    def build(self, dim: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class UnbuildableConfig:
+    weight: float = 1.0
+
+
+TAKEN = make_dataclass("BaselineConfig", [("weight", float, 1.0)], namespace={"build": print}, frozen=True)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        (
+            MineConfig("much"),
+            r"^mine\.training\.strategy\.weight: 'much' is no value of MineConfig\.weight \(a nu",
+        ),
+        (
+            MineConfig(part=(1, {2: 3})),
+            r"^mine\.training\.strategy\.part\[1\]: \{2: 3\} is a dict, which no file",
+        ),
+        (UnbuildableConfig(), r"^mine\.training\.strategy: UnbuildableConfig has no method build; docs/add-"),
+        (TAKEN(), "two configuration classes are called BaselineConfig, .*; rename yours"),
+    ],
+)
+def test_what_a_runs_files_could_not_be_read_back_from_is_refused_before(
+    strategy: object, message: str
+) -> None:
+    base = find_recipe("mutr3d_petr_synthetic")
+    with pytest.raises(SynclError, match=message):
+        resolve_recipe(replace(base, name="mine", training=replace(base.training, strategy=strategy)))
+
+
+def test_what_its_files_say_of_an_own_class_is_what_was_given() -> None:
+    base = find_recipe("mutr3d_petr_synthetic")
+    recipe = replace(
+        base, training=replace(base.training, strategy=MineConfig(2, (1, "x", None, MineConfig())))
+    )
+    assert resolve_recipe(recipe) == recipe == recipe_from_json(recipe_to_json(recipe), "here", (MineConfig,))

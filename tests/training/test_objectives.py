@@ -26,6 +26,7 @@ from syncl.recipes.synthetic import small_pf_track, small_streampetr
 from syncl.structures import Annotations, Outcome
 from syncl.trackers import ClipNoise, Decoded
 from syncl.training.objectives import DenoisingConfig, ImageLossConfig, Objective, ObjectiveConfig
+from syncl.training.strategies import Baseline, BaselineConfig
 from syncl.training.strategies.syncl.strategy import SynclConfig
 from syncl.training.unroll import ClipTraining, UnrollConfig
 
@@ -50,6 +51,30 @@ class Surprise(Objective):
         born = (outcome.targets[:, : decoded.queries.object_count] >= 0).sum()
         anchored = decoded.standard.logits.sum() * 0
         return {"surprise": self.weight * born + anchored}
+
+
+@dataclass(frozen=True)
+class NamedConfig:
+    """An objective whose loss has a name of choice."""
+
+    name: str
+
+    def build(self) -> "Named":
+        return Named(self.name)
+
+
+class Named(Objective):
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, decoded: Decoded, outcome: Outcome, annotations: Annotations, /) -> dict[str, Tensor]:
+        return {self.name: decoded.standard.logits.sum() * 0}
+
+
+class Nothing(Baseline):
+    """A strategy whose forward forgot what to return."""
+
+    def forward(self, decoded: Decoded, annotations: Annotations) -> None: ...
 
 
 def module_with(*objectives: ObjectiveConfig, denoising: DenoisingConfig | None = None) -> ClipTraining:
@@ -159,3 +184,16 @@ def take_annotations_of(tables: Path, scene: str) -> None:
     (tables / "sample_annotation.json").write_bytes(orjson.dumps(left))
     kept = [row for row in read("instance") if row["token"] in instances]
     (tables / "instance.json").write_bytes(orjson.dumps(kept))
+
+
+@pytest.mark.parametrize("name", ["class", "total"])
+def test_an_objective_takes_no_other_losss_place(name):
+    with pytest.raises(SynclError, match=f"Named returned a loss called '{name}', which there is already"):
+        module_with(NamedConfig(name))(make_clip([0, 1], [0, 1]))
+
+
+def test_a_strategy_that_returns_no_outcome_is_named():
+    module = module_with()
+    module.strategy = Nothing(BaselineConfig())
+    with pytest.raises(SynclError, match=r"strategy: Nothing returned a NoneType; .*docs/add-strategy\.md"):
+        module(make_clip([0, 1], [0, 1]))

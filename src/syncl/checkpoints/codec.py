@@ -14,18 +14,25 @@ Config = TypeVar("Config")
 _TYPE = "type"
 
 
-def encode_config(config: object) -> Json:
-    """A configuration as JSON values; dataclasses become objects that carry their class name as `type`."""
+def encode_config(config: object, place: str = "a configuration") -> Json:
+    """A configuration as JSON values; dataclasses become objects that carry their class name as `type`.
+
+    Raises:
+        SynclError: a value that no file can hold, naming its place.
+    """
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         fields: dict[str, Json] = {_TYPE: type(config).__name__}
         for field in dataclasses.fields(config):
-            fields[field.name] = encode_config(getattr(config, field.name))
+            fields[field.name] = encode_config(getattr(config, field.name), f"{place}.{field.name}")
         return fields
     if isinstance(config, (tuple, list)):
-        return [encode_config(item) for item in config]
+        return [encode_config(item, f"{place}[{number}]") for number, item in enumerate(config)]
     if config is None or isinstance(config, (bool, int, float, str)):
         return config
-    raise TypeError(f"a configuration cannot hold {type(config).__name__}")
+    raise SynclError(
+        f"{place}: {shown(config)} is a {type(config).__name__}, which no file can hold; a configuration is "
+        "a dataclass of numbers, texts, truth values, None, tuples of these, and such dataclasses"
+    )
 
 
 def decode_config(value: Json, expected: type[Config], known: Iterable[type], source: str) -> Config:

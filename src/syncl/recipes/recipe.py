@@ -144,7 +144,8 @@ def own_types(config: object) -> tuple[type, ...]:
 def recipe_to_json(recipe: Recipe) -> Json:
     """The recipe as JSON values, without the strategies that were not chosen."""
     written = (item.name for item in fields(recipe) if item.name != "strategies")
-    return {"type": "Recipe", **{name: encode_config(getattr(recipe, name)) for name in written}}
+    values = {name: encode_config(getattr(recipe, name), f"{recipe.name}.{name}") for name in written}
+    return {"type": "Recipe", **values}
 
 
 def recipe_from_json(value: Json, source: str, types: tuple[type, ...] = ()) -> Recipe:

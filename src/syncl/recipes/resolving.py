@@ -7,7 +7,7 @@ from syncl.checkpoints.limits import check_bounds
 from syncl.errors import SynclError
 from syncl.recipes.changes import apply_changes as apply_changes
 from syncl.recipes.own import named_recipe
-from syncl.recipes.recipe import Recipe
+from syncl.recipes.recipe import Recipe, own_types, recipe_from_json, recipe_to_json
 from syncl.recipes.registry import RECIPES
 from syncl.recipes.synthetic import frozen_encoder
 from syncl.trackers.one_track import OneTrackConfig
@@ -36,8 +36,8 @@ def resolve_recipe(
         changes: settings such as `training.steps=500`.
 
     Raises:
-        SynclError: if the recipe, a setting or a combination of settings does not exist, or a number is
-            beyond what it can mean.
+        SynclError: if the recipe, a setting or a combination of settings does not exist, a number is beyond
+            what it can mean, or a value is none that its field, or a file, can hold.
     """
     if isinstance(recipe, str):
         known = named_recipe(recipe, strategy)
@@ -52,7 +52,31 @@ def resolve_recipe(
     check_bounds(known.model, f"{known.name}: model")
     check_bounds(known.training, f"{known.name}: training")
     check_strategy(known)
+    check_classes(known)
     return known
+
+
+def check_classes(recipe: Recipe) -> None:
+    """Refuse what a run's files could not be read back from, before there is a run.
+
+    Raises:
+        SynclError: naming the setting whose value is none, the class that cannot be built, or whose name is
+            another's.
+    """
+    model, training = recipe.model, recipe.training
+    parts = {
+        "model.detector": model.detector,
+        "model.tracker": model.tracker,
+        "training.strategy": training.strategy,
+        **{f"training.unroll.objectives[{n}]": one for n, one in enumerate(training.unroll.objectives)},
+    }
+    for place, config in parts.items():
+        if not callable(getattr(config, "build", None)):
+            raise SynclError(
+                f"{recipe.name}.{place}: {type(config).__name__} has no method build; docs/add-detector.md, "
+                "add-tracker.md and add-strategy.md say what it is given and returns"
+            )
+    recipe_from_json(recipe_to_json(recipe), recipe.name, own_types(recipe))
 
 
 def check_strategy(recipe: Recipe) -> None:

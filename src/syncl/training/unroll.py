@@ -1,5 +1,6 @@
 """A clip through tracker and strategy, frame by frame, with gradients across frames."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -7,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from syncl.errors import SynclError
-from syncl.structures import Annotations, Clip, Frame, Queries
+from syncl.structures import Annotations, Clip, Frame, Outcome, Queries
 from syncl.trackers.base import Tracker
 from syncl.trackers.state import TrackState
 from syncl.training.objectives import (
     AssociationLossConfig,
     DenoisingConfig,
     ImageLossConfig,
+    Objective,
     ObjectiveConfig,
     ProposalLossConfig,
     ReasoningLossConfig,
@@ -124,16 +126,35 @@ class ClipTraining(nn.Module):
             # Costs and losses are small differences of large numbers: full precision whatever the model has.
             with torch.autocast(frame.images.device.type, enabled=False):
                 outcome = self.strategy(decoded, annotations)
+                self._check_outcome(outcome)
                 reasoned = self.tracker.supervised(decoded, outcome, annotations)
                 decoded = replace(decoded, reasoned=reasoned)
                 losses = outcome.losses
                 for objective in self.objectives:
-                    losses = losses | objective(decoded, outcome, annotations)
+                    losses = self._joined(losses, objective, objective(decoded, outcome, annotations))
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value
             if carry_on or index + 1 < len(pairs):
                 state = self.tracker.carry(decoded, outcome)
         return sums | {"total": torch.stack(list(sums.values())).sum()}, state
+
+    def _check_outcome(self, outcome: object) -> None:
+        if not isinstance(outcome, Outcome):
+            raise SynclError(
+                f"strategy: {type(self.strategy).__name__} returned a {type(outcome).__name__}; its forward "
+                "returns an Outcome: losses, identities and targets (docs/add-strategy.md)"
+            )
+
+    def _joined(
+        self, losses: Mapping[str, Tensor], objective: Objective, more: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """All losses by name; a second one of a name would take the place of the first."""
+        if taken := more.keys() & {*losses, "total"}:
+            raise SynclError(
+                f"training.unroll.objectives: {type(objective).__name__} returned a loss called "
+                f"{min(taken)!r}, which there is already; give it another name"
+            )
+        return {**losses, **more}
 
     def _watch(self, state: TrackState, frame: Frame) -> TrackState:
         """The state after a frame that only the detector's memory takes notice of."""
