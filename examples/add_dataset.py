@@ -8,6 +8,7 @@ DRIVES/NAME/cameras.csv   name, width, height, focal, x, y, z, yaw: pinholes tha
 DRIVES/NAME/CAMERA/FRAME.jpg
 """
 
+# --8<-- [start:imports]
 import csv
 import sys
 from collections.abc import Mapping
@@ -24,6 +25,8 @@ from syncl.data.nuscenes.tables.index_columns import CameraColumns, SceneColumns
 from syncl.dataset_description import DatasetDescription
 from syncl.errors import SynclError
 from syncl.geometry.poses import quaternion_from_rotation, quaternion_from_yaw
+
+# --8<-- [end:imports]
 
 # --8<-- [start:description]
 DRIVES = DatasetDescription(
@@ -162,6 +165,7 @@ class CsvDrives:
 # --8<-- [end:source]
 
 
+# --8<-- [start:columns]
 def _numbers(rows: list[tuple[str, dict[str, str]]], *names: str) -> np.ndarray:
     """Columns [N, len(names)] of numbers."""
     try:
@@ -175,6 +179,9 @@ def _numbers(rows: list[tuple[str, dict[str, str]]], *names: str) -> np.ndarray:
 
 def _texts(values: list[str]) -> np.ndarray:
     return np.array([value.encode() for value in values] or np.zeros(0, "S1"))
+
+
+# --8<-- [end:columns]
 
 
 # --8<-- [start:register]

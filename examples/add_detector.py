@@ -6,6 +6,7 @@ trains it on the scenes of `world` (any nuScenes-format folder), tracks the vali
 `results.json`. Letters: B streams, C cameras, Q queries, L decoder layers, D channels, K classes.
 """
 
+# --8<-- [start:imports]
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,8 @@ from syncl.trackers import Mutr3dConfig
 from syncl.trackers.model import InputConfig, ModelConfig
 from syncl.training.config import DataConfig, TrainingConfig
 from syncl.training.strategies.syncl.strategy import SynclConfig
+
+# --8<-- [end:imports]
 
 
 # --8<-- [start:config]

@@ -6,6 +6,7 @@ trains MUTR3D with it on the scenes of `world` (any nuScenes-format folder), tra
 writes `results.json`. Letters: L decoder layers, B streams, Q queries.
 """
 
+# --8<-- [start:imports]
 import argparse
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from syncl.trackers import Decoded
 from syncl.training.assignment import Assignment, CostConfig
 from syncl.training.losses import LossConfig, mean_over_processes, sigmoid_focal_loss
 from syncl.training.strategies import Baseline, BaselineConfig
+
+# --8<-- [end:imports]
 
 
 # --8<-- [start:config]

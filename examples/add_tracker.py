@@ -6,6 +6,7 @@ trains it on the scenes of `world` (any nuScenes-format folder), tracks the vali
 `results.json`. Letters: B streams, Q queries, R rows that go on.
 """
 
+# --8<-- [start:imports]
 import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from syncl.runs.train.run import train_recipe
 from syncl.structures import Objects, Outcome
 from syncl.trackers import Decoded, Tracker, TrackQueries, TrackState
 from syncl.trackers.rows import carried_rows, take_rows, with_front_rows
+
+# --8<-- [end:imports]
 
 
 # --8<-- [start:config]

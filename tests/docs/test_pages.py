@@ -1,12 +1,16 @@
 """The documentation's code runs, its command lines parse, its generated pages are complete."""
 
+import builtins
+import dis
 import functools
 import inspect
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import CodeType, ModuleType
 
 import pytest
 import tyro
@@ -60,6 +64,27 @@ def test_runnable_blocks_run(place, page, monkeypatch):
     }
     for number, block in enumerate(runnable_blocks(page), start=1):
         exec(compile(block, f"{page.name}, block {number}", "exec"), names)
+
+
+def global_names(code: CodeType) -> set[str]:
+    """What code, and all functions in it, looks up beyond its own variables."""
+    found = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+    return found.union(*(global_names(part) for part in code.co_consts if isinstance(part, CodeType)))
+
+
+@pytest.mark.parametrize("name", ["detector", "tracker", "strategy", "dataset"])
+def test_the_snippets_of_a_how_to_page_together_are_a_module(name, monkeypatch):
+    """Copied one after another, they lack nothing."""
+    page = (ROOT / "docs" / f"add-{name}.md").read_text()
+    example = (ROOT / "examples" / f"add_{name}.py").read_text()
+    text = ""
+    for part in re.findall(rf'--8<-- "examples/add_{name}\.py:(\w+)"', page):
+        text += example.split(f"# --8<-- [start:{part}]\n")[1].split(f"# --8<-- [end:{part}]")[0]
+    module = ModuleType("copied")
+    monkeypatch.setitem(sys.modules, "copied", module)
+    code = compile(text, f"add-{name}.md", "exec")
+    exec(code, vars(module))
+    assert global_names(code) <= {*vars(module), *vars(builtins)}
 
 
 def parsed_only(function: Callable[..., object]) -> Callable[..., dict[str, object]]:
