@@ -79,9 +79,10 @@ class CsvDrives:
         rotations = quaternion_from_yaw(numbers[:, 6])
         times_s = _numbers(frames, "time_s")[:, 0]
         # Where the same object is one frame earlier and later.
-        place = {pair: row for row, pair in enumerate(zip(instance.tolist(), sample.tolist(), strict=True))}
+        pairs = list(zip(instance.tolist(), sample.tolist(), strict=True))
+        place = {pair: row for row, pair in enumerate(pairs)}
         before, after = (
-            np.array([place.get((one, row + step), -1) for one, row in place], np.int64) for step in (-1, 1)
+            np.array([place.get((one, row + step), -1) for one, row in pairs], np.int64) for step in (-1, 1)
         )
         velocities = finite_velocities(numbers[:, :3], times_s[sample], before, after)
         order = np.argsort(sample, kind="stable")

@@ -1,5 +1,6 @@
 """The example that adds a kind of dataset: opened, learned from and scored."""
 
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -87,6 +88,43 @@ def test_they_are_learned_from_and_scored(example: ModuleType, drives: Path, tmp
         )
     submission.save(tmp_path / "results.json")
     assert evaluate_tracking(tmp_path / "results.json", drives, VERSION, "val").amota == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        (
+            "frames",
+            "\n2,101.0,",
+            "\n2,100.2,",
+            r"sample_timestamps_us of sample one/2: 100200000 is not later",
+        ),
+        (
+            "frames",
+            "\n2,101.0,",
+            "\n2,100.5,",
+            r"sample_timestamps_us of sample one/2: 100500000 is not later",
+        ),
+        ("frames", "\n1,", "\n1,100.4,5,7,1\n1,", "sample_tokens: 'one/1' is there more than once"),
+        (
+            "boxes",
+            ",4,2,2,",
+            ",-4,2,2,",
+            r"one/0: \[-4\.0, 2\.0, 2\.0\] is a size that is not positive \(3 such",
+        ),
+        ("boxes", "1,c,", "0,c,", r"annotation_instances of an annotation of sample one/0: 0 is there twice"),
+        ("cameras", "front,64", "front,-64", r"image_sizes of one/front/0\.jpg: \[-64, 32\] is no width and"),
+    ],
+)
+def test_what_no_reader_may_return_is_refused(example, drives: Path, tmp_path: Path, file, old, new, message):
+    example.register()
+    shutil.copytree(drives, tmp_path / "drives")
+    path = tmp_path / "drives" / "one" / f"{file}.csv"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(SynclError, match=rf"drives: CsvDrives\.(scenes|cameras): .*{message}"):
+        open_nuscenes(tmp_path / "drives", VERSION)
 
 
 def test_what_is_wrong_in_them_is_named(example: ModuleType, drives: Path):

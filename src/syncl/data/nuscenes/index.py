@@ -29,6 +29,7 @@ from syncl.data.nuscenes.tables.index_columns import (
 from syncl.data.nuscenes.tables.key_frames import KeyFrames
 from syncl.data.nuscenes.tables.plausibility import check_cameras
 from syncl.data.nuscenes.tables.rotations import check_lidar
+from syncl.data.source_columns import checked_cameras, checked_scenes
 from syncl.dataset_description import NUSCENES, DatasetDescription
 from syncl.errors import SynclError, did_you_mean
 from syncl.files import inside
@@ -340,7 +341,7 @@ def open_nuscenes(
     scenes, current, description = _open_scenes(dataroot, version, source, cache, dataset, key_frames)
     build = partial(build_camera_columns, dataroot / version, scenes, key_frames)
     if source is not None:
-        version, build = "", partial(source.cameras, scenes)
+        version, build = "", partial(_cameras_of, source, scenes)
     path = cache_path(dataroot, version or _WHOLE, CAMERAS)
     cameras = cached_columns(path, current, CameraColumns, build, cache and bool(current))
     lenses: tuple[Lens | None, ...] = ()
@@ -373,6 +374,17 @@ def open_scene_columns(
     return scenes, description
 
 
+def _scenes_of(source: DatasetSource, description: DatasetDescription) -> SceneColumns:
+    reader = f"{source.folder}: {type(source).__name__}.scenes"
+    return checked_scenes(source.scenes(description), len(description.classes), reader)
+
+
+def _cameras_of(source: DatasetSource, scenes: SceneColumns) -> CameraColumns:
+    return checked_cameras(
+        source.cameras(scenes), scenes, f"{source.folder}: {type(source).__name__}.cameras"
+    )
+
+
 def _open_scenes(
     dataroot: Path,
     version: str,
@@ -386,7 +398,7 @@ def _open_scenes(
         description = find_description(dataroot, version, dataset)
         files = source.fingerprint()
         current = "" if files is None else f"{files}\n{sorted(description.categories.items())}"
-        build = partial(source.scenes, description)
+        build = partial(_scenes_of, source, description)
         path = cache_path(dataroot, _WHOLE)
         return (
             cached_columns(path, current, SceneColumns, build, cache and bool(current)),
