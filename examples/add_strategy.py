@@ -29,6 +29,8 @@ from syncl.trackers import Decoded
 from syncl.training.assignment import Assignment, CostConfig
 from syncl.training.losses import LossConfig, mean_over_processes, sigmoid_focal_loss
 from syncl.training.strategies import Baseline, BaselineConfig
+from syncl.training.strategies.syncl.hybrid_matching import Candidates
+from syncl.training.strategies.syncl.strategy import Filter, SynCL, SynclConfig
 
 # --8<-- [end:imports]
 
@@ -97,6 +99,41 @@ class NearFirst(Baseline):
 # --8<-- [end:strategy]
 
 
+# --8<-- [start:variant]
+@dataclass(frozen=True)
+class CheapShareConfig(SynclConfig):
+    """SynCL with another filter.
+
+    Attributes:
+        filter: none of SynCL's own.
+        share: of an object's candidates, which stay, those of the lowest costs.
+    """
+
+    filter: Filter = "none"
+    share: float = 0.5
+
+    def build(self, dim: int) -> "CheapShare":
+        self.check()
+        return CheapShare(self, dim)
+
+
+class CheapShare(SynCL):
+    """Everything is SynCL's but which pairs of queries and objects stay."""
+
+    syncl: CheapShareConfig
+
+    def reliable_pairs(
+        self, predictions: Predictions, annotations: Annotations, takes_part: Tensor
+    ) -> Candidates:
+        candidates = super().reliable_pairs(predictions, annotations, takes_part)  # costs [L, B, M, K]
+        kept = max(1, round(self.syncl.share * candidates.costs.shape[-1]))
+        limits = candidates.costs.sort(-1).values[..., kept - 1 : kept]
+        return candidates.keep(candidates.costs <= limits)
+
+
+# --8<-- [end:variant]
+
+
 # --8<-- [start:recipe]
 def near_first() -> Recipe:
     """The small MUTR3D on PETR, trained with this strategy."""
@@ -106,6 +143,19 @@ def near_first() -> Recipe:
         name="mutr3d_petr_synthetic_near-first",
         summary=f"{base.summary}, near objects first",
         training=replace(base.training, strategy=NearFirstConfig(loss=TRACKER_LOSS)),
+    )
+
+
+def cheap_share() -> Recipe:
+    """The small MUTR3D on PETR, trained with the variant of SynCL, its own costs and losses."""
+    base = small_tracker("mutr3d", "petr")
+    own = base.strategies["syncl"].config
+    config = CheapShareConfig(own.cost, own.loss, release_m=own.release_m)
+    return replace(
+        base,
+        name="mutr3d_petr_synthetic_cheap-share",
+        summary=f"{base.summary}, SynCL that keeps the cheap candidates",
+        training=replace(base.training, strategy=config),
     )
 
 

@@ -23,9 +23,10 @@ from syncl.errors import SynclError
 from syncl.recipes.recipe import Recipe, recipe_from_json, recipe_to_json
 from syncl.recipes.resolving import resolve_recipe
 from syncl.recipes.synthetic_trackers import small_tracker
-from syncl.runs.train.run import next_steps
+from syncl.runs.train.run import next_steps, train_recipe
 from syncl.structures import Annotations, Predictions
 from syncl.trackers import TRACKER_TYPES
+from syncl.training.strategies.syncl.strategy import SynclConfig
 
 from ..decoded import decoded_of
 from .documented import ROOT, load_module
@@ -242,3 +243,31 @@ def test_the_new_strategys_losses_fall_with_distance(runs, small_world):
     # A single positive: its weight, 20 / (20 + 40) against 20 / 21, is all that differs (floor of one below).
     assert far["box"] / near["box"] == pytest.approx((20 / 60) / (20 / 21), rel=1e-5)
     assert far["class"] / near["class"] == pytest.approx((20 / 60) / (20 / 21), rel=1e-5)
+
+
+def test_the_variant_of_syncl_keeps_the_cheapest_share_of_an_objects_candidates(runs):
+    module, _ = runs["add_strategy"]
+    strategy = module.CheapShareConfig(share=0.4).build(8)
+    assert strategy.groups == ("standard", "cross_only")
+    torch.manual_seed(0)
+    box, nought = torch.tensor([[[3.0, 0, 0, 4, 2, 1.5, 0, 0, 0]]]), torch.zeros(1, 1, dtype=torch.int64)
+    valid = torch.ones(1, 1, dtype=torch.bool)
+    annotations = Annotations(box, nought, nought, valid)
+    codes = torch.randn(2, 1, 9, 10)
+    parts = (torch.randn(2, 1, 9, 3), codes, torch.randn(2, 1, 9, 8), codes[..., :3])
+    predictions = Predictions(*parts, torch.ones(1, 9, dtype=torch.bool), 9)
+    found = strategy.reliable_pairs(predictions, annotations, valid)
+    every = SynclConfig(filter="none").build(8).reliable_pairs(predictions, annotations, valid)
+    assert every.costs.shape == (2, 1, 1, 5) and every.valid.all()
+    assert (found.valid.sum(-1) == 2).all()
+    limit = every.costs.sort(-1).values[..., 1]
+    assert torch.equal(found.costs.where(found.valid, -torch.inf).amax(-1), limit)
+
+
+def test_the_variant_of_syncl_trains(runs, small_world, tmp_path):
+    module, _ = runs["add_strategy"]
+    done = train_recipe(
+        module.cheap_share(), data=small_world, output=tmp_path / "run", changes=(*QUICK, "training.steps=1")
+    )
+    assert isinstance(done.recipe.training.strategy, module.CheapShareConfig)
+    assert {"class", "box", "cross_class", "cross_box", "contrast"} <= done.losses.keys()
