@@ -59,6 +59,9 @@ class Coasting(Tracker):
         super().__init__()
         self.detector, self.config = detector, config
 
+    def fixed_slots(self) -> int:
+        return self.config.max_tracks
+
     def conclude(self, decoded: Decoded) -> tuple[Objects, TrackState]:
         state, queries, codes = decoded.state, decoded.queries, decoded.standard.codes[-1]
         scores, labels = decoded.standard.logits[-1].sigmoid().max(-1)
@@ -83,7 +86,7 @@ class Coasting(Tracker):
     def _carried(self, decoded: Decoded, identities: Tensor, misses: Tensor, alive: Tensor) -> TrackState:
         """The state with only the rows that go on; shorter streams are padded with dead rows."""
         predictions, queries = decoded.standard, decoded.queries
-        rows = carried_rows(alive, decoded.scores, self.config.max_tracks)
+        rows = carried_rows(alive, decoded.scores, self.config.max_tracks, self.slots)
         kept = take_rows(alive, rows)
         return replace(
             decoded.state,

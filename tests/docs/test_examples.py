@@ -271,3 +271,16 @@ def test_the_variant_of_syncl_trains(runs, small_world, tmp_path):
     )
     assert isinstance(done.recipe.training.strategy, module.CheapShareConfig)
     assert {"class", "box", "cross_class", "cross_box", "contrast"} <= done.losses.keys()
+
+
+def test_the_new_tracker_has_a_step_of_a_fixed_number_of_tracks(runs, small_world):
+    module, folder = runs["add_tracker"]
+    tracker = load(folder / "model.safetensors", types=(module.CoastingConfig,))
+    fixed = tracker.with_fixed_slots()
+    states = tracker.initial_state(), fixed.initial_state()
+    for frame in first_frames(small_world, 3):
+        (plain, ours), (same, theirs) = tracker.step(frame, states[0]), fixed.step(frame, states[1])
+        states = ours, theirs
+        assert theirs.alive.shape == (1, fixed.slots) == (1, module.CoastingConfig().max_tracks)
+        assert plain.valid.any() and plain.identities[plain.valid].equal(same.identities[same.valid])
+        torch.testing.assert_close(plain.boxes[plain.valid], same.boxes[same.valid], atol=1e-3, rtol=1e-4)

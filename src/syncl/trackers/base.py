@@ -178,7 +178,8 @@ class Tracker(SeesImages, ABC):
             SynclError: if there is no such form, saying why. So it is here.
         """
         raise SynclError(
-            f"{type(self).__name__} has no step of a fixed number of tracks: nobody says how many"
+            f"{type(self).__name__} has no step of a fixed number of tracks: nobody says how many; a tracker "
+            "of your own says so in fixed_slots (docs/add-tracker.md)"
         )
 
     def look(
