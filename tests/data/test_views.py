@@ -29,10 +29,15 @@ def test_the_index_knows_how_many_cameras_a_scene_has_and_how_wide_they_see(tiny
     index = open_nuscenes(tiny_root, "v1.0-mini", cache=False)
     images = [camera for row in (0, 4) for camera in index.sample(row).cameras]
     angles_deg = [math.degrees(2 * math.atan(c.width / 2 / c.file_intrinsics[0, 0])) for c in images]
-    found = index_rigs(index, index.scene_names, index.camera_names)
+    size = (images[0].height // 2, images[0].width // 2)
+    found = index_rigs(index, index.scene_names, index.camera_names, size)
     assert found == pytest.approx((6, 6, min(angles_deg), max(angles_deg)))
-    assert index_rigs(index, index.scene_names, ("CAM_BACK", "CAM_FRONT"))[:2] == (2, 2)
-    assert index_rigs(index, (), index.camera_names) is None
+    assert index_rigs(index, index.scene_names, ("CAM_BACK", "CAM_FRONT"), size)[:2] == (2, 2)
+    assert index_rigs(index, (), index.camera_names, size) is None
+    # What is cropped at the sides is not seen.
+    narrow = index_rigs(index, index.scene_names, index.camera_names, (size[0], size[1] // 2))
+    half_deg = [math.degrees(2 * math.atan(c.width / 4 / c.file_intrinsics[0, 0])) for c in images]
+    assert narrow == pytest.approx((6, 6, min(half_deg), max(half_deg)))
 
 
 def test_an_order_that_fits_stays_though_cameras_are_turned_a_little(recwarn):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from syncl.data.images import fitting_scale
 from syncl.data.nuscenes.index import NuScenesIndex
 
 NUSCENES_VIEWS_DEG = (0.0, -55.0, 55.0, 180.0, 110.0, -110.0)
@@ -44,17 +45,20 @@ def index_views(index: NuScenesIndex, scenes: Iterable[str], cameras: Sequence[s
 
 
 def index_rigs(
-    index: NuScenesIndex, scenes: Iterable[str], cameras: Sequence[str]
+    index: NuScenesIndex, scenes: Iterable[str], cameras: Sequence[str], image_size: tuple[int, int]
 ) -> tuple[int, int, float, float] | None:
     """Fewest and most of these cameras that a scene has at its first sample, least and greatest angle of view
-    from left to right, degrees; None where no scene has any.
+    from left to right, degrees, of what images of `image_size` (H, W) show; None where no scene has any.
     """
     counts: list[int] = []
     angles_deg: list[float] = []
     for scene in scenes:
         found = [c for c in index.sample(index.scene_samples(scene).start).cameras if c.channel in cameras]
         counts.append(len(found))
-        angles_deg += [float(np.degrees(2 * np.arctan(c.width / (2 * c.intrinsics[0, 0])))) for c in found]
+        for camera in found:
+            shown = image_size[1] / fitting_scale((camera.height, camera.width), image_size)
+            half = min(camera.width, shown) / 2
+            angles_deg.append(float(np.degrees(2 * np.arctan(half / camera.intrinsics[0, 0]))))
     return (min(counts), max(counts), min(angles_deg), max(angles_deg)) if angles_deg else None
 
 

@@ -127,7 +127,8 @@ def train_recipe(
         torch.manual_seed(recipe.training.seed)
         tracker = recipe.model.build()
         tracker.detector.views = views
-        seen = index_rigs(index, scenes, choose_cameras(index, recipe.model.input.cameras))
+        given = recipe.model.input
+        seen = index_rigs(index, scenes, choose_cameras(index, given.cameras), given.image_size)
         tracker.detector.rigs = None if seen is None else SeenRigs(*seen)
         check_frame_times(index, scenes, tracker.forecast_step_s)
         fresh = tuple(name for name, _ in tracker.named_parameters())
