@@ -103,3 +103,30 @@ def test_what_the_package_warns_of_is_a_note_without_code(monkeypatch):
     assert warnings.formatwarning("cameras are few", UserWarning, where, 3) == "note: cameras are few\n"
     assert warnings.formatwarning("old", DeprecationWarning, where, 3) == "usual"
     assert warnings.formatwarning("theirs", UserWarning, pytest.__file__, 3) == "usual"
+
+
+def says(message: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit):
+        main([message])
+    return capsys.readouterr().err
+
+
+def test_of_the_processes_of_one_launcher_one_says_what_all_find(monkeypatch, capsys):
+    from torch.distributed import TCPStore
+
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    for name, value in {
+        "TORCHELASTIC_RUN_ID": "none",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert "no command 'nonsense'" in says("nonsense", capsys)
+    assert says("nonsense", capsys) == ""
+    assert "no command 'other'" in says("other", capsys)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert "no command 'nonsense'" in says("nonsense", capsys)
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "False")
+    assert "no command 'nonsense'" in says("nonsense", capsys)

@@ -110,6 +110,15 @@ def test_a_recording_of_three_cameras_is_tracked(
         track(model_file, recording=drive, output=output, device="cpu")
 
 
+def test_of_several_processes_none_tracks_a_recording(
+    model_file: Path, drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SynclError, match="--recording: is one scene, which one process tracks"):
+        track(model_file, recording=drive, output=tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
 def test_forecasts_of_a_recording_in_the_vehicle_and_the_global_frame(drive: Path, tmp_path: Path) -> None:
     torch.manual_seed(3)
     foreseeing = PfTrackConfig(

@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt as error:
         forget_signals()
         with suppress(OSError):
-            sys.stderr.write(f"{str(error) or 'stopped'}\n")
+            _say(str(error) or "stopped")
         sys.exit(128 + (error.signal if isinstance(error, Interrupted) else 2))
     finally:
         forget_signals()
@@ -100,8 +100,10 @@ def call_warnings_notes() -> None:
     def shown(
         message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
     ) -> str:
-        ours = issubclass(category, UserWarning) and filename.startswith(package)
-        return f"note: {message}\n" if ours else usual(message, category, filename, lineno, line)
+        if not (issubclass(category, UserWarning) and filename.startswith(package)):
+            return usual(message, category, filename, lineno, line)
+        note = f"note: {message}\n"
+        return note if _first_to_say(note) else ""
 
     warnings.formatwarning = shown
 
@@ -205,5 +207,19 @@ def _added_up(arguments: list[str], lists: Collection[str]) -> list[str]:
 
 
 def _fail(message: str) -> NoReturn:
-    sys.stderr.write(f"error: {message}\n")
+    _say(f"error: {message}")
     sys.exit(2)
+
+
+def _say(message: str) -> None:
+    if _first_to_say(message):
+        sys.stderr.write(f"{message}\n")
+
+
+def _first_to_say(message: str) -> bool:
+    """Of the processes of one run, all of which mostly find the same, one is to say it."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return True
+    from syncl.runs.processes import first_to_say
+
+    return first_to_say(message)

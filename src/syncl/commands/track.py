@@ -100,7 +100,7 @@ def track(
     from syncl.files import check_output
     from syncl.models import find_model
     from syncl.progress import plain_console
-    from syncl.runs.processes import Processes
+    from syncl.runs.processes import Processes, started_together
     from syncl.runs.threads import use_threads
     from syncl.runs.track.given import track_given
     from syncl.runs.track.on_recording import track_recording
@@ -127,6 +127,8 @@ def track(
     }
     if recording is not None and (without := [f"--{name}" for name, value in of_scenes.items() if value]):
         raise SynclError(f"--recording: goes without {', '.join(without)}")
+    if recording is not None and started_together():
+        raise SynclError("--recording: is one scene, which one process tracks; start it without torchrun")
     check_min_score(min_score)
     if recording is not None and model is not None:
         target = output or Path(f"{folder_of(recording).name}_tracks")

@@ -1,6 +1,7 @@
 """One command run as several processes, started by `torchrun` or `accelerate launch`."""
 
 import atexit
+import hashlib
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ T = TypeVar("T")
 _BEAT_S, _GRACE_S = 1.0, 5.0
 _SILENT = timedelta(seconds=40)
 _CONNECTING = timedelta(seconds=300)
+_ASKING = timedelta(seconds=5)
 _WORKING = timedelta(days=1)
 # Where launchers say how many processes they started: torchrun and accelerate, then MPI's several kinds.
 _COUNTS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -49,7 +51,7 @@ class Processes:
         """What the launcher's environment says; connects the processes with each other, and has this one end
         when another ends without having finished.
         """
-        if all(int(os.environ.get(name, "1")) <= 1 for name in _COUNTS):
+        if not started_together():
             return cls()
         from accelerate import PartialState
 
@@ -156,6 +158,32 @@ class Company:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(_GRACE_S)
             os._exit(1)
+
+
+def started_together() -> bool:
+    """Whether a launcher started this process as one of several."""
+    return any(int(os.environ.get(name, "1")) > 1 for name in _COUNTS)
+
+
+def first_to_say(message: str) -> bool:
+    """Whether no other process that the same launcher started has asked this of the same message.
+
+    Asked of the store that `torchrun` and `accelerate launch` keep for their processes, so also before these
+    are connected. Where there is none, or it is gone, everybody is the first.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return True
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    started = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    key = f"syncl/said/{started}/{hashlib.sha256(message.encode()).hexdigest()}"
+    try:
+        store = TCPStore(
+            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=_ASKING, wait_for_workers=False
+        )
+        return bool(store.add(key, 1) == 1)
+    except (KeyError, ValueError, RuntimeError):
+        return True
 
 
 @contextmanager
