@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from deployment.test_export import DRIVE, alike, build, config
 from rig import DETECTORS, make_frame
@@ -87,11 +88,19 @@ def test_without_a_compiler_nothing_begins(monkeypatch: pytest.MonkeyPatch, tmp_
     with pytest.raises(SynclError, match="there is no mycc"):
         compile_parts(DETECTORS["petr"].build(), "cpu")
     monkeypatch.undo()
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert prepare_to_compile("cpu") == tmp_path / "syncl" / "compiled"
+    # Torch's own choice, which importing its compiler leaves there.
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", default_cache_dir())
+    assert prepare_to_compile("cpu") == tmp_path / "syncl" / "compiled"
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "syncl" / "compiled")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "mine")
     assert prepare_to_compile("cpu") == Path("mine")
+    (tmp_path / "taken").touch()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "taken" / "below"))
+    with pytest.raises(SynclError, match=r"code cannot be kept: .*taken is a file.*TORCHINDUCTOR_CACHE_DIR"):
+        prepare_to_compile("cpu")
 
 
 def test_trackers_that_pair_on_the_host_say_why_they_are_not_compiled() -> None:

@@ -103,23 +103,23 @@ class CompiledTracker(Tracker):
         console = plain_console(stderr=True)
         height, width = frame.image_size
         what = f"compiling a step for {len(frame.rig.names)} cameras of {height} x {width}"
-        with console.status(f"{what}: minutes the first time, then code is kept in {self._cache}"):
-            started = time.perf_counter()
-            # Asked eagerly, outside of this step's own precision, which `Tracker.step` has set.
-            with torch.autocast(self._device.type, enabled=False):
-                template = template_of(self.tracker, frame)
-            graph = self._graph(TrackStep(self.tracker, template, frame.rig.names).eval())
-            try:
-                self._advanced(graph, template, frame, state, move)
-            except SynclError:
-                raise
-            except Exception as error:  # torch has no common class of what goes wrong in compiling.
-                reason = str(error).strip().splitlines() or [type(error).__name__]
-                raise SynclError(
-                    f"--compile: this model's step cannot be compiled here ({reason[0]}); leave it out"
-                ) from error
+        console.print(f"{what}: minutes the first time; code is kept in {self._cache}")
+        started = time.perf_counter()
+        # Asked eagerly, outside of this step's own precision, which `Tracker.step` has set.
+        with torch.autocast(self._device.type, enabled=False):
+            template = template_of(self.tracker, frame)
+        graph = self._graph(TrackStep(self.tracker, template, frame.rig.names).eval())
+        try:
+            self._advanced(graph, template, frame, state, move)
+        except SynclError:
+            raise
+        except Exception as error:  # torch has no common class of what goes wrong in compiling.
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise SynclError(
+                f"--compile: this model's step cannot be compiled here ({reason[0]}); leave it out"
+            ) from error
         seconds = time.perf_counter() - started
-        console.print(f"{what}: {seconds:.0f} s; code is kept in {self._cache}")
+        console.print(f"compiled after {seconds:.0f} s")
         return graph, template
 
     def _graph(self, step: nn.Module) -> Step:

@@ -9,6 +9,7 @@ import torch
 
 from syncl.detectors.base import Detector
 from syncl.errors import SynclError
+from syncl.files import check_output
 
 _COMPILERS = ("g++", "clang++", "c++")
 
@@ -22,7 +23,7 @@ def prepare_to_compile(device: torch.device | str) -> Path:
         device: that the code is for.
 
     Raises:
-        SynclError: there is no C++ compiler, or no Triton for a GPU.
+        SynclError: there is no C++ compiler, or no Triton for a GPU; or that folder cannot be written.
     """
     chosen = os.environ.get("CXX", "")
     if not any(shutil.which(name) for name in ((chosen,) if chosen else _COMPILERS)):
@@ -32,8 +33,26 @@ def prepare_to_compile(device: torch.device | str) -> Path:
         )
     if torch.device(device).type == "cuda" and find_spec("triton") is None:
         raise SynclError("--compile: needs Triton for a GPU: pip install triton, or leave --compile out")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "syncl" / "compiled"
-    return Path(os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache)))
+    cache = _cache()
+    try:
+        check_output(cache, True, "folder")
+    except SynclError as error:
+        raise SynclError(
+            f"--compile: compiled code cannot be kept: {error}; TORCHINDUCTOR_CACHE_DIR names it"
+        ) from error
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache)
+    return cache
+
+
+def _cache() -> Path:
+    """Where compiled code is kept between runs."""
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    named = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    # Importing torch's compiler puts its own choice there, among temporary files, as if somebody had.
+    if named and Path(named) != Path(default_cache_dir()).absolute():
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "syncl" / "compiled"
 
 
 def compile_parts(detector: Detector, device: torch.device | str) -> None:
