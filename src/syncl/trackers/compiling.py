@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -46,12 +47,14 @@ def prepare_to_compile(device: torch.device | str) -> Path:
 
 def _cache() -> Path:
     """Where compiled code is kept between runs."""
-    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
-
-    named = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-    # Importing torch's compiler puts its own choice there, among temporary files, as if somebody had.
-    if named and Path(named) != Path(default_cache_dir()).absolute():
-        return Path(named)
+    named = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", ""))
+    # Importing torch's compiler puts its own choice there, torchinductor_USER among temporary files, as if
+    # somebody had.
+    torchs = (
+        named.name.startswith("torchinductor_") and named.parent == Path(tempfile.gettempdir()).absolute()
+    )
+    if named.name and not torchs:
+        return named
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "syncl" / "compiled"
 
 
