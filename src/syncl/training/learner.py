@@ -17,6 +17,12 @@ from syncl.training.unroll import ClipTraining
 class Learner:
     """A tracker in its losses, with optimiser, schedule and average of weights.
 
+    Args:
+        accelerator: on whose device, and among whose processes, it learns.
+        tracker: with its starting weights.
+        dataset: of the clips that it will be shown; of streams, its state is carried from step to step.
+        config: the run's settings.
+
     Attributes:
         state: all of it that changes from step to step.
     """
